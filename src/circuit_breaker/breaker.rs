@@ -1,6 +1,6 @@
 use super::{
     BreakerBuilder, BreakerState, MostOpen, Permit,
-    state::{BreakerShared, CircuitState, Tell},
+    state::{BreakerShared, CircuitState, Delivery},
     ticket::{Evidence, Ticket},
     transition::{Listener, Transition},
 };
@@ -11,9 +11,9 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// Stops calls to a service that fails, and finds out by a few probes when it works again.
+/// A circuit breaker: stops calls to a service that fails, and probes when it works again.
 ///
-/// A handle: cheap to clone, and all clones are one breaker. It can be read, forced, reset and
+/// It is a cheap handle: all clones share one breaker. It can be read, forced, reset and
 /// [reconfigured](Self::configure) while calls are in flight, and used without tower:
 ///
 /// ```
@@ -33,21 +33,21 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// Closed: one load to admit; one compare-and-swap to record a call into a failure rate, none to record a success where
-/// only consecutive failures count. Open: one load and one reading of the clock to refuse. A lock is taken only to
-/// change the state and for probes.
+/// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate; a
+/// success takes none if only consecutive failures count. In an open circuit, a refusal takes one load and one clock
+/// reading. Only probes and changes of state take a lock.
 #[derive(Clone)]
 pub struct Breaker {
     shared: Arc<BreakerShared>,
 }
 
 impl Breaker {
-    /// A breaker to configure.
+    /// Returns a builder.
     pub fn builder() -> BreakerBuilder {
         BreakerBuilder::default()
     }
 
-    /// A breaker by a configuration that was checked.
+    /// Returns a breaker with a configuration that was checked.
     pub(super) fn new(config: BreakerBuilder) -> Self {
         Self { shared: Arc::new(BreakerShared::new(config)) }
     }
@@ -56,15 +56,14 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`CircuitOpen`] while the circuit is open, and while it is half-open and all probes are out.
+    /// [`CircuitOpen`] while the circuit is open, or half-open with all probes in flight.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, CircuitOpen> {
         let ticket = self.admit(Instant::now)?;
         Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
     }
 
-    /// Lets one call through now, by tokio's clock, whose permit can go to another task: it owns a clone of the
-    /// breaker.
+    /// Lets one call through, by tokio's clock. The permit owns a clone of the breaker, so it can move to another task.
     ///
     /// ```
     /// use steadfast::circuit_breaker::Breaker;
@@ -80,11 +79,11 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire).
+    /// The error of [`try_acquire`](Self::try_acquire).
     ///
     /// # Cost
     ///
-    /// One clone of an `Arc` more.
+    /// That of `try_acquire`, and one clone of an `Arc`.
     pub fn try_acquire_owned(&self) -> Result<Permit<'static>, CircuitOpen> {
         let ticket = self.admit(Instant::now)?;
         Ok(Permit { breaker: Held::Owned(self.clone()), ticket: Some(ticket) })
@@ -94,53 +93,55 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire).
+    /// The error of [`try_acquire`](Self::try_acquire).
     #[inline]
     pub fn try_acquire_at(&self, now: Instant) -> Result<Permit<'_>, CircuitOpen> {
         let ticket = self.admit(|| now)?;
         Ok(Permit { breaker: Held::Borrowed(self), ticket: Some(ticket) })
     }
 
-    /// When an open circuit lets probes through. The instant may be in the past: the circuit stays open until the next
-    /// call. `None` in every other state; a circuit that was opened by hand waits for a [`reset`](Self::reset).
+    /// Returns when an open circuit lets probes through. The instant may be in the past: the circuit stays open until
+    /// the next call. `None` in every other state; a circuit that was opened by hand waits for a
+    /// [`reset`](Self::reset).
     pub fn half_open_at(&self) -> Option<Instant> {
         self.shared.half_open_at()
     }
 
-    /// How many more probes a half-open circuit lets through now. Zero in every other state. Probes that hang keep
-    /// their places until a call that asks after the probe timeout opens the circuit again.
+    /// Returns how many more probes a half-open circuit lets through now. Zero in every other state. Probes that hang
+    /// keep their places until the first call after the probe timeout opens the circuit again.
     pub fn free_probes(&self) -> u32 {
         self.shared.look().places()
     }
 
-    /// The state. An open circuit whose time is up stays open until a call asks.
+    /// Returns the state. After its open time, a circuit still stays open until the next call.
     pub fn state(&self) -> BreakerState {
         self.shared.look().state()
     }
 
-    /// The calls that the failure rate counts at `now`, and the failures among them. Zero where there is no failure
-    /// rate. Each change of the state begins at zero.
+    /// Returns the calls that the failure rate counts at `now`, and the failures among them. Zero if there is no
+    /// failure rate. Each change of state starts at zero.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
         let counts = self.shared.counts(self.shared.time(now));
         (counts.calls, counts.bad)
     }
 
-    /// The calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) counts at `now`, and the slow ones among
-    /// them. Zero where no such rate is configured. Each change of the state begins at zero.
+    /// Returns the calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) counts at `now`, and the slow
+    /// ones among them. Zero if no such rate is configured. Each change of state starts at zero.
     pub fn slow_counts_at(&self, now: Instant) -> (u64, u64) {
         let counts = self.shared.slow_counts(self.shared.time(now));
         (counts.calls, counts.bad)
     }
 
-    /// Calls `listener` with each transition from one state to another, from now on, in order, each once.
+    /// Calls `listener` with each later change of state, once and in order.
     ///
-    /// The listener runs after the lock of the breaker is released, on the thread whose call changed the state, or on a
-    /// thread that delivers an earlier transition. So it should be short: send the transition to a channel, or count
-    /// it. It may use the breaker. A panic in it harms no call. There may be several listeners; each stays as long as
-    /// the breaker. A listener that keeps a handle of the breaker keeps it alive for ever.
+    /// The listener runs without the breaker's lock, on the thread whose call changed the state, or on a thread that
+    /// delivers an earlier transition. It should be short: send the transition to a channel, or count it. It may use
+    /// the breaker. If it panics, no call fails. A breaker can have several listeners and keeps them as long as it
+    /// lives. A listener that keeps a handle of the breaker keeps the breaker alive forever.
     ///
-    /// A call that finds an open circuit due makes it half-open on its way through the gates. A configuration that the
-    /// listener applies to a [live](crate::stack::live) stack is refused then. In other transitions it is not.
+    /// When a call finds that the open time has passed, it makes the circuit half-open while it passes the gates of its
+    /// stack. A [live](crate::stack::live) stack refuses a configuration that the listener applies during this
+    /// transition. It accepts one during other transitions.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -170,42 +171,41 @@ impl Breaker {
         self.shared.listen(Listener::Kept(Arc::new(listener)));
     }
 
-    /// Opens the circuit until it is [`reset`](Self::reset). Calls in flight go on and count for nothing.
+    /// Opens the circuit until it is [`reset`](Self::reset). Calls in flight continue, and their results do not count.
     pub fn force_open(&self) {
-        self.shared.force(CircuitState::ForcedOpen, Tell::Now);
+        self.shared.force(CircuitState::ForcedOpen, Delivery::Now);
     }
 
     /// Closes the circuit until it is [`reset`](Self::reset). No result opens it.
     pub fn force_closed(&self) {
-        self.shared.force(CircuitState::ForcedClosed, Tell::Now);
+        self.shared.force(CircuitState::ForcedClosed, Delivery::Now);
     }
 
-    /// Closes the circuit, and counts from zero.
+    /// Closes the circuit, and starts all counts at zero.
     pub fn reset(&self) {
-        self.shared.force(CircuitState::Closed, Tell::Now);
+        self.shared.force(CircuitState::Closed, Delivery::Now);
     }
 
-    /// Follows another configuration from now on, as a whole, while calls pass. A configuration is no reason to open or
-    /// to close a circuit, or to forget results.
+    /// Replaces the whole configuration while calls pass. A new configuration alone never opens a circuit.
     ///
     /// - The state stays, and permits in flight stay valid: their results count by the new configuration. An open
-    ///   circuit stays open until the instant that callers have learned, and a half-open one waits for its probes as
-    ///   long as it would have; a new `open_for`, `max_open_for` and `probe_timeout` hold from the next time on. A
-    ///   forced circuit stays forced.
-    /// - The failures in a row and the calls in the window stay. Where they are already beyond a new threshold, the
-    ///   circuit opens at the next call that counts, or at the next failure where failures in a row count. A threshold
-    ///   that is added begins at zero: failures in a row, and the window of a rate.
-    /// - If the window becomes shorter, it forgets older calls, to a sixteenth of the old length. The other calls slide
-    ///   out oldest first within the new length. Some slide out too early, so the rate counts somewhat fewer calls
+    ///   circuit stays open until the instant that its refusals have stated, and the present probes keep their probe
+    ///   timeout. New values of `open_for`, `max_open_for` and `probe_timeout` take effect at the next opening or
+    ///   series of probes. A forced circuit stays forced.
+    /// - The failures in a row and the calls in the window stay. If they already exceed a new threshold, the circuit
+    ///   opens at the next call that counts, or at the next failure if failures in a row count. A threshold that is
+    ///   added starts at zero: failures in a row, and the window of a rate.
+    /// - If the window becomes shorter, it forgets older calls, to a sixteenth of the old length. The other calls
+    ///   expire oldest first within the new length. Some expire too early, so the rate counts somewhat fewer calls
     ///   until one window has passed.
-    /// - A half-open circuit whose successes suffice by a lower number of probes closes at once. Probes in flight
-    ///   beyond the number go on, and no others are let through until there is room. More probes are let through at
-    ///   once.
+    /// - If a half-open circuit already has the successes that a lower number of probes requires, it closes at once.
+    ///   Probes in flight beyond the number continue, and the circuit admits no others until there is room. A higher
+    ///   number takes effect at once.
     /// - A call keeps the time of
     ///   [`cancelled_is_failure_after`](BreakerBuilder::cancelled_is_failure_after), and the threshold of
     ///   [slow calls](BreakerBuilder::slow_call_rate), that it was admitted with.
     ///
-    /// The configuration in force changes nothing, costs one lock, and disturbs no call.
+    /// Applying the configuration in force changes nothing and costs one lock.
     ///
     /// ```
     /// use std::time::Duration;
@@ -227,55 +227,56 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// As [`build`](BreakerBuilder::build); the old configuration stays.
+    /// The errors of [`build`](BreakerBuilder::build); the old configuration then stays.
     pub fn configure(&self, to: BreakerBuilder) -> Result<(), ConfigError> {
         to.check()?;
-        self.shared.follow(to, Tell::Now);
+        self.shared.follow(to, Delivery::Now);
         Ok(())
     }
 
-    /// The configuration in force: that of [`build`](BreakerBuilder::build), or of the last
+    /// Returns the configuration in force: that of [`build`](BreakerBuilder::build), or of the last
     /// [`configure`](Self::configure). Takes the lock.
     pub fn configuration(&self) -> BreakerBuilder {
         self.shared.configuration()
     }
 
-    /// Follows another configuration that was checked. [`settle_news`](Self::settle_news) delivers the transition.
+    /// Replaces the configuration with a checked one. [`settle_news`](Self::settle_news) delivers the transition.
     pub(super) fn configure_quietly(&self, to: BreakerBuilder) {
-        self.shared.follow(to, Tell::Later);
+        self.shared.follow(to, Delivery::Later);
     }
 
     /// Forces or resets the state. [`settle_news`](Self::settle_news) delivers the transition.
     pub(super) fn force_quietly(&self, state: CircuitState) {
-        self.shared.force(state, Tell::Later);
+        self.shared.force(state, Delivery::Later);
     }
 
-    /// Delivers the transitions that were made quietly.
+    /// Delivers the transitions of the quiet methods.
     pub(super) fn settle_news(&self) {
-        self.shared.tell_pending();
+        self.shared.deliver_pending();
     }
 
-    /// Opens only where this bound has a place for it.
+    /// Sets a bound on the number of open breakers. The circuit then opens only if the bound has a place.
     pub(crate) fn be_bound(&self, bound: &Arc<MostOpen>) {
         self.shared.be_bound(bound);
     }
 
-    /// The share of failures in the window at `now`, where it counts enough calls to open the circuit. Otherwise zero.
+    /// Returns the share of failures in the window at `now`, if it contains enough calls to open the circuit. Otherwise
+    /// zero.
     pub(crate) fn failure_ratio_at(&self, now: Instant) -> f64 {
         self.shared.failure_ratio(self.shared.time(now))
     }
 
-    /// Whether it is closed and remembers nothing at `now` that brings it nearer to being open.
+    /// Returns whether the circuit is closed, and no failure or slow call at `now` counts towards opening it.
     pub(crate) fn is_clean_at(&self, now: Instant) -> bool {
         self.state() == BreakerState::Closed && self.shared.is_clean(self.shared.time(now))
     }
 
-    /// The address of what all its handles share.
+    /// Returns the address of the state that all handles share.
     pub(crate) fn address(&self) -> usize {
         crate::held::address(&self.shared)
     }
 
-    /// Whether there is another handle of it.
+    /// Returns whether there is another handle.
     pub(crate) fn is_shared(&self) -> bool {
         is_held(&self.shared)
     }
@@ -284,18 +285,18 @@ impl Breaker {
         self.shared.listen(listener);
     }
 
-    /// How often each state was entered, in the order of [`BreakerState::ALL`].
+    /// Returns how often each state was entered, in the order of [`BreakerState::ALL`].
     pub(super) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
         self.shared.entered()
     }
 
-    /// The number of the present era. Each transition begins a new one.
+    /// Returns the number of the present era. Each change of state begins a new one.
     #[inline]
     pub(super) fn era(&self) -> u32 {
         self.shared.look().era()
     }
 
-    /// Admits a call. Reads the clock only where the answer depends on it.
+    /// Admits a call. Reads the clock only if the answer depends on it.
     #[inline]
     pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Result<Ticket, CircuitOpen> {
         let shared = &*self.shared;
@@ -310,8 +311,8 @@ impl Breaker {
         }
     }
 
-    /// Learns that a call is still under way, and whether it has reached the service. Counts it at once if it is slow
-    /// by now, or returns when it will be.
+    /// Records that a call is still in flight, and whether it has reached the service. Counts it if it is already slow,
+    /// or returns when it will be.
     #[inline]
     pub(super) fn under_way(
         &self,
@@ -322,22 +323,23 @@ impl Breaker {
         if ticket.is_timed() { self.shared.timed_under_way(ticket, reached, now) } else { None }
     }
 
-    /// Whether a call at `due` would be refused, if no other call begins or ends before. Changes nothing.
+    /// Returns whether a call at `due` would be refused if no other call begins or ends before. Changes nothing.
     pub(super) fn would_refuse_at(&self, due: Instant) -> bool {
         self.shared.would_refuse(self.shared.time(due))
     }
 
-    /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.
+    /// Returns whether calls are refused now and none of them would change the state. Reads the clock only if the
+    /// answer depends on it.
     pub(super) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
         self.shared.is_shut(now)
     }
 
-    /// Learns how a call ended. Reads the clock only where something is recorded.
+    /// Records the end of a call. Reads the clock only if something is recorded.
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {
         let shared = &*self.shared;
         let word = shared.look();
-        // Evidence about an earlier era says nothing about this one.
+        // The result of a call of an earlier era does not count.
         if word.era() != ticket.era() {
             return;
         }
@@ -361,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_circuit_reads_the_clock_for_an_admission_only_where_the_time_of_a_call_says_something() {
+    fn admission_to_a_closed_circuit_reads_the_clock_only_if_durations_count() {
         let second = std::time::Duration::from_secs(1);
         let reads = |builder: BreakerBuilder| {
             let (breaker, mut reads) = (builder.build().unwrap(), 0);

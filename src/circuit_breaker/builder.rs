@@ -7,9 +7,9 @@ use std::{fmt, time::Duration};
 
 const SHORTEST_WINDOW: Duration = Duration::from_micros(1);
 
-/// Configures a [`Breaker`], when it is [built](Self::build) or [while calls pass](Breaker::configure).
+/// Configures a [`Breaker`] when it is [built](Self::build), or [while calls pass](Breaker::configure).
 ///
-/// Plain data. Two are equal if the same was set.
+/// Plain data: two builders are equal if their settings are.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct BreakerBuilder {
@@ -26,7 +26,7 @@ pub struct BreakerBuilder {
     pub(crate) random: Generator,
 }
 
-/// The source of the random open times. It is no setting: builders that differ in it alone are equal.
+/// The source of the random open times. It is no setting: builders that differ only in it are equal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Generator(Option<Random>);
 
@@ -37,12 +37,12 @@ impl PartialEq for Generator {
 }
 
 impl Generator {
-    /// The generator, made when it is first needed.
+    /// Returns the generator. Creates it at the first use.
     pub(super) fn get(&mut self) -> Random {
         self.0.get_or_insert_default().clone()
     }
 
-    /// Goes on with an earlier one, unless another was given.
+    /// Takes over an earlier generator, unless another one was given.
     pub(super) fn keep(&mut self, earlier: &Self) {
         if self.0.is_none() {
             self.0.clone_from(&earlier.0);
@@ -69,42 +69,42 @@ impl Default for BreakerBuilder {
 }
 
 impl BreakerBuilder {
-    /// Opens after this many failures in a row. This switches the default failure rate off; set
-    /// [`failure_rate`](Self::failure_rate) as well to have both: the first to be reached opens.
+    /// Opens after this number of failures in a row. This switches the default failure rate off. To have both, also set
+    /// [`failure_rate`](Self::failure_rate): the first limit that is reached opens the circuit.
     pub fn consecutive_failures(self, failures: u32) -> Self {
         Self { consecutive_failures: Some(failures), ..self }
     }
 
-    /// Opens when this share of the calls of the last `window` failed: 0.5 is one half. Exact to 1 in a million; the
-    /// window slides in sixteenths.
+    /// Opens when this share of the calls in the last `window` failed: 0.5 is one half. The rate is exact to 1 in a
+    /// million, and the window slides in sixteenths.
     ///
-    /// The rate is looked at after each call that counts, as soon as there are the [minimum of
-    /// calls](Self::minimum_calls). So a success can open the circuit too, if it completes the minimum: three failures
-    /// and then two successes open it at one half of at least five. Of two calls that end at the same moment, each may
-    /// be judged without the other.
+    /// The breaker checks the rate after each call that counts, once there are the [minimum of
+    /// calls](Self::minimum_calls). A success that completes the minimum can therefore open the circuit too: with a
+    /// limit of one half of at least five calls, three failures and then two successes open it. If two calls end at the
+    /// same moment, each may be judged without the other.
     ///
-    /// Default, where neither this nor [`consecutive_failures`](Self::consecutive_failures) is set: one half over ten
+    /// Default, if neither this nor [`consecutive_failures`](Self::consecutive_failures) is set: one half over ten
     /// seconds.
     pub fn failure_rate(self, rate: f64, window: Duration) -> Self {
         Self { failure_rate: Some((rate, window)), ..self }
     }
 
-    /// Opens when this share of the calls took the `threshold` or longer: a service that hangs is noticed before its
-    /// calls fail. The failure rate stays in force. Default: the time of a call says nothing.
+    /// Opens when this share of the calls took at least the `threshold`: the breaker notices a service that hangs
+    /// before its calls fail. The failure rate stays in force. Default: the duration of a call does not count.
     ///
     /// Keep the threshold below the attempt timeout: a call that ends earlier is never slow.
     ///
-    /// - Calls are counted over the window of the [failure rate](Self::failure_rate), or ten seconds where there is
-    ///   none, from the same [minimum of calls](Self::minimum_calls), exact to 1 in a million.
-    /// - A call that is still under way when it has taken the threshold counts as slow at once. Its end adds nothing
-    ///   here, and is a success or a failure as any other. A slow success is no failure.
-    /// - The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or
-    ///   for the service's readiness. A [`Permit`](super::Permit) without tower begins when it is taken; see there for
-    ///   calls under way.
-    /// - A call that was given up is slow if it had taken the threshold, and counts for nothing if not.
-    /// - A probe that takes the threshold has failed, and opens the circuit at once.
+    /// - The window is that of the [failure rate](Self::failure_rate), or ten seconds if there is none. The [minimum of
+    ///   calls](Self::minimum_calls) is the same. The rate is exact to 1 in a million.
+    /// - A call that is still in flight at the threshold counts as slow at once. Its end adds no slow call, and counts
+    ///   as a success or a failure as usual. A slow success is no failure.
+    /// - The time begins when the call is admitted. If the call had to wait for its turn or for the service's
+    ///   readiness, it begins when the call reaches the service. Without tower, the time of a [`Permit`](super::Permit)
+    ///   begins when it is taken; its page describes calls in flight.
+    /// - A call that was abandoned is slow if it had reached the threshold, and otherwise does not count.
+    /// - A probe that reaches the threshold has failed, and opens the circuit at once.
     ///
-    /// With 1000 calls per second, a service that stops answering opens the circuit 20 calls after the threshold:
+    /// With 1,000 calls per second, a service that stops answering opens the circuit 20 calls after the threshold:
     ///
     /// ```
     /// use std::time::Duration;
@@ -118,7 +118,7 @@ impl BreakerBuilder {
     /// let call = |at: u64| breaker.try_acquire_at(begin + Duration::from_millis(at));
     /// let mut calls: Vec<_> = (0..1000).map(|at| call(at).unwrap()).collect();
     ///
-    /// // A layer reports each call by itself.
+    /// // A layer makes this report for each call.
     /// for (at, call) in (0..).zip(&mut calls).take(20) {
     ///     assert_eq!(breaker.state(), BreakerState::Closed);
     ///     call.under_way_at(begin + threshold + Duration::from_millis(at));
@@ -130,88 +130,90 @@ impl BreakerBuilder {
     ///
     /// # Cost
     ///
-    /// One reading of the clock when a call is admitted, one for each poll that ends pending, and one compare-and-swap
-    /// for each call that counts. A layer wakes a pending call once, at the threshold, by the one timer that a call
-    /// has. The breaker allocates a second window once.
+    /// One clock reading when a call is admitted, one for each poll that ends pending, and one compare-and-swap for
+    /// each call that counts. A layer wakes a pending call once, at the threshold, with the one timer that a call has.
+    /// The breaker allocates a second window once.
     pub fn slow_call_rate(self, rate: f64, threshold: Duration) -> Self {
         Self { slow_call_rate: Some((rate, threshold)), ..self }
     }
 
-    /// The fewest calls in the window for a rate to count. Default 20: the rate of fewer is chance.
+    /// Sets the fewest calls in the window for a rate to count. Default: 20, because the rate of fewer calls is chance.
     pub fn minimum_calls(self, calls: u32) -> Self {
         Self { minimum_calls: calls, ..self }
     }
 
-    /// How long the circuit stays open before it lets probes through: exactly this long at first, and longer after
-    /// [failed probes](Self::max_open_for). Default 5 s.
+    /// Sets the time that the circuit stays open before it lets probes through: exactly this time at first, and longer
+    /// after [failed probes](Self::max_open_for). Default: 5 s.
     pub fn open_for(self, duration: Duration) -> Self {
         Self { open_for: duration, ..self }
     }
 
-    /// The longest that the circuit stays open. Default: a minute, or [`open_for`](Self::open_for) if that is longer.
+    /// Sets the longest open time. Default: a minute, or [`open_for`](Self::open_for) if that is longer.
     ///
-    /// Each failed probe doubles the open time, up to this: a service that is down for long is asked ever more rarely.
-    /// The time is multiplied by a random number from 0.75 to 1.25 as well, so that the probes of many clients spread
-    /// out. The longest time has no random part. A series of probes that brings [nothing](Self::probe_timeout) is a
-    /// failed probe too.
+    /// Each failed probe doubles the open time, up to this limit: a service that is down for long gets fewer and fewer
+    /// probes. The time is also multiplied by a random number from 0.75 to 1.25, so that the probes of many clients
+    /// spread out. The longest time has no random part. A series of probes that brings [no
+    /// verdict](Self::probe_timeout) counts as a failed probe.
     ///
-    /// A circuit that has been closed for as long as it was last open begins at `open_for` again, and so does one that
-    /// is [reset](Breaker::reset). One that opens earlier stays open for as long as the last time.
+    /// If the circuit was closed for as long as it was last open, or is [reset](Breaker::reset), its next open time is
+    /// `open_for` again. If it opens earlier, it stays open for the last time again.
     ///
-    /// `.open_for(duration).max_open_for(duration)` switches this off.
+    /// `.open_for(duration).max_open_for(duration)` switches the growth off.
     pub fn max_open_for(self, duration: Duration) -> Self {
         Self { max_open_for: Some(duration), ..self }
     }
 
-    /// Draws the random open times from this generator, for tests. Default: one that differs in every process and every
-    /// breaker. [`Breaker::configure`] goes on with the breaker's generator unless another is given. Builders that
-    /// differ in it alone are equal.
+    /// Draws the random open times from this generator, for tests. Default: a generator that differs in every process
+    /// and every breaker. [`Breaker::configure`] keeps the breaker's generator unless another is given. Builders that
+    /// differ only in their generator are equal.
     pub fn random(self, random: Random) -> Self {
         Self { random: Generator(Some(random)), ..self }
     }
 
-    /// How many calls a half-open circuit lets through, and must see succeed, to close. Default 3.
+    /// Sets how many calls a half-open circuit lets through, and how many of them must succeed to close it. Default: 3.
     pub fn probes(self, probes: u32) -> Self {
         Self { probes, ..self }
     }
 
-    /// After how long without a success or a failure the probes are given up and the circuit opens again, when the next
-    /// call asks. It counts from the first probe, again from each success, and again from the first probe after a
-    /// silence of half of this time. Default 30 s; a timeout inside the breaker ends a probe earlier.
+    /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
+    /// opens the circuit again. The time counts from the first probe, again from each success, and again from the first
+    /// probe after half of this time without a probe in flight. Default: 30 s; a timeout inside the breaker ends a
+    /// probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }
 
-    /// Takes a call that reached the service and was dropped by its caller after at least this long for a failure.
-    /// Default: a dropped call says nothing, however long it took.
+    /// Counts a call as a failure if it reached the service and its caller dropped it after at least this time.
+    /// Default: a dropped call does not count.
     ///
-    /// The time begins when the call is admitted, or when it reaches the service if it had to wait for its turn or for
-    /// the service's readiness. Costs a reading of the clock per call, and another one for a call that had to wait.
+    /// The time begins when the call is admitted. If the call had to wait for its turn or for the service's readiness,
+    /// it begins when the call reaches the service. Costs one clock reading per call, and one more for a call that had
+    /// to wait.
     pub fn cancelled_is_failure_after(self, duration: Duration) -> Self {
         Self { cancelled_after: Some(duration), ..self }
     }
 
-    /// Takes [`Outcome::Overloaded`](crate::Outcome::Overloaded) for a failure.
+    /// Counts [`Outcome::Overloaded`](crate::Outcome::Overloaded) as a failure.
     ///
-    /// Default: no. A service that refuses some calls works at its capacity; not calling it at all turns an overload
+    /// Default: no. A service that sheds some calls works at its capacity. Not calling it at all would turn an overload
     /// into an outage.
     pub fn overload_is_failure(self, is_failure: bool) -> Self {
         Self { overload_is_failure: is_failure, ..self }
     }
 
-    /// The breaker, closed.
+    /// Builds the breaker. It is closed.
     ///
     /// # Errors
     ///
-    /// A rate must be above 0 and at most 1, the window at least a microsecond; failures in a row, minimum calls and
-    /// probes at least 1 and at most a million; durations longer than zero and at most 366 days; `max_open_for` at
+    /// A rate must be above 0 and at most 1; the window at least a microsecond and at most 366 days; failures in a row,
+    /// minimum calls and probes from 1 to 1,000,000; other durations above zero and at most 366 days; `max_open_for` at
     /// least `open_for`.
     pub fn build(self) -> Result<Breaker, ConfigError> {
         self.check()?;
         Ok(Breaker::new(self))
     }
 
-    /// Whether a breaker can follow this.
+    /// Checks all settings.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if let Some(failures) = self.consecutive_failures {
             check_count("circuit_breaker.consecutive_failures", failures)?;
@@ -244,12 +246,12 @@ impl BreakerBuilder {
         Ok(())
     }
 
-    /// The longest that the circuit stays open.
+    /// Returns the longest open time.
     pub(super) fn longest_open(&self) -> Duration {
         self.max_open_for.unwrap_or(Duration::from_secs(60).max(self.open_for))
     }
 
-    /// The failure rate that it opens at, if there is one, and the length of the window.
+    /// Returns the limit of the failure rate, if there is one, and the length of its window.
     pub(super) fn rate_and_window(&self) -> Option<(f64, Duration)> {
         match self.failure_rate {
             None if self.consecutive_failures.is_none() => Some((0.5, Duration::from_secs(10))),

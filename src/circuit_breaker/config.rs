@@ -1,4 +1,4 @@
-//! The configuration of a breaker that can change while calls pass.
+//! The serializable configuration of a breaker, which can change while calls pass.
 
 use super::{breaker::Breaker, builder::BreakerBuilder, state::CircuitState, word::BreakerState};
 use crate::{
@@ -7,36 +7,36 @@ use crate::{
 };
 use std::time::Duration;
 
-/// When a circuit opens, and for how long. See [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder), whose
-/// defaults and bounds these are.
+/// When a circuit opens, and for how long. [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder) documents the
+/// defaults and the bounds.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BreakerConfig {
-    /// Opens after this many failures in a row.
+    /// Opens after this number of failures in a row.
     pub consecutive_failures: Option<u32>,
-    /// Opens at this share of failures. Default, where neither is given: one half in ten seconds.
+    /// Opens at this share of failures. Default, if neither is given: one half in ten seconds.
     pub failure_rate: Option<FailureRate>,
-    /// Opens at this share of slow calls. Default: the time of a call says nothing.
+    /// Opens at this share of slow calls. Default: the duration of a call does not count.
     pub slow_call_rate: Option<SlowCallRate>,
     /// The fewest calls for a share to count.
     pub minimum_calls: u32,
-    /// How long it stays open at first. A circuit that is open keeps to the time that it was opened for.
+    /// The first open time. An open circuit keeps the time that it was opened for.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::open_for"))]
     pub open_for: Duration,
-    /// How long it stays open at most, after failed probes. Default: a minute, or `open_for` if that is longer.
+    /// The longest open time, after failed probes. Default: a minute, or `open_for` if that is longer.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::max_open_for"))]
     pub max_open_for: Option<Duration>,
-    /// How many probes have to succeed.
+    /// The number of probes that must succeed.
     pub probes: u32,
-    /// How long they may take.
+    /// The time in which the probes must bring a success or a failure.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::probe_timeout"))]
     pub probe_timeout: Duration,
-    /// After how long a call that its caller dropped counts as a failure.
+    /// The time after which a call that its caller drops counts as a failure.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::cancelled_is_failure_after"))]
     pub cancelled_is_failure_after: Option<Duration>,
-    /// Whether an answer that says "too much" is a failure.
+    /// Whether [`Outcome::Overloaded`](crate::Outcome::Overloaded) counts as a failure.
     pub overload_is_failure: bool,
-    /// Holds the circuit open (`"open"`), or closed (`"closed"`). `None` ends that, also where it was done by hand.
+    /// Forces the circuit open (`"open"`) or closed (`"closed"`). `None` ends that, also if it was done by hand.
     pub forced: Option<Forced>,
 }
 
@@ -62,7 +62,7 @@ pub struct SlowCallRate {
     pub threshold: Duration,
 }
 
-/// A circuit that does not look at results.
+/// A forced state, in which results do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Forced {
@@ -79,7 +79,7 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfig {
-    /// The configuration of a builder.
+    /// Returns the configuration of a builder.
     fn of(builder: &BreakerBuilder) -> Self {
         let failure_rate = builder.failure_rate.map(|(rate, window)| FailureRate { rate, window });
         let slow_call_rate = builder.slow_call_rate.map(|(rate, threshold)| SlowCallRate { rate, threshold });
@@ -98,7 +98,7 @@ impl BreakerConfig {
         }
     }
 
-    /// A builder of a breaker like this.
+    /// Returns the builder of this configuration.
     pub(crate) fn builder(&self) -> BreakerBuilder {
         let failure_rate = self.failure_rate.map(|FailureRate { rate, window }| (rate, window));
         BreakerBuilder {
@@ -134,7 +134,7 @@ impl Reconfigure for Breaker {
     }
 
     fn course(&self, now: &BreakerConfig, to: &BreakerConfig) -> Course<BreakerConfig> {
-        // A circuit that is held open is the strictest, whatever else it says.
+        // A circuit that is forced open is the strictest, with any other settings.
         if to.forced == Some(Forced::Open) {
             return Course::Strictest(to.clone());
         }
@@ -149,7 +149,7 @@ impl Reconfigure for Breaker {
     }
 
     fn apply(&self, config: &BreakerConfig) {
-        // First, so that no call sees the rest.
+        // First, so that no call passes by a part of the new configuration.
         if config.forced == Some(Forced::Open) && self.state() != BreakerState::ForcedOpen {
             self.force_quietly(CircuitState::ForcedOpen);
         }

@@ -1,12 +1,12 @@
-//! What can be read of a breaker, and what its changes of state tell.
+//! Metrics of a breaker, and reports of its changes of state.
 
 use super::{Breaker, BreakerState, Transition, transition::Listener};
 use crate::shell::{Instrument, Reading, Readings, StateChange, StateListener};
 use std::{fmt, sync::Weak};
 use tokio::time::Instant;
 
-/// `circuit_state` and `circuit_transitions_total` of each state, `circuit_failure_ratio` of the window (0 where it
-/// counts no call), and `circuit_half_open_in_seconds`, until an open circuit lets probes through.
+/// `circuit_state` and `circuit_transitions_total` of each state; `circuit_failure_ratio` of the window, 0 if it
+/// contains no call; and `circuit_half_open_in_seconds`, the time until an open circuit lets probes through.
 impl Instrument for Breaker {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let (present, entered) = (self.state(), self.entered());
@@ -33,8 +33,8 @@ impl Instrument for Breaker {
 }
 
 impl Transition {
-    /// Tells it to a listener of any instrument.
-    pub(super) fn tell(&self, listener: &StateListener) {
+    /// Reports the transition to the listener of an instrument.
+    pub(super) fn report_to(&self, listener: &StateListener) {
         let evidence = Evidence(self);
         let change = StateChange::new("circuit_breaker", self.from.name(), self.to.name(), &evidence);
         let change = change.after_missing(self.missed);
@@ -42,7 +42,7 @@ impl Transition {
     }
 }
 
-/// Why a circuit changed its state, in words.
+/// The reason for a change of state, in words.
 struct Evidence<'transition>(&'transition Transition);
 
 impl fmt::Display for Evidence<'_> {
@@ -59,7 +59,7 @@ impl fmt::Display for Evidence<'_> {
     }
 }
 
-/// What was counted before the circuit opened.
+/// Writes the counts that opened the circuit.
 fn counted(transition: &Transition, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (calls, failures) = transition.counts();
     let (timed, slow) = transition.slow_counts();

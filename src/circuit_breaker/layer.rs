@@ -4,21 +4,21 @@ use crate::{
     shell::{GateStage, KeepError, Leaf, StackLayer},
 };
 
-/// Stops calling a service that fails, as a tower layer. See the [module](super).
+/// A tower layer that stops calls to a service that fails. See the [module](super).
 ///
-/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
-/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+/// The layer keeps the service's error type, which must be `From<Rejection>`. Choose another way with
+/// [`typed_error`](StackLayer::typed_error) or [`respond_with`](StackLayer::respond_with).
 pub type CircuitBreakerLayer<C = AnyError, X = KeepError> = StackLayer<GateStage<Breaker, Leaf<C>>, X>;
 
 impl CircuitBreakerLayer {
-    /// A layer that takes every `Err` of the service for a failure.
+    /// Returns a layer that counts every `Err` of the service as a failure.
     pub fn new(breaker: Breaker) -> Self {
         StackLayer::from_stages(GateStage::new(breaker, Leaf::default()), KeepError)
     }
 }
 
 impl<C: Clone, X: Clone> CircuitBreakerLayer<C, X> {
-    /// Decides by this closure what the service's answers mean.
+    /// Classifies the service's answers with this closure.
     pub fn classify<F, Response, E>(self, classifier: F) -> CircuitBreakerLayer<F, X>
     where
         F: Fn(Result<&Response, &E>) -> Outcome,
@@ -26,7 +26,7 @@ impl<C: Clone, X: Clone> CircuitBreakerLayer<C, X> {
         self.classify_with(classifier)
     }
 
-    /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean.
+    /// Classifies the service's answers with this [`Classify`](crate::classify::Classify).
     pub fn classify_with<D>(self, classifier: D) -> CircuitBreakerLayer<D, X> {
         self.map_stages(|stage| GateStage::new(stage.admission.0, Leaf::new(classifier)))
     }

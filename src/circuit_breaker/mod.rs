@@ -1,8 +1,8 @@
-//! Stops calls to a service that fails, and finds out by a few probes when it works again.
+//! Stops calls to a service that fails, and uses a few probes to find out when it works again.
 //!
-//! Calls to a dead service cost time and connections, and keep it from coming back. A breaker watches the results. When
-//! too many calls fail it opens, and refuses calls at once. After a while it lets a few probes through, and closes when
-//! they succeed.
+//! Calls to a failing service cost time and connections, and can prevent its recovery. A circuit breaker watches the
+//! results of calls. When too many calls fail, it opens and refuses calls at once. After the open time it lets a few
+//! probes through, and closes when they succeed.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -32,71 +32,74 @@
 //!
 //! # Semantics
 //!
-//! - It opens on a failure that completes a run of [`consecutive_failures`](BreakerBuilder::consecutive_failures).
-//! - It opens when the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window is at its limit. The rate is
-//!   looked at after each call that counts, so a success that completes the minimum of calls opens too.
-//! - Where it is configured, it opens when the [rate of slow calls](BreakerBuilder::slow_call_rate) is at its limit. A
-//!   call still under way beyond the threshold counts at once, so a service that hangs is noticed before its calls end.
-//! - The first opening lasts exactly [`open_for`](BreakerBuilder::open_for). Each failed probe
-//!   [doubles the time](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`, by default a minute.
-//! - A half-open circuit lets [`probes`](BreakerBuilder::probes) calls through. It closes after that many successes. It
-//!   opens at the first failure, and at the first probe that takes the threshold of slow calls. A probe that says
-//!   nothing (it was dropped, or refused further in) gives its place to the next call.
-//! - When probes have brought neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout),
-//!   because they hang or are dropped, the circuit opens again. If no probe is under way for half of the probe timeout,
+//! - The circuit opens on a failure that completes a run of
+//!   [`consecutive_failures`](BreakerBuilder::consecutive_failures).
+//! - The circuit opens when the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window reaches its limit.
+//!   The breaker checks the rate after each call that counts, so a success that completes the minimum of calls can open
+//!   the circuit too.
+//! - If a [rate of slow calls](BreakerBuilder::slow_call_rate) is configured, the circuit opens when that rate reaches
+//!   its limit. An in-flight call counts as soon as it exceeds the threshold, so the breaker notices a service that
+//!   hangs before its calls end.
+//! - The first open time is exactly [`open_for`](BreakerBuilder::open_for). Each failed probe [doubles
+//!   it](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`, by default a minute.
+//! - A half-open circuit lets [`probes`](BreakerBuilder::probes) calls through. It closes after that number of
+//!   successes. It opens at the first failure, or at the first probe that reaches the threshold of slow calls. A probe
+//!   without a verdict (it was dropped, or an inner layer refused it) returns its place to the next call.
+//! - If the probes bring neither success nor failure within the [`probe_timeout`](BreakerBuilder::probe_timeout),
+//!   because they hang or are dropped, the circuit opens again. If no probe is in flight for half of the probe timeout,
 //!   the timeout starts again with the next probe.
-//! - Every call belongs to the era that admitted it. A call from before a change of state says nothing about the time
-//!   after it.
-//! - All instants of a breaker come from one clock. A result at an instant ahead of it counts at that instant: a
-//!   failure a year ahead keeps the circuit open for a year.
-//! - A refusal says how long the circuit stays open, unless it was opened by hand or waits for probes.
+//! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
+//!   era counts for nothing.
+//! - All instants that a breaker gets must come from one clock. A result with an instant in the future counts at that
+//!   instant: a failure a year ahead keeps the circuit open for a year.
+//! - A refusal states how long the circuit stays open, unless it was opened by hand or waits for probes.
 //!
-//! | the call ended with | to the breaker |
+//! | the call ended with | counts as |
 //! |---|---|
-//! | `Outcome::Success`, `Outcome::Permanent` | a success: the service is alive |
+//! | `Outcome::Success`, `Outcome::Permanent` | a success: the service answers |
 //! | `Outcome::Failure`, a timeout after the service was called, a panic in it | a failure |
-//! | a deadline that came before half of the attempt's full patience | nothing, and a probe gives its place back |
-//! | an error of the service's readiness | as the error is classified |
+//! | a deadline before half of the attempt's full patience | nothing; a probe returns its place |
+//! | an error of the service's readiness | the outcome that the classifier gives it |
 //! | a timeout before the service was ready | nothing |
-//! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) |
-//! | `Outcome::Ignored`, a rejection further in | nothing |
+//! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) is set |
+//! | `Outcome::Ignored`, a rejection by an inner layer | nothing |
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
-//! | any of them, after it took the threshold of slow calls in the service | slow as well, with any end |
+//! | any of these, after the threshold of slow calls in the service | also a slow call |
 //!
-//! The full patience of an attempt is the attempt timeout, or the timeout of the stack where there is none. An attempt
-//! that is cut short proves nothing: its caller gave the service too little time.
+//! The full patience of an attempt is the attempt timeout, or the timeout of the stack if there is no attempt timeout.
+//! An attempt that is cut short proves nothing, because its caller gave the service too little time.
 //!
 //! # Reconfiguration
 //!
-//! [`Breaker::configure`] makes a running breaker follow another configuration as a whole: no call is judged by half of
-//! one. It changes thresholds and times, not what was seen: the state, the failures in a row, the calls in the window
-//! and the permits in flight stay, an open circuit stays open until the instant that callers have learned, and a forced
-//! one stays forced. Its page describes a window whose length changes.
+//! [`Breaker::configure`] replaces the whole configuration of a running breaker: no call is judged by a mixture of two.
+//! It changes thresholds and times, and keeps the state, the failures in a row, the calls in the window and the permits
+//! in flight. An open circuit stays open until the instant that its refusals have stated, and a forced circuit stays
+//! forced. The page of the method describes a window whose length changes.
 //!
 //! # Cost
 //!
-//! A call through a closed circuit: one load to be admitted, a few more for its result, all of one cache line that no
-//! call writes. Its result takes one reading of the clock and one compare-and-swap. While the window has enough
-//! failures for a success to open the circuit, a success reads the window as a failure does: 16 words.
+//! Admitting a call through a closed circuit takes one load. Recording its result takes a few more loads, one clock
+//! reading and one compare-and-swap. The loads read one cache line that no call writes. While the window has enough
+//! failures for a success to open the circuit, a success also reads the window as a failure does: 16 words.
 //!
-//! A refusal: one load and one reading of the clock. The windows have a fixed size. No call allocates. Slow calls,
-//! where they count, cost [some more](BreakerBuilder::slow_call_rate).
+//! A refusal takes one load and one clock reading. The windows have a fixed size. No call allocates. A rate of slow
+//! calls costs [more](BreakerBuilder::slow_call_rate).
 //!
-//! # One breaker for what fails together
+//! # One breaker per host or shard
 //!
-//! A breaker judges all its calls as one. Where a fifth of the traffic goes to a dead shard, one breaker for all of it
-//! either stays closed for the dead fifth or opens for the living rest. Give each shard or host its own: a
+//! A breaker judges all its calls together. If a fifth of the traffic goes to a dead shard, a single breaker either
+//! stays closed for the dead shard or opens for the healthy rest. Give each shard or host its own breaker, with a
 //! [`PerKey`](crate::per_key::PerKey) of breakers.
 //!
 //! # Defaults
 //!
 //! | what | default | because |
 //! |---|---|---|
-//! | opens at | half of the calls failed, over 10 s | below that calling still helps more than it costs |
-//! | minimum calls | 20 | the rate of fewer is chance |
+//! | opens at | half of the calls failed, over 10 s | below that, calling still helps more than it costs |
+//! | minimum calls | 20 | the rate of fewer calls is chance |
 //! | slow calls | do not count | only the user knows how slow is too slow |
-//! | open for | 5 s | long enough to relieve the service, short enough to be noticed by few |
-//! | at most open for | a minute | a service that is down for long is asked rarely; after a minute users have left |
+//! | open for | 5 s | long enough to relieve the service, short enough that few users notice |
+//! | at most open for | a minute | few probes reach a service that is down for long; after a minute users have left |
 //! | probes | 3 | one success may be chance |
 //! | probe timeout | 30 s | longer than any call that is worth waiting for |
 

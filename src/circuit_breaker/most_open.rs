@@ -1,5 +1,5 @@
-//! What many breakers have in common: a bound on how many of them are open at once, the counts of their transitions,
-//! and those who listen to all of them.
+//! The shared state of many breakers: a bound on how many of them are open at once, the counts of their transitions,
+//! and the listeners of all of them.
 
 use super::BreakerState;
 use crate::{
@@ -8,36 +8,36 @@ use crate::{
 };
 use std::sync::{Arc, Weak};
 
-/// Shares are kept in parts per million.
+/// The unit of shares: parts per million.
 const PARTS: u64 = 1_000_000;
 /// No bound.
 const OFF: u64 = u64::MAX;
 
-/// One breaker, and one that is open, in the word.
+/// The word counts breakers in its upper half and open ones in its lower half.
 const ONE_BREAKER: u64 = 1 << 32;
 const OPEN_MASK: u64 = ONE_BREAKER - 1;
 
-/// How many breakers there are, how many of them are open or half-open, and which share may be.
+/// How many breakers there are, how many of them are open or half-open, and which share of them may be.
 ///
-/// A breaker takes a place before it shows that it is open, and gives it back after it shows that it is not. So there
-/// are never more open breakers than places that are taken.
+/// A breaker takes a place before it shows that it is open, and returns the place after it shows that it is not. There
+/// are therefore never more open breakers than taken places.
 pub struct MostOpen {
-    /// The breakers in the upper half, the places taken in the lower one. One word, so that no change of the one can
-    /// come between a look at the other and its change.
+    /// The breakers in the upper half, the places taken in the lower half. They share one word, so that no change of
+    /// one can happen between a read of the other and its change.
     ///
-    /// Each change keeps `places taken <= most(breakers)`, unless the share is lowered. A release for the thread that
-    /// takes the place next: it has seen the former holder closed.
+    /// Each change keeps `places taken <= most(breakers)`, unless the share is lowered. Returning a place releases, and
+    /// taking it acquires: the next holder has seen the former one closed.
     word: AtomicU64,
     /// Relaxed: it guards no other memory.
     share: AtomicU64,
     /// How often a breaker entered each state, in the order of [`BreakerState::ALL`]. Relaxed: they guard no other
     /// memory.
     entered: [AtomicU64; BreakerState::ALL.len()],
-    /// Those who listen to all breakers, present and future. Locked last of all.
+    /// The listeners of all breakers, present and future. Its lock is always the last to be taken.
     listeners: Mutex<Listeners>,
 }
 
-/// Those who listen at one moment.
+/// The listeners at one moment.
 pub(super) type Listeners = Arc<[Weak<StateListener>]>;
 
 /// The place of an open breaker, until it is dropped.
@@ -53,49 +53,49 @@ impl MostOpen {
         }
     }
 
-    /// Bounds the share of the breakers that are open. It must be a number above 0 and at most 1.
+    /// Bounds the share of open breakers. `share` must be above 0 and at most 1.
     pub(crate) fn set_share(&self, share: f64) {
         let parts = (share * PARTS as f64).round() as u64;
         self.share.store(parts.clamp(1, PARTS), Ordering::Relaxed);
     }
 
-    /// The share, if there is a bound.
+    /// Returns the share, if there is a bound.
     pub(crate) fn share(&self) -> Option<f64> {
         let share = self.share.load(Ordering::Relaxed);
         (share != OFF).then_some(share as f64 / PARTS as f64)
     }
 
-    /// The breakers that are open or half-open.
+    /// Returns the number of breakers that are open or half-open.
     pub(crate) fn open(&self) -> usize {
         (self.word.load(Ordering::Acquire) & OPEN_MASK) as usize
     }
 
-    /// One more breaker.
+    /// Adds a breaker.
     pub(crate) fn add_breaker(&self) {
         self.word.fetch_add(ONE_BREAKER, Ordering::AcqRel);
     }
 
-    /// One breaker fewer, unless that leaves more of them open than may be.
+    /// Removes a breaker. Returns `false` if the open breakers would then exceed the share.
     pub(crate) fn remove_breaker(&self) -> bool {
         self.change(|word| word.checked_sub(ONE_BREAKER).filter(|fewer| self.allows(*fewer)))
     }
 
-    /// A place for one more open breaker, if there is one.
+    /// Takes a place for one more open breaker, if there is one.
     pub(super) fn take(self: &Arc<Self>) -> Option<OpenPlace> {
         self.change(|word| Some(word + 1).filter(|more| self.allows(*more))).then(|| OpenPlace(self.clone()))
     }
 
-    /// A breaker enters this state.
+    /// Counts that a breaker entered this state.
     pub(super) fn count(&self, entered: BreakerState) {
         self.entered[entered.place()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often a breaker entered each state, in the order of [`BreakerState::ALL`].
+    /// Returns how often a breaker entered each state, in the order of [`BreakerState::ALL`].
     pub(crate) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
         self.entered.each_ref().map(|entered| entered.load(Ordering::Relaxed))
     }
 
-    /// Tells each transition of each breaker from now on to this listener, until it is dropped.
+    /// Reports each later transition of each breaker to this listener, until the listener is dropped.
     pub(crate) fn listen(&self, listener: &Weak<StateListener>) {
         let mut listeners = lock(&self.listeners);
         let others = listeners.iter().filter(|other| other.strong_count() > 0);
@@ -110,7 +110,8 @@ impl MostOpen {
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok()
     }
 
-    /// Whether the open breakers of this word are within the share: rounded down, and at least one.
+    /// Returns whether the open breakers of this word are within the share. The bound is rounded down, and at least
+    /// one.
     fn allows(&self, word: u64) -> bool {
         let (breakers, open) = (word >> 32, word & OPEN_MASK);
         match self.share.load(Ordering::Relaxed) {

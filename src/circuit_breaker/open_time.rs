@@ -2,19 +2,19 @@ use crate::{clock::Nanos, random::Random};
 use rand::RngExt;
 use std::time::Duration;
 
-/// How long a circuit stays open: at first as configured, and longer after each failed probe.
+/// The open time of a circuit: as configured at first, and longer after each failed probe.
 ///
-/// | opens | for |
+/// | the circuit opens | for |
 /// |---|---|
 /// | the first time | `open_for` |
-/// | since a probe failed | twice as long as the last time, times U(0.75, 1.25), and at most `max_open_for` |
-/// | after it was closed for less than it was last open | as long as the last time |
-/// | after it was closed for longer | `open_for`, as the first time |
+/// | after a failed probe | twice the last time, times U(0.75, 1.25), at most `max_open_for` |
+/// | after it was closed for less than it was last open | the last time |
+/// | after it was closed for longer | `open_for` |
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpenTime {
-    /// How long the circuit was last open; zero if it begins from the start.
+    /// The last open time; zero to start with `open_for`.
     last: Nanos,
-    /// When it was closed after that.
+    /// When the circuit was last closed.
     closed_at: Nanos,
 }
 
@@ -37,12 +37,12 @@ impl Bounds {
 }
 
 impl OpenTime {
-    /// Notes that the circuit was closed at `now`.
+    /// Records that the circuit was closed at `now`.
     pub(super) fn closed(&mut self, now: Nanos) {
         self.closed_at = now;
     }
 
-    /// For how long the circuit, closed until `now`, is open from now on.
+    /// Returns the open time of a circuit that was closed until `now`.
     pub(super) fn after_closed(&mut self, bounds: Bounds, now: Nanos) -> Nanos {
         if now.saturating_sub(self.closed_at) >= self.last {
             self.last = Nanos::ZERO;
@@ -51,13 +51,13 @@ impl OpenTime {
         self.last
     }
 
-    /// For how long the circuit, half-open until now, is open from now on. Draws only where the number counts.
+    /// Returns the open time of a circuit that was half-open. Draws a random number only if the result depends on it.
     pub(super) fn after_failed_probe(&mut self, bounds: Bounds, random: impl FnOnce() -> Random) -> Nanos {
         let lowest = self.last.saturating_add(Nanos(self.last.0 / 2));
         self.last = if lowest >= bounds.longest {
             bounds.longest
         } else {
-            // Twice as long, times U(0.75, 1.25): from one and a half times to two and a half times.
+            // Twice the last time, times U(0.75, 1.25): between 1.5 and 2.5 times.
             let drawn = random().with(|random| random.random_range(0..=self.last.0));
             bounds.clamp(lowest.saturating_add(Nanos(drawn)))
         };

@@ -12,28 +12,28 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The words that every call reads, on cache lines that no call writes while the circuit is closed.
+/// The words that every call reads, in cache lines that no call writes while the circuit is closed.
 #[repr(align(64))]
 pub(super) struct Published {
-    /// A [`Word`]: a copy of the machine's state. Written with release, so that a thread that reads it (with acquire)
+    /// A [`Word`]: a copy of the machine's state. Written with release and read with acquire: a thread that reads it
     /// also sees the instants that were written before it.
     word: AtomicU64,
     /// [`Rules`] of the machine's configuration.
     rules: AtomicU64,
-    /// The ticks of the window that count, and those before or after, by the numbering's lowest bit. Overwritten only
-    /// after the rules have named the others.
+    /// The ticks of the window that are in force, and those before or after, indexed by the lowest bit of the
+    /// numbering. A slot is overwritten only after the rules have named the other one.
     ticks: [SharedTicks; 2],
-    /// The rate of slow calls in parts, zero for none: named by the rules as the ticks are.
+    /// The rate of slow calls in parts, or zero for none. The rules name the slot, as for the ticks.
     slow_shares: [AtomicU64; 2],
-    /// The times that calls are begun with: named by the rules as well.
+    /// The times that an admitted call gets. The rules name the slot, as for the ticks.
     times: [Times; 2],
 }
 
-/// After how many nanoseconds a call is taken for a failure.
+/// The times after which a call counts as a failure or as slow, in nanoseconds.
 struct Times {
-    /// A call that is dropped; zero for never.
+    /// For a dropped call that counts as a failure; zero for never.
     overdue_after: AtomicU64,
-    /// A call that is slow; zero where no rate of slow calls is configured.
+    /// For a slow call; zero if no rate of slow calls is configured.
     slow_after: AtomicU64,
 }
 
@@ -52,10 +52,10 @@ impl Times {
     }
 }
 
-/// The length of the windows where there is no failure rate.
+/// The length of the windows without a failure rate.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 
-/// The length of the windows, where a rate is configured.
+/// Returns the length of the windows, if a rate is configured.
 pub(super) fn window_of(config: &BreakerBuilder) -> Option<Duration> {
     match config.rate_and_window() {
         Some((_, length)) => Some(length),
@@ -67,20 +67,20 @@ fn slow_share(config: &BreakerBuilder) -> u64 {
     config.slow_call_rate.map_or(0, |(rate, _)| parts(rate).into())
 }
 
-/// After what time a call is overdue, and after what time it is slow; zero for never.
+/// Returns the times after which a call is overdue and slow; zero for never.
 fn times(config: &BreakerBuilder) -> (Nanos, Nanos) {
     let of = |duration: Option<Duration>| duration.map_or(Nanos::ZERO, Nanos::of);
     (of(config.cancelled_after), of(config.slow_call_rate.map(|(_, threshold)| threshold)))
 }
 
-/// Whether a call's ticket carries instants.
+/// Returns whether a call's ticket carries instants.
 pub(super) fn calls_are_timed(config: &BreakerBuilder) -> bool {
     times(config) != (Nanos::ZERO, Nanos::ZERO)
 }
 
 impl Published {
     pub(super) fn new(word: Word, config: &BreakerBuilder) -> Self {
-        // Where no rate is configured, no call is counted in a window, and a window that is added begins empty.
+        // Without a rate, no call is counted in a window. A window that is added later starts empty.
         let ticks = Ticks::new(window_of(config).unwrap_or(DEFAULT_WINDOW));
         Self {
             word: AtomicU64::new(word.0),
@@ -105,14 +105,14 @@ impl Published {
         Rules(self.rules.load(Ordering::Acquire))
     }
 
-    /// Returns the rules, and what was published with them in the place that they name.
+    /// Returns the rules, and the values that were published with them in the slot that they name.
     #[inline]
     fn rules_with<T>(&self, load: impl Fn(usize) -> T) -> (Rules, T) {
         let mut rules = self.rules();
         loop {
             let loaded = load(place(rules));
             let newer = self.rules();
-            // `loaded` was loaded before, with acquire. Had it been overwritten, another numbering would count.
+            // `loaded` was loaded before this, with acquire. If it had been overwritten, the numbering would differ.
             if newer.numbering() == rules.numbering() {
                 return (rules, loaded);
             }
@@ -125,21 +125,21 @@ impl Published {
         self.rules_with(|place| self.ticks[place].load())
     }
 
-    /// The rules, the ticks and the rate of slow calls.
+    /// Returns the rules, the ticks and the rate of slow calls.
     pub(super) fn slow_rules(&self) -> (Rules, Ticks, u64) {
         let load = |place: usize| (self.ticks[place].load(), self.slow_shares[place].load(Ordering::Acquire));
         let (rules, (ticks, share)) = self.rules_with(load);
         (rules, ticks, share)
     }
 
-    /// A ticket with the instants of a call that is admitted now.
+    /// Returns a ticket with the instants of a call that is admitted now.
     #[cold]
     pub(super) fn timed_ticket(&self, era: u32, now: Nanos) -> Ticket {
         let (_, (overdue_after, slow_after)) = self.rules_with(|place| self.times[place].load());
         Ticket::timed(era, overdue_after, slow_after, now)
     }
 
-    /// Follows another configuration than that of the machine. The ticks are `Some` if the window has another length.
+    /// Publishes a configuration that differs from the machine's. `ticks` is `Some` if the window gets another length.
     pub(super) fn follow(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
         let (rules, present) = self.rules_and_ticks();
         let mut numbering = rules.numbering();
@@ -148,17 +148,17 @@ impl Published {
             numbering = Rules::next_numbering(numbering);
             let next = (numbering & 1) as usize;
             self.ticks[next].store(ticks.unwrap_or(present));
-            // A release, like that of the ticks.
+            // Release, as for the ticks.
             self.slow_shares[next].store(slow_share(to), Ordering::Release);
             self.times[next].store(times(to));
         }
-        // A release, for the thread that reads what the rules name. A call that was admitted by the new times has read
-        // the new rules, and is settled by them.
+        // Release, for a thread that reads the slot that the rules name. A call that was admitted by the new times has
+        // read the new rules, and is settled by them.
         self.rules.store(Rules::new(to, numbering).0, Ordering::Release);
     }
 }
 
-/// The place that these rules name.
+/// Returns the slot that these rules name.
 #[inline]
 fn place(rules: Rules) -> usize {
     (rules.numbering() & 1) as usize

@@ -55,7 +55,7 @@ impl<Request> Gate<Request> for Breaker {
 }
 
 impl Breaker {
-    /// A call of this era may have ended it. The listeners that were then told are user code.
+    /// Tells the frame that listeners, which are user code, may have run if this call has ended its era.
     #[inline]
     fn listeners_may_have_run(&self, era: u32, frame: &mut Frame) {
         if self.era() != era {
@@ -65,7 +65,8 @@ impl Breaker {
 }
 
 impl RefusesNow for Breaker {
-    /// Not once the time of an open circuit, or that of probes that hang, is up: then the next call changes the state.
+    /// Returns `false` once the open time, or the timeout of the probes, has passed: then the next call changes the
+    /// state.
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.is_shut(|| frame.now())
     }

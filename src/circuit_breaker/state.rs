@@ -1,17 +1,17 @@
-//! The state of a breaker: what all its handles share, and how it changes.
+//! The state that all handles of a breaker share, and its transitions.
 //!
 //! | from | to | when | in |
 //! |---|---|---|---|
 //! | closed | open | a call completes a run of failures, or brings a rate to its limit | `counting`, `slow` |
-//! | open | half-open | a call comes after the open time; it is the first probe | `probes` |
-//! | half-open | open | a probe fails, or takes the threshold of slow calls | `probes`, `slow` |
-//! | half-open | open | a call comes after the probes have brought nothing for the probe timeout | `probes` |
-//! | half-open | half-open | a probe is let through, or ends otherwise | `probes` |
+//! | open | half-open | a call arrives after the open time; it is the first probe | `probes` |
+//! | half-open | open | a probe fails, or reaches the threshold of slow calls | `probes`, `slow` |
+//! | half-open | open | a call arrives after the probe timeout without a verdict of a probe | `probes` |
+//! | half-open | half-open | a probe is admitted, or ends in another way | `probes` |
 //! | half-open | closed | enough probes have succeeded | `probes` |
-//! | half-open | closed | another configuration asks for fewer probes, and as many have succeeded | `follow` |
-//! | any | forced open, forced closed, closed | by hand | here |
+//! | half-open | closed | a new configuration needs fewer probes, and that number has succeeded | `follow` |
+//! | any | forced open, forced closed, closed | by hand | this file |
 //!
-//! Each change but that from half-open to half-open begins a new era.
+//! Each change except that from half-open to half-open begins a new era.
 
 mod counting;
 mod follow;
@@ -35,26 +35,26 @@ use crate::{
 use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 
-/// The state that all handles of one breaker share. Times count from its origin.
+/// The state that all handles of one breaker share. Times count from `origin`.
 pub(super) struct BreakerShared {
     pub(super) published: Published,
     /// When an open circuit lets probes through. Relaxed: it is written before the word that names it. A thread that
-    /// reads an older word with it finds the instant of a later opening, never one of another meaning.
+    /// reads it with an older word finds the instant of a later opening, and never a value of another meaning.
     open_until: AtomicU64,
-    /// When a half-open circuit gives up on its probes. Relaxed, as `open_until`.
+    /// When a half-open circuit gives up its probes. Relaxed, as `open_until`.
     probes_until: AtomicU64,
-    /// The era in the upper half, failures in a row in the lower one. Relaxed: each change is one atomic step.
+    /// The era in the upper half, the failures in a row in the lower half. Relaxed: each change is one atomic step.
     in_a_row: AtomicU64,
     failures: Window,
-    /// Slow calls. There from when a rate of them is first configured, and set with the machine locked.
+    /// The window of slow calls. Created when their rate is first configured, and set with the machine locked.
     slow: OnceLock<Box<Window>>,
     machine: Mutex<Machine>,
     origin: Origin,
-    /// The bound on how many of several breakers are open, this one among them. Looked at only to open.
+    /// The bound on the number of open breakers of which this is one. Read only to open.
     bound: OnceLock<Arc<MostOpen>>,
 }
 
-/// The part under the lock: a function that takes a reference to it runs under the lock.
+/// The part under the lock. A function that takes a reference to it runs under the lock.
 pub(super) struct Machine {
     state: CircuitState,
     /// Counts the changes of state. Every permit carries the era that admitted it, and counts for no other.
@@ -64,27 +64,27 @@ pub(super) struct Machine {
     news: News,
     /// How often each state was entered, in the order of [`BreakerState::ALL`].
     entered: [u64; BreakerState::ALL.len()],
-    /// Held while the circuit is open or half-open, where there is a bound on how many are.
+    /// Kept while the circuit is open or half-open, if there is a bound.
     place: Option<OpenPlace>,
 }
 
-/// When a thread delivers the transitions that it has made to the listeners.
+/// When a thread delivers its transitions to the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tell {
-    /// Once the machine is unlocked.
+pub(super) enum Delivery {
+    /// After it unlocks the machine.
     Now,
-    /// By [`BreakerShared::tell_pending`], at a time when the thread holds no other lock.
+    /// With [`BreakerShared::deliver_pending`], when the thread holds no other lock.
     Later,
 }
 
-/// The states, with the data of their own era.
+/// The states, each with the data of its era.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CircuitState {
     /// All calls pass, and their results are counted.
     Closed,
-    /// No call passes until `open_until`. Entered for the [`OpenTime`].
+    /// No call passes until `open_until`. The circuit enters it for the [`OpenTime`].
     Open,
-    /// A few calls pass, as probes.
+    /// A few calls pass as probes.
     HalfOpen(Probes),
     /// Opened by hand: no call passes until it is reset.
     ForcedOpen,
@@ -94,16 +94,16 @@ pub(super) enum CircuitState {
 
 /// The probes of a half-open circuit.
 ///
-/// At most `probes` calls pass: `in_flight + succeeded <= probes`, unless the configuration has lowered the number
-/// since; but always `succeeded < probes`.
+/// At most `probes` calls pass: `in_flight + succeeded <= probes`, unless the number was lowered since. Always
+/// `succeeded < probes`.
 ///
-/// Probes come in series. A series goes on while a probe is in flight, and until `lasts_until`. A success ends it. A
-/// series that brings neither a success nor a failure until `probes_until` opens the circuit.
+/// Probes form series. A series continues while a probe is in flight, and until `lasts_until`. A success ends it. A
+/// series without a success or a failure until `probes_until` opens the circuit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
     in_flight: u32,
     succeeded: u32,
-    /// Later than now after a probe that reached the service and was given up before its answer.
+    /// In the future after a probe that reached the service was abandoned before its answer.
     lasts_until: Nanos,
 }
 
@@ -111,12 +111,12 @@ impl Probes {
     /// The first probe of a half-open circuit is in flight.
     const FIRST: Self = Self { in_flight: 1, succeeded: 0, lasts_until: Nanos::ZERO };
 
-    /// How many more probes may pass, where `probes` have to succeed.
+    /// Returns how many more probes may pass if `probes` must succeed.
     fn places(self, probes: u32) -> u32 {
         probes.saturating_sub(self.in_flight + self.succeeded)
     }
 
-    /// Whether a probe that is let through now belongs to the series before it.
+    /// Returns whether a probe that is admitted now belongs to the present series.
     fn series_goes_on(self, now: Nanos) -> bool {
         self.in_flight > 0 || now < self.lasts_until
     }
@@ -155,26 +155,26 @@ impl BreakerShared {
         self.origin.to(now)
     }
 
-    /// The calls in the window and the failures among them, where a failure rate is configured.
+    /// Returns the calls in the window and the failures among them, if a failure rate is configured.
     pub(super) fn counts(&self, now: Nanos) -> Counts {
         let (rules, ticks) = self.published.rules_and_ticks();
         if rules.has_rate() { self.failures.counts(&ticks, self.look().era(), now) } else { Counts::default() }
     }
 
-    /// The share of failures in the window, where it counts enough calls to open the circuit. Otherwise zero.
+    /// Returns the share of failures in the window, if it contains enough calls to open the circuit. Otherwise zero.
     pub(super) fn failure_ratio(&self, now: Nanos) -> f64 {
         let (rules, _) = self.published.rules_and_ticks();
         let counts = self.counts(now);
         if rules.failure_rate().looks_at(counts) { counts.bad as f64 / counts.calls.max(1) as f64 } else { 0.0 }
     }
 
-    /// When an open circuit lets probes through.
+    /// Returns when an open circuit lets probes through.
     pub(super) fn half_open_at(&self) -> Option<Instant> {
         let open = self.look().state() == BreakerState::Open;
         open.then(|| self.origin.instant(Nanos(self.open_until.load(Ordering::Relaxed)))).flatten()
     }
 
-    /// Opens the circuit after a failed probe, or after probes that brought nothing.
+    /// Opens the circuit after a failed probe, or after probes without a verdict.
     // HalfOpen => Open
     fn reopen(&self, machine: &mut Machine, now: Nanos) {
         let bounds = machine.bounds();
@@ -194,19 +194,19 @@ impl BreakerShared {
         self.change(machine, CircuitState::Closed, now);
     }
 
-    /// Opens only where this bound has a place for it, from now on. The first bound counts.
+    /// Sets the bound on open breakers. The first bound counts.
     pub(super) fn be_bound(&self, bound: &Arc<MostOpen>) {
         let _ = self.bound.set(bound.clone());
     }
 
-    /// Whether the bound, if there is one, has a place for this circuit, which then has it.
+    /// Takes a place of the bound. Returns `false` if the bound has none; without a bound, returns `true`.
     fn takes_place(&self, machine: &mut Machine) -> bool {
         let Some(bound) = self.bound.get() else { return true };
         machine.place = bound.take();
         machine.place.is_some()
     }
 
-    /// Whether no failure in a row and no bad call in a window is remembered. Changes nothing.
+    /// Returns whether there is no failure in a row and no bad call in a window. Changes nothing.
     pub(super) fn is_clean(&self, now: Nanos) -> bool {
         let (era, in_a_row) = (self.look().era(), self.in_a_row.load(Ordering::Relaxed));
         let runs = (in_a_row >> 32) as u32 == era && in_a_row as u32 > 0;
@@ -215,9 +215,9 @@ impl BreakerShared {
 
     /// Begins a new era by hand.
     // Any => ForcedOpen | ForcedClosed | Closed
-    pub(super) fn force(&self, state: CircuitState, tell: Tell) {
+    pub(super) fn force(&self, state: CircuitState, delivery: Delivery) {
         let now = self.time(Instant::now());
-        self.with_machine(tell, |machine| {
+        self.with_machine(delivery, |machine| {
             machine.open_time = OpenTime::default();
             self.change(machine, state, now);
         });
@@ -234,7 +234,7 @@ impl BreakerShared {
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
         if !matches!(state, CircuitState::Open | CircuitState::HalfOpen(_)) {
-            // After all threads can see that it is not open.
+            // After all threads can see that the circuit is not open.
             machine.place = None;
         }
         let to = machine.word().state();
@@ -248,7 +248,7 @@ impl BreakerShared {
         }
     }
 
-    /// What the present era has counted.
+    /// Returns the counts of the present era.
     fn counted(&self, machine: &Machine, now: Nanos) -> Transition {
         let (from, in_a_row) = (machine.word().state(), self.in_a_row.load(Ordering::Relaxed));
         let counts_here = from == BreakerState::Closed;
@@ -263,49 +263,49 @@ impl BreakerShared {
         }
     }
 
-    /// Works with the machine locked, then delivers the transitions that `work` has made.
-    fn with_machine<T>(&self, when: Tell, work: impl FnOnce(&mut Machine) -> T) -> T {
+    /// Runs `work` with the machine locked, then delivers the transitions that it has made.
+    fn with_machine<T>(&self, when: Delivery, work: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine = lock(&self.machine);
         let before = machine.news.added();
         let result = work(&mut machine);
-        // Another thread delivers the transitions that it has made quietly.
-        let tells = when == Tell::Now && machine.news.added() != before && machine.news.begin_to_tell();
+        // A thread with `Delivery::Later` delivers its transitions itself.
+        let delivers = when == Delivery::Now && machine.news.added() != before && machine.news.begin_delivery();
         drop(machine);
-        if tells {
-            self.tell();
+        if delivers {
+            self.deliver();
         }
         result
     }
 
-    /// Delivers the pending transitions, until there is none.
+    /// Delivers pending transitions until there are none.
     #[cold]
-    fn tell(&self) {
+    fn deliver(&self) {
         loop {
             let next = lock(&self.machine).news.next();
             let Some(item) = next else { return };
-            item.tell();
+            item.deliver();
         }
     }
 
-    /// Delivers each transition from now on to this listener.
+    /// Delivers each later transition to this listener.
     pub(super) fn listen(&self, listener: Listener) {
         lock(&self.machine).news.add_listener(listener);
     }
 
-    /// How often each state was entered, in the order of [`BreakerState::ALL`].
+    /// Returns how often each state was entered, in the order of [`BreakerState::ALL`].
     pub(super) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
         lock(&self.machine).entered
     }
 
-    /// Delivers the pending transitions, unless another thread does.
-    pub(super) fn tell_pending(&self) {
-        let tells = lock(&self.machine).news.begin_to_tell();
-        if tells {
-            self.tell();
+    /// Delivers the pending transitions, unless another thread is delivering.
+    pub(super) fn deliver_pending(&self) {
+        let delivers = lock(&self.machine).news.begin_delivery();
+        if delivers {
+            self.deliver();
         }
     }
 
-    /// Shows the machine to the threads that only look.
+    /// Publishes the machine's state for threads without the lock.
     fn publish(&self, machine: &Machine) {
         self.published.set_word(machine.word());
     }
@@ -325,7 +325,7 @@ impl Machine {
         Bounds::new(self.config.open_for, self.config.longest_open())
     }
 
-    /// The word for the threads that only look.
+    /// Returns the word for threads without the lock.
     fn word(&self) -> Word {
         let (state, places) = match self.state {
             CircuitState::Closed => (BreakerState::Closed, 0),

@@ -1,26 +1,27 @@
 use crate::{classify::Outcome, clock::Nanos};
 
-/// After all instants.
+/// An instant after all others.
 pub(super) const NEVER: Nanos = Nanos::MAX;
 
-/// Whether an instant has come, which [`NEVER`] never has.
+/// Returns whether an instant has passed. [`NEVER`] never passes.
 pub(super) fn has_come(instant: Nanos, now: Nanos) -> bool {
     instant <= now && instant != NEVER
 }
 
-/// Admits one call. Plain data: it has to be settled by the stage that holds it.
+/// The admission of one call. Plain data: the stage that owns it must settle it.
 ///
-/// Its times begin when it is admitted, or when it reaches the service if it had to wait before. Their lengths are
-/// those of the configuration that admitted it.
+/// Its times begin when the call is admitted, or when it reaches the service if it had to wait. Their lengths are those
+/// of the configuration that admitted it.
 #[derive(Debug)]
 pub struct Ticket {
-    /// The era that admitted the call. Whole words: a later load never waits for a narrower store.
+    /// The era that admitted the call. All fields are whole words, so that a later load never waits for a narrower
+    /// store.
     era: u64,
-    /// When the times began; never while the call waits.
+    /// When the times began; [`NEVER`] while the call waits.
     begun: Nanos,
-    /// After this time the call is a failure if its caller drops it; zero for never.
+    /// The time after which a drop by the caller is a failure; zero for never.
     overdue_after: Nanos,
-    /// After this time the call is slow; zero where that says nothing, or was counted already.
+    /// The time after which the call is slow; zero if slow calls do not count, or if this one was already counted.
     slow_after: Nanos,
 }
 
@@ -30,7 +31,7 @@ impl Ticket {
         Self::timed(era, Nanos::ZERO, Nanos::ZERO, NEVER)
     }
 
-    /// A ticket of a call that is overdue, and slow, after these times from `now`; zero for never.
+    /// Returns a ticket of a call that is overdue, and slow, after these times from `now`; zero for never.
     #[inline]
     pub(super) fn timed(era: u32, overdue_after: Nanos, slow_after: Nanos, now: Nanos) -> Self {
         Self { era: era.into(), begun: now, overdue_after, slow_after }
@@ -41,24 +42,24 @@ impl Ticket {
         self.era as u32
     }
 
-    /// Whether the call's time says anything.
+    /// Returns whether the duration of the call counts.
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
         self.overdue_after != Nanos::ZERO || self.slow_after != Nanos::ZERO
     }
 
-    /// Whether slow calls count, and this one has not been counted as slow.
+    /// Returns whether slow calls count, and this one was not yet counted as slow.
     pub(super) fn can_be_slow(&self) -> bool {
         self.slow_after != Nanos::ZERO
     }
 
-    /// The call's time says nothing: it never reached the service, or its era is over.
+    /// Clears the times: the call never reached the service, or its era is over.
     #[inline]
     pub(super) fn forget_times(&mut self) {
         (self.overdue_after, self.slow_after) = (Nanos::ZERO, Nanos::ZERO);
     }
 
-    /// The call waits for its turn, or for the service to be ready.
+    /// Records that the call waits for its turn or for the service's readiness.
     pub(super) fn waits(&mut self) {
         self.begun = NEVER;
     }
@@ -67,29 +68,29 @@ impl Ticket {
         self.begun != NEVER
     }
 
-    /// The call has reached the service. Its times begin at `now` if it had to wait.
+    /// Records that the call has reached the service. Its times begin at `now` if it had to wait.
     pub(super) fn begins(&mut self, now: Nanos) {
         if !self.has_begun() {
             self.begun = now;
         }
     }
 
-    /// From when on the call is slow.
+    /// Returns the instant from which the call is slow.
     pub(super) fn slow_at(&self) -> Nanos {
         self.after(self.slow_after)
     }
 
-    /// Whether the call is slow by now, and has not been counted as slow yet.
+    /// Returns whether the call is slow at `now`, and was not yet counted as slow.
     pub(super) fn is_slow(&self, now: Nanos) -> bool {
         has_come(self.slow_at(), now)
     }
 
-    /// It has been counted as slow.
+    /// Records that the call was counted as slow.
     pub(super) fn was_counted_as_slow(&mut self) {
         self.slow_after = Nanos::ZERO;
     }
 
-    /// Decides what a cancelled call proves. Other evidence stays.
+    /// Resolves a cancelled call to a failure or to no answer. Returns other evidence unchanged.
     pub(super) fn resolve(&self, evidence: Evidence, now: Nanos) -> Evidence {
         match evidence {
             Evidence::Cancelled if has_come(self.after(self.overdue_after), now) => Evidence::Failure,
@@ -98,30 +99,30 @@ impl Ticket {
         }
     }
 
-    /// This long after the times began; never, if the length is zero or the call waits.
+    /// Returns the instant at `length` after the times began, or [`NEVER`] if the length is zero or the call waits.
     fn after(&self, length: Nanos) -> Nanos {
         if length == Nanos::ZERO { NEVER } else { self.begun.saturating_add(length) }
     }
 }
 
-/// The end of a call, to a breaker.
+/// The meaning of a call's end for a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
     Success,
     Failure,
-    /// The service refused the call, because it has too much to do: a success, since it is alive, unless configured
-    /// otherwise.
+    /// The service refused the call because it is overloaded. Counts as a success, since the service answers, unless
+    /// configured otherwise.
     Overloaded,
-    /// The caller dropped the call before the service answered: a failure if it was overdue, or else unanswered.
+    /// The caller dropped the call before the service answered: a failure if it was overdue, otherwise `Unanswered`.
     Cancelled,
-    /// The call was given up before the service answered or had its time. A probe gives its place to another call.
+    /// The call was abandoned before the service answered or had its time. A probe returns its place.
     Unanswered,
-    /// It says nothing about the service. A probe gives its place to another call.
+    /// No evidence about the service. A probe returns its place.
     Nothing,
 }
 
 impl Evidence {
-    /// The evidence of this verdict on the service's answer.
+    /// Returns the evidence of this verdict on the service's answer.
     #[inline]
     pub(super) fn of(outcome: Outcome) -> Self {
         match outcome {
@@ -132,7 +133,7 @@ impl Evidence {
         }
     }
 
-    /// Whether the service was seen to answer, or to fail: a call of a known duration.
+    /// Returns whether the service answered or failed, so that the duration of the call is known.
     pub(super) fn is_answer(self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Overloaded)
     }

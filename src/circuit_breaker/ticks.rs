@@ -5,17 +5,17 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How the ticks of a window are numbered: each is a sixteenth of it.
+/// The numbering of the ticks of a window. Each tick is a sixteenth of the window.
 ///
-/// A window whose length changes is not copied: the next tick follows on the latest, and from then on ticks have their
-/// new length. So a record that is under way meanwhile gets into the bucket of a tick that still counts.
+/// If the length of a window changes, its buckets are not copied. The next tick follows the latest one, and later ticks
+/// have the new length. A record that runs during the change therefore still goes to a bucket whose tick counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
-    /// Ticks per nanosecond, rounded up: the highest 58 bits are the fraction, scaled so that the first of them is set,
-    /// and the lowest 6 say by how much. So it is as exact for ticks of weeks as for those of nanoseconds: to 2^-57. A
-    /// tick begins at its very nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
+    /// Ticks per nanosecond, rounded up. The highest 58 bits are the fraction, scaled so that its first bit is set; the
+    /// lowest 6 bits are the scale. This is exact to 2^-57 for ticks of nanoseconds and of weeks. A tick begins at its
+    /// exact nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
     per_nano: u64,
-    /// The tick at the origin, less than the first of the era. It wraps around.
+    /// The tick at the origin, minus the first tick of the era. It wraps around.
     offset: u64,
 }
 
@@ -23,56 +23,56 @@ const FRACTION: u32 = 63;
 const SCALE_BITS: u32 = 6;
 const SCALE_MASK: u64 = (1 << SCALE_BITS) - 1;
 
-/// Ticks that other threads read.
+/// The ticks that other threads read.
 pub(super) struct SharedTicks {
     per_nano: AtomicU64,
     offset: AtomicU64,
 }
 
 impl Ticks {
-    /// The ticks of a window of this length, at least 16 ns, counted from the origin.
+    /// Returns the ticks of a window of this length, at least 16 ns, counted from the origin.
     pub(super) fn new(length: Duration) -> Self {
         let tick_nanos = (Nanos::of(length).0 / BUCKETS).max(1);
-        // Half of the next power of two is below it: the quotient has its first bit set, and fits.
+        // Half of the next power of two is smaller: the quotient has its first bit set, and fits.
         let scale = u64::BITS - (tick_nanos - 1).leading_zeros();
         let fraction = (1_u128 << (FRACTION + scale)).div_ceil(u128::from(tick_nanos));
         let fraction = fraction.next_multiple_of(1 << SCALE_BITS).min(u128::from(!SCALE_MASK));
         Self { per_nano: fraction as u64 | u64::from(scale), offset: 0 }
     }
 
-    /// The tick of an instant.
+    /// Returns the tick of an instant.
     ///
-    /// The first tick of an era is past the window of the one before. Starts high enough that an untouched bucket,
-    /// tagged zero, is outside of the first window too.
+    /// The first tick of an era is beyond the window of the era before. The numbering starts high enough that an
+    /// untouched bucket, tagged zero, is outside the first window too.
     #[inline]
     pub(super) fn at(&self, era: u32, now: Nanos) -> u64 {
-        // 292 years on time stands still.
+        // After 292 years the time stands still.
         let product = u128::from(now.0.min(u64::MAX >> 1)) * u128::from(self.per_nano & !SCALE_MASK);
         let since_origin = (product >> FRACTION) as u64 >> (self.per_nano & SCALE_MASK);
         since_origin.wrapping_add(self.offset).wrapping_add((u64::from(era) + 1) * BUCKETS)
     }
 
-    /// The ticks that follow on these in a window of this length instead of `old`. `newest` is the latest tick that was
-    /// recorded, or that of `now` if it is later.
+    /// Returns the ticks that follow `newest` in a window of the length `new` instead of `old`. `newest` is the latest
+    /// tick that was recorded, or that of `now` if it is later.
     ///
-    /// Records that are no older than the new window stay, and slide out oldest first, within the new length. They may
-    /// slide out too early, since their ticks were shorter, or are fewer. They never slide out more than a tick too
-    /// late.
+    /// Records that are younger than the new window stay, and expire oldest first within the new length. They may
+    /// expire too early, because their ticks were shorter, or because fewer ticks are left. They never expire more than
+    /// a tick too late.
     ///
-    /// A thread that has read the clock later, and records by the old ticks after the change, may be ahead of the new
-    /// ones: its record counts when they have come to it.
+    /// If a thread has read a later clock and records with the old ticks after the change, its record may be ahead of
+    /// the new ticks. It counts once the new ticks reach it.
     pub(super) fn resized(old: Duration, new: Duration, newest: u64, era: u32, now: Nanos) -> Self {
         let kept = (u128::from(BUCKETS) * new.as_nanos()).div_ceil(old.as_nanos().max(1));
         let forgotten = BUCKETS - u64::try_from(kept).unwrap_or(u64::MAX).min(BUCKETS);
         Self::of_another_length(new, newest.wrapping_add(forgotten), era, now)
     }
 
-    /// The ticks of a window of this length that begins empty after `newest`.
+    /// Returns the ticks of a window of this length that starts empty after `newest`.
     pub(super) fn emptied(length: Duration, newest: u64, era: u32, now: Nanos) -> Self {
         Self::of_another_length(length, newest.wrapping_add(BUCKETS), era, now)
     }
 
-    /// The ticks of a window of another length which at this instant are at `tick` or after.
+    /// Returns the ticks of a window of this length that are at `tick` or later at this instant.
     fn of_another_length(length: Duration, tick: u64, era: u32, now: Nanos) -> Self {
         let ticks = Self::new(length);
         Self { offset: tick.wrapping_sub(ticks.at(era, now)), ..ticks }
@@ -84,13 +84,13 @@ impl SharedTicks {
         Self { per_nano: AtomicU64::new(ticks.per_nano), offset: AtomicU64::new(ticks.offset) }
     }
 
-    /// Acquires, so that a thread which then looks which numbering counts does so after.
+    /// Acquire: a thread that reads the numbering next does so after this load.
     #[inline]
     pub(super) fn load(&self) -> Ticks {
         Ticks { per_nano: self.per_nano.load(Ordering::Acquire), offset: self.offset.load(Ordering::Acquire) }
     }
 
-    /// Releases, so that a thread which reads a part of it also sees that the earlier numbering counts no more.
+    /// Release: a thread that reads a part of these ticks also sees that the earlier numbering is no longer in force.
     pub(super) fn store(&self, ticks: Ticks) {
         self.per_nano.store(ticks.per_nano, Ordering::Release);
         self.offset.store(ticks.offset, Ordering::Release);
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ticks_of_any_length_begin_at_their_very_nanosecond(
+        fn ticks_of_any_length_begin_at_their_exact_nanosecond(
             tick in 1..2_000_000_000_000_000_u64,
             number in any::<u64>(),
             part in 0.0..1.0,

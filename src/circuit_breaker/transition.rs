@@ -1,4 +1,4 @@
-//! The transitions of a breaker, on their way to listeners.
+//! Delivers the transitions of a breaker to listeners.
 
 use super::{BreakerState, most_open::Listeners, window::Counts};
 use crate::{panics::survives, shell::StateListener};
@@ -9,10 +9,10 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The most transitions that wait for a listener.
+/// The most transitions that can be pending.
 const MOST_PENDING: usize = 1024;
 
-/// A change of the state of a [`Breaker`](super::Breaker), as a listener gets it from
+/// A change of the state of a [`Breaker`](super::Breaker), for the listeners of
 /// [`on_transition`](super::Breaker::on_transition).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -26,44 +26,45 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// The state before.
+    /// Returns the state before.
     pub fn from(&self) -> BreakerState {
         self.from
     }
 
-    /// The state after.
+    /// Returns the state after.
     pub fn to(&self) -> BreakerState {
         self.to
     }
 
-    /// The calls that the failure rate counted just before, and the failures among them. Zero unless the circuit was
-    /// closed and has a failure rate.
+    /// Returns the calls that the failure rate counted just before, and the failures among them. Zero unless the
+    /// circuit was closed and has a failure rate.
     pub fn counts(&self) -> (u64, u64) {
         (self.failures.calls, self.failures.bad)
     }
 
-    /// The calls that the rate of slow calls counted just before, and the slow ones among them.
+    /// Returns the calls that the rate of slow calls counted just before, and the slow ones among them.
     pub fn slow_counts(&self) -> (u64, u64) {
         (self.slow.calls, self.slow.bad)
     }
 
-    /// The failures in a row just before. Zero where they do not count.
+    /// Returns the failures in a row just before. Zero if they do not count.
     pub fn failures_in_a_row(&self) -> u32 {
         self.failures_in_a_row
     }
 
-    /// When the circuit that opened lets probes through.
+    /// Returns when a circuit that opened lets probes through.
     pub fn half_open_at(&self) -> Option<Instant> {
         self.half_open_at
     }
 
-    /// The transitions that were dropped before this one, because a listener was too slow. At most 1024 wait.
+    /// Returns the number of transitions that were dropped before this one because a listener was too slow. At most
+    /// 1,024 are kept.
     pub fn missed(&self) -> u64 {
         self.missed
     }
 }
 
-/// A listener, for as long as the breaker lives or somebody else keeps it.
+/// A listener, owned by the breaker or by another owner.
 #[derive(Clone)]
 pub(super) enum Listener {
     Kept(Arc<dyn Fn(&Transition) + Send + Sync>),
@@ -80,36 +81,36 @@ impl Listener {
             Self::Kept(listener) => listener(transition),
             Self::OfInstrument(listener) => {
                 if let Some(listener) = listener.upgrade() {
-                    transition.tell(&*listener);
+                    transition.report_to(&*listener);
                 }
             }
         }
     }
 }
 
-/// A listener, and the number of the first transition that it gets.
+/// A listener, and the number of its first transition.
 #[derive(Clone)]
 pub(super) struct Listening {
     since: u64,
     listener: Listener,
 }
 
-/// The transitions that no listener has got yet, under the lock of the machine.
+/// The pending transitions, under the lock of the machine.
 ///
 /// | state | event | next state |
 /// |---|---|---|
-/// | idle | a thread that has changed the state unlocks the machine | told: it delivers, until nothing is pending |
-/// | told | another thread unlocks | told: the first thread finds what the other has added |
-/// | told | nothing is pending | idle |
+/// | idle | a thread that has changed the state unlocks the machine | delivering: this thread delivers until nothing is pending |
+/// | delivering | another thread changes the state and unlocks the machine | delivering: the first thread finds the new transition |
+/// | delivering | nothing is pending | idle |
 #[derive(Default)]
 pub(super) struct News {
     listeners: Vec<Listening>,
-    /// Each with the listeners of all breakers at its time, where this is one of many.
+    /// Each with the listeners of all breakers at its time, if the breaker is one of many.
     pending: VecDeque<(Transition, Option<Listeners>)>,
-    /// The transitions that were added so far. A listener gets none of those that came before it.
+    /// The number of transitions so far. A listener gets none that are older than itself.
     added: u64,
-    /// One thread delivers what is pending. No other thread does, so the order stays.
-    is_told: bool,
+    /// Whether a thread is delivering. Only one thread delivers at a time, so the order is kept.
+    is_delivering: bool,
     missed: u64,
 }
 
@@ -136,18 +137,18 @@ impl News {
         self.added += 1;
     }
 
-    /// Whether the calling thread has to deliver what is pending.
-    pub(super) fn begin_to_tell(&mut self) -> bool {
-        let begins = !self.is_told && !self.pending.is_empty();
-        self.is_told |= begins;
+    /// Returns whether the calling thread must deliver the pending transitions.
+    pub(super) fn begin_delivery(&mut self) -> bool {
+        let begins = !self.is_delivering && !self.pending.is_empty();
+        self.is_delivering |= begins;
         begins
     }
 
-    /// The next transition. `None` ends the delivery.
+    /// Returns the next transition. `None` ends the delivery.
     pub(super) fn next(&mut self) -> Option<Item> {
         let number = self.added - self.pending.len() as u64;
         let Some((transition, of_all)) = self.pending.pop_front() else {
-            self.is_told = false;
+            self.is_delivering = false;
             return None;
         };
         let missed = std::mem::take(&mut self.missed);
@@ -165,7 +166,7 @@ impl fmt::Debug for News {
     }
 }
 
-/// A transition, and the listeners that get it.
+/// A transition and its listeners.
 pub(super) struct Item {
     number: u64,
     transition: Transition,
@@ -173,11 +174,11 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// Calls the listeners, under no lock. A panic of one ends there.
-    pub(super) fn tell(self) {
+    /// Calls the listeners without a lock. Catches a panic of a listener.
+    pub(super) fn deliver(self) {
         let Self { number, transition, listeners } = self;
         for Listening { since, listener } in listeners {
-            // A listener misses none that came before it.
+            // A listener does not miss transitions that are older than itself.
             let missed = transition.missed.min(number - since);
             survives(|| listener.hear(&Transition { missed, ..transition }));
         }

@@ -4,39 +4,40 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering, lock},
 };
 
-/// How many buckets a window has. The window slides by one of them at a time.
+/// The number of buckets of a window. The window slides by one bucket at a time.
 pub(super) const BUCKETS: u64 = 16;
 
-/// Bits of each of the two counts in a bucket; the tag has the rest.
+/// The bits of each of the two counts in a bucket; the tag has the rest.
 const COUNT_BITS: u32 = 18;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const TAG_BITS: u32 = 64 - 2 * COUNT_BITS;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
-/// Calls, and the bad ones among them (failures, or slow calls), over the last while, in a ring of fixed size.
+/// Calls, and the bad ones among them (failures or slow calls), of a recent time, in a ring of fixed size.
 ///
-/// A bucket is one word: the tag of the tick that it counts, calls, and bad calls. A record is one compare-and-swap on
-/// the bucket of its tick, and so is never counted under a tick other than its own, however long a thread was held up.
+/// A bucket is one word: the tag of its tick, calls, and bad calls. A record is one compare-and-swap on the bucket of
+/// its tick. A thread that was delayed can therefore never record under another tick.
 ///
-/// A bucket that is full is emptied into a side count under a lock, which happens once in a quarter of a million calls.
+/// A full bucket is emptied into a side count under a lock, once in a quarter of a million calls.
 ///
-/// A tick is a sixteenth of the window, numbered by [`Ticks`] and moved on by a whole window in each era, so that what
-/// an earlier era recorded has slid out of every later one.
+/// A tick is a sixteenth of the window, numbered by [`Ticks`]. Each era advances the numbering by a whole window, so
+/// that the records of an earlier era have expired in every later one.
 pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
-    /// The latest tick that was recorded, whole. Tells a long silence, after which tags mean nothing any more.
+    /// The latest recorded tick, not truncated. It detects a silence after which tags are ambiguous.
     latest: AtomicU64,
-    /// Until which tick there may be enough bad calls for a good one to complete a rate. Only ever moved on. Relaxed: a
-    /// good call that ends at the same moment may miss the move, and is judged without the bad one.
+    /// The tick until which a good call may complete a rate, because there may be enough bad calls. It only increases.
+    /// Relaxed: a good call that ends at the same moment may miss the increase, and is then judged without the bad
+    /// call.
     watched_until: AtomicU64,
-    /// What full buckets were emptied into, with the tick that it belongs to.
+    /// The counts of emptied buckets, with their ticks.
     emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,
-    /// Whether a bucket was ever full, so that the lock is not taken where it never matters. Set with the lock held.
+    /// Whether a bucket was ever full, so that the lock is taken only if it matters. Set with the lock held.
     overflowed: AtomicU64,
 }
 
-/// What a window holds.
+/// The counts of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) calls: u64,
@@ -56,27 +57,27 @@ impl Default for Window {
 }
 
 impl Window {
-    /// The tick of this instant, or the latest that was recorded if another thread has read the clock later.
+    /// Returns the tick of this instant, or the latest recorded tick if another thread has read a later clock.
     pub(super) fn newest(&self, ticks: &Ticks, era: u32, now: Nanos) -> u64 {
         ticks.at(era, now).max(self.latest.load(Ordering::Relaxed))
     }
 
-    /// Begins empty. No other thread does this meanwhile.
+    /// Empties the window. No other thread may call it at the same time.
     ///
-    /// A record that is under way counts if its thread finds the bucket emptied: it is one of the present.
+    /// A concurrent record counts if its thread finds the bucket empty: it is a call of the present.
     pub(super) fn clear(&self, newest: u64) {
         let mut emptied = lock(&self.emptied);
         self.wipe(newest);
         *emptied = [(0, Counts::default()); BUCKETS as usize];
     }
 
-    /// Looks at the rate after each call for the next two windows, even where good calls could not reach it. For a
-    /// change of the rules.
+    /// Makes each call check the rate for the next two windows, even if good calls could not reach it. For a change of
+    /// the rules.
     pub(super) fn watch_all(&self, newest: u64) {
         self.watched_until.fetch_max(newest.wrapping_add(2 * BUCKETS), Ordering::Relaxed);
     }
 
-    /// Records one call of this era. Returns whether the rate may be reached with it, and has to be looked at.
+    /// Records one call of this era. Returns whether the rate may be reached and must be checked.
     #[inline]
     pub(super) fn record(&self, ticks: &Ticks, era: u32, bad: bool, now: Nanos) -> bool {
         let tick = ticks.at(era, now);
@@ -88,7 +89,7 @@ impl Window {
         loop {
             let counts = match tick.wrapping_sub(word >> (2 * COUNT_BITS)) & TAG_MASK {
                 0 => Counts::unpack(word),
-                // The bucket counts a later tick: this record is older than a window.
+                // The bucket counts a later tick: this record is older than the window.
                 behind if behind > TAG_MASK - MOST_BEHIND => return false,
                 _ => Counts::default(),
             };
@@ -105,12 +106,12 @@ impl Window {
         }
     }
 
-    /// All that was recorded in this era over the window that ends now.
+    /// Returns the counts of this era over the window that ends now.
     pub(super) fn counts(&self, ticks: &Ticks, era: u32, now: Nanos) -> Counts {
         self.counts_at(ticks.at(era, now))
     }
 
-    /// Whether what was recorded reaches this rate. Where good calls can bring it there, the next ones will look too.
+    /// Returns whether the counts reach this rate. If good calls can bring them there, later good calls will check too.
     pub(super) fn reaches(&self, rate: Rate, ticks: &Ticks, era: u32, now: Nanos) -> bool {
         let tick = ticks.at(era, now);
         let counts = self.counts_at(tick);
@@ -133,13 +134,14 @@ impl Window {
         if self.overflowed.load(Ordering::Relaxed) == 0 {
             return sum();
         }
-        // With the lock held nothing is on its way from a bucket to the side.
+        // While the lock is held, no counts move from a bucket to the side.
         let emptied = lock(&self.emptied);
         let alive = emptied.iter().filter(|(of, _)| tick.wrapping_sub(*of) < BUCKETS);
         alive.fold(sum(), |sum, (_, counts)| sum.plus(*counts))
     }
 
-    /// The first record of a tick. After a silence in which tags may have come round, everything is wiped first.
+    /// Handles the first record of a tick. After a silence in which tags may have wrapped around, wipes everything
+    /// first.
     fn advance(&self, tick: u64) {
         if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
             let _emptied = lock(&self.emptied);
@@ -153,12 +155,12 @@ impl Window {
 
     /// Empties all buckets.
     fn wipe(&self, tick: u64) {
-        // Older than a window, and not so old that it could be taken for new.
+        // A tick older than the window, and recent enough not to be taken for a new one.
         let wiped = Counts::default().pack(tick.wrapping_sub(BUCKETS));
         self.buckets.iter().for_each(|bucket| bucket.store(wiped, Ordering::Relaxed));
     }
 
-    /// Empties the bucket of this tick, if it is full, to the side.
+    /// Empties the bucket of this tick to the side, if it is full.
     #[cold]
     fn empty(&self, tick: u64) {
         let index = (tick % BUCKETS) as usize;
@@ -176,8 +178,8 @@ impl Window {
     }
 }
 
-/// How many ticks a held-up thread may be behind before its record is taken for one of a far later tick. Tags wrap
-/// around, so that old and new are told apart only this far.
+/// The number of ticks that a delayed thread may be behind before its record is taken for one of a much later tick.
+/// Tags wrap around, and distinguish old from new only within this range.
 const MOST_BEHIND: u64 = 1 << 16;
 
 impl Counts {
@@ -191,7 +193,7 @@ impl Counts {
         (tick & TAG_MASK) << (2 * COUNT_BITS) | self.calls << COUNT_BITS | self.bad
     }
 
-    /// With one more call.
+    /// Adds one call.
     #[inline]
     fn with(self, bad: bool) -> Self {
         self.plus(Self { calls: 1, bad: u64::from(bad) })
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_the_window_slides_out() {
+    fn records_older_than_the_window_expire() {
         let (window, origin) = new();
         window.record(0, true, origin);
         window.record(0, false, origin + TICK);
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_era_starts_empty_and_an_old_record_never_gets_into_it() {
+    fn a_new_era_starts_empty_and_excludes_records_of_an_earlier_era() {
         let (window, origin) = new();
         for tick in 0..16 {
             window.record(0, true, origin + tick * TICK);
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn more_calls_than_a_bucket_holds_are_all_counted_and_slide_out() {
+    fn more_calls_than_fit_a_bucket_are_all_counted_and_expire() {
         let (window, origin) = new();
         for call in 0..600_000u32 {
             window.record(0, call % 4 == 0, origin);

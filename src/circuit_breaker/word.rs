@@ -4,7 +4,7 @@
 pub enum BreakerState {
     /// All calls pass.
     Closed,
-    /// No calls pass. The first call after the open time finds it half-open.
+    /// No calls pass. The first call after the open time makes it half-open.
     Open,
     /// A limited number of calls pass, as probes.
     HalfOpen,
@@ -17,12 +17,12 @@ pub enum BreakerState {
 impl BreakerState {
     pub(crate) const ALL: [Self; 5] = [Self::Closed, Self::Open, Self::HalfOpen, Self::ForcedOpen, Self::ForcedClosed];
 
-    /// Its place in [`ALL`](Self::ALL).
+    /// Returns its index in [`ALL`](Self::ALL).
     pub(crate) fn place(self) -> usize {
         self as usize
     }
 
-    /// Its name, as labels of metrics and logs have it.
+    /// Returns its name in labels of metrics and logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -34,9 +34,9 @@ impl BreakerState {
     }
 }
 
-/// A copy of the machine's state, in one word, for the threads that only look.
+/// A copy of the machine's state in one word, for threads without the lock.
 ///
-/// From the lowest bit on: the free places for probes, whether calls are timed, the state, the era.
+/// From the lowest bit: the free places for probes, whether calls are timed, the state, the era.
 #[derive(Clone, Copy)]
 pub(super) struct Word(pub(super) u64);
 
@@ -66,13 +66,13 @@ impl Word {
         }
     }
 
-    /// Whether a call's ticket carries instants, for which the clock is read.
+    /// Returns whether a call's ticket carries instants, so that its admission reads the clock.
     #[inline]
     pub(super) fn calls_are_timed(self) -> bool {
         self.0 & TIMED != 0
     }
 
-    /// The free places for probes of a half-open circuit.
+    /// Returns the free places for probes of a half-open circuit.
     pub(super) fn places(self) -> u32 {
         (self.0 & PLACES_MASK) as u32
     }

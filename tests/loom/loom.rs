@@ -1093,7 +1093,7 @@ mod breaker {
         breaker.try_acquire_at(now).unwrap()
     }
 
-    /// Asks. Stays in flight for ever if admitted, and returns the time in a refusal.
+    /// Asks for a probe. An admitted call stays in flight forever. Returns the time of a refusal.
     fn ask(breaker: &Breaker, now: Instant) -> Result<(), Option<Duration>> {
         breaker.try_acquire_at(now).map(std::mem::forget).map_err(|refused| refused.retry_after())
     }
@@ -1103,7 +1103,7 @@ mod breaker {
     }
 
     #[test]
-    fn when_the_open_time_is_up_all_probes_are_admitted() {
+    fn after_the_open_time_all_probes_are_admitted() {
         check(|| {
             let (breaker, now) = due(2);
             let answers = in_threads(2, move || ask(breaker, now));
@@ -1112,7 +1112,7 @@ mod breaker {
     }
 
     #[test]
-    fn when_the_open_time_is_up_no_more_than_the_probes_are_admitted() {
+    fn after_the_open_time_no_more_than_the_probes_are_admitted() {
         check(|| {
             let (breaker, now) = due(2);
             let answers = in_threads(3, move || ask(breaker, now));
@@ -1133,7 +1133,7 @@ mod breaker {
     }
 
     #[test]
-    fn the_place_of_a_cancelled_probe_is_had_by_exactly_one() {
+    fn exactly_one_call_gets_the_place_of_a_cancelled_probe() {
         check(|| {
             let (breaker, now) = due(1);
             let probe = admit(breaker, now);
@@ -1156,7 +1156,7 @@ mod breaker {
     }
 
     #[test]
-    fn of_two_probes_that_end_together_the_one_that_fails_opens_the_circuit() {
+    fn of_two_probes_that_end_together_the_failed_one_opens_the_circuit() {
         check(|| {
             let (breaker, now) = due(2);
             let (well, badly) = (admit(breaker, now), admit(breaker, now));
@@ -1166,7 +1166,7 @@ mod breaker {
     }
 
     #[test]
-    fn two_failures_open_the_circuit_once_and_for_as_long_as_the_first_of_them_said() {
+    fn two_failures_open_the_circuit_once_and_for_the_time_of_the_first() {
         check(|| {
             let breaker = touchy(1);
             let now = Instant::now();
@@ -1197,12 +1197,12 @@ mod breaker {
     }
 
     #[test]
-    fn two_calls_that_are_found_slow_together_open_the_circuit_once() {
+    fn two_calls_that_become_slow_together_open_the_circuit_once() {
         check(|| {
             let breaker = build(timing(1.0));
             let now = Instant::now();
             let (one, other) = (admit(breaker, now), admit(breaker, now));
-            // A call that is judged at an earlier instant than another was recorded at does not see that one yet.
+            // A call that is judged at an earlier instant does not see a record of a later one.
             let (early, late) = (now + SECOND, now + SECOND * 3 / 2);
             let (one, other) = both(under_way(one, early), under_way(other, early));
             let wait = Some(early + SECOND);
@@ -1226,7 +1226,7 @@ mod breaker {
     }
 
     #[test]
-    fn of_two_probes_the_one_that_is_found_slow_opens_the_circuit() {
+    fn of_two_probes_the_slow_one_opens_the_circuit() {
         check(|| {
             let breaker = build(timing(1.0).consecutive_failures(1));
             let now = Instant::now();
@@ -1241,7 +1241,7 @@ mod breaker {
     }
 
     #[test]
-    fn a_call_beside_which_slow_calls_begin_to_count_is_counted_or_not() {
+    fn a_call_during_the_change_to_slow_calls_is_counted_once_or_not_at_all() {
         check(|| {
             let breaker = build(Breaker::builder().consecutive_failures(2));
             let now = Instant::now();
@@ -1310,13 +1310,13 @@ mod breaker {
     }
 
     #[test]
-    fn a_probe_that_answers_while_it_is_given_up_counts_for_its_own_era_or_not_at_all() {
+    fn a_probe_that_answers_at_the_probe_timeout_counts_for_its_own_era_or_not_at_all() {
         for success in [true, false] {
             check(move || {
                 let (breaker, now) = due(1);
                 let probe = admit(breaker, now);
                 let later = now + 60 * SECOND;
-                // Gives the probe up, if it has not answered, and sends another a second later.
+                // Gives up the probe, if it has not answered, and sends another a second later.
                 let next = move || {
                     ask(breaker, later).is_err() && {
                         ask(breaker, later + SECOND).unwrap();
@@ -1332,7 +1332,7 @@ mod breaker {
     }
 
     #[test]
-    fn a_probe_that_fails_closes_the_door_on_who_was_about_to_probe() {
+    fn a_probe_that_fails_refuses_the_next_probe() {
         check(|| {
             let (breaker, now) = due(1);
             let probe = move || breaker.try_acquire_at(now).map(|probe| probe.failure_at(now)).is_ok();
@@ -1352,7 +1352,7 @@ mod breaker {
     }
 
     #[test]
-    fn a_failure_from_before_a_reset_does_not_undo_what_was_counted_after_it() {
+    fn a_failure_from_before_a_reset_does_not_undo_counts_after_it() {
         check(|| {
             let breaker = build(Breaker::builder().consecutive_failures(2));
             let now = Instant::now();
@@ -1374,7 +1374,7 @@ mod breaker {
             let breaker = build(Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(1000));
             let now = Instant::now() + SECOND / 2;
             admit(breaker, now).failure_at(now);
-            // After this many sixteenths an old count could be taken for a new one.
+            // After this number of sixteenths, an old count could be taken for a new one.
             let later = now + (1 << 28) * SECOND;
             let (one, other) = (admit(breaker, later), admit(breaker, later));
             both(move || one.success_at(later), move || other.success_at(later));
@@ -1383,7 +1383,7 @@ mod breaker {
     }
 
     #[test]
-    fn no_call_is_lost_from_the_window_when_a_part_of_it_begins_again() {
+    fn no_call_is_lost_when_a_bucket_of_the_window_starts_again() {
         check(|| {
             let breaker = build(Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(1000));
             let now = Instant::now() + SECOND / 2;
@@ -1396,14 +1396,14 @@ mod breaker {
     }
 
     #[test]
-    fn a_success_ends_a_run_of_failures_wherever_it_falls() {
+    fn a_success_ends_a_run_of_failures_at_any_position() {
         check(|| {
             let breaker = build(Breaker::builder().consecutive_failures(2));
             let now = Instant::now();
             admit(breaker, now).failure_at(now);
             let (well, badly) = (admit(breaker, now), admit(breaker, now));
             both(move || well.success_at(now), move || badly.failure_at(now));
-            // Failure, failure: open. Failure, success, failure: one more is missing.
+            // Failure, failure: open. Failure, success, failure: one failure is missing.
             if breaker.state() == BreakerState::Closed {
                 admit(breaker, now).failure_at(now);
             }
@@ -1412,9 +1412,10 @@ mod breaker {
     }
 
     #[test]
-    fn a_failure_is_judged_by_one_of_two_configurations_and_never_by_half_of_both() {
+    fn a_failure_is_judged_by_one_of_two_configurations_and_never_by_a_mixture() {
         check(|| {
-            // One failure of two calls opens by neither: too few calls, or too low a rate. By half of each it would.
+            // One failure of two calls opens by neither configuration: too few calls, or too low a rate. A mixture of
+            // both would open.
             let rate = |rate, minimum| Breaker::builder().failure_rate(rate, 16 * SECOND).minimum_calls(minimum);
             let breaker = build(rate(0.5, 3));
             let now = Instant::now();
@@ -1426,7 +1427,7 @@ mod breaker {
     }
 
     #[test]
-    fn a_failure_that_opens_it_while_it_is_reconfigured_opens_it_for_the_time_of_its_own_configuration() {
+    fn a_failure_during_a_reconfiguration_opens_the_circuit_for_the_time_of_its_own_configuration() {
         check(|| {
             let breaker = touchy(1);
             let now = Instant::now();
@@ -1434,7 +1435,7 @@ mod breaker {
             let to = Breaker::builder().consecutive_failures(2).open_for(60 * SECOND);
             both(move || call.failure_at(now), move || breaker.configure(to).unwrap());
             match ask(breaker, now) {
-                // By the new one a single failure does not.
+                // By the new configuration, a single failure does not open.
                 Ok(()) => assert_eq!(breaker.state(), BreakerState::Closed),
                 Err(wait) => assert_eq!(wait, Some(SECOND)),
             }
@@ -1460,7 +1461,7 @@ mod breaker {
     }
 
     #[test]
-    fn fewer_probes_while_a_probe_succeeds_leave_the_circuit_neither_wedged_nor_overrun() {
+    fn fewer_probes_while_a_probe_succeeds_close_the_circuit_and_admit_no_more_probes() {
         check(|| {
             let (breaker, now) = due(3);
             let (one, other) = (admit(breaker, now), admit(breaker, now));
@@ -1473,7 +1474,7 @@ mod breaker {
     }
 
     #[test]
-    fn while_the_probes_are_made_fewer_no_more_are_let_through_than_the_old_number() {
+    fn a_change_to_fewer_probes_admits_no_more_than_the_old_number() {
         check(|| {
             let (breaker, now) = due(2);
             ask(breaker, now).unwrap();

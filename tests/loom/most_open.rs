@@ -1,4 +1,4 @@
-//! Breakers of which only a share may be open at once.
+//! Breakers with a bound on the share that is open at once.
 
 use crate::{both, check};
 use steadfast::{
@@ -6,7 +6,7 @@ use steadfast::{
     per_key::PerKey,
 };
 
-/// As many breakers, each of which opens at its first failure, half of them at once.
+/// Returns this number of breakers. Each opens at its first failure, at most half of them at once.
 fn half_of<const N: usize>() -> [Breaker; N] {
     let builder = Breaker::builder().consecutive_failures(1);
     let breakers = PerKey::new(|key: &usize| *key, builder).unwrap().most_open(0.5).unwrap();
@@ -43,7 +43,7 @@ fn a_circuit_that_sees_another_closed_may_take_its_place_and_no_thread_sees_both
             move || first.reset(),
             move || {
                 fail(&second);
-                // The other can only have been closed before this one opened.
+                // The other circuit must have closed before this one opened.
                 assert!(!is_open(&second) || !is_open(&one));
             },
         );

@@ -1,4 +1,5 @@
-//! Listeners of a breaker: under every interleaving each transition is told once and in order, and none stays pending.
+//! Listeners of a breaker: under every interleaving, each transition is delivered once and in order, and none stays
+//! pending.
 
 use super::*;
 use std::sync::Mutex;
@@ -6,16 +7,16 @@ use steadfast::circuit_breaker::Transition;
 
 type Change = (BreakerState, BreakerState);
 
-/// What a listener was told. No interleaving happens within its lock.
+/// The transitions that a listener got. No interleaving happens within its lock.
 #[derive(Default)]
-struct Told {
+struct Delivered {
     changes: Mutex<Vec<Change>>,
-    /// Listeners that run now. Loom lets other threads run where it is touched.
+    /// The listeners that run now. Loom switches threads where it is accessed.
     inside: AtomicUsize,
     overlaps: AtomicUsize,
 }
 
-impl Told {
+impl Delivered {
     fn add(&self, transition: &Transition) {
         if self.inside.fetch_add(1, Ordering::Relaxed) > 0 {
             self.overlaps.fetch_add(1, Ordering::Relaxed);
@@ -24,7 +25,7 @@ impl Told {
         self.inside.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// All has been told, in order, once, and nothing at the same time.
+    /// Asserts that all transitions were delivered once, in order, and one at a time.
     fn assert_chain(&self, breaker: &Breaker) -> Vec<Change> {
         let changes = self.changes.lock().unwrap().clone();
         assert_eq!(self.overlaps.load(Ordering::Relaxed), 0, "{changes:?}");
@@ -35,78 +36,78 @@ impl Told {
     }
 }
 
-/// A breaker that opens at the first failure, and what it has told.
-fn listened() -> (Breaker, Arc<Told>) {
+/// Returns a breaker that opens at the first failure, and the transitions that it delivers.
+fn listened() -> (Breaker, Arc<Delivered>) {
     let breaker = Breaker::builder().consecutive_failures(1).open_for(SECOND).max_open_for(SECOND).build().unwrap();
-    let told = Arc::new(Told::default());
-    let listener = told.clone();
+    let delivered = Arc::new(Delivered::default());
+    let listener = delivered.clone();
     breaker.on_transition(move |transition| listener.add(transition));
-    (breaker, told)
+    (breaker, delivered)
 }
 
 #[test]
-fn each_transition_of_two_threads_is_told_once_and_in_order() {
+fn each_transition_of_two_threads_is_delivered_once_and_in_order() {
     check(|| {
-        let (breaker, told) = listened();
+        let (breaker, delivered) = listened();
         let (one, other) = (breaker.clone(), breaker.clone());
         both(move || one.force_open(), move || other.force_closed());
-        assert_eq!(told.assert_chain(&breaker).len(), 2);
+        assert_eq!(delivered.assert_chain(&breaker).len(), 2);
     });
 }
 
 #[test]
-fn each_transition_of_three_threads_is_told_once_and_in_order() {
+fn each_transition_of_three_threads_is_delivered_once_and_in_order() {
     check_with_interruptions(2, || {
-        let (breaker, told) = listened();
+        let (breaker, delivered) = listened();
         let (one, two, three) = (breaker.clone(), breaker.clone(), breaker.clone());
         let opening = thread::spawn(move || one.force_open());
         both(move || two.force_closed(), move || three.force_open());
         opening.join().unwrap();
-        // The third may find the circuit open already.
-        let changes = told.assert_chain(&breaker);
+        // The third thread may find the circuit open already.
+        let changes = delivered.assert_chain(&breaker);
         assert!((2..=3).contains(&changes.len()), "{changes:?}");
     });
 }
 
 #[test]
-fn a_circuit_that_two_failures_open_at_once_is_told_of_once() {
+fn one_transition_is_delivered_if_two_failures_open_the_circuit_at_once() {
     check(|| {
-        let (breaker, told) = listened();
+        let (breaker, delivered) = listened();
         let now = Instant::now();
         let fail = {
             let breaker = breaker.clone();
             move || drop(breaker.try_acquire_at(now).map(|permit| permit.failure_at(now)))
         };
         in_threads(2, fail);
-        assert_eq!(told.assert_chain(&breaker), [(BreakerState::Closed, BreakerState::Open)]);
+        assert_eq!(delivered.assert_chain(&breaker), [(BreakerState::Closed, BreakerState::Open)]);
     });
 }
 
 #[test]
-fn what_a_live_configuration_forces_is_told_although_another_thread_tells() {
+fn a_transition_by_a_live_configuration_is_delivered_while_another_thread_delivers() {
     check_with_interruptions(2, || {
-        let (breaker, told) = listened();
+        let (breaker, delivered) = listened();
         let (_layer, control) = steadfast::client().circuit_breaker(breaker.clone()).live().unwrap();
         let forced = BreakerConfig { forced: Some(Forced::Open), ..control.built().circuit_breaker.clone().unwrap() };
         let config = StackConfig { circuit_breaker: Some(forced), ..StackConfig::default() };
         let other = breaker.clone();
         both(move || control.apply(&config).unwrap(), move || other.force_closed());
-        assert_eq!(told.assert_chain(&breaker).len(), 2);
+        assert_eq!(delivered.assert_chain(&breaker).len(), 2);
     });
 }
 
 #[test]
-fn a_listener_that_is_added_meanwhile_is_told_of_an_unbroken_end_of_the_transitions() {
+fn a_listener_added_during_transitions_gets_all_from_some_transition_on() {
     check(|| {
-        let (breaker, told) = listened();
-        let late = Arc::new(Told::default());
+        let (breaker, delivered) = listened();
+        let late = Arc::new(Delivered::default());
         let (changing, adding, listener) = (breaker.clone(), breaker.clone(), late.clone());
         let changes = move || {
             changing.force_open();
             changing.force_closed();
         };
         both(changes, move || adding.on_transition(move |transition| listener.add(transition)));
-        let all = told.assert_chain(&breaker);
+        let all = delivered.assert_chain(&breaker);
         assert!(all.ends_with(&late.changes.lock().unwrap()), "{all:?}");
     });
 }

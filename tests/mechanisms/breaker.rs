@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, advance},
 };
 
-/// How a breaker is configured. All times are in quarters, of which a sixteenth of the window has four at first.
+/// The configuration of a breaker. All times are in quarters; at first, a sixteenth of the window has four.
 #[derive(Clone, Copy, Debug)]
 struct Spec {
     quarter: Duration,
@@ -79,10 +79,10 @@ impl Spec {
     }
 }
 
-/// The judges: failures in a row, the failure rate, the rate of slow calls.
+/// The rules that open: failures in a row, the failure rate, the rate of slow calls.
 type Judges = (Option<u32>, Option<u32>, Option<(u32, u32)>);
 
-/// What may change of a configuration while it runs: all but the unit of its times.
+/// The settings that may change while calls pass: all except the unit of times.
 type Change = (Judges, u32, u32, (u32, Option<u32>, u32, Option<u32>), u32);
 
 fn any_change() -> impl Strategy<Value = Change> {
@@ -144,21 +144,21 @@ fn any_spec() -> impl Strategy<Value = Spec> {
     })
 }
 
-/// What the documentation says, with a list of all calls. The time is in quarters since half a quarter after the
+/// The model of the documentation, with a list of all calls. The time is in quarters from half a quarter after the
 /// breaker was built.
 struct Model {
     spec: Spec,
     state: State,
     /// Counts the changes of state.
     era: u32,
-    /// The calls of this era that counted while the circuit was closed: in which sixteenth, and whether they failed.
+    /// The calls of this era that counted while the circuit was closed: the sixteenth of each, and whether it failed.
     calls: VecDeque<(i128, bool)>,
-    /// Those whose time counted, and whether they were slow.
+    /// The calls whose duration counted, and whether they were slow.
     paces: VecDeque<(i128, bool)>,
     in_a_row: u32,
-    /// For how many nanoseconds the circuit was last open; zero if it begins at the first open time.
+    /// The last open time in nanoseconds; zero to start with the first open time.
     last_open: i128,
-    /// When it was closed after that, in quarters.
+    /// When the circuit was last closed, in quarters.
     closed_at: i64,
 }
 
@@ -169,7 +169,7 @@ enum State {
         /// In nanoseconds.
         until: i128,
     },
-    /// Open since a probe failed, for a random time in these bounds, in nanoseconds.
+    /// Open since a probe failed, for a random time within these bounds, in nanoseconds.
     Reopened {
         since: i128,
         shortest: i128,
@@ -178,9 +178,9 @@ enum State {
     HalfOpen {
         in_flight: u32,
         succeeded: u32,
-        /// When the circuit opens again unless a probe brings success or failure, if there was one.
+        /// When the circuit opens again without a success or failure of a probe, if there was a probe.
         patient_until: Option<i64>,
-        /// Until when the next probe belongs to the same series though none is in flight, in nanoseconds.
+        /// Until when a next probe belongs to the same series although none is in flight, in nanoseconds.
         lasts_until: i128,
     },
     ForcedOpen,
@@ -191,9 +191,9 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Call {
     era: u32,
-    /// From when on it is a failure if it is dropped.
+    /// From when a drop is a failure.
     overdue_at: Option<i64>,
-    /// From when on it is slow, unless it was counted as slow.
+    /// From when the call is slow, unless it was counted as slow.
     slow_at: Option<i64>,
 }
 
@@ -205,7 +205,7 @@ enum Verdict {
     Cancelled,
     /// Ended by a deadline of the caller before it had its time.
     CutShort,
-    /// The answer says nothing.
+    /// The answer does not count.
     Ignored,
 }
 
@@ -279,7 +279,7 @@ impl Model {
         (self.spec.nanos(now) + self.spec.nanos(1) / 2).div_euclid((length.as_nanos() / 16) as i128)
     }
 
-    /// Follows another configuration.
+    /// Changes the configuration.
     fn configure(&mut self, to: Spec, now: i64) {
         let from = std::mem::replace(&mut self.spec, to);
         if from.consecutive_failures.is_none() {
@@ -287,8 +287,8 @@ impl Model {
         }
         if let (Some(old), Some(new)) = (from.window(), to.window()) {
             if old != new {
-                // What is as young as a window, to a sixteenth of the old one, stays. It has the same number of
-                // sixteenths left as it would have if the oldest of it were about to slide out of a full window.
+                // Calls younger than the new window stay, to a sixteenth of the old one. They have the remaining
+                // sixteenths that they would have if the oldest of them were about to expire from a full window.
                 let kept = (16 * new.as_nanos()).div_ceil(old.as_nanos()).min(16) as i128;
                 let (before, after) = (self.sixteenth(old, now), self.sixteenth(new, now));
                 for list in [&mut self.calls, &mut self.paces] {
@@ -309,7 +309,7 @@ impl Model {
         }
     }
 
-    /// Admits a call, or says how many nanoseconds the circuit stays open where that is known.
+    /// Admits a call, or returns for how many nanoseconds the circuit stays open, if that is known.
     fn admit(&mut self, now: i64) -> Result<Call, Option<i128>> {
         match self.state {
             State::Closed | State::ForcedClosed => {}
@@ -339,7 +339,7 @@ impl Model {
         Ok(Call { era: self.era, overdue_at, slow_at })
     }
 
-    /// The call is still under way.
+    /// The call is still in flight.
     fn under_way(&mut self, call: &mut Call, now: i64) {
         if call.era != self.era || call.slow_at.is_none_or(|at| now < at) {
             return;
@@ -373,7 +373,7 @@ impl Model {
     }
 
     fn settle(&mut self, call: Call, verdict: Verdict, now: i64) {
-        // A call from before a change of state says nothing about the time after it.
+        // A call from before a change of state does not count after it.
         if call.era != self.era {
             return;
         }
@@ -405,7 +405,7 @@ impl Model {
             }
             (State::HalfOpen { in_flight, succeeded, patient_until, lasts_until }, None) => {
                 let in_flight = in_flight - 1;
-                // Where no probe got anywhere, or a silence follows, the next one is the first.
+                // If no probe reached the service, or after a silence, the next probe is the first.
                 let half = self.spec.nanos(self.spec.probe_timeout.into()) / 2;
                 let given_up = verdict != Verdict::Ignored;
                 let lasts_until = if given_up { lasts_until.max(self.spec.nanos(now) + half) } else { lasts_until };
@@ -440,19 +440,19 @@ impl Model {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Acquire,
-    /// Finds one of the calls in flight still under way.
+    /// Reports one of the calls in flight as under way.
     UnderWay(prop::sample::Index),
     /// Ends one of the calls in flight.
     Settle(prop::sample::Index, Verdict),
-    /// Moves the clock by so many quarters.
+    /// Advances the clock by this number of quarters.
     Wait(i64),
-    /// Moves the clock by one of the times of the configuration, or one quarter less or more.
+    /// Advances the clock by one of the times of the configuration, or one quarter less or more.
     WaitFor(Time, i64),
     ForceOpen,
     ForceClosed,
     Reset,
     Configure(Change),
-    /// Only the thresholds of the present configuration: in a row, and the minimum of calls.
+    /// Changes only the thresholds: failures in a row, and the minimum of calls.
     Tune(u32, u32),
     ConfigureTheSame,
     ConfigureNonsense(u32),
@@ -494,7 +494,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A breaker and its model side by side, on a clock of their own.
+/// A breaker and its model, on a common clock.
 struct Trial<'breaker> {
     breaker: &'breaker Breaker,
     model: Model,
@@ -505,7 +505,7 @@ struct Trial<'breaker> {
     in_flight: Vec<(Permit<'breaker>, Call)>,
 }
 
-/// A clock that stands still until it is told to move.
+/// A clock that a test advances.
 fn paused_clock() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
@@ -516,7 +516,7 @@ impl Trial<'_> {
         self.clock.block_on(advance(self.model.spec.quarter * quarters as u32));
     }
 
-    /// Learns the random time that the circuit is open for, which has to be within its bounds.
+    /// Takes over the random open time of the breaker, which must be within its bounds.
     fn learn(&mut self) -> Result<(), TestCaseError> {
         if let State::Reopened { since, shortest, longest } = self.model.state {
             let at = self.breaker.half_open_at();
@@ -657,7 +657,7 @@ impl Trial<'_> {
     }
 }
 
-/// Runs the steps, then what comes after them.
+/// Runs the steps, then `then`.
 fn run(
     spec: Spec,
     steps: Vec<Step>,
@@ -668,7 +668,7 @@ fn run(
         let _guard = clock.enter();
         spec.builder().random(Random::seeded(25)).build().unwrap()
     };
-    // Half a quarter away from where one sixteenth of a window becomes the next.
+    // Half a quarter away from the boundaries between sixteenths of a window.
     clock.block_on(advance(spec.quarter / 2));
     let begin = {
         let _guard = clock.enter();
@@ -679,7 +679,7 @@ fn run(
         trial.step(step)?;
     }
     then(&mut trial)?;
-    // The permits that are left are dropped on the clock that they were made on.
+    // Drops the remaining permits on the clock that they were made on.
     let _guard = trial.clock.enter();
     trial.in_flight.clear();
     Ok(())
@@ -689,7 +689,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_does_what_its_documentation_says(
+    fn the_breaker_follows_the_model_of_its_documentation(
         spec in any_spec(),
         steps in prop::collection::vec(any_step(), 1..300),
     ) {
@@ -697,7 +697,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happened_and_whatever_hangs_a_service_that_works_again_closes_it(
+    fn a_service_that_works_again_closes_the_circuit_after_any_history(
         spec in any_spec(),
         steps in prop::collection::vec(any_step(), 1..100),
     ) {
@@ -705,9 +705,9 @@ proptest! {
             if trial.breaker.state() == BreakerState::ForcedOpen {
                 return trial.step(Step::Reset);
             }
-            // All calls in flight hang for ever. At worst the window holds failures, and the success that completes the
-            // minimum of calls opens the circuit; or probes hang, and it opens again. After the open time, probes
-            // succeed.
+            // All calls in flight hang forever. In the worst case the window contains failures, and the success that
+            // completes the minimum of calls opens the circuit; or probes hang, and it opens again. After the open
+            // time, probes succeed.
             for round in 0..4 + trial.model.spec.minimum_calls {
                 let hung = if round == 0 { 0 } else { LONGEST.into() };
                 let wait = trial.until_half_open().unwrap_or(hung);
@@ -727,12 +727,12 @@ proptest! {
 }
 
 #[test]
-fn however_long_nobody_called_an_outage_is_noticed() {
+fn an_outage_opens_the_circuit_after_a_silence_of_any_length() {
     let clock = paused_clock();
     let _guard = clock.enter();
     let window = Duration::from_millis(16);
     let sixteenth = Duration::from_millis(1);
-    // Round numbers in binary too, since counters wrap around.
+    // Includes powers of two, since counters wrap around.
     let around = |round: u64| [round.saturating_sub(1000), round.saturating_sub(20), round];
     for idle in (0..34).map(|bits| 1u64 << bits).chain([3 << 28, 5 << 28]).flat_map(around) {
         for recorded in [0, 19] {
@@ -755,7 +755,7 @@ fn three_failures_then_successes(breaker: &Breaker, successes: u32) {
 }
 
 #[test]
-fn a_success_that_completes_the_minimum_opens_at_the_rate_and_not_below_it() {
+fn a_success_that_completes_the_minimum_opens_at_the_rate_but_not_below() {
     let clock = paused_clock();
     let _guard = clock.enter();
     let of = |rate| Breaker::builder().failure_rate(rate, Duration::from_secs(10)).minimum_calls(5).build().unwrap();
@@ -771,7 +771,7 @@ fn a_success_that_completes_the_minimum_opens_at_the_rate_and_not_below_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_out_of_the_window_exactly_a_window_after_it_ended() {
+async fn a_call_expires_exactly_one_window_after_its_end() {
     for nanos in [1_024, 7_000_000, 1_000_000_000, 1_000_000_016, 10_000_000_000, 60_000_000_000] {
         let window = Duration::from_nanos(nanos);
         let breaker = Breaker::builder().failure_rate(0.5, window).build().unwrap();

@@ -1,4 +1,4 @@
-//! What a breaker makes of calls that pass through its layer, however they end.
+//! How a breaker judges the calls that pass through its layer.
 
 use crate::support::{Act, Backend, Failed, Stopwatch, by_status, ms, secs};
 use futures::{FutureExt, future::join_all, poll};
@@ -31,7 +31,7 @@ fn layer(breaker: &Breaker) -> CircuitBreakerLayer<AnyError, TypedError> {
     CircuitBreakerLayer::new(breaker.clone()).typed_error()
 }
 
-/// Counts over a minute, and never opens: for tests that look at the evidence.
+/// Counts over a minute, and never opens: for tests of the evidence.
 fn counting() -> BreakerBuilder {
     Breaker::builder().failure_rate(1.0, secs(60)).minimum_calls(1_000_000)
 }
@@ -41,7 +41,7 @@ fn counts(breaker: &Breaker) -> (u64, u64) {
     breaker.counts_at(Instant::now())
 }
 
-/// Opens at the first failure, for 5 s each time, then wants this many probes.
+/// Opens at the first failure, for 5 s each time, then needs this number of probes.
 fn touchy(probes: u32) -> BreakerBuilder {
     Breaker::builder().consecutive_failures(1).open_for(secs(5)).max_open_for(secs(5)).probes(probes)
 }
@@ -61,7 +61,7 @@ fn refused(retry_after: Option<Duration>) -> Result {
 // Opening and closing.
 
 #[tokio::test(start_paused = true)]
-async fn it_opens_refuses_probes_and_closes() {
+async fn the_circuit_opens_refuses_probes_and_closes() {
     let breaker = touchy(2).consecutive_failures(3).build().unwrap();
     let backend = Backend::always(Act::fail());
     let service = layer(&breaker).layer(backend.clone());
@@ -129,7 +129,7 @@ async fn a_service_that_sheds_nine_calls_of_ten_does_not_open_it() {
 // Dropped calls.
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_says_nothing_by_default_however_long_it_took() {
+async fn by_default_a_dropped_call_of_any_duration_does_not_count() {
     let breaker = counting().build().unwrap();
     let service = layer(&breaker).layer(Backend::always(Act::hang()));
     timeout(secs(3600), service.oneshot(())).await.unwrap_err();
@@ -147,7 +147,7 @@ async fn a_call_dropped_after_the_configured_time_is_a_failure_and_one_dropped_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_said_to_prove_nothing_is_no_failure_however_long_it_took() {
+async fn an_ignored_call_of_any_duration_is_no_failure() {
     let breaker = counting().cancelled_is_failure_after(secs(5)).build().unwrap();
     for prove_nothing in [Permit::ignored, Permit::cut_short] {
         let permit = breaker.clone().try_acquire_owned().unwrap();
@@ -158,7 +158,7 @@ async fn a_call_that_is_said_to_prove_nothing_is_no_failure_however_long_it_took
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_dropped_before_the_service_was_ready_says_nothing_however_long_it_took() {
+async fn a_call_dropped_before_the_service_is_ready_does_not_count() {
     let breaker = counting().cancelled_is_failure_after(secs(1)).build().unwrap();
     let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
     timeout(secs(5), service.oneshot(())).await.unwrap_err();
@@ -166,7 +166,7 @@ async fn a_call_dropped_before_the_service_was_ready_says_nothing_however_long_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_that_a_dropped_call_waited_for_the_service_is_not_its_own() {
+async fn the_duration_of_a_dropped_call_excludes_its_wait_for_the_service() {
     // The service is ready after five seconds, and hangs.
     for (patience, failed) in [(ms(5999), 0), (secs(6), 1)] {
         for threshold in [None, Some(secs(2))] {
@@ -195,7 +195,7 @@ async fn the_time_that_a_dropped_call_waited_for_the_service_is_not_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_probe_gives_its_place_to_the_next_call_and_changes_nothing() {
+async fn a_dropped_probe_returns_its_place_and_changes_nothing() {
     let breaker = opened(touchy(1));
     sleep(secs(5)).await;
     let backend = Backend::script([Act::hang(); 10], Act::answer(200));
@@ -212,7 +212,7 @@ async fn a_dropped_probe_gives_its_place_to_the_next_call_and_changes_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_dropped_after_the_configured_time_opens_it_again() {
+async fn a_probe_dropped_after_the_configured_time_opens_the_circuit_again() {
     let breaker = opened(touchy(1).cancelled_is_failure_after(secs(1)));
     sleep(secs(5)).await;
     let service = layer(&breaker).layer(Backend::always(Act::hang()));
@@ -243,13 +243,13 @@ async fn an_attempt_that_times_out_in_the_service_is_a_failure() {
     let stack = steadfast::client().circuit_breaker(breaker.clone()).attempt_timeout(secs(1)).layer().unwrap();
     stack.layer(Backend::always(Act::hang())).oneshot(()).await.unwrap_err();
     assert_eq!(counts(&breaker), (1, 1));
-    // One that waits for readiness until its time is up says nothing.
+    // A call that waits for readiness until its timeout does not count.
     stack.layer(Backend::always(Act::hang()).ready_for(0)).oneshot(()).await.unwrap_err();
     assert_eq!(counts(&breaker), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_the_limit_of_the_whole_stack_ends_is_a_failure_if_it_was_in_the_service() {
+async fn the_timeout_of_the_stack_is_a_failure_if_the_call_was_in_the_service() {
     let breaker = counting().build().unwrap();
     let stack = steadfast::client().timeout(secs(1)).circuit_breaker(breaker.clone()).layer().unwrap();
     stack.layer(Backend::always(Act::hang())).oneshot(()).await.unwrap_err();
@@ -259,7 +259,7 @@ async fn a_call_that_the_limit_of_the_whole_stack_ends_is_a_failure_if_it_was_in
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_hangs_opens_it_by_timeouts_alone() {
+async fn timeouts_alone_open_the_circuit_of_a_service_that_hangs() {
     let breaker = Breaker::builder().build().unwrap();
     let backend = Backend::always(Act::hang());
     let stack = steadfast::client().circuit_breaker(breaker.clone()).attempt_timeout(secs(1));
@@ -291,7 +291,7 @@ async fn a_panic_in_call_or_in_poll_is_a_failure_and_frees_the_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_before_the_service_is_no_evidence_and_one_in_the_drop_of_its_future_is_a_failure() {
+async fn a_panic_before_the_service_does_not_count_and_one_in_the_drop_of_its_future_fails() {
     let breaker = counting().build().unwrap();
     let bucket = TokenBucket::builder(10, secs(1)).build().unwrap();
     let limit = RateLimit::new(bucket).cost(|(): &()| -> u64 { panic!("as the test wants it") });
@@ -337,7 +337,7 @@ async fn of_a_thousand_calls_at_once_a_half_open_circuit_admits_exactly_its_prob
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_hangs_is_given_up_and_does_not_wedge_the_circuit() {
+async fn a_probe_that_hangs_does_not_keep_the_circuit_half_open_forever() {
     let breaker = opened(touchy(1).probe_timeout(secs(30)));
     sleep(secs(5)).await;
     let backend = Backend::script([Act::fail().after(secs(40))], Act::answer(200));
@@ -355,14 +355,14 @@ async fn a_probe_that_hangs_is_given_up_and_does_not_wedge_the_circuit() {
     assert_eq!(service.clone().oneshot(()).await, Ok(200));
     assert_eq!(breaker.state(), BreakerState::Closed);
 
-    // What the hung probe ends with after all belongs to an era that is over.
+    // The late end of the hung probe belongs to an earlier era.
     assert_eq!(hung.await.unwrap(), Err(Error::Service(Failed)));
     assert_eq!(watch.read(), secs(40));
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_refused_further_in_gives_its_place_to_the_next_call() {
+async fn a_probe_that_an_inner_layer_refuses_returns_its_place() {
     let breaker = opened(touchy(1));
     sleep(secs(5)).await;
     let limiter = Limiter::fixed(1).unwrap();
@@ -380,8 +380,8 @@ async fn a_probe_that_is_refused_further_in_gives_its_place_to_the_next_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn probes_that_say_nothing_do_not_keep_a_hung_one_alive_for_ever() {
-    // Two places, one of them hung; the other is taken and given back all the time.
+async fn probes_without_a_verdict_do_not_extend_the_timeout_of_a_hung_probe_forever() {
+    // Two places: one has a probe that hangs, the other is taken and returned repeatedly.
     let breaker = opened(touchy(2).probe_timeout(secs(30)));
     sleep(secs(5)).await;
     let backend = Backend::script([Act::hang()], Act::answer(404));
@@ -393,7 +393,7 @@ async fn probes_that_say_nothing_do_not_keep_a_hung_one_alive_for_ever() {
         assert_eq!(service.clone().oneshot(()).await, Ok(404));
     }
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    // Half a minute without a verdict: the service may hang altogether.
+    // Half a minute without a verdict: the service may hang completely.
     sleep(secs(1)).await;
     service.oneshot(()).await.unwrap_err();
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -437,7 +437,7 @@ async fn a_success_of_a_call_from_before_the_circuit_opened_is_no_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_forgets_what_calls_in_flight_will_say() {
+async fn a_reset_ignores_the_results_of_calls_in_flight() {
     let breaker = touchy(1).build().unwrap();
     let service = layer(&breaker).layer(Backend::always(Act::fail().after(secs(1))));
     let call = spawn(service.oneshot(()));
@@ -450,7 +450,7 @@ async fn a_reset_forgets_what_calls_in_flight_will_say() {
 // By hand.
 
 #[tokio::test(start_paused = true)]
-async fn forced_open_refuses_for_ever_and_lets_calls_in_flight_go_on() {
+async fn forced_open_refuses_until_a_reset_and_lets_calls_in_flight_continue() {
     let breaker = touchy(1).build().unwrap();
     let backend = Backend::always(Act::answer(200).after(secs(1)));
     let service = layer(&breaker).layer(backend.clone());
@@ -467,7 +467,7 @@ async fn forced_open_refuses_for_ever_and_lets_calls_in_flight_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forced_closed_admits_whatever_the_results_and_counts_none_of_them() {
+async fn forced_closed_admits_all_calls_and_counts_no_result() {
     let breaker = touchy(1).build().unwrap();
     let backend = Backend::always(Act::fail().after(ms(10)));
     let service = layer(&breaker).layer(backend.clone());
@@ -485,7 +485,7 @@ async fn forced_closed_admits_whatever_the_results_and_counts_none_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_under_way_when_the_circuit_is_forced_has_no_say_any_more() {
+async fn a_probe_in_flight_when_the_circuit_is_forced_does_not_count() {
     for (force, state) in [
         (Breaker::force_open as fn(&Breaker), BreakerState::ForcedOpen),
         (Breaker::force_closed, BreakerState::ForcedClosed),
@@ -508,7 +508,7 @@ async fn a_probe_under_way_when_the_circuit_is_forced_has_no_say_any_more() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_hundred_thousand_successes_an_outage_is_noticed_within_half_a_window() {
-    // A thousand calls per second, for a hundred seconds, and a window of ten.
+    // 1,000 calls per second for 100 seconds, and a window of ten.
     let breaker = Breaker::builder().failure_rate(0.5, secs(10)).build().unwrap();
     let backend = Backend::always(Act::answer(200));
     let service = layer(&breaker).layer(backend.clone());
@@ -528,7 +528,7 @@ async fn after_a_hundred_thousand_successes_an_outage_is_noticed_within_half_a_w
         failures = backend.calls() - 100_000;
         sleep(ms(10)).await;
     }
-    // Half of a window's calls, less what the window has of its oldest sixteenth.
+    // Half of a window's calls, less the part of its oldest sixteenth that has expired.
     assert!((4_680..=5_000).contains(&failures), "{failures}");
     assert!(watch.read() <= secs(5), "{:?}", watch.read());
 }
@@ -541,7 +541,7 @@ async fn after_a_quiet_window_only_the_minimum_of_calls_has_to_fail() {
     for _ in 0..10_000 {
         service.clone().oneshot(()).await.unwrap();
     }
-    // One window and a half: nothing has written over the successes, they are only too old.
+    // One window and a half: nothing has overwritten the successes, but they are too old.
     sleep(secs(15)).await;
     backend.becomes(Act::fail());
     for failure in 1..=20 {
@@ -553,7 +553,7 @@ async fn after_a_quiet_window_only_the_minimum_of_calls_has_to_fail() {
 
 // Slow calls.
 
-/// Counts for each call how slow it is, and never opens.
+/// Counts slow calls, and never opens.
 fn timing(threshold: Duration) -> BreakerBuilder {
     counting().slow_call_rate(1.0, threshold)
 }
@@ -564,8 +564,8 @@ fn paces(breaker: &Breaker) -> (u64, u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_answers_nobody_opens_it_when_the_last_of_the_minimum_reaches_the_threshold() {
-    // 1000 calls per second, the first at once.
+async fn a_service_that_hangs_opens_the_circuit_when_the_minimum_of_calls_reaches_the_threshold() {
+    // 1,000 calls per second, the first at once.
     let breaker = Breaker::builder().slow_call_rate(0.5, secs(1)).minimum_calls(20).build().unwrap();
     let backend = Backend::always(Act::hang());
     let service = layer(&breaker).layer(backend.clone());
@@ -580,7 +580,7 @@ async fn a_service_that_answers_nobody_opens_it_when_the_last_of_the_minimum_rea
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_under_way_is_slow_at_the_threshold_and_is_not_counted_again_when_it_ends() {
+async fn a_call_in_flight_is_slow_at_the_threshold_and_is_not_counted_again_at_its_end() {
     for (act, expected) in [(Act::answer(200), (1, 0)), (Act::fail(), (1, 1))] {
         let breaker = timing(secs(1)).build().unwrap();
         let call = spawn(layer(&breaker).layer(Backend::always(act.after(secs(3)))).oneshot(()));
@@ -595,7 +595,7 @@ async fn a_call_under_way_is_slow_at_the_threshold_and_is_not_counted_again_when
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_fast_below_the_threshold_and_what_is_no_answer_is_neither() {
+async fn a_call_is_fast_below_the_threshold_and_a_call_without_an_answer_is_neither() {
     for (act, expected) in [
         (Act::answer(200), (1, 0)),
         (Act::answer(200).after(ms(999)), (1, 0)),
@@ -609,7 +609,7 @@ async fn a_call_is_fast_below_the_threshold_and_what_is_no_answer_is_neither() {
         let _ = layer(&breaker).classify(by_status).layer(Backend::always(act)).oneshot(()).await;
         assert_eq!(paces(&breaker), expected, "{act:?}");
     }
-    // Given up: one in time, one slow.
+    // Two abandoned calls: one fast, one slow.
     for (patience, expected) in [(ms(999), (0, 0)), (secs(1), (1, 1)), (secs(2), (1, 1))] {
         let breaker = timing(secs(1)).build().unwrap();
         timeout(patience, layer(&breaker).layer(Backend::always(Act::hang())).oneshot(())).await.unwrap_err();
@@ -618,7 +618,7 @@ async fn a_call_is_fast_below_the_threshold_and_what_is_no_answer_is_neither() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_that_a_call_waits_for_the_service_is_not_its_own() {
+async fn the_duration_of_a_call_excludes_its_wait_for_the_service() {
     let breaker = timing(ms(1500)).build().unwrap();
     let busy = ConcurrencyLimit::new(Backend::always(Act::answer(200).after(secs(1))), 1);
     let service = layer(&breaker).layer(busy);
@@ -626,7 +626,7 @@ async fn the_time_that_a_call_waits_for_the_service_is_not_its_own() {
     assert!(ends.iter().all(|end| *end == Ok(200)));
     assert_eq!((paces(&breaker), counts(&breaker)), ((3, 0), (3, 0)), "one second each, though the last took three");
 
-    // One that is answered in the very poll in which it gets there is fast.
+    // A call that is answered in the poll that reaches the service is fast.
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let call = spawn(layer(&breaker).layer(backend.clone()).oneshot(()));
     sleep(secs(5)).await;
@@ -634,14 +634,14 @@ async fn the_time_that_a_call_waits_for_the_service_is_not_its_own() {
     assert_eq!(call.await.unwrap(), Ok(200));
     assert_eq!(paces(&breaker), (4, 0));
 
-    // One that never gets there is not slow.
+    // A call that never reaches the service is not slow.
     let service = layer(&breaker).layer(Backend::always(Act::hang()).ready_for(0));
     timeout(secs(5), service.oneshot(())).await.unwrap_err();
     assert_eq!(paces(&breaker), (4, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_keeps_the_threshold_that_it_was_admitted_with_though_it_waits() {
+async fn a_waiting_call_keeps_the_threshold_that_it_was_admitted_with() {
     for later in [ms(1), secs(3)] {
         let breaker = timing(secs(1)).build().unwrap();
         let backend = Backend::always(Act::answer(200).after(secs(1))).ready_for(0);
@@ -657,7 +657,7 @@ async fn a_call_keeps_the_threshold_that_it_was_admitted_with_though_it_waits() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_takes_the_threshold_opens_it_at_once() {
+async fn a_probe_that_reaches_the_threshold_opens_the_circuit_at_once() {
     let breaker = opened(touchy(2).slow_call_rate(1.0, secs(1)));
     sleep(secs(5)).await;
     let service = layer(&breaker).layer(Backend::always(Act::answer(200).after(secs(3))));
@@ -667,13 +667,13 @@ async fn a_probe_that_takes_the_threshold_opens_it_at_once() {
     sleep(ms(1)).await;
     yield_now().await;
     assert_eq!(service.oneshot(()).await, refused(Some(secs(5))));
-    // Its success comes too late.
+    // Its success is too late.
     assert_eq!(probe.await.unwrap(), Ok(200));
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_slow_can_change_while_calls_pass() {
+async fn the_threshold_of_slow_calls_can_change_while_calls_pass() {
     let breaker = counting().build().unwrap();
     let service = layer(&breaker).layer(Backend::always(Act::answer(200).after(secs(1))));
     let configure = |builder: BreakerBuilder| breaker.configure(builder).unwrap();
@@ -713,7 +713,7 @@ fn growing(seed: u64) -> BreakerBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_failed_probe_doubles_the_open_time_give_or_take_a_quarter_up_to_a_minute() {
+async fn each_failed_probe_doubles_the_open_time_within_a_quarter_up_to_a_minute() {
     let mut all = Vec::new();
     for seed in 0..100 {
         let times = open_times(&growing(seed).build().unwrap(), 10).await;
@@ -740,16 +740,16 @@ async fn the_longest_open_time_can_be_set_and_the_growth_switched_off() {
     assert_eq!(times, [secs(5), secs(7), secs(7)]);
     let times = open_times(&of(growing(1).max_open_for(secs(5))), 10).await;
     assert_eq!(times, [secs(5); 10]);
-    // Two minutes are the longest where they are the first.
+    // The longest time is two minutes if the first one is.
     let times = open_times(&of(growing(1).open_for(secs(120))), 3).await;
     assert_eq!(times, [secs(120); 3]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_begins_at_the_first_open_time_once_it_was_closed_for_as_long_as_it_was_last_open() {
+async fn the_open_time_starts_over_once_the_circuit_was_closed_for_as_long_as_it_was_open() {
     let breaker = growing(3).build().unwrap();
     let times = open_times(&breaker, 3).await;
-    // The probe succeeds; then it opens again a moment too early.
+    // The probe succeeds; then the circuit opens again a moment too early.
     let last = times[2];
     breaker.try_acquire().unwrap().success();
     assert_eq!((breaker.state(), breaker.half_open_at()), (BreakerState::Closed, None));
@@ -766,7 +766,7 @@ async fn it_begins_at_the_first_open_time_once_it_was_closed_for_as_long_as_it_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_shows_when_it_lets_probes_through_and_how_many_are_free() {
+async fn the_breaker_reports_when_it_lets_probes_through_and_how_many_are_free() {
     let breaker = opened(touchy(3));
     let at = Instant::now() + secs(5);
     sleep(secs(60)).await;
@@ -786,14 +786,14 @@ async fn it_shows_when_it_lets_probes_through_and_how_many_are_free() {
 
 // Reconfigured while calls pass.
 
-/// So many calls that fail, and so many that succeed.
+/// Makes this number of calls fail, and this number succeed.
 fn settle(breaker: &Breaker, failures: u32, successes: u32) {
     (0..failures).for_each(|_| breaker.try_acquire().unwrap().failure());
     (0..successes).for_each(|_| breaker.try_acquire().unwrap().success());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lower_threshold_opens_it_at_the_next_failure_and_not_before() {
+async fn a_lower_threshold_opens_the_circuit_at_the_next_failure_and_not_before() {
     let breaker = Breaker::builder().consecutive_failures(10).build().unwrap();
     settle(&breaker, 4, 0);
     breaker.configure(breaker.configuration().consecutive_failures(3)).unwrap();
@@ -803,7 +803,7 @@ async fn a_lower_threshold_opens_it_at_the_next_failure_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_keeps_the_instant_that_was_told_and_opens_for_the_new_time_next() {
+async fn an_open_circuit_keeps_its_instant_and_next_opens_for_the_new_time() {
     let breaker = opened(touchy(1));
     breaker.configure(touchy(1).open_for(secs(60)).max_open_for(secs(60))).unwrap();
     sleep(secs(2)).await;
@@ -814,13 +814,13 @@ async fn an_open_circuit_keeps_the_instant_that_was_told_and_opens_for_the_new_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn fewer_probes_close_it_at_once_where_the_successes_suffice_and_more_are_let_through_at_once() {
+async fn fewer_probes_close_the_circuit_at_once_if_the_successes_suffice_and_more_probes_pass_at_once() {
     let breaker = opened(touchy(4));
     sleep(secs(5)).await;
     settle(&breaker, 0, 2);
     let probes: Vec<_> = (0..2).map(|_| breaker.try_acquire().unwrap()).collect();
     assert!(breaker.try_acquire().is_err());
-    // Two have succeeded, and one of the two in flight is beyond the number.
+    // Two have succeeded, and one of the two in flight exceeds the number.
     breaker.configure(touchy(3)).unwrap();
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     assert!(breaker.try_acquire().is_err());
@@ -849,7 +849,7 @@ async fn a_forced_circuit_stays_forced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_cannot_work_changes_nothing() {
+async fn an_invalid_configuration_changes_nothing() {
     let breaker = opened(touchy(1));
     let before = breaker.configuration();
     let error = breaker.configure(counting().probes(0).open_for(secs(1))).unwrap_err();
@@ -859,7 +859,7 @@ async fn a_configuration_that_cannot_work_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_default_configuration_reads_back_as_it_was_given_and_opens_at_half_of_twenty() {
+async fn the_default_configuration_round_trips_and_opens_at_half_of_twenty() {
     let breaker = touchy(1).build().unwrap();
     breaker.configure(Breaker::builder()).unwrap();
     assert_eq!(breaker.configuration(), Breaker::builder());
@@ -870,7 +870,7 @@ async fn the_default_configuration_reads_back_as_it_was_given_and_opens_at_half_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_added_begins_to_count_at_zero() {
+async fn an_added_threshold_starts_to_count_at_zero() {
     let only_in_a_row = || Breaker::builder().consecutive_failures(5);
     let breaker = only_in_a_row().build().unwrap();
     settle(&breaker, 4, 0);
@@ -888,7 +888,7 @@ async fn what_is_added_begins_to_count_at_zero() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shorter_window_forgets_what_is_older_and_a_longer_one_keeps_all_for_at_most_its_length() {
+async fn a_shorter_window_forgets_older_calls_and_a_longer_one_keeps_all_for_at_most_its_length() {
     let of = |length| Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000);
     let breaker = of(secs(16)).build().unwrap();
     sleep(ms(500)).await;
@@ -896,7 +896,7 @@ async fn a_shorter_window_forgets_what_is_older_and_a_longer_one_keeps_all_for_a
         settle(&breaker, 1, 0);
         sleep(secs(1)).await;
     }
-    // The first second has slid out: one failure of each of the last 15.
+    // The first second has expired: one failure of each of the last 15.
     assert_eq!(counts(&breaker), (15, 15));
     breaker.configure(of(secs(8))).unwrap();
     assert_eq!(counts(&breaker), (7, 7));
@@ -915,11 +915,11 @@ async fn a_shorter_window_forgets_what_is_older_and_a_longer_one_keeps_all_for_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_that_leaves_the_window_as_it_is_keeps_its_calls_for_the_whole_window() {
+async fn a_change_of_other_settings_keeps_the_calls_for_the_whole_window() {
     let of = |minimum| Breaker::builder().failure_rate(1.0, secs(16)).minimum_calls(minimum);
     let breaker = of(100).build().unwrap();
     let start = Instant::now();
-    // By a clock that was read later than that of the change.
+    // With a clock that was read later than that of the change.
     breaker.try_acquire().unwrap().failure_at(start + secs(8));
     breaker.configure(of(200)).unwrap();
     assert_eq!(breaker.counts_at(start + secs(24) - Duration::from_nanos(1)), (1, 1));
@@ -927,7 +927,7 @@ async fn a_change_that_leaves_the_window_as_it_is_keeps_its_calls_for_the_whole_
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_window_holds_at_once_what_was_recorded_by_a_later_clock_than_that_of_the_change() {
+async fn a_changed_window_counts_records_of_a_later_clock_than_that_of_the_change() {
     let of = |length| Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000);
     for length in [secs(12), secs(160)] {
         let breaker = of(secs(16)).build().unwrap();
@@ -944,7 +944,7 @@ async fn a_window_is_empty_after_a_silence_of_any_length() {
     let breaker = counting().failure_rate(1.0, secs(16)).build().unwrap();
     let start = Instant::now();
     settle(&breaker, 1, 0);
-    // Up to more sixteenths than their tags can tell apart.
+    // Up to more sixteenths than their tags can distinguish.
     for exponent in 4..=32 {
         assert_eq!(breaker.counts_at(start + secs(1 << exponent)), (0, 0), "2^{exponent} sixteenths");
     }
@@ -952,7 +952,7 @@ async fn a_window_is_empty_after_a_silence_of_any_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_keeps_the_patience_that_it_was_admitted_with_and_an_overload_is_judged_by_what_is_configured_now() {
+async fn a_call_keeps_its_patience_while_an_overload_is_judged_by_the_present_configuration() {
     let patient = || counting().cancelled_is_failure_after(secs(1));
     let breaker = patient().build().unwrap();
     let early = breaker.try_acquire().unwrap();
@@ -976,7 +976,7 @@ async fn a_call_keeps_the_patience_that_it_was_admitted_with_and_an_overload_is_
 // In a stack.
 
 #[tokio::test(start_paused = true)]
-async fn every_attempt_of_a_call_is_evidence_of_its_own() {
+async fn every_attempt_of_a_call_counts_by_itself() {
     let breaker = counting().build().unwrap();
     let stack = steadfast::client()
         .retry(Retry::new(3).backoff(Backoff::none()).without_budget())
@@ -1017,7 +1017,7 @@ async fn an_owned_permit_reports_each_outcome_from_another_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_overload_answers_mean_stays_the_same_however_often_the_window_changes() {
+async fn changes_of_the_window_do_not_change_the_meaning_of_overload_answers() {
     for is_failure in [false, true] {
         let of = |length| {
             Breaker::builder().failure_rate(1.0, length).minimum_calls(1_000_000).overload_is_failure(is_failure)

@@ -1,4 +1,4 @@
-//! An attempt is evidence against a service only if it had its patience.
+//! An attempt counts against a service only if the service had the full patience of the attempt.
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn counts(breaker: &Breaker) -> (u64, u64) {
     breaker.counts_at(Instant::now())
 }
 
-/// Half-open, with this many probes.
+/// A half-open circuit with this number of probes.
 async fn half_open(probes: u32) -> Breaker {
     let builder = Breaker::builder().consecutive_failures(1).open_for(secs(5)).probes(probes);
     let breaker = builder.probe_timeout(secs(30)).build().unwrap();
@@ -36,7 +36,7 @@ async fn half_open(probes: u32) -> Breaker {
     breaker
 }
 
-/// Calls with this much time left.
+/// Makes calls with this time left.
 async fn call_within<S>(left: Duration, service: &S) -> Result<u16, S::Error>
 where
     S: Service<(), Response = u16> + Clone,
@@ -45,7 +45,7 @@ where
     context.scope(service.clone().oneshot(())).await
 }
 
-/// Whether a call ended in a timeout that says it was cut short.
+/// Returns whether a call ended in a timeout that reports that it was cut short.
 fn was_cut_short<E: std::fmt::Debug>(result: Result<u16, Error<E>>) -> bool {
     match result {
         Err(Error::Rejected(Rejection::TimedOut(details))) => details.was_cut_short(),
@@ -54,7 +54,7 @@ fn was_cut_short<E: std::fmt::Debug>(result: Result<u16, Error<E>>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_of_a_caller_with_little_time_left_gives_its_place_back_and_the_next_one_closes_the_circuit() {
+async fn a_probe_cut_short_by_its_caller_returns_its_place_and_the_next_one_closes_the_circuit() {
     let breaker = half_open(1).await;
     let stack = steadfast::client()
         .timeout(secs(2))
@@ -88,7 +88,7 @@ async fn probes_that_are_all_cut_short_open_the_circuit_again_after_the_probe_ti
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_probe_that_is_cut_short_never_opens_the_circuit_however_late_the_next_call_comes() {
+async fn one_probe_that_is_cut_short_never_opens_the_circuit() {
     for silence in [ms(0), secs(14), ms(14_999), secs(15), ms(29_949), ms(29_950), secs(30), secs(36_000)] {
         let breaker = half_open(1).await;
         let stack = steadfast::client()
@@ -104,7 +104,7 @@ async fn one_probe_that_is_cut_short_never_opens_the_circuit_however_late_the_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callers_deadline_counts_against_the_service_from_half_of_the_full_patience_on() {
+async fn a_callers_deadline_is_a_failure_from_half_of_the_full_patience() {
     // The full patience is 400 ms in each of them.
     let breaker = counting();
     let backend = Backend::always(Act::hang());
@@ -134,8 +134,8 @@ async fn a_callers_deadline_counts_against_the_service_from_half_of_the_full_pat
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_begins_late_in_the_call_is_judged_by_its_own_time() {
-    // The service asks for a wait. The second attempt hangs until the limit of the whole call, and so runs for what is
-    // left.
+    // The service asks for a wait. The second attempt hangs until the timeout of the whole call, and so runs for the
+    // remaining time.
     let cases = [
         // the wait before the second attempt, its attempt timeout, whether it had its patience
         (ms(1751), Some(ms(500)), false),
@@ -163,7 +163,7 @@ async fn an_attempt_that_begins_late_in_the_call_is_judged_by_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_that_a_call_waits_in_line_is_none_that_the_service_had() {
+async fn the_time_in_the_wait_queue_does_not_count_as_patience() {
     for (minting, expected) in [(ms(1001), (0, 0)), (ms(1000), (1, 1))] {
         let bucket = TokenBucket::builder(1, minting).max_wait(secs(9)).build().unwrap();
         bucket.try_acquire(1).unwrap();
@@ -182,7 +182,7 @@ async fn the_time_that_a_call_waits_in_line_is_none_that_the_service_had() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_cut_short_has_spent_its_token_and_is_not_sent_again() {
+async fn an_attempt_cut_short_has_spent_its_token_and_is_not_retried() {
     let budget = RetryBudget::builder().ratio(0.5).no_floor().build().unwrap();
     let before = budget.balance();
     let bucket = TokenBucket::builder(10, secs(36_000)).build().unwrap();
@@ -199,7 +199,7 @@ async fn an_attempt_cut_short_has_spent_its_token_and_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_server_and_alone_a_timeout_says_whether_the_call_was_cut_short() {
+async fn a_timeout_reports_whether_the_call_was_cut_short_on_a_server_and_alone() {
     let alone = TimeoutLayer::new(ms(400)).unwrap().typed_error().layer(Backend::always(Act::hang()));
     let server = steadfast::server().timeout(ms(400)).service(Backend::always(Act::hang())).unwrap();
     for (left, cut_short) in [(ms(199), true), (ms(200), false), (secs(9), false)] {
@@ -211,7 +211,7 @@ async fn on_a_server_and_alone_a_timeout_says_whether_the_call_was_cut_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stacked_by_hand_a_breaker_knows_from_the_rejection_that_the_call_was_cut_short() {
+async fn a_breaker_stacked_by_hand_learns_from_the_rejection_that_the_call_was_cut_short() {
     let breaker = counting();
     let typed = ServiceBuilder::new()
         .layer(CircuitBreakerLayer::new(breaker.clone()).classify_with(Layered(AnyError)))
@@ -231,8 +231,9 @@ async fn stacked_by_hand_a_breaker_knows_from_the_rejection_that_the_call_was_cu
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_gives_up_at_the_deadline_which_it_sees_is_judged_as_one_that_was_given_up() {
-    // A failure at the deadline of the context: a client of a protocol that carries deadlines. And a stack in a stack.
+async fn a_service_that_fails_at_the_deadline_is_judged_like_a_call_that_was_cut_short() {
+    // A failure at the deadline of the context: a client of a protocol that carries deadlines, and a stack inside a
+    // stack.
     let gives_up = tower::service_fn(|(): ()| async {
         tokio::time::sleep_until(CallContext::current().deadline().unwrap()).await;
         Err::<u16, _>(Error::<Failed>::Service(Failed))
@@ -241,7 +242,7 @@ async fn a_service_that_gives_up_at_the_deadline_which_it_sees_is_judged_as_one_
         let stack = steadfast::client().timeout(limit).keep_error();
         stack.service(ServiceExt::<()>::map_err(Backend::always(Act::hang()), Error::<Failed>::Service)).unwrap()
     };
-    // (calls, failures) to the breaker of the outer stack, whose attempts may take 400 ms.
+    // (calls, failures) at the breaker of the outer stack, whose attempts may take 400 ms.
     for (left, expected) in [(ms(199), (0, 0)), (ms(200), (1, 1)), (secs(9), (1, 1))] {
         let breaker = counting();
         let outer = || steadfast::client().circuit_breaker(breaker.clone()).attempt_timeout(ms(400)).keep_error();
@@ -263,7 +264,8 @@ async fn a_service_that_gives_up_at_the_deadline_which_it_sees_is_judged_as_one_
         }
     }
 
-    // It was sent its deadline rounded down, and its timer fires half a millisecond before that of the stack.
+    // The inner service gets its deadline rounded down, and its timer fires half a millisecond before that of the
+    // stack.
     let early = tower::service_fn(|(): ()| async {
         tokio::time::sleep_until(CallContext::current().deadline().unwrap() - Duration::from_micros(600)).await;
         Err::<u16, _>(Error::<Failed>::Service(Failed))
@@ -274,7 +276,7 @@ async fn a_service_that_gives_up_at_the_deadline_which_it_sees_is_judged_as_one_
     call_within(Duration::from_micros(199_500), &outer().service(early).unwrap()).await.unwrap_err();
     assert_eq!((Instant::now() - start, counts(&breaker)), (ms(199), (0, 0)));
 
-    // A failure before the deadline is one, however little time there was; so is the limit of the inner stack.
+    // A failure before the deadline counts, with any remaining time; so does the timeout of the inner stack.
     let breaker = counting();
     let outer = || steadfast::client().circuit_breaker(breaker.clone()).attempt_timeout(secs(4)).keep_error();
     let fails = ServiceExt::<()>::map_err(Backend::always(Act::fail().after(ms(10))), Error::<Failed>::Service);

@@ -1,4 +1,5 @@
-//! Listeners of a breaker: each transition is told once, in order, with what was counted, whatever a listener does.
+//! Listeners of a breaker: each transition is delivered once, in order, with the counts before it, for any behaviour of
+//! a listener.
 
 use crate::support::{Act, Backend, ms, secs, size};
 use std::{
@@ -15,25 +16,25 @@ use tower::ServiceExt;
 
 use BreakerState::{Closed, ForcedClosed, ForcedOpen, HalfOpen, Open};
 
-type Told = Arc<Mutex<Vec<Transition>>>;
+type Delivered = Arc<Mutex<Vec<Transition>>>;
 
-/// A listener that keeps what it was told.
-fn listen(breaker: &Breaker) -> Told {
-    let told = Told::default();
-    let keep = told.clone();
+/// Adds a listener that records its transitions.
+fn listen(breaker: &Breaker) -> Delivered {
+    let delivered = Delivered::default();
+    let keep = delivered.clone();
     breaker.on_transition(move |transition| keep.lock().unwrap().push(*transition));
-    told
+    delivered
 }
 
-/// What was told since this was asked for last.
-fn changes(told: &Told) -> Vec<(BreakerState, BreakerState)> {
-    told.lock().unwrap().drain(..).map(|transition| (transition.from(), transition.to())).collect()
+/// Returns the transitions since the last call.
+fn changes(delivered: &Delivered) -> Vec<(BreakerState, BreakerState)> {
+    delivered.lock().unwrap().drain(..).map(|transition| (transition.from(), transition.to())).collect()
 }
 
-fn breaker(builder: BreakerBuilder) -> (Breaker, Told) {
+fn breaker(builder: BreakerBuilder) -> (Breaker, Delivered) {
     let breaker = builder.open_for(secs(5)).max_open_for(secs(5)).probe_timeout(secs(30)).build().unwrap();
-    let told = listen(&breaker);
-    (breaker, told)
+    let delivered = listen(&breaker);
+    (breaker, delivered)
 }
 
 fn fails(breaker: &Breaker) {
@@ -45,40 +46,40 @@ fn succeeds(breaker: &Breaker) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_transition_of_the_table_is_told_once() {
-    let (breaker, told) = breaker(Breaker::builder().consecutive_failures(2).probes(2));
+async fn each_transition_of_the_table_is_delivered_once() {
+    let (breaker, delivered) = breaker(Breaker::builder().consecutive_failures(2).probes(2));
     fails(&breaker);
-    assert_eq!(changes(&told), []);
+    assert_eq!(changes(&delivered), []);
     fails(&breaker);
-    assert_eq!(changes(&told), [(Closed, Open)]);
+    assert_eq!(changes(&delivered), [(Closed, Open)]);
     breaker.try_acquire().unwrap_err();
     advance(secs(5)).await;
-    assert_eq!(changes(&told), []);
+    assert_eq!(changes(&delivered), []);
     // The first probe fails.
     fails(&breaker);
-    assert_eq!(changes(&told), [(Open, HalfOpen), (HalfOpen, Open)]);
+    assert_eq!(changes(&delivered), [(Open, HalfOpen), (HalfOpen, Open)]);
     advance(secs(5)).await;
-    // Two hang, and a call that comes later opens the circuit.
+    // Two probes hang, and a later call opens the circuit.
     let probes = [breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap()];
-    assert_eq!(changes(&told), [(Open, HalfOpen)]);
+    assert_eq!(changes(&delivered), [(Open, HalfOpen)]);
     advance(secs(30)).await;
     breaker.try_acquire().unwrap_err();
-    assert_eq!(changes(&told), [(HalfOpen, Open)]);
+    assert_eq!(changes(&delivered), [(HalfOpen, Open)]);
     drop(probes);
     advance(secs(5)).await;
     succeeds(&breaker);
-    assert_eq!(changes(&told), [(Open, HalfOpen)]);
+    assert_eq!(changes(&delivered), [(Open, HalfOpen)]);
     succeeds(&breaker);
-    assert_eq!(changes(&told), [(HalfOpen, Closed)]);
+    assert_eq!(changes(&delivered), [(HalfOpen, Closed)]);
 
-    // Another configuration asks for fewer probes.
+    // Another configuration needs fewer probes.
     fails(&breaker);
     fails(&breaker);
     advance(secs(5)).await;
     succeeds(&breaker);
-    changes(&told);
+    changes(&delivered);
     breaker.configure(breaker.configuration().probes(1)).unwrap();
-    assert_eq!(changes(&told), [(HalfOpen, Closed)]);
+    assert_eq!(changes(&delivered), [(HalfOpen, Closed)]);
 
     for (force, from, to) in [
         (Breaker::force_open as fn(&Breaker), Closed, ForcedOpen),
@@ -86,58 +87,58 @@ async fn each_transition_of_the_table_is_told_once() {
         (Breaker::reset, ForcedClosed, Closed),
     ] {
         force(&breaker);
-        assert_eq!(changes(&told), [(from, to)]);
-        // A second time changes nothing that could be told.
+        assert_eq!(changes(&delivered), [(from, to)]);
+        // A second time changes no state.
         force(&breaker);
-        assert_eq!(changes(&told), []);
+        assert_eq!(changes(&delivered), []);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_probe_opens_the_circuit_and_a_rate_of_slow_calls_does() {
-    let (breaker, told) = breaker(Breaker::builder().slow_call_rate(0.5, ms(100)).minimum_calls(2).probes(1));
+    let (breaker, delivered) = breaker(Breaker::builder().slow_call_rate(0.5, ms(100)).minimum_calls(2).probes(1));
     for _ in 0..2 {
         let permit = breaker.try_acquire().unwrap();
         advance(ms(100)).await;
         permit.success();
     }
-    let transition = told.lock().unwrap()[0];
+    let transition = delivered.lock().unwrap()[0];
     assert_eq!(transition.slow_counts(), (2, 2));
-    assert_eq!(changes(&told), [(Closed, Open)]);
+    assert_eq!(changes(&delivered), [(Closed, Open)]);
     advance(secs(5)).await;
     let mut probe = breaker.try_acquire().unwrap();
     advance(ms(100)).await;
     probe.under_way();
-    assert_eq!(changes(&told), [(Open, HalfOpen), (HalfOpen, Open)]);
+    assert_eq!(changes(&delivered), [(Open, HalfOpen), (HalfOpen, Open)]);
     drop(probe);
-    assert_eq!(changes(&told), []);
+    assert_eq!(changes(&delivered), []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transition_says_what_led_to_it() {
-    let (by_rate, told) = breaker(Breaker::builder().failure_rate(0.5, secs(10)).minimum_calls(4));
+async fn a_transition_reports_its_reason() {
+    let (by_rate, delivered) = breaker(Breaker::builder().failure_rate(0.5, secs(10)).minimum_calls(4));
     succeeds(&by_rate);
     succeeds(&by_rate);
     fails(&by_rate);
     fails(&by_rate);
-    let transition = told.lock().unwrap()[0];
+    let transition = delivered.lock().unwrap()[0];
     assert_eq!((transition.counts(), transition.failures_in_a_row(), transition.missed()), ((4, 2), 0, 0));
     assert_eq!(transition.half_open_at(), Some(Instant::now() + secs(5)));
     assert_eq!(transition.half_open_at(), by_rate.half_open_at());
     by_rate.reset();
-    let transition = told.lock().unwrap()[1];
+    let transition = delivered.lock().unwrap()[1];
     assert_eq!((transition.counts(), transition.half_open_at()), ((0, 0), None));
 
-    let (in_a_row, told) = breaker(Breaker::builder().consecutive_failures(3));
+    let (in_a_row, delivered) = breaker(Breaker::builder().consecutive_failures(3));
     fails(&in_a_row);
     fails(&in_a_row);
     in_a_row.force_closed();
-    let transition = told.lock().unwrap()[0];
+    let transition = delivered.lock().unwrap()[0];
     assert_eq!((transition.failures_in_a_row(), transition.counts()), (2, (0, 0)));
 }
 
 #[test]
-fn a_listener_sees_the_state_that_it_is_told_of() {
+fn a_listener_sees_the_new_state() {
     let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
     let (states, handle) = (Arc::new(Mutex::new(vec![])), breaker.clone());
     let keep = states.clone();
@@ -148,10 +149,10 @@ fn a_listener_sees_the_state_that_it_is_told_of() {
 }
 
 #[test]
-fn from_many_threads_each_transition_is_told_once_and_continues_the_one_before() {
+fn transitions_of_many_threads_are_delivered_once_and_in_order() {
     for _ in 0..size(10, 200) {
         let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
-        let (told, inside) = (listen(&breaker), Arc::new(AtomicBool::new(false)));
+        let (delivered, inside) = (listen(&breaker), Arc::new(AtomicBool::new(false)));
         let others = Arc::new(AtomicUsize::new(0));
         let (is_inside, overlaps) = (inside.clone(), others.clone());
         breaker.on_transition(move |_| {
@@ -179,17 +180,17 @@ fn from_many_threads_each_transition_is_told_once_and_continues_the_one_before()
             }
         });
         let last = breaker.state();
-        let told = changes(&told);
+        let delivered = changes(&delivered);
         assert_eq!((others.load(SeqCst), changed.load(SeqCst)), (0, 200));
-        assert_eq!(told.first().map(|(from, _)| *from), Some(Closed));
-        assert_eq!(told.last().map(|(_, to)| *to), Some(last));
-        assert!(told.windows(2).all(|pair| pair[0].1 == pair[1].0), "{told:?}");
-        assert!(told.iter().all(|(from, to)| from != to));
+        assert_eq!(delivered.first().map(|(from, _)| *from), Some(Closed));
+        assert_eq!(delivered.last().map(|(_, to)| *to), Some(last));
+        assert!(delivered.windows(2).all(|pair| pair[0].1 == pair[1].0), "{delivered:?}");
+        assert!(delivered.iter().all(|(from, to)| from != to));
     }
 }
 
 #[test]
-fn a_listener_may_use_the_breaker_that_tells_it() {
+fn a_listener_may_use_its_breaker() {
     let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
     let handle = breaker.clone();
     breaker.on_transition(move |transition| match transition.to() {
@@ -202,19 +203,19 @@ fn a_listener_may_use_the_breaker_that_tells_it() {
         Closed => handle.on_transition(|_| {}),
         _ => {}
     });
-    let told = listen(&breaker);
+    let delivered = listen(&breaker);
     fails(&breaker);
-    assert_eq!(changes(&told), [(Closed, Open), (Open, ForcedClosed), (ForcedClosed, Closed)]);
+    assert_eq!(changes(&delivered), [(Closed, Open), (Open, ForcedClosed), (ForcedClosed, Closed)]);
     assert_eq!(breaker.configuration(), Breaker::builder().consecutive_failures(3));
 }
 
 #[test]
-fn while_a_listener_is_slow_other_threads_go_on_and_what_they_change_is_told_after_it() {
+fn a_slow_listener_blocks_no_other_thread_and_gets_their_transitions_later() {
     let breaker = Breaker::builder().build().unwrap();
     let (entered, is_entered) = channel();
     let (go, may_go) = channel::<()>();
     let may_go = Mutex::new(may_go);
-    let told = listen(&breaker);
+    let delivered = listen(&breaker);
     breaker.on_transition(move |transition| {
         if transition.to() == ForcedOpen {
             entered.send(()).unwrap();
@@ -222,26 +223,26 @@ fn while_a_listener_is_slow_other_threads_go_on_and_what_they_change_is_told_aft
         }
     });
     thread::scope(|scope| {
-        // Dropped if the test fails here, so that the listener goes on.
+        // Dropped if the test fails here, so that the listener continues.
         let go = go;
-        let telling = scope.spawn(|| breaker.force_open());
+        let delivering = scope.spawn(|| breaker.force_open());
         is_entered.recv().unwrap();
         breaker.force_closed();
         breaker.reset();
         assert_eq!(breaker.state(), Closed);
-        // Not told yet, nor by this thread.
-        assert_eq!(told.lock().unwrap().len(), 1);
-        // A listener that comes now is told of what comes from now on.
+        // The pending transitions are not delivered yet, and not by this thread.
+        assert_eq!(delivered.lock().unwrap().len(), 1);
+        // A listener that is added now gets only later transitions.
         let late = listen(&breaker);
         fails_until_open(&breaker);
         assert_eq!(changes(&late), []);
         go.send(()).unwrap();
-        // That thread tells all of them.
-        telling.join().unwrap();
+        // That thread delivers all of them.
+        delivering.join().unwrap();
         assert_eq!(changes(&late), [(Closed, Open)]);
     });
     let expected = [(Closed, ForcedOpen), (ForcedOpen, ForcedClosed), (ForcedClosed, Closed), (Closed, Open)];
-    assert_eq!(changes(&told), expected);
+    assert_eq!(changes(&delivered), expected);
 }
 
 fn fails_until_open(breaker: &Breaker) {
@@ -251,7 +252,7 @@ fn fails_until_open(breaker: &Breaker) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_panics_harms_no_call_and_later_transitions_are_told() {
+async fn a_listener_that_panics_fails_no_call_and_later_transitions_are_delivered() {
     struct PanicsAgain;
     impl Drop for PanicsAgain {
         fn drop(&mut self) {
@@ -268,36 +269,36 @@ async fn a_listener_that_panics_harms_no_call_and_later_transitions_are_told() {
         }
         panic!("a listener, as the test wants it");
     });
-    let told = listen(&breaker);
+    let delivered = listen(&breaker);
     let client = steadfast::client().circuit_breaker(breaker.clone());
     let client = client.service(Backend::script([Act::fail()], Act::answer(200))).unwrap();
     client.clone().oneshot(()).await.unwrap_err();
     advance(secs(1)).await;
-    // The probe is let through and comes back.
+    // The probe passes and returns.
     client.clone().oneshot(()).await.unwrap();
-    assert_eq!(changes(&told), [(Closed, Open), (Open, HalfOpen)]);
+    assert_eq!(changes(&delivered), [(Closed, Open), (Open, HalfOpen)]);
     breaker.force_open();
-    assert_eq!((changes(&told), calls.load(SeqCst)), (vec![(HalfOpen, ForcedOpen)], 3));
+    assert_eq!((changes(&delivered), calls.load(SeqCst)), (vec![(HalfOpen, ForcedOpen)], 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transition_while_a_panic_unwinds_is_told() {
+async fn a_transition_while_a_panic_unwinds_is_delivered() {
     let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
     breaker.on_transition(|_| panic!("a listener, as the test wants it"));
-    let told = listen(&breaker);
+    let delivered = listen(&breaker);
     let client = steadfast::client().circuit_breaker(breaker.clone()).service(Backend::always(Act::panic())).unwrap();
     assert!(tokio::spawn(client.oneshot(())).await.unwrap_err().is_panic());
-    assert_eq!(changes(&told), [(Closed, Open)]);
+    assert_eq!(changes(&delivered), [(Closed, Open)]);
 }
 
 #[test]
-fn beyond_1024_that_wait_the_oldest_are_missed_and_counted() {
+fn beyond_1024_pending_transitions_the_oldest_are_dropped_and_counted() {
     let breaker = Breaker::builder().build().unwrap();
-    let (handle, late) = (breaker.clone(), Told::default());
+    let (handle, late) = (breaker.clone(), Delivered::default());
     let keep = late.clone();
     breaker.on_transition(move |transition| {
         if (transition.from(), transition.to()) == (Closed, ForcedOpen) && handle.state() == ForcedOpen {
-            // 1500 transitions come while this one is told. A listener comes after 200 of them.
+            // 1,500 transitions happen during the delivery of this one. A listener is added after 200 of them.
             for change in 0..1500 {
                 if change == 200 {
                     let keep = keep.clone();
@@ -307,13 +308,13 @@ fn beyond_1024_that_wait_the_oldest_are_missed_and_counted() {
             }
         }
     });
-    let told = listen(&breaker);
+    let delivered = listen(&breaker);
     breaker.force_open();
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 1 + 1024);
-    let missed: Vec<u64> = told.iter().map(Transition::missed).collect();
+    let delivered = delivered.lock().unwrap();
+    assert_eq!(delivered.len(), 1 + 1024);
+    let missed: Vec<u64> = delivered.iter().map(Transition::missed).collect();
     assert_eq!((missed[..2].to_vec(), missed[2..].iter().sum::<u64>()), (vec![0, 476], 0));
-    assert_eq!(told.len() as u64 + missed.iter().sum::<u64>(), 1501);
+    assert_eq!(delivered.len() as u64 + missed.iter().sum::<u64>(), 1501);
     let late = late.lock().unwrap();
     let missed: Vec<u64> = late.iter().map(Transition::missed).collect();
     assert_eq!((late.len(), missed[0], missed.iter().sum::<u64>()), (1024, 276, 276));

@@ -1,6 +1,6 @@
-//! The calls of a closed circuit, until they open it.
+//! Counts the calls of a closed circuit until they open it.
 
-use super::{BreakerShared, CircuitState, Tell};
+use super::{BreakerShared, CircuitState, Delivery};
 use crate::{
     circuit_breaker::{rules::Rules, ticket::Evidence, ticks::Ticks},
     clock::Nanos,
@@ -55,10 +55,10 @@ impl BreakerShared {
         }
     }
 
-    /// Opens a closed circuit, unless its era is over. The open time is that of the present configuration. That may be
-    /// another than the one which the call was judged by, so the present one has to agree.
+    /// Opens a closed circuit, unless its era is over. The open time is that of the present configuration. It may
+    /// differ from the one that judged the call, so `present_agrees` must confirm.
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
-        self.with_machine(Tell::Now, |machine| {
+        self.with_machine(Delivery::Now, |machine| {
             let is_closed = machine.era == era && matches!(machine.state, CircuitState::Closed);
             if is_closed && present_agrees() && self.takes_place(machine) {
                 // Closed => Open
@@ -69,13 +69,13 @@ impl BreakerShared {
         });
     }
 
-    /// Changes the failures in a row of this era, unless a later one has begun to count. Returns the count.
+    /// Changes the failures in a row of this era, unless a later era has begun to count. Returns the count.
     #[inline]
     fn count_in_a_row(&self, era: u32, change: impl Fn(u32) -> u32) -> u32 {
         let mut word = self.in_a_row.load(Ordering::Relaxed);
         loop {
             let counted = (word >> 32) as u32;
-            // Eras wrap around: the later of two is the one that is ahead by less than half of them.
+            // Eras wrap around: the later of two is ahead by less than half of their range.
             if counted != era && counted.wrapping_sub(era) < u32::MAX / 2 {
                 return 0;
             }

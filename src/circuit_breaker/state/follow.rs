@@ -1,6 +1,6 @@
-//! Another configuration, while calls pass.
+//! Changes the configuration while calls pass.
 
-use super::{BreakerShared, CircuitState, Machine, Tell};
+use super::{BreakerShared, CircuitState, Delivery, Machine};
 use crate::{
     circuit_breaker::{BreakerBuilder, published::window_of, ticks::Ticks, window::Window},
     clock::Nanos,
@@ -9,9 +9,9 @@ use crate::{
 use tokio::time::Instant;
 
 impl BreakerShared {
-    /// Follows a configuration that was checked.
-    pub(in crate::circuit_breaker) fn follow(&self, to: BreakerBuilder, tell: Tell) {
-        self.with_machine(tell, |machine| self.follow_locked(machine, to));
+    /// Replaces the configuration with a checked one.
+    pub(in crate::circuit_breaker) fn follow(&self, to: BreakerBuilder, delivery: Delivery) {
+        self.with_machine(delivery, |machine| self.follow_locked(machine, to));
     }
 
     fn follow_locked(&self, machine: &mut Machine, mut to: BreakerBuilder) {
@@ -22,7 +22,7 @@ impl BreakerShared {
         }
         let now = self.time(Instant::now());
         if machine.config.consecutive_failures.is_none() {
-            // The failures that were counted under an earlier rule are no run any more.
+            // Failures that were counted before this rule existed are no run.
             self.in_a_row.store(u64::from(machine.era) << 32, Ordering::Relaxed);
         }
         let ticks = self.change_windows(machine, &to, now);
@@ -49,7 +49,7 @@ impl BreakerShared {
             (None, Some(new)) => Some(Ticks::emptied(new, newest, *era, now)),
             _ => None,
         };
-        // A window that is added begins empty.
+        // A window that is added starts empty.
         if from.rate_and_window().is_none() && to.rate_and_window().is_some() {
             self.failures.clear(newest);
         }
@@ -74,20 +74,20 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Follows another configuration after a failure has read the present one and before it is judged. Returns the
-    /// state, and for how long the circuit is open.
+    /// Changes the configuration after a failure has read the present one and before it is judged. Returns the state,
+    /// and for how long the circuit is open.
     fn a_failure_during(from: BreakerBuilder, to: BreakerBuilder) -> (BreakerState, Option<Duration>) {
         let shared = BreakerShared::new(from);
         let now = Instant::now();
         shared.record(0, Evidence::Failure, || {
-            shared.follow(to, Tell::Now);
+            shared.follow(to, Delivery::Now);
             shared.time(now)
         });
         (shared.look().state(), shared.half_open_at().map(|until| until - now))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_opens_during_a_change_only_where_both_configurations_say_so_and_for_the_new_time() {
+    async fn a_failure_during_a_change_opens_only_by_both_configurations_and_for_the_new_time() {
         let in_a_row = |failures| Breaker::builder().consecutive_failures(failures).open_for(SECOND);
         let rate = |minimum| Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(minimum).open_for(SECOND);
         for of in [&in_a_row as &dyn Fn(u32) -> BreakerBuilder, &rate] {
@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(a_failure_during(of(1), of(1).open_for(3 * SECOND)), open_for(3));
             assert_eq!(a_failure_during(of(1), of(1).overload_is_failure(true)), open_for(1));
         }
-        // Counted in the window's old sixteenths, and judged by the new ones.
+        // The old ticks count the failure, the new ones judge it.
         let longer = rate(1).failure_rate(1.0, 160 * SECOND);
         assert_eq!(a_failure_during(rate(1), longer), (BreakerState::Open, Some(SECOND)));
     }

@@ -1,6 +1,6 @@
 //! Calls to a circuit that is not closed: refusals, and the probes of a half-open circuit.
 
-use super::{BreakerShared, CircuitState, Machine, Probes, Tell};
+use super::{BreakerShared, CircuitState, Delivery, Machine, Probes};
 use crate::{
     circuit_breaker::{
         BreakerState,
@@ -14,9 +14,9 @@ use crate::{
 use tokio::time::Instant;
 
 impl BreakerShared {
-    /// Refuses a call, or lets it through as a probe. `word` is what the call has seen.
+    /// Refuses a call, or admits it as a probe. `word` is the state that the call has read.
     pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
-        // Without the lock while nothing can have changed, so that a refusal costs the same on any number of threads.
+        // Takes no lock while nothing can have changed, so that a refusal costs the same on any number of threads.
         match word.state() {
             BreakerState::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
             BreakerState::HalfOpen if word.places() == 0 && !self.has_come(&self.probes_until, now) => {
@@ -25,7 +25,7 @@ impl BreakerShared {
             _ => {}
         }
 
-        self.with_machine(Tell::Now, |machine| self.admit_probe_locked(machine, now))
+        self.with_machine(Delivery::Now, |machine| self.admit_probe_locked(machine, now))
     }
 
     fn admit_probe_locked(&self, machine: &mut Machine, now: Nanos) -> Result<Ticket, CircuitOpen> {
@@ -59,7 +59,7 @@ impl BreakerShared {
     pub(in crate::circuit_breaker) fn settle_probe(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
         // A slow probe has failed, with any outcome.
         let evidence = if ticket.is_slow(now) { Evidence::Failure } else { ticket.resolve(evidence, now) };
-        self.with_machine(Tell::Now, |machine| {
+        self.with_machine(Delivery::Now, |machine| {
             if machine.era == ticket.era() {
                 self.settle_probe_locked(machine, evidence, now);
             }
@@ -84,7 +84,7 @@ impl BreakerShared {
                 self.stay_half_open(machine, Probes { succeeded, lasts_until: Nanos::ZERO, ..probes });
             }
             Evidence::Cancelled | Evidence::Unanswered => {
-                // Half of the time of a series. A late probe that had less time opens nothing.
+                // Half of the probe timeout. A late probe that had less time opens nothing.
                 let half = Nanos(Nanos::of(machine.config.probe_timeout).0 / 2);
                 let lasts_until = probes.lasts_until.max(now.saturating_add(half));
                 self.stay_half_open(machine, Probes { lasts_until, ..probes });
@@ -93,9 +93,9 @@ impl BreakerShared {
         }
     }
 
-    /// A probe is slow, and still under way.
+    /// Opens the circuit because a probe in flight is slow.
     pub(super) fn fail_probe(&self, era: u32, now: Nanos) {
-        self.with_machine(Tell::Now, |machine| {
+        self.with_machine(Delivery::Now, |machine| {
             if machine.era == era && matches!(machine.state, CircuitState::HalfOpen(_)) {
                 // HalfOpen => Open
                 self.reopen(machine, now);
@@ -103,7 +103,8 @@ impl BreakerShared {
         });
     }
 
-    /// Whether calls are refused now, and none of them would change that. Reads the clock only where it matters.
+    /// Returns whether calls are refused now and none of them would change the state. Reads the clock only if the
+    /// answer depends on it.
     pub(in crate::circuit_breaker) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
         let word = self.look();
         match word.state() {
@@ -114,7 +115,7 @@ impl BreakerShared {
         }
     }
 
-    /// Whether a call at `due` would be refused, if no other call begins or ends before. Changes nothing.
+    /// Returns whether a call at `due` would be refused if no other call begins or ends before. Changes nothing.
     pub(in crate::circuit_breaker) fn would_refuse(&self, due: Nanos) -> bool {
         match self.look().state() {
             BreakerState::Closed | BreakerState::ForcedClosed => false,
@@ -123,20 +124,20 @@ impl BreakerShared {
             BreakerState::HalfOpen => {
                 let machine = lock(&self.machine);
                 let CircuitState::HalfOpen(probes) = machine.state else { return false };
-                // A call that comes after the time of the probes opens the circuit again.
+                // A call after the probe timeout opens the circuit again.
                 let is_overdue = probes.series_goes_on(due) && self.has_come(&self.probes_until, due);
                 is_overdue || probes.places(machine.config.probes) == 0
             }
         }
     }
 
-    /// Begins a new era's first series of probes, or the next one.
+    /// Begins the first series of probes of an era, or the next series.
     fn begin_series(&self, machine: &Machine, now: Nanos) {
         let until = now.saturating_add(Nanos::of(machine.config.probe_timeout));
         self.probes_until.store(until.0, Ordering::Relaxed);
     }
 
-    /// The era goes on with these probes.
+    /// Continues the era with these probes.
     fn stay_half_open(&self, machine: &mut Machine, probes: Probes) {
         machine.state = CircuitState::HalfOpen(probes);
         self.publish(machine);

@@ -1,4 +1,4 @@
-//! The time that calls take, where slow calls count.
+//! Counts slow calls.
 
 use super::BreakerShared;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 use tokio::time::Instant;
 
 impl BreakerShared {
-    /// The calls in the window and the slow ones among them, where a rate of slow calls is configured.
+    /// Returns the calls in the window and the slow ones among them, if a rate of slow calls is configured.
     pub(in crate::circuit_breaker) fn slow_counts(&self, now: Nanos) -> Counts {
         let (_, ticks, share) = self.published.slow_rules();
         match self.slow.get() {
@@ -23,19 +23,19 @@ impl BreakerShared {
         }
     }
 
-    /// Counts a call of a closed circuit whose time counts.
+    /// Counts the end of a timed call of a closed circuit.
     #[cold]
     pub(in crate::circuit_breaker) fn settle_timed(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
         let evidence = ticket.resolve(evidence, now);
         let slow = ticket.is_slow(now);
-        // A call that was given up earlier may have been slow or not.
+        // It is unknown whether a call that was abandoned earlier would have been slow.
         if slow || ticket.can_be_slow() && evidence.is_answer() {
             self.record_pace(ticket.era(), slow, now);
         }
         self.record(ticket.era(), evidence, || now);
     }
 
-    /// Does the work of `Breaker::under_way` for a call whose time counts.
+    /// Does the work of `Breaker::under_way` for a timed call.
     #[cold]
     pub(in crate::circuit_breaker) fn timed_under_way(
         &self,
@@ -53,7 +53,7 @@ impl BreakerShared {
             return None;
         }
         if ticket.has_begun() && !ticket.can_be_slow() {
-            // Only its end asks whether it is overdue.
+            // Only its end checks whether it is overdue.
             return None;
         }
         let now = self.time(now());
@@ -71,7 +71,7 @@ impl BreakerShared {
         None
     }
 
-    /// Counts the time that a call of a closed circuit took, or has taken.
+    /// Counts a call of a closed circuit as slow or fast.
     pub(in crate::circuit_breaker) fn record_pace(&self, era: u32, slow: bool, now: Nanos) {
         let Some(window) = self.slow.get() else { return };
         let (rules, ticks, share) = self.published.slow_rules();
