@@ -14,23 +14,23 @@ use rand::RngExt;
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// One retry, in the units of the balance: fractions of 2^-32.
+/// One retry, in the unit of the balance: 2^-32 of a retry.
 const RETRY: u64 = 1 << 32;
 
-/// A share of the traffic that may be retries: earned by calls, spent by retries, shared by all clones.
+/// A retry budget: bounds retries to a share of the traffic. Calls earn retries, and retries spend them. All clones
+/// share one budget.
 ///
-/// Retries are useful while few calls fail, and the end of a service when all do: three tries per call are three times
-/// the load, exactly when there is no room for it. A budget bounds the load that retries add to a fixed share of the
-/// calls, however many fail.
+/// Retries help while few calls fail. While all calls fail, three attempts per call triple the load on a service
+/// without spare capacity. A budget bounds the load of retries to a fixed share of the calls, at any failure rate.
 ///
-/// Every call that is brought to the service deposits `ratio`; every retry withdraws 1; the balance never exceeds
-/// `cap`. It starts at a random fraction of one retry, so that many quiet clients with a budget each start neither with
-/// a retry for everyone nor with none; [`initial`](RetryBudgetBuilder::initial) gives a program that lives for few
-/// calls its retries at once. Beside what is earned there is a `floor`: a slow trickle of retries for clients with
-/// hardly any traffic, of which one is saved at the most. The first comes at a random instant of the first period.
+/// Every call that reaches the service deposits `ratio`, every retry withdraws 1, and the balance never exceeds `cap`.
+/// A new budget starts with a random fraction of one retry: of many quiet clients with a budget each, a share can retry
+/// their first failure, neither all nor none. [`initial`](RetryBudgetBuilder::initial) gives a short-lived program its
+/// retries at once. The `floor` adds a slow trickle of retries for clients with little traffic, and saves at most one
+/// of them. The floor's first retry comes at a random instant of the first period.
 ///
-/// All in integers on one atomic: no two callers get the same earned retry. A deposit into a full budget writes
-/// nothing. It can be [reconfigured](Self::configure) while calls pass.
+/// The balance is one atomic integer, so no two callers get the same retry. A deposit into a full budget writes
+/// nothing. The budget can be [reconfigured](Self::configure) while calls pass.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,35 +51,35 @@ const RETRY: u64 = 1 << 32;
 ///
 /// # Defaults
 ///
-/// A ratio of 0.1, as in the "Site Reliability Engineering" book (chapter 21): a service that fails altogether sees 10%
+/// A ratio of 0.1, as in the "Site Reliability Engineering" book (chapter 21): a service that fails all calls gets 10%
 /// more load. A cap of 10 retries, the credit of 100 calls. A floor of one retry in 100 seconds: enough for a client
-/// with next to no traffic, and in the long run no more than 10 calls per second from a thousand of them.
+/// with almost no traffic, and in the long run at most 10 calls per second from 1,000 clients.
 #[derive(Clone)]
 pub struct RetryBudget {
     shared: Arc<BudgetShared>,
 }
 
 struct BudgetShared {
-    /// At most `cap`. It and what it is changed by guard no other memory, and each change is one atomic step: all is
-    /// relaxed but where a cap that falls has to be seen.
+    /// At most `cap`. Relaxed, except where a lower cap must be seen: the balance and the values that change it guard
+    /// no other memory, and each change is one atomic step.
     balance: AtomicU64,
-    /// What a call earns.
+    /// The deposit of one call.
     deposit: AtomicU64,
     cap: AtomicU64,
-    /// The bucket of the floor; of the default one, which no call asks, while there is none.
+    /// The bucket of the floor. Without a floor, a default bucket that no call uses.
     floor: TokenBucket,
-    /// From when on the floor is asked, in nanoseconds since the origin; `NO_FLOOR` for never.
+    /// When the floor starts, in nanoseconds since the origin; `NO_FLOOR` for never.
     floor_from: AtomicU64,
     origin: Origin,
-    /// The configuration. Its lock is held to change it.
+    /// The configuration. Every change holds this lock.
     configuration: Mutex<RetryBudgetBuilder>,
 }
 
 const NO_FLOOR: u64 = u64::MAX;
 
-/// One retry that was withdrawn from a [`RetryBudget`]: where it came from, for [`RetryBudget::refund`].
+/// One retry that was withdrawn from a [`RetryBudget`], and its origin, for [`RetryBudget::refund`].
 ///
-/// Plain data: dropping it spends it.
+/// Plain data: dropping it spends the retry.
 #[derive(Debug)]
 #[must_use = "a withdrawal that is not used for a retry should be refunded"]
 pub struct Withdrawal(Source);
@@ -92,7 +92,7 @@ enum Source {
 }
 
 impl RetryBudget {
-    /// A budget to configure.
+    /// Returns a builder.
     pub fn builder() -> RetryBudgetBuilder {
         RetryBudgetBuilder::default()
     }
@@ -117,17 +117,17 @@ impl RetryBudget {
         })
     }
 
-    /// Follows another configuration from now on, while calls pass.
+    /// Changes the configuration while calls pass.
     ///
-    /// - The balance stays, up to the new cap. What was withdrawn can still be refunded. The
+    /// - The balance stays, up to the new cap. Earlier withdrawals can still be refunded. The
     ///   [`initial`](RetryBudgetBuilder::initial) retries in `to` are ignored.
-    /// - What the floor has saved stays. A floor that is added gives its first retry at a random instant of its first
-    ///   period, as in a new budget: a thousand clients that are reconfigured at once do not retry at once. The instant
-    ///   is drawn from the generator in `to`, which is not used otherwise: the budget keeps its own.
-    /// - A call that is recorded meanwhile may deposit the old share up to the new cap, or the new share up to the old
-    ///   cap; what exceeds the new one is taken away at once.
+    /// - The floor's saved retry stays. A floor that is added gives its first retry at a random instant of its first
+    ///   period, as in a new budget. 1,000 clients that are reconfigured at once therefore do not retry at once. The
+    ///   instant is drawn from the generator in `to`. Otherwise the budget keeps its own generator.
+    /// - A call during the change may deposit the old share up to the new cap, or the new share up to the old cap. The
+    ///   budget removes any excess over the new cap at once.
     ///
-    /// The same configuration again changes nothing, costs one lock, and disturbs no call.
+    /// Applying the configuration in force changes nothing and costs one lock.
     ///
     /// ```
     /// use steadfast::retry::RetryBudget;
@@ -147,7 +147,7 @@ impl RetryBudget {
     ///
     /// # Errors
     ///
-    /// As [`build`](RetryBudgetBuilder::build); the old configuration stays.
+    /// The errors of [`build`](RetryBudgetBuilder::build); the old configuration then stays.
     pub fn configure(&self, to: RetryBudgetBuilder) -> Result<(), ConfigError> {
         let floor = to.check()?;
         let shared = &*self.shared;
@@ -161,24 +161,24 @@ impl RetryBudget {
                 let now = Instant::now();
                 shared.floor.set_quota_at(quota, now)?;
                 if configuration.floor.is_none() {
-                    // By then the bucket may be full: that is the first retry, and the next one comes a period later.
+                    // By then the bucket may be full: that is the first retry, and the next one follows a period later.
                     let wait = to.random.with(|random| random.random_range(0..=Nanos::of(quota.time_to_fill()).0));
                     let from = shared.origin.to(now).saturating_add(Nanos(wait)).0.min(NO_FLOOR - 1);
                     shared.floor_from.store(from, Ordering::Relaxed);
                 }
             }
         }
-        // A deposit reads two words, which may be of two configurations: each is right at one moment of the change.
+        // A deposit reads two words, possibly of two configurations. Each was in force at one moment of the change.
         shared.deposit.store(to.deposit(), Ordering::Relaxed);
         shared.cap.store(to.most(), Ordering::Relaxed);
-        // A deposit that comes after this one in the order of the balance acquires the cap with it, see `add`.
+        // A deposit that follows this step in the order of the balance acquires the new cap with it, see `add`.
         shared.balance.fetch_min(to.most(), Ordering::AcqRel);
         *configuration =
             RetryBudgetBuilder { initial: configuration.initial, random: configuration.random.clone(), ..to };
         Ok(())
     }
 
-    /// The configuration in force: the one given to [`build`](RetryBudgetBuilder::build), or last to
+    /// Returns the configuration in force: that of [`build`](RetryBudgetBuilder::build) or of the last
     /// [`configure`](Self::configure), with the initial retries and the generator of the former.
     pub fn configuration(&self) -> RetryBudgetBuilder {
         lock(&self.shared.configuration).clone()
@@ -190,12 +190,12 @@ impl RetryBudget {
         self.add(self.shared.deposit.load(Ordering::Relaxed));
     }
 
-    /// Takes one retry now, by tokio's clock, if there is one: an earned one first, then one of the floor's.
+    /// Withdraws one retry now, by tokio's clock, if there is one: an earned one first, then one of the floor.
     pub fn withdraw(&self) -> Option<Withdrawal> {
         self.withdraw_by(Instant::now)
     }
 
-    /// Takes one retry at `now`, if there is one: an earned one first, then one of the floor's.
+    /// Withdraws one retry at `now`, if there is one: an earned one first, then one of the floor.
     #[inline]
     pub fn withdraw_at(&self, now: Instant) -> Option<Withdrawal> {
         self.withdraw_by(|| now)
@@ -220,32 +220,33 @@ impl RetryBudget {
         shared.floor.try_acquire_at(1, now).ok().map(|()| Withdrawal(Source::Floor))
     }
 
-    /// Gives back a retry that was not sent to the service.
+    /// Refunds a retry that did not reach the service.
     pub fn refund(&self, withdrawal: Withdrawal) {
         match withdrawal.0 {
-            // Also of a floor that there is no more: no call has it unless one is added again.
+            // Also if there is no floor any more: no call gets the retry unless a floor is added again.
             Source::Floor => self.shared.floor.refund(1),
             Source::Balance => self.add(RETRY),
         }
     }
 
-    /// The address of what all its handles share.
+    /// Returns the address of the state that all handles share.
     pub(crate) fn address(&self) -> usize {
         crate::held::address(&self.shared)
     }
 
-    /// Whether there is another handle of it.
+    /// Returns whether there is another handle.
     pub(crate) fn is_shared(&self) -> bool {
         is_held(&self.shared)
     }
 
-    /// Whether it holds at least what a new one begins with: its owner would gain nothing by a new one.
+    /// Returns whether the balance is at least that of a new budget, so that its owner would gain nothing from a new
+    /// one.
     pub(crate) fn is_as_good_as_new(&self) -> bool {
         let initial = lock(&self.shared.configuration).initial.unwrap_or(1);
         self.shared.balance.load(Ordering::Relaxed) >= u64::from(initial) * RETRY
     }
 
-    /// The earned retries at hand, with their fraction. The floor's are not in it.
+    /// Returns the balance: the earned retries with their fraction, without the floor's retry.
     pub fn balance(&self) -> f64 {
         self.shared.balance.load(Ordering::Relaxed) as f64 / RETRY as f64
     }
@@ -259,8 +260,8 @@ impl RetryBudget {
             let more = present.saturating_add(amount).min(most);
             match balance.compare_exchange_weak(present, more, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    // A thread that lowers the cap meanwhile lowers the balance after it: before this deposit, which
-                    // then has acquired the new cap, or after it.
+                    // A thread that lowers the cap lowers the balance after it. If that is before this deposit, the
+                    // deposit has acquired the new cap; if it is after, the thread lowers this deposit too.
                     let newer = cap.load(Ordering::Relaxed);
                     if more > newer {
                         balance.fetch_min(newer, Ordering::AcqRel);

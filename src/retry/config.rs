@@ -1,4 +1,4 @@
-//! The configuration of a retry that can change while calls pass.
+//! The serializable configuration of a retry, which can change while calls pass.
 
 use super::{
     budget::{RetryBudget, RetryBudgetBuilder},
@@ -12,16 +12,15 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How a call is retried. See [`Retry`](crate::retry::Retry).
+/// How calls are retried. See [`Retry`](crate::retry::Retry).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct RetryConfig {
     /// The most attempts for each call, the first one included: from 1 to 1000.
     pub attempts: u32,
-    /// The waits before the further attempts:
-    /// `{ "base": "50ms", "cap": "2s", "growth": "exponential", "jitter": "full" }`. The growth is `exponential` or
-    /// `linear`, the jitter `full`, `equal`, `decorrelated`, `{ "plus_minus": 0.2 }` or `none`. A fixed wait has a base
-    /// that is the cap, and no jitter.
+    /// The waits before further attempts: `{ "base": "50ms", "cap": "2s", "growth": "exponential", "jitter": "full" }`.
+    /// The growth is `exponential` or `linear`; the jitter is `full`, `equal`, `decorrelated`, `{ "plus_minus": 0.2 }`
+    /// or `none`. For a fixed wait, set the base equal to the cap, and no jitter.
     #[cfg_attr(feature = "serde", serde(default))]
     pub backoff: Backoff,
     /// The longest wait that a service may ask for, at most 366 days. Default: 60 s. See
@@ -31,28 +30,28 @@ pub struct RetryConfig {
         serde(default = "RetryConfig::default_max_hint", with = "crate::durations::max_hint")
     )]
     pub max_hint: Duration,
-    /// The budget that retries are taken from. A stack with a budget has one always: `None` is the budget's defaults.
+    /// The budget of retries. In a stack that was built with a budget, `None` means a budget with defaults.
     #[cfg_attr(feature = "serde", serde(default))]
     pub budget: Option<BudgetConfig>,
 }
 
-/// How retries are earned. See [`RetryBudget`](crate::retry::RetryBudget).
+/// How a retry budget earns retries. See [`RetryBudget`](crate::retry::RetryBudget).
 ///
-/// The retries that a new budget has at once, [`initial`](crate::retry::RetryBudgetBuilder::initial), are not part of
-/// it: they have no meaning for a budget that runs.
+/// The retries that a new budget starts with, [`initial`](crate::retry::RetryBudgetBuilder::initial), are not part of
+/// it, because they have no meaning for a running budget.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BudgetConfig {
-    /// How many retries each call earns, from 0 to 1. Default 0.1.
+    /// The retries that each call earns, from 0 to 1. Default: 0.1.
     pub ratio: f64,
-    /// The most retries that are saved up, at least 1. Default 10.
+    /// The most retries that are saved, at least 1. Default: 10.
     pub cap: u32,
-    /// The retries beside what is earned. Default: one in 100 s. `None`: no such trickle.
+    /// The retries in addition to the earned ones. Default: one in 100 s. `None`: no such trickle.
     pub floor: Option<Pace>,
 }
 
 impl RetryConfig {
-    /// This many attempts, and defaults.
+    /// Returns a configuration with this number of attempts, and defaults.
     pub fn new(attempts: u32) -> Self {
         Self { attempts, backoff: Backoff::default(), max_hint: DEFAULT_MAX_HINT, budget: None }
     }
@@ -64,7 +63,7 @@ impl RetryConfig {
 }
 
 impl RetryConfig {
-    /// Whether some retry, with a budget if one is given, can follow this.
+    /// Checks the values for any retry, and for any budget if one is given.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_attempts(self.attempts)?;
         check_max_hint(self.max_hint)?;
@@ -80,7 +79,7 @@ impl Default for BudgetConfig {
 }
 
 impl BudgetConfig {
-    /// The configuration of a builder.
+    /// Returns the configuration of a builder.
     pub(crate) fn of(builder: &RetryBudgetBuilder) -> Self {
         let floor = builder.floor.map(|(count, period)| Pace { count, period });
         Self { ratio: builder.ratio, cap: builder.cap, floor }
@@ -119,12 +118,12 @@ impl Reconfigure for RetryHandle {
         config.check()
     }
 
-    /// The budget is asked between two attempts.
+    /// The budget is read between two attempts.
     fn course(&self, _now: &RetryConfig, _to: &RetryConfig) -> Course<RetryConfig> {
         Course::Unseen
     }
 
-    /// The attempts, the backoff and the longest hint are terms of each call.
+    /// Applies the budget. The attempts, the backoff and the longest hint are terms of each call.
     fn apply(&self, config: &RetryConfig) {
         if let Some(budget) = &self.budget {
             // It was checked.

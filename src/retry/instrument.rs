@@ -2,7 +2,7 @@ use super::RetryBudget;
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// `retry_budget_balance`: the earned retries at hand; the floor's are not in it.
+/// `retry_budget_balance`: the earned retries, without the floor's retry.
 impl Instrument for RetryBudget {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         readings.add(Reading::sum("retry_budget_balance", self.balance()));

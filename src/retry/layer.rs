@@ -16,10 +16,10 @@ use std::time::Duration;
 /// The most attempts that a call may have.
 const MOST_ATTEMPTS: u32 = 1000;
 
-/// The longest wait that a service may ask for, unless configured otherwise.
+/// The default of the longest wait that a service may ask for.
 pub(crate) const DEFAULT_MAX_HINT: Duration = Duration::from_secs(60);
 
-/// How a call is retried: how often, after what wait, at whose expense, and which requests. See the [module](super).
+/// How calls are retried: how often, after what wait, from which budget, and which requests. See the [module](super).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Retry<P = CloneRequest> {
@@ -34,14 +34,14 @@ pub struct Retry<P = CloneRequest> {
 
 #[derive(Clone, Debug)]
 enum Budget {
-    /// One of its own, with all defaults.
+    /// A budget of its own, with all defaults.
     Default,
     Shared(RetryBudget),
     None,
 }
 
 impl Budget {
-    /// Makes the budget, unless it was given.
+    /// Returns the given budget, or builds the default one.
     fn made(&self, random: &Random) -> Result<Option<RetryBudget>, ConfigError> {
         Ok(match self {
             Self::Default => Some(RetryBudget::builder().random(random.clone()).build()?),
@@ -52,10 +52,9 @@ impl Budget {
 }
 
 impl Retry {
-    /// At most this many attempts for each call, the first one included.
+    /// Allows at most this number of attempts for each call, the first one included.
     ///
-    /// Unless configured otherwise: [`Backoff::default`], and a [`RetryBudget`] of its own with all defaults, shared by
-    /// everything that the layer makes.
+    /// Default: [`Backoff::default`], and a [`RetryBudget`] with all defaults that all services of the layer share.
     pub fn new(attempts: u32) -> Self {
         Self {
             attempts,
@@ -70,36 +69,35 @@ impl Retry {
 }
 
 impl<P> Retry<P> {
-    /// How long to wait before each retry.
+    /// Sets the wait before each retry.
     pub fn backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
     }
 
-    /// The longest `retry_after` of an answer that a retry waits for. If the service asks for a longer wait, the call
-    /// is not retried. A retry never comes earlier than the service asks. Zero: no such wait.
+    /// Sets the longest `retry_after` of an answer that a retry waits for. If the service asks for a longer wait, the
+    /// call is not retried. A retry is never sent earlier than the service asks. Zero allows no such wait.
     ///
-    /// The backoff comes on top. Default: 60 s. Callers seldom wait longer, and each waiting call holds memory here.
+    /// The backoff is added to the `retry_after`. Default: 60 s. Callers rarely wait longer, and each waiting call uses
+    /// memory in this process.
     pub fn max_hint(self, max_hint: Duration) -> Self {
         Self { max_hint, ..self }
     }
 
-    /// Waits for refusals by layers further in, too: for an open circuit until it lets probes through, and for a rate
-    /// limit until it has tokens. For batch work, which had better be late than fail.
+    /// Also waits after refusals by inner layers: for an open circuit until it lets probes through, and for a rate
+    /// limit until it has tokens. Use it for batch work, which may be late but should not fail.
     ///
-    /// The wait is the `retry_after` of the refusal, at most [`max_hint`](Self::max_hint), and the backoff on top. It
-    /// ends before the deadline of the call, and costs an attempt. A refusal that cannot say when to come back ends the
-    /// call.
+    /// The wait is the `retry_after` of the refusal, at most [`max_hint`](Self::max_hint), plus the backoff. It must
+    /// end before the deadline of the call, and costs an attempt. A refusal without a `retry_after` ends the call.
     ///
-    /// Each wait takes a retry from the budget, and the call fails at once if there is none. A new process has none,
-    /// and a full default budget lets ten calls wait. Give batch work
-    /// [`initial(n)`](super::RetryBudgetBuilder::initial) with a higher `cap`, or
-    /// [`without_budget`](Self::without_budget).
+    /// Each wait takes a retry from the budget; if there is none, the call fails at once. A new process has none, and a
+    /// full default budget lets ten calls wait. Give batch work [`initial(n)`](super::RetryBudgetBuilder::initial) with
+    /// a higher `cap`, or [`without_budget`](Self::without_budget).
     ///
-    /// All calls that wait come back at about the same time, spread by the backoff. A half-open circuit then lets its
-    /// few probes through and refuses the others. Those calls then fail.
+    /// All waiting calls are retried at about the same time, spread by the backoff. A half-open circuit then admits its
+    /// few probes and refuses the other calls, which fail.
     ///
-    /// Default: a refusal ends the call at once. An open circuit is there to fail fast, and a
-    /// [rate limit](crate::rate_limit::RateLimit::wait) can let calls wait in order of arrival.
+    /// Default: a refusal ends the call at once. An open circuit exists to fail fast, and a [rate
+    /// limit](crate::rate_limit::RateLimit::wait) can let calls wait in order of arrival.
     pub fn wait_for_refusals(self) -> Self {
         Self { waits_for_refusals: true, ..self }
     }
@@ -109,35 +107,35 @@ impl<P> Retry<P> {
         Self { budget: Budget::Shared(budget), ..self }
     }
 
-    /// Retries whatever the share of failures. A service in trouble then sees its load multiplied by the attempts.
+    /// Retries at any failure rate. The load on a failing service is then multiplied by the attempts.
     pub fn without_budget(self) -> Self {
         Self { budget: Budget::None, ..self }
     }
 
-    /// Draws the jitter from this generator. The clones of one generator share its numbers, so no two layers draw the
-    /// same ones.
+    /// Draws the jitter from this generator. Clones of a generator share one sequence, so no two layers draw the same
+    /// numbers.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
     }
 
-    /// Retries only the requests for which `may_repeat` is true: a payment without an idempotency key may not.
+    /// Retries only the requests for which `may_repeat` returns true. A payment without an idempotency key must not be
+    /// repeated.
     ///
     /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
     ///
-    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that answers with a
-    /// [`Repeat`](super::Repeat): then a payment is sent again if the service provably did nothing with it. A closure
-    /// names the type of its parameter: `|order: &Order|`, or `|order: &&Order|` where the request is itself a
-    /// reference.
+    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that returns a [`Repeat`](super::Repeat):
+    /// then a payment is retried if the service provably did not process it. A closure names the type of its parameter:
+    /// `|order: &Order|`, or `|order: &&Order|` if the request is itself a reference.
     pub fn replay_if<F>(self, may_repeat: F) -> Retry<ReplayIf<F>> {
         self.replay_by(ReplayIf(may_repeat))
     }
 
-    /// Copies requests by `copy` instead of `Clone`; what it answers with `None` is sent once.
+    /// Copies requests with `copy` instead of `Clone`. A request for which it returns `None` is sent once.
     ///
-    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt,
-    /// then before each retry but the last possible one.
+    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt, and
+    /// before each retry except the last possible one.
     ///
-    /// Where the requests borrow, pass a function that takes any lifetime, not a closure:
+    /// If the requests borrow, pass a function that takes any lifetime, not a closure:
     /// `fn copy<'a>(text: &&'a str) -> Option<&'a str>`.
     pub fn replay_with<F, Request>(self, copy: F) -> Retry<ReplayWith<F>>
     where
@@ -193,16 +191,16 @@ pub(crate) fn check_max_hint(max_hint: Duration) -> Result<(), ConfigError> {
 
 /// Retries calls, as a tower layer. See the [module](super).
 ///
-/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
-/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+/// The layer keeps the service's error type, which must be `From<Rejection>`. Choose another way with
+/// [`typed_error`](StackLayer::typed_error) or [`respond_with`](StackLayer::respond_with).
 pub type RetryLayer<P = CloneRequest, C = AnyError, X = KeepError> = StackLayer<RetryStage<P, Leaf<C>>, X>;
 
 impl<P> RetryLayer<P> {
-    /// A layer that retries as configured whatever ends in an `Err`.
+    /// Returns a layer that retries every `Err`, as configured.
     ///
     /// # Errors
     ///
-    /// Attempts must be from 1 to 1000, and the longest hint at most 366 days; see [`Backoff::exponential`] for the
+    /// Attempts must be from 1 to 1,000, and the longest hint at most 366 days; see [`Backoff::exponential`] for the
     /// backoff.
     pub fn new(retry: Retry<P>) -> Result<Self, ConfigError> {
         Ok(StackLayer::from_stages(retry.stage(Leaf::default())?, KeepError))
@@ -210,7 +208,7 @@ impl<P> RetryLayer<P> {
 }
 
 impl<P: Clone, C: Clone, X: Clone> RetryLayer<P, C, X> {
-    /// Decides by this closure what the service's answers mean.
+    /// Classifies the service's answers with this closure.
     pub fn classify<F, Response, E>(self, classifier: F) -> RetryLayer<P, F, X>
     where
         F: Fn(Result<&Response, &E>) -> Outcome,
@@ -218,7 +216,7 @@ impl<P: Clone, C: Clone, X: Clone> RetryLayer<P, C, X> {
         self.classify_with(classifier)
     }
 
-    /// Decides by this [`Classify`](crate::classify::Classify) what the service's answers mean.
+    /// Classifies the service's answers with this [`Classify`](crate::classify::Classify).
     pub fn classify_with<D>(self, classifier: D) -> RetryLayer<P, D, X> {
         self.map_stages(|stage| {
             let RetryStage { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random, next: _ } = stage;

@@ -1,4 +1,4 @@
-//! Whether a call gets a further attempt, when, and with which request.
+//! Decides whether a call gets a further attempt, when, and with which request.
 
 use super::{
     Repeat, Replay,
@@ -12,24 +12,23 @@ use crate::{
 use std::time::Duration;
 use tower::Service;
 
-/// Whether an ending is worth a further attempt.
+/// Whether an ending justifies a further attempt.
 pub(super) enum Worth {
-    /// The call has ended as it should, or another attempt would end likewise.
+    /// No: the call has ended well, or another attempt would end in the same way.
     Nothing,
-    /// It would be, but for its hint.
+    /// No, because of its hint.
     TooLate(Denied),
-    /// It is, after this wait.
+    /// Yes, after this wait.
     After(Duration),
 }
 
-/// Whether the request may be sent again although it must not be processed twice.
+/// Returns whether the request may be sent again although it must not be processed twice.
 fn is_harmless(ending: Ending) -> bool {
     matches!(ending, Ending::Answered(Outcome::Unprocessed { .. }) | Ending::Refused { .. })
 }
 
 impl<P, Next> RetryStage<P, Next> {
-    /// Whether such an ending is worth a further attempt, and how long the service, or a refusal, asks to stay away
-    /// before it.
+    /// Returns whether the ending justifies a further attempt, and the wait that the service or the refusal asks for.
     pub(super) fn hint(&self, ending: Ending, frame: &Frame) -> Worth {
         let hint = match ending {
             Ending::Answered(Outcome::Failure | Outcome::Unprocessed { retry_after: None }) | Ending::TimedOut => {
@@ -47,7 +46,7 @@ impl<P, Next> RetryStage<P, Next> {
         }
     }
 
-    /// Plans a further attempt, not before the hint is over, or says why there is none.
+    /// Plans a further attempt after the hint, or returns why there is none.
     pub(super) fn plan<S, Request>(
         &self,
         ending: Ending,
@@ -69,7 +68,7 @@ impl<P, Next> RetryStage<P, Next> {
         }
         let may_repeat = progress.repeat == Repeat::Always || is_harmless(ending);
         let kept = kept.filter(|_| may_repeat).ok_or(Denied::NotRepeatable)?;
-        // The jitter comes on top of the hint: callers who were all told the same would come back together.
+        // The jitter is added to the hint: otherwise all callers with the same hint would return together.
         let backoff = frame.settings().map_or(self.backoff, |settings| settings.backoff());
         let wait = backoff.draw_after(progress.wait.duration(), progress.attempts(), &self.random);
         let whole_wait = hint.saturating_add(wait);
@@ -80,7 +79,7 @@ impl<P, Next> RetryStage<P, Next> {
         let request = self.replay.look(kept).ok_or(Denied::NotRepeatable)?;
         frame.user_code_runs();
         if !self.waits_for_refusals {
-            // A limit that lets calls wait looks at the deadline.
+            // A rate limit with a wait queue reads the deadline.
             frame.set_inherited(progress.inherited);
             if self.next.would_refuse(request, due, frame) {
                 return Err(Some(Denied::RefusedFurtherIn));
@@ -94,7 +93,7 @@ impl<P, Next> RetryStage<P, Next> {
         Ok(())
     }
 
-    /// The request of the next attempt: a copy, or what was kept if it is the last.
+    /// Returns the request of the next attempt: a copy, or the kept request if it is the last attempt.
     pub(super) fn next_request<Request>(
         &self,
         kept: &mut Option<<P as Replay<Request>>::Kept>,

@@ -4,20 +4,20 @@ use crate::shell::Frame;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Repeat {
-    /// After each ending that is worth another attempt: processing it twice does no harm.
+    /// After each ending that justifies another attempt: processing it twice does no harm.
     Always,
-    /// Only if the service provably did nothing with it ([`Outcome::Unprocessed`](crate::Outcome::Unprocessed)), or a
-    /// layer further in refused it and the retry [waits for refusals](super::Retry::wait_for_refusals).
+    /// Only if the service provably did not process it ([`Outcome::Unprocessed`](crate::Outcome::Unprocessed)), or an
+    /// inner layer refused it and the retry [waits for refusals](super::Retry::wait_for_refusals).
     IfUnprocessed,
 }
 
-/// Says which requests may be sent again, and makes the requests of further attempts.
+/// Decides which requests may be sent again, and creates the requests of further attempts.
 ///
-/// [`Retry::replay_by`](super::Retry::replay_by) takes it. The default sends clones of every request.
+/// Pass it to [`Retry::replay_by`](super::Retry::replay_by). The default sends clones of every request.
 ///
 /// # Cancellation
 ///
-/// The retry drops what was kept when the call ends or is dropped, or when it gets no further attempt.
+/// The retry drops the kept value when the call ends or is dropped, or when it gets no further attempt.
 ///
 /// # Cost
 ///
@@ -33,7 +33,7 @@ pub enum Repeat {
 /// /// Not `Clone`: a large body that is shared, not copied.
 /// struct Upload(Arc<[u8]>);
 ///
-/// /// Sends an upload again if the service has not seen it.
+/// /// Sends an upload again if the service did not process it.
 /// struct ShareBody;
 ///
 /// impl Replay<Upload> for ShareBody {
@@ -70,29 +70,29 @@ pub enum Repeat {
 ///         1 => Err("connection reset"),
 ///         _ => Ok(upload.0.len()),
 ///     }))?;
-/// // The service has not seen the first attempt. It may have processed the second one.
+/// // The first attempt never reached the service. It may have processed the second one.
 /// let error = service.oneshot(Upload(Arc::from(vec![0; 100]))).await.unwrap_err();
 /// assert_eq!(error, Error::Service("connection reset"));
 /// # Ok(())
 /// # }
 /// ```
 pub trait Replay<Request> {
-    /// What is kept of a request for further attempts.
+    /// The value that is kept of a request for further attempts.
     type Kept;
 
-    /// Before the first attempt: the request to send, and what to keep of it for further attempts. `None` where it must
-    /// not be sent twice, whatever the service did with it.
+    /// Runs before the first attempt. Returns the request to send, and the value to keep for further attempts, or
+    /// `None` if the request must never be sent twice.
     fn keep(&self, request: Request, frame: &mut Frame) -> (Request, Option<(Repeat, Self::Kept)>);
 
-    /// The request of a further attempt, as the layers further in will see it. They are asked whether they would refuse
-    /// it. `None` where no further attempt is possible any more: then the caller gets the answer of the last one.
+    /// Returns the request of a further attempt as the inner layers will see it. They are asked whether they would
+    /// refuse it. `None` if no further attempt is possible: then the caller gets the last answer.
     fn look<'kept>(&self, kept: &'kept Self::Kept) -> Option<&'kept Request>;
 
-    /// Before a further attempt that may not be the last: a copy of what was kept. `None` where there can be no other:
-    /// then this attempt is the [last](Self::last).
+    /// Runs before a further attempt that may not be the last. Returns a copy of the kept request. `None` if there can
+    /// be no other copy: then this attempt is the [last](Self::last).
     fn copy(&self, kept: &Self::Kept, frame: &mut Frame) -> Option<Request>;
 
-    /// Before the last attempt: the request that was kept.
+    /// Runs before the last attempt. Returns the kept request.
     fn last(&self, kept: Self::Kept, frame: &mut Frame) -> Request;
 }
 
@@ -104,13 +104,13 @@ pub struct CloneRequest;
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayIf<F>(pub(super) F);
 
-/// Copies requests by a function: [`Retry::replay_with`](super::Retry::replay_with).
+/// Copies requests with a function: [`Retry::replay_with`](super::Retry::replay_with).
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayWith<F>(pub(super) F);
 
-/// What a function may answer when it is asked whether a request may be sent again.
+/// The possible results of a function that decides whether a request may be sent again.
 pub trait MayRepeat {
-    /// When it may; `None` for never.
+    /// Returns when the request may be sent again; `None` for never.
     fn repeat(self) -> Option<Repeat>;
 }
 

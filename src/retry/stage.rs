@@ -21,8 +21,8 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Sends a call again while that is worth it: the service failed, attempts are left, the wait ends before the deadline,
-/// and the budget has a retry.
+/// Retries a call while that is worth it: the service failed, attempts are left, the wait ends before the deadline, and
+/// the budget has a retry.
 #[derive(Clone, Debug)]
 pub struct RetryStage<P, Next> {
     pub(super) attempts: u32,
@@ -39,35 +39,35 @@ pin_project! {
     /// A call at a [`RetryStage`].
     #[derive(Debug)]
     pub struct RetryCall<Call, Kept> {
-        // The attempt under way; `None` while waiting for the next one.
+        // The attempt in flight; `None` while waiting for the next one.
         #[pin]
         attempt: Option<Call>,
-        // What further attempts are made of; `None` where none is possible.
+        // The kept value for further attempts; `None` if none is possible.
         kept: Option<Kept>,
         progress: Progress,
     }
 }
 
-/// How far a call has come.
+/// The progress of a call.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// Attempts started, the one under way included.
+    /// The started attempts, including the one in flight.
     attempts: u64,
-    /// When the next attempt is due, while waiting for it, and how long the last wait was.
+    /// When the next attempt is due, while the call waits for it, and the length of the last wait.
     pub(super) due: Option<Instant>,
     pub(super) wait: Nanos,
-    /// All waits so far, the one under way included.
+    /// The sum of all waits, including the present one.
     pub(super) waited: Nanos,
     /// The retry that the coming or present attempt took from the budget. During a poll it is on the stack, so that a
     /// panic spends it.
     pub(super) withdrawal: Option<Withdrawal>,
-    /// Whether the call has earned its share of a retry.
+    /// Whether the call has made its deposit.
     deposited: Flag,
-    /// Whether any attempt so far was handed to the service.
+    /// Whether any attempt has reached the service.
     reached: Flag,
-    /// When the request may be sent again, where something is kept.
+    /// When the request may be sent again, if a value is kept.
     pub(super) repeat: Repeat,
-    /// What every attempt inherits.
+    /// The context that every attempt inherits.
     pub(super) inherited: Inherited,
 }
 
@@ -76,13 +76,13 @@ impl Progress {
         u32::try_from(self.attempts).unwrap_or(u32::MAX)
     }
 
-    /// Notes for observers what this call's retries came to.
+    /// Reports the retries of this call to observers.
     #[inline]
     fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
-        // A call with one attempt at most is not retried here, and may be further out.
+        // A call with only one attempt is not retried here. An outer retry may still retry it.
         let was_single = denied == Some(Denied::Exhausted) && self.attempts == 1;
         if denied.is_some() && !was_single {
-            // Another level would only repeat what was not worth it here.
+            // An outer retry must not repeat an attempt that was not worth it here.
             frame.forbid_retry();
             CallContext::forbid_retry();
         }
@@ -108,7 +108,7 @@ where
         frame.begin_attempt(0, inherited);
         let (request, kept) = if self.attempts(frame) > 1 {
             let kept = self.replay.keep(request, frame);
-            // It cloned the request, or asked the user.
+            // It ran user code: a clone of the request, or a closure.
             frame.user_code_runs();
             kept
         } else {
@@ -160,7 +160,7 @@ where
                     progress.withdrawal = withdrawal;
                     return Poll::Pending;
                 };
-                // The attempt has ended. Code of the user may panic from here on.
+                // The attempt has ended. User code may panic from here on.
                 attempt.set(None);
                 let ending = Ending::of(&result, frame);
                 self.settle(withdrawal, ending, &mut progress.deposited);
@@ -180,7 +180,7 @@ where
                         error => error,
                     }));
                 }
-                // While it waits the call holds nothing of the service, nor a place in its queue.
+                // During the wait, the call keeps no value of the service, and no place in a queue.
                 drop(result);
                 callee.as_mut().refresh();
                 frame.user_code_runs();
@@ -191,11 +191,11 @@ where
                     frame.wake_at(due);
                     return Poll::Pending;
                 }
-                // The wait was to end before the deadline, but a late executor may have let that pass too.
+                // The planned wait ends before the deadline, but a late executor may have passed it.
                 if progress.inherited.deadline().has_passed(now) {
                     self.refund(progress.withdrawal.take());
                     if progress.inherited.is_enforced() {
-                        // By the timeout further out, which looks at the clock next.
+                        // The outer timeout, which reads the clock next, enforces it.
                         return Poll::Pending;
                     }
                     progress.note(Some(Denied::Deadline), frame);
@@ -235,7 +235,7 @@ where
             frame.service_was_reached();
         }
         progress.note(None, frame);
-        // Last: it is user code, and if it panics nothing is left to give back.
+        // Last, because it is user code: if it panics, everything else has been returned.
         drop_kept(kept, frame);
     }
 }
@@ -255,14 +255,14 @@ where
 }
 
 impl<P, Next> RetryStage<P, Next> {
-    /// The attempts that this call may have.
+    /// Returns the attempts that this call may have.
     #[inline]
     pub(super) fn attempts(&self, frame: &Frame) -> u32 {
         frame.settings().map_or(self.attempts, |settings| settings.attempts())
     }
 
-    /// An attempt has ended: what it took from the budget is spent, unless the service was spared, and the first that
-    /// was not earns the call's share.
+    /// Settles an attempt that has ended. Its withdrawal is spent, or refunded if the attempt did not reach the
+    /// service. The first attempt that reached the service makes the call's deposit.
     fn settle(&self, withdrawal: Option<Withdrawal>, ending: Ending, deposited: &mut Flag) {
         if ending.spared_the_service() {
             self.refund(withdrawal);
@@ -281,7 +281,7 @@ impl<P, Next> RetryStage<P, Next> {
     }
 }
 
-/// No further attempt: what was kept for one is dropped, which is user code where there is anything to drop.
+/// Drops the kept value, because there is no further attempt. The drop is user code if the type has one.
 #[inline]
 fn drop_kept<Kept>(kept: &mut Option<Kept>, frame: &mut Frame) {
     if kept.take().is_some() && needs_drop::<Kept>() {

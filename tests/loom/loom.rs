@@ -1499,7 +1499,7 @@ mod retry_budget {
     }
 
     #[test]
-    fn one_earned_retry_is_had_by_exactly_one_of_two() {
+    fn exactly_one_of_two_gets_one_earned_retry() {
         check(|| {
             let budget = builder().build().unwrap();
             let start = budget.balance();
@@ -1510,17 +1510,17 @@ mod retry_budget {
     }
 
     #[test]
-    fn one_retry_of_the_floor_is_had_by_exactly_one_of_two() {
+    fn exactly_one_of_two_gets_one_retry_of_the_floor() {
         check(|| {
             let budget = builder().ratio(0.0).floor(1, SECOND).build().unwrap();
-            // Whatever the floor starts with, it has one after a second, and never two.
+            // After a second the floor has one retry, from any start, and never two.
             let now = Instant::now() + SECOND;
             assert_eq!(withdraw_in_threads(2, &budget, now), 1);
         });
     }
 
     #[test]
-    fn a_deposit_at_the_cap_never_exceeds_it_and_costs_nobody_a_retry() {
+    fn a_deposit_at_the_cap_never_exceeds_it_and_loses_no_retry() {
         check(|| {
             let budget = builder().cap(1).build().unwrap();
             budget.deposit();

@@ -1,4 +1,4 @@
-//! The waits before retries: their bounds, their spread, and that nobody draws what somebody else drew.
+//! The waits before retries: their bounds, their spread, and that no two generators draw the same sequence.
 
 use proptest::prelude::*;
 use std::{
@@ -14,7 +14,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// A duration from a nanosecond to 366 days, as likely in the microseconds as in the days.
+/// A duration from a nanosecond to 366 days, with microseconds as likely as days.
 fn any_duration() -> impl Strategy<Value = Duration> {
     (1..=YEAR.as_nanos() as u64, 0..55u32).prop_map(|(nanos, shift)| Duration::from_nanos((nanos >> shift).max(1)))
 }
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn no_values_at_all_panic_even_those_that_no_retry_accepts(
+    fn no_values_panic_including_those_that_a_retry_refuses(
         base in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
         cap in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
         jitter in any_jitter(),
@@ -108,7 +108,7 @@ proptest! {
     }
 }
 
-/// How many of a thousand waits fall into each tenth of the range from `lowest` to `highest`.
+/// Returns how many of 1,000 waits fall into each tenth of the range from `lowest` to `highest`.
 fn tenths(waits: impl Iterator<Item = Duration>, lowest: Duration, highest: Duration) -> [u32; 10] {
     let mut tenths = [0; 10];
     for wait in waits {
@@ -128,7 +128,7 @@ fn a_thousand_clients_at_the_cap_spread_evenly_and_hardly_two_come_together() {
             let client = |seed| backoff.jitter(jitter).draw(retry, &Random::seeded(seed));
             let mut waits: Vec<_> = (0..1000).map(client).collect();
             let tenths = tenths(waits.iter().copied(), lowest, cap);
-            // A hundred each; thirty are more than three standard deviations.
+            // The mean is 100 each; 30 is more than three standard deviations.
             assert!(tenths.iter().all(|count| (70..=130).contains(count)), "{jitter:?}, retry {retry}: {tenths:?}");
             waits.sort();
             waits.dedup();
@@ -142,7 +142,7 @@ fn decorrelated_clients_at_the_cap_do_not_line_up_on_it() {
     let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
     let backoff = Backoff::exponential(base, cap).jitter(Jitter::Decorrelated);
     let mut waits: Vec<_> = (0..3000).map(|seed| backoff.draw(10, &Random::seeded(seed))).collect();
-    // Of the waits that follow one at the cap two thirds are drawn beyond it, and then again.
+    // After a wait at the cap, two thirds of the next waits exceed it and are drawn again.
     let beyond = waits.iter().copied().filter(|wait| *wait >= cap * 3 / 4);
     assert!((950..=1250).contains(&beyond.clone().count()), "{}", beyond.count());
     let tenths = tenths(beyond.clone(), cap * 3 / 4, cap);
@@ -154,7 +154,7 @@ fn decorrelated_clients_at_the_cap_do_not_line_up_on_it() {
 }
 
 #[test]
-fn a_decorrelated_wait_has_the_spread_of_one_that_follows_the_waits_before_it() {
+fn a_decorrelated_wait_has_the_spread_of_a_sequence_of_waits() {
     let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(10)).jitter(Jitter::Decorrelated);
     let mean = |waits: &mut dyn Iterator<Item = Duration>| waits.map(|wait| wait.as_secs_f64()).sum::<f64>() / 4000.0;
     for retry in [1, 2, 4, 6] {
@@ -170,7 +170,7 @@ fn a_decorrelated_wait_has_the_spread_of_one_that_follows_the_waits_before_it() 
 }
 
 #[test]
-fn fixed_waits_are_all_the_same_until_a_jitter_is_asked_for() {
+fn fixed_waits_are_equal_without_jitter() {
     let (random, wait) = (Random::seeded(0), Duration::from_millis(100));
     let backoff = Backoff::fixed(wait);
     assert!(backoff.waits(&random).take(100).all(|drawn| drawn == wait));
@@ -181,7 +181,7 @@ fn fixed_waits_are_all_the_same_until_a_jitter_is_asked_for() {
 }
 
 #[test]
-fn plus_or_minus_a_factor_is_even_on_both_sides_of_the_ceiling() {
+fn plus_minus_jitter_is_even_on_both_sides_of_the_ceiling() {
     let (step, cap) = (Duration::from_millis(100), Duration::from_secs(1));
     let backoff = Backoff::linear(step, cap).jitter(Jitter::PlusMinus(0.5));
     for (retry, lowest, highest) in [(1, 50, 150), (4, 200, 600), (8, 400, 1000), (10, 500, 1000), (99, 500, 1000)] {
@@ -194,7 +194,7 @@ fn plus_or_minus_a_factor_is_even_on_both_sides_of_the_ceiling() {
 }
 
 #[test]
-fn what_a_backoff_says_of_itself_names_its_growth_and_its_jitter() {
+fn the_text_of_a_backoff_names_its_growth_and_its_jitter() {
     let (short, long) = (Duration::from_millis(50), Duration::from_secs(2));
     for (backoff, text) in [
         (Backoff::default(), "waits of at most 50ms, doubling up to 2s, full jitter"),
@@ -227,7 +227,7 @@ fn no_backoff_means_no_wait() {
     }
 }
 
-/// The waits between the attempts of one call that always fails.
+/// Returns the waits between the attempts of one call that always fails.
 async fn waits_of_one_call(layer: &RetryLayer) -> Vec<Duration> {
     let attempts = Arc::new(Mutex::new(Vec::new()));
     let seen = attempts.clone();
@@ -248,13 +248,13 @@ async fn layers_of_one_cloned_specification_never_draw_the_same_waits() {
     for specification in [by_default, seeded] {
         let one = RetryLayer::new(specification.clone()).unwrap();
         let other = RetryLayer::new(specification).unwrap();
-        // Two layers, and each of them twice; also a clone of one.
+        // Two layers, each of them twice, and a clone of one.
         let mut calls = Vec::new();
         for layer in [&one, &other, &one, &other, &one.clone()] {
             calls.push(waits_of_one_call(layer).await);
         }
         assert!(calls.iter().all(|waits| waits.len() == 5), "{calls:?}");
-        // Timers go by milliseconds: of 25 waits below ten seconds hardly two are the same.
+        // Timers have a resolution of 1 ms: of 25 waits below ten seconds hardly two are equal.
         let mut waits: Vec<_> = calls.into_iter().flatten().collect();
         waits.sort();
         waits.dedup();

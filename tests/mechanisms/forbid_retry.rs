@@ -1,4 +1,4 @@
-//! One level of a chain of calls retries: a retry that gives up forbids those further out to go on.
+//! In a chain of calls, only one level retries: a retry that gives up forbids outer layers to retry.
 
 use crate::support::{ms, secs};
 use futures::{FutureExt, future::join};
@@ -37,7 +37,7 @@ fn retried(attempts: u32, service: Boxed) -> Boxed {
     BoxCloneSyncService::new(steadfast::client().retry(retry).boxed_error().service(service).unwrap())
 }
 
-/// What comes out of a call, and whether a retry was forbidden then.
+/// Returns the result of a call, and whether a retry was then forbidden.
 #[derive(Clone)]
 struct Marks;
 
@@ -67,14 +67,14 @@ async fn three_levels_of_three_attempts_call_a_dead_leaf_three_times() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_level_that_does_not_retry_leaves_it_to_those_further_out() {
+async fn a_level_without_retries_leaves_them_to_outer_levels() {
     let (calls, leaf) = dead();
     assert!(retried(3, retried(1, leaf)).oneshot(()).await.is_err());
     assert_eq!(calls.load(Relaxed), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_budget_further_in_ends_the_call_further_out() {
+async fn an_empty_inner_budget_ends_the_outer_call() {
     let (calls, leaf) = dead();
     let broke = RetryBudget::builder().ratio(0.0).no_floor().build().unwrap();
     let inner = steadfast::client().retry(Retry::new(3).budget(broke)).boxed_error().service(leaf).unwrap();
@@ -83,7 +83,7 @@ async fn an_empty_budget_further_in_ends_the_call_further_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forbidden_retry_is_denied_as_marked_and_handed_on() {
+async fn a_forbidden_retry_is_denied_as_marked_and_forbidden_to_outer_levels() {
     let service = service_fn(async |()| {
         CallContext::forbid_retry();
         Err::<(), _>("no use")
@@ -119,7 +119,7 @@ impl steadfast::shell::Observer for Noted {
     }
 }
 
-/// Every error is a failure, after which there is no retry.
+/// Classifies every error as a failure that forbids a retry.
 #[derive(Clone)]
 struct Final;
 
@@ -134,7 +134,7 @@ impl<Response, E> Classify<Response, E> for Final {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_forbids_a_retry_is_not_followed_by_one_at_any_level() {
+async fn an_answer_that_forbids_a_retry_is_retried_at_no_level() {
     let (calls, leaf) = dead();
     let inner = steadfast::client()
         .retry(Retry::new(3).without_budget())
@@ -147,7 +147,7 @@ async fn an_answer_that_forbids_a_retry_is_not_followed_by_one_at_any_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_learns_of_it_though_its_handler_answers_polls_later() {
+async fn a_server_learns_of_a_forbidden_retry_although_its_handler_answers_polls_later() {
     let handler = service_fn(async |()| {
         let (_, leaf) = dead();
         let _ = retried(2, leaf).oneshot(()).await;
@@ -161,7 +161,7 @@ async fn a_server_learns_of_it_though_its_handler_answers_polls_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_learns_of_it_also_where_its_timeout_ends_the_call() {
+async fn a_server_learns_of_a_forbidden_retry_if_its_timeout_ends_the_call() {
     let handler = service_fn(async |()| {
         let (_, leaf) = dead();
         let _ = retried(2, leaf).oneshot(()).await;
@@ -190,7 +190,7 @@ async fn calls_that_one_task_polls_side_by_side_do_not_forbid_each_other() {
         Err::<(), BoxError>("no use".into())
     });
     let forbidding = retried(3, BoxCloneSyncService::new(forbidding));
-    // In each order: the mark of the one is made before and after the other is polled.
+    // In both orders: one call marks before and after the other is polled.
     for swapped in [false, true] {
         calls.store(0, Relaxed);
         let (one, other) = (forbidding.clone().oneshot(()), retried(3, leaf.clone()).oneshot(()));
@@ -218,7 +218,7 @@ async fn a_call_that_panics_after_it_forbade_a_retry_leaves_nothing_to_later_one
 }
 
 #[tokio::test(start_paused = true)]
-async fn outside_of_calls_it_does_nothing() {
+async fn forbidding_a_retry_outside_a_call_does_nothing() {
     CallContext::forbid_retry();
     let (calls, leaf) = dead();
     assert!(retried(3, leaf).oneshot(()).await.is_err());
@@ -242,7 +242,7 @@ async fn a_spawned_task_does_not_reach_the_call_that_spawned_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_forbidden_in_a_scope_of_the_handlers_own_stays_there() {
+async fn a_retry_forbidden_in_a_scope_of_the_handler_stays_in_that_scope() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
     let service = service_fn(move |()| {

@@ -1,4 +1,4 @@
-//! Which requests are sent again after which endings, and what becomes of those that are kept.
+//! Which requests are retried after which endings, and when kept requests are dropped.
 
 use crate::{
     probes::{Census, Counted, Events, every, poll, poll_panics},
@@ -23,7 +23,7 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Service, ServiceExt};
 
-/// A service whose answers are verdicts. It counts its calls.
+/// A service that answers with verdicts and counts its calls.
 #[derive(Clone)]
 pub struct Verdicts(Arc<Mutex<(VecDeque<Outcome>, Outcome, usize)>>);
 
@@ -62,7 +62,7 @@ const OVERLOADED_2_S: Outcome = Outcome::Overloaded { retry_after: Some(Duration
 const UNPROCESSED: Outcome = Outcome::Unprocessed { retry_after: None };
 const UNPROCESSED_2_S: Outcome = Outcome::Unprocessed { retry_after: Some(Duration::from_secs(2)) };
 
-/// How many attempts are made, and how long they take, where each is answered so.
+/// Returns the number of attempts, and their total time, if each gets this answer.
 async fn attempts(outcome: Outcome, repeat: Option<Repeat>, max_hint: Duration) -> (usize, Duration) {
     let service = Verdicts::new([], outcome);
     let client = steadfast::client()
@@ -76,7 +76,7 @@ async fn attempts(outcome: Outcome, repeat: Option<Repeat>, max_hint: Duration) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_sent_again_after_the_endings_that_its_repeat_allows() {
+async fn a_request_is_retried_after_the_endings_that_its_repeat_allows() {
     use Repeat::{Always, IfUnprocessed};
     let once = (1, ms(0));
     let (thrice, hinted) = ((3, ms(20)), (3, ms(4020)));
@@ -100,12 +100,12 @@ async fn a_request_is_sent_again_after_the_endings_that_its_repeat_allows() {
             assert_eq!(attempts(outcome, Some(repeat), ms(1999)).await, once, "{outcome:?}");
         }
     }
-    // None is none that is too long.
+    // A missing hint is not too long.
     assert_eq!(attempts(UNPROCESSED, Some(IfUnprocessed), Duration::ZERO).await, thrice);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_is_repeated_only_where_the_request_may_be_processed_twice() {
+async fn a_timeout_is_retried_only_if_the_request_may_be_processed_twice() {
     for (repeat, calls) in [(Some(Repeat::Always), 2), (Some(Repeat::IfUnprocessed), 1), (None, 1)] {
         let backend = Backend::always(Act::hang());
         let client = steadfast::client()
@@ -119,7 +119,7 @@ async fn a_timeout_is_repeated_only_where_the_request_may_be_processed_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_may_have_been_processed_is_the_last_of_one_that_must_not_be_twice() {
+async fn a_request_that_must_not_be_processed_twice_is_not_retried_after_a_possible_processing() {
     let service = Verdicts::new([UNPROCESSED, UNPROCESSED, Outcome::Failure], Outcome::Success);
     let client = steadfast::client()
         .retry(every(9, ms(10)).replay_if(|_: &u32| Repeat::IfUnprocessed))
@@ -131,7 +131,7 @@ async fn an_attempt_that_may_have_been_processed_is_the_last_of_one_that_must_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn whether_a_request_may_be_repeated_is_said_by_a_bool_a_repeat_or_none() {
+async fn replay_if_accepts_a_bool_a_repeat_or_an_option() {
     async fn calls<P: Replay<u32>>(retry: Retry<P>, outcome: Outcome) -> usize {
         let service = Verdicts::new([], outcome);
         let client = steadfast::client().retry(retry).classify(as_it_says).service(service.clone());
@@ -152,10 +152,10 @@ async fn whether_a_request_may_be_repeated_is_said_by_a_bool_a_repeat_or_none() 
     }
 }
 
-/// A request that is not `Clone`, and is counted.
+/// A request that is not `Clone`, and that counts its drops.
 struct Order(Counted);
 
-/// Keeps a counted value of each request, notes what is asked of it, and does as it is told.
+/// Keeps a counted value of each request, records each method call, and fails as scripted.
 #[derive(Clone)]
 struct Keeps {
     census: Census,
@@ -207,7 +207,7 @@ fn a_full_budget() -> RetryBudget {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_is_asked_to_keep_once_and_to_copy_for_all_attempts_but_the_last() {
+async fn a_replay_keeps_once_and_copies_for_all_attempts_except_the_last() {
     let replay = Keeps::new();
     let client = steadfast::client().retry(every(4, ms(1)).replay_by(replay.clone()));
     let client = client.service(Backend::always(Act::fail())).unwrap();
@@ -215,7 +215,7 @@ async fn a_replay_is_asked_to_keep_once_and_to_copy_for_all_attempts_but_the_las
     assert_eq!(replay.events.take(), ["keep", "look", "copy", "look", "copy", "look", "last"]);
     assert_eq!((replay.census.made(), replay.census.alive()), (4, 0));
 
-    // A call that has one attempt keeps nothing.
+    // A call with one attempt keeps nothing.
     let client = steadfast::client().retry(every(1, ms(1)).replay_by(replay.clone()));
     let client = client.service(Backend::always(Act::fail())).unwrap();
     client.oneshot(Order(replay.census.one())).await.unwrap_err();
@@ -223,7 +223,7 @@ async fn a_replay_is_asked_to_keep_once_and_to_copy_for_all_attempts_but_the_las
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nothing_is_left_to_send_the_caller_gets_the_last_answer_at_once_and_no_retry_is_spent() {
+async fn without_a_request_to_send_the_caller_gets_the_last_answer_and_no_retry_is_spent() {
     let (replay, budget) = (Keeps { looks: false, ..Keeps::new() }, a_full_budget());
     let backend = Backend::always(Act::answer(500));
     let client = steadfast::client()
@@ -248,7 +248,7 @@ async fn an_attempt_for_which_no_copy_can_be_made_is_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_a_call_is_dropped_all_that_was_kept_of_its_request_is_dropped() {
+async fn dropping_a_call_at_any_point_drops_its_kept_requests() {
     for polls in 0..16_usize {
         let (replay, budget) = (Keeps::new(), a_full_budget());
         let backend = Backend::script([Act::fail().after(ms(10)), Act::fail()], Act::answer(200).after(ms(20)));
@@ -268,7 +268,7 @@ async fn whenever_a_call_is_dropped_all_that_was_kept_of_its_request_is_dropped(
             advance(ms(5)).await;
             backend.set_ready_for(9);
         }
-        // A future that has ended keeps nothing.
+        // A completed future keeps nothing.
         assert!(!ended || replay.census.alive() == 0);
         drop(call);
         assert_eq!(replay.census.alive(), 0, "{polls} polls");
@@ -279,7 +279,7 @@ async fn whenever_a_call_is_dropped_all_that_was_kept_of_its_request_is_dropped(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_replay_drops_what_was_kept_and_leaves_nothing_taken() {
+async fn a_panic_of_a_replay_drops_the_kept_request_and_returns_all_places() {
     for (place, calls, waits) in [("keep", 0, 0), ("look", 1, 0), ("copy", 1, 1), ("last", 2, 2)] {
         let (replay, budget) = (Keeps { panics: Some(place), ..Keeps::new() }, a_full_budget());
         let (limiter, backend) = (Limiter::fixed(1).unwrap(), Backend::always(Act::fail()));
@@ -318,7 +318,7 @@ async fn a_retry_that_was_not_processed_is_spent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_waits_for_refusals_repeats_what_must_not_be_processed_twice() {
+async fn a_retry_that_waits_for_refusals_repeats_requests_that_must_not_be_processed_twice() {
     let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(5)).build().unwrap();
     breaker.try_acquire().unwrap().failure();
     let backend = Backend::always(Act::answer(200));
@@ -334,7 +334,7 @@ async fn a_retry_that_waits_for_refusals_repeats_what_must_not_be_processed_twic
 }
 
 #[tokio::test(start_paused = true)]
-async fn to_a_breaker_unprocessed_is_a_failure_without_a_hint_and_an_overload_with_one() {
+async fn a_breaker_counts_unprocessed_as_a_failure_without_a_hint_and_an_overload_with_one() {
     use BreakerState::{Closed, Open};
     for (outcome, overload_is_failure, closed_becomes, half_open_becomes) in [
         (UNPROCESSED, false, Open, Open),
@@ -352,7 +352,7 @@ async fn to_a_breaker_unprocessed_is_a_failure_without_a_hint_and_an_overload_wi
         breaker.try_acquire().unwrap().outcome(outcome);
         assert_eq!(breaker.state(), half_open_becomes, "{outcome:?}, half-open");
 
-        // The same through a stack.
+        // Through a stack, too.
         breaker.reset();
         let client = steadfast::client().circuit_breaker(breaker.clone()).classify(as_it_says);
         client.service(Verdicts::new([], outcome)).unwrap().oneshot(1).await.unwrap();
@@ -361,7 +361,7 @@ async fn to_a_breaker_unprocessed_is_a_failure_without_a_hint_and_an_overload_wi
 }
 
 #[tokio::test(start_paused = true)]
-async fn around_an_inner_stack_a_retry_repeats_what_its_service_did_not_process_and_no_refusal() {
+async fn a_retry_around_a_stack_repeats_unprocessed_calls_and_no_refusals() {
     let (limiter, backend) = (Limiter::fixed(1).unwrap(), Backend::script([Act::fail()], Act::answer(200)));
     let inner = steadfast::client().load_shed(limiter.clone()).service(backend.clone()).unwrap();
     let unprocessed = |answer: Result<&u16, &Failed>| if answer.is_ok() { Outcome::Success } else { UNPROCESSED };
@@ -380,7 +380,7 @@ async fn around_an_inner_stack_a_retry_repeats_what_its_service_did_not_process_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_given_up_at_the_callers_deadline_is_no_evidence_without_its_patience() {
+async fn a_connection_abandoned_at_the_callers_deadline_does_not_count_without_its_patience() {
     for (patience, state) in [(ms(80), BreakerState::Closed), (ms(20), BreakerState::Open)] {
         let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
         let client = steadfast::client()

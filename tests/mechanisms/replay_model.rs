@@ -1,4 +1,4 @@
-//! The retry's decision, against a plain model of it.
+//! The retry's decision, compared with a plain model.
 
 use crate::{
     replay::{Verdicts, as_it_says},
@@ -21,7 +21,7 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-/// One call, and all that its retry goes by.
+/// One call, and all inputs of its retry's decision.
 #[derive(Clone, Debug)]
 struct Case {
     answers: Vec<Outcome>,
@@ -33,7 +33,7 @@ struct Case {
     deadline: Option<Duration>,
 }
 
-/// What became of it.
+/// The result of the call.
 #[derive(Debug, PartialEq)]
 struct Decided {
     attempts: u32,
@@ -82,7 +82,7 @@ fn decide(case: &Case) -> Decided {
     unreachable!("the attempts have an end")
 }
 
-/// Keeps what the end of the call says.
+/// An observer that records the end of the call.
 #[derive(Clone, Default)]
 struct Ends(Arc<Mutex<Option<Retries>>>);
 

@@ -1,4 +1,4 @@
-//! When a call is sent again, after what wait, at whose expense, and what it holds meanwhile.
+//! When a call is retried, after what wait, from which budget, and what it keeps between attempts.
 
 use crate::support::{Act, Backend, Failed, Stopwatch, by_status, ms, secs};
 use futures::{FutureExt, future::join_all, poll};
@@ -28,12 +28,12 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit, service_fn};
 
-/// Waits of exactly this long, and no budget.
+/// Retries with exactly this wait, and no budget.
 fn every(attempts: u32, wait: Duration) -> Retry {
     Retry::new(attempts).backoff(Backoff::exponential(wait, wait).jitter(Jitter::None)).without_budget()
 }
 
-/// No waits, and no budget.
+/// Retries without waits, and without a budget.
 fn at_once(attempts: u32) -> Retry {
     Retry::new(attempts).backoff(Backoff::none()).without_budget()
 }
@@ -42,7 +42,7 @@ fn layer(retry: Retry) -> RetryLayer<CloneRequest, AnyError, TypedError> {
     RetryLayer::new(retry).unwrap().typed_error()
 }
 
-/// A budget with this many earned retries at hand and a fraction of one, which earns `ratio` per call.
+/// A budget with this number of earned retries and a fraction of one, which earns `ratio` per call.
 fn budget(earned: u32, ratio: f64) -> RetryBudget {
     let budget = RetryBudget::builder().ratio(ratio).cap(1000).no_floor().random(Random::seeded(1)).build().unwrap();
     let fraction = budget.balance();
@@ -54,24 +54,24 @@ fn budget(earned: u32, ratio: f64) -> RetryBudget {
     budget
 }
 
-/// By how many retries the balance changes while `work` runs.
+/// Returns the change of the balance in retries while `work` runs.
 async fn change_of<T>(budget: &RetryBudget, work: impl Future<Output = T>) -> (T, f64) {
     let before = budget.balance();
     let output = work.await;
     (output, ((budget.balance() - before) * 1e6).round() / 1e6)
 }
 
-// Which calls are sent again.
+// Which calls are retried.
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_call_is_sent_again_until_it_succeeds() {
+async fn a_failed_call_is_retried_until_it_succeeds() {
     let backend = Backend::script([Act::fail(), Act::fail()], Act::answer(200));
     assert_eq!(layer(at_once(5)).layer(backend.clone()).oneshot(()).await, Ok(200));
     assert_eq!(backend.calls(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_has_as_many_attempts_as_configured_and_ends_as_the_last_did() {
+async fn a_call_has_the_configured_attempts_and_the_result_of_the_last() {
     for attempts in 1..=4 {
         let backend = Backend::script(vec![Act::fail(); 10], Act::answer(200));
         let result = layer(at_once(attempts)).layer(backend.clone()).oneshot(()).await;
@@ -84,7 +84,7 @@ async fn a_call_has_as_many_attempts_as_configured_and_ends_as_the_last_did() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_another_try_may_mend_is_tried_again() {
+async fn only_failures_that_another_attempt_may_mend_are_retried() {
     for (status, attempts) in [(200, 1), (400, 1), (404, 1), (429, 1), (500, 3), (503, 3)] {
         let backend = Backend::always(Act::answer(status));
         let service = RetryLayer::new(at_once(3)).unwrap().typed_error().classify(by_status).layer(backend.clone());
@@ -94,7 +94,7 @@ async fn only_what_another_try_may_mend_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_of_readiness_is_tried_again() {
+async fn a_failure_of_readiness_is_retried() {
     let backend = Backend::always(Act::answer(200)).broken();
     let call = spawn(layer(every(3, secs(1))).layer(backend.clone()).oneshot(()));
     sleep(ms(1500)).await;
@@ -105,7 +105,7 @@ async fn a_failure_of_readiness_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_timed_out_in_the_service_is_tried_again_and_one_that_never_got_there_is_not() {
+async fn a_timeout_is_retried_only_if_the_attempt_reached_the_service() {
     let stack = steadfast::client().retry(at_once(3)).attempt_timeout(secs(1)).layer().unwrap();
     let backend = Backend::script([Act::hang()], Act::answer(200));
     assert_eq!(stack.layer(backend.clone()).oneshot(()).await, Ok(200));
@@ -118,9 +118,9 @@ async fn an_attempt_that_timed_out_in_the_service_is_tried_again_and_one_that_ne
     assert_eq!(watch.read(), secs(1));
 }
 
-// How long it waits.
+// The waits.
 
-/// The waits of this many calls with four attempts each, all of which fail.
+/// Returns the waits of this number of calls with four attempts each, all of which fail.
 async fn waits(calls: usize, jitter: Jitter) -> Vec<Vec<Duration>> {
     let backoff = Backoff::exponential(ms(100), ms(300)).jitter(jitter);
     let retry = Retry::new(4).backoff(backoff).without_budget().random(Random::seeded(7));
@@ -189,7 +189,7 @@ async fn decorrelated_jitter_grows_from_one_wait_to_the_next() {
         backend.gaps()
     }));
     let waits = waits.await;
-    // Each is on average half of the base and three times the one before: (10 + 3 x 10) / 2, (10 + 3 x 20) / 2, ..
+    // Each mean wait is half of the base plus three times the wait before: (10 + 3 x 10) / 2, (10 + 3 x 20) / 2, ..
     for (retry, millis) in [20.0, 35.0, 57.5, 91.25].into_iter().enumerate() {
         let mean = mean(&waits, retry) * 1e3;
         assert!((mean / millis - 1.0).abs() < 0.1, "wait {retry} takes {mean} ms on average, not {millis}");
@@ -206,7 +206,7 @@ async fn there_is_no_wait_after_the_last_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_fail_together_do_not_come_back_together() {
+async fn calls_that_fail_together_are_not_retried_together() {
     // Two layers from one configuration, and two calls through each.
     let backoff = Backoff::exponential(secs(1), secs(1));
     let retry = Retry::new(2).backoff(backoff).without_budget().random(Random::seeded(3));
@@ -223,7 +223,7 @@ async fn calls_that_fail_together_do_not_come_back_together() {
 // The deadline.
 
 #[tokio::test(start_paused = true)]
-async fn no_wait_that_would_end_at_the_deadline_of_the_stack_is_begun() {
+async fn no_wait_begins_that_would_end_at_the_deadline_of_the_stack() {
     for (limit, attempts) in [(ms(999), 2), (ms(1000), 2), (ms(1001), 3)] {
         let backend = Backend::always(Act::fail());
         let stack = steadfast::client().timeout(limit).retry(every(3, ms(500)));
@@ -235,7 +235,7 @@ async fn no_wait_that_would_end_at_the_deadline_of_the_stack_is_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_wait_that_would_end_at_the_callers_deadline_is_begun() {
+async fn no_wait_begins_that_would_end_at_the_callers_deadline() {
     for (limit, attempts) in [(ms(1000), 2), (ms(1001), 3)] {
         let backend = Backend::always(Act::fail());
         let service = layer(every(3, ms(500))).layer(backend.clone());
@@ -248,7 +248,7 @@ async fn no_wait_that_would_end_at_the_callers_deadline_is_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_the_service_asks_for_is_not_begun_either_if_it_ends_too_late() {
+async fn no_wait_that_the_service_asks_for_begins_if_it_ends_too_late() {
     let backend = Backend::always(Act::answer(503));
     let stack = steadfast::client().timeout(secs(1)).retry(at_once(3)).classify(by_status);
     let watch = Stopwatch::start();
@@ -256,10 +256,10 @@ async fn a_wait_that_the_service_asks_for_is_not_begun_either_if_it_ends_too_lat
     assert_eq!((watch.read(), backend.calls()), (secs(0), 1));
 }
 
-// The service says when.
+// Hints of the service.
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_never_comes_before_the_time_that_the_service_asked_for_and_the_jitter_comes_on_top() {
+async fn a_retry_waits_for_the_hint_of_the_service_and_then_the_jitter() {
     let backoff = Backoff::exponential(ms(200), ms(200));
     let retry = Retry::new(2).backoff(backoff).without_budget().random(Random::seeded(5));
     let service = RetryLayer::new(retry).unwrap().typed_error().classify(by_status);
@@ -274,7 +274,7 @@ async fn a_retry_never_comes_before_the_time_that_the_service_asked_for_and_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_of_for_ever_is_not_waited_for() {
+async fn an_endless_hint_ends_the_call() {
     let stack = steadfast::client()
         .retry(at_once(3))
         .classify(|_: Result<&u16, &Failed>| Outcome::Overloaded { retry_after: Some(Duration::MAX) });
@@ -284,7 +284,7 @@ async fn a_hint_of_for_ever_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_costs_more_than_the_rate_limit_ever_allows_is_not_tried_again() {
+async fn a_call_that_costs_more_than_the_burst_is_not_retried() {
     let bucket = TokenBucket::builder(1, secs(1)).build().unwrap();
     let limit = RateLimit::new(bucket).cost(|_: &()| 2);
     let stack = steadfast::client().retry(every(3, secs(1))).rate_limit(limit);
@@ -294,7 +294,7 @@ async fn a_call_that_costs_more_than_the_rate_limit_ever_allows_is_not_tried_aga
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejections_that_cannot_say_when_are_not_tried_again() {
+async fn rejections_without_a_hint_are_not_retried() {
     let backend = Backend::always(Act::answer(200));
     let full = Limiter::fixed(1).unwrap();
     let _held = full.try_acquire().unwrap();
@@ -323,7 +323,7 @@ async fn each_retry_costs_one_and_each_call_earns_the_ratio_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_budget_left_a_call_ends_as_it_failed_and_does_not_wait() {
+async fn with_an_empty_budget_a_call_fails_without_a_wait() {
     let budget = budget(2, 0.001);
     let service = layer(every(4, secs(1)).budget(budget.clone()));
     let backend = Backend::always(Act::fail());
@@ -359,7 +359,7 @@ async fn a_call_that_was_refused_before_the_service_earns_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_is_refused_further_in_is_refunded() {
+async fn a_retry_that_an_inner_layer_refuses_is_refunded() {
     let budget = budget(5, 0.5);
     let limiter = Limiter::fixed(1).unwrap();
     let retry = every(3, secs(1)).budget(budget.clone());
@@ -370,7 +370,7 @@ async fn a_retry_that_is_refused_further_in_is_refunded() {
         async move { change_of(&budget, stack.oneshot(())).await }
     });
     sleep(ms(500)).await;
-    // The first attempt has failed. While it waits another call takes the place.
+    // The first attempt has failed. During its wait, another call takes the place.
     let _held = limiter.try_acquire().unwrap();
     let (result, change) = call.await.unwrap();
     assert!(matches!(result, Err(Error::Rejected(Rejection::Overloaded(_)))));
@@ -429,7 +429,7 @@ async fn a_retry_whose_call_times_out_before_the_service_is_ready_is_refunded() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_over_a_service_that_fails_altogether_sends_a_tenth_more_and_no_more() {
+async fn a_stack_over_a_failing_service_sends_a_tenth_more_and_no_more() {
     let budget = RetryBudget::builder().ratio(0.1).random(Random::seeded(2)).build().unwrap();
     let backend = Backend::always(Act::fail().after(ms(10)));
     let stack = steadfast::client()
@@ -449,7 +449,7 @@ async fn a_stack_over_a_service_that_fails_altogether_sends_a_tenth_more_and_no_
 
 // Requests.
 
-/// A request that knows whether it is the one that the caller made, and how often any was cloned.
+/// A request that records whether it is the original, and how often it was cloned.
 #[derive(Debug)]
 struct Request {
     original: bool,
@@ -516,7 +516,7 @@ async fn a_request_that_may_not_be_repeated_is_sent_once_and_not_cloned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whether_a_request_may_be_repeated_is_asked_once_per_call() {
+async fn replay_if_runs_once_per_call() {
     let asked = Arc::new(AtomicUsize::new(0));
     let retry = at_once(4).replay_if({
         let asked = asked.clone();
@@ -538,7 +538,7 @@ async fn whether_a_request_may_be_repeated_is_asked_once_per_call() {
 struct Copies(AtomicUsize);
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_not_clone_is_copied_by_the_function_and_sent_once_more_when_that_gives_up() {
+async fn a_request_that_is_not_clone_is_copied_by_the_function_and_sent_once_more_without_a_copy() {
     for (copies, attempts) in [(0, 1), (1, 2), (2, 3), (3, 4), (9, 5)] {
         let copy = |request: &Copies| {
             let left = request.0.load(Ordering::Relaxed).checked_sub(1)?;
@@ -552,10 +552,10 @@ async fn a_request_that_is_not_clone_is_copied_by_the_function_and_sent_once_mor
     }
 }
 
-// What is held between attempts.
+// What a call keeps between attempts.
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_holds_no_place_in_the_service() {
+async fn a_call_in_backoff_holds_no_place_in_the_service() {
     let backend = Backend::script([Act::fail()], Act::answer(200));
     let one_at_a_time = ConcurrencyLimit::new(backend.clone(), 1);
     let waiting = spawn(layer(every(2, secs(10))).layer(one_at_a_time.clone()).oneshot(()));
@@ -566,8 +566,7 @@ async fn a_call_that_waits_holds_no_place_in_the_service() {
     assert_eq!(backend.arrivals(), [secs(0), secs(1), secs(10)]);
 }
 
-/// A service each of whose clones may be called once: a second call to one of them, or a call without readiness,
-/// panics.
+/// A service whose clones can each be called once. A second call to a clone, or a call without readiness, panics.
 #[derive(Default)]
 struct Once {
     ready: bool,
@@ -628,10 +627,10 @@ async fn the_answer_of_a_failed_attempt_is_dropped_before_the_wait() {
     assert_eq!(alive(), [0, 1]);
 }
 
-// What comes out.
+// The result.
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_reached_the_service_once_says_so_whatever_its_last_attempt_met() {
+async fn a_refused_retry_reports_that_an_earlier_attempt_reached_the_service() {
     // The circuit opens while the call waits for its second attempt, which is refused.
     let breaker = Breaker::builder().consecutive_failures(2).build().unwrap();
     let retry = every(3, secs(1));
@@ -649,17 +648,17 @@ async fn a_call_that_reached_the_service_once_says_so_whatever_its_last_attempt_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_times_out_in_its_second_attempt_says_that_the_first_reached_the_service() {
+async fn a_timeout_in_the_second_attempt_reports_that_the_first_reached_the_service() {
     let backend = Backend::always(Act::fail()).ready_for(1);
     let stack = steadfast::client().timeout(secs(2)).retry(every(2, secs(1)));
     let result = stack.service(backend).unwrap().oneshot(()).await;
     assert_eq!(result, Err(Error::Rejected(TimedOut::new(Some(secs(2)), true).into())));
 }
 
-// What earlier attempts did says nothing about the present one.
+// Earlier attempts do not affect the evidence of the present one.
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_never_reached_the_service_is_no_evidence_and_gets_its_token_back() {
+async fn an_attempt_that_never_reached_the_service_does_not_count_and_gets_its_token_back() {
     // The first attempt fails, the second waits for readiness until the deadline of the whole call.
     let breaker = Breaker::builder().failure_rate(1.0, secs(60)).build().unwrap();
     let bucket = TokenBucket::builder(10, secs(3600)).build().unwrap();
@@ -679,7 +678,7 @@ async fn an_attempt_that_never_reached_the_service_is_no_evidence_and_gets_its_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_gives_its_place_back_at_once_and_is_no_evidence_in_any_attempt() {
+async fn a_dropped_call_returns_its_place_at_once_and_counts_in_no_attempt() {
     let breaker = Breaker::builder().failure_rate(1.0, secs(60)).build().unwrap();
     let limiter = Limiter::fixed(1).unwrap();
     let stack = steadfast::client()
@@ -701,19 +700,19 @@ async fn a_dropped_call_gives_its_place_back_at_once_and_is_no_evidence_in_any_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_that_a_clone_of_the_request_takes_is_not_taken_from_the_attempt() {
+async fn the_time_to_clone_the_request_does_not_shorten_the_attempt() {
     /// Takes a second to be cloned.
     struct Slow;
 
     impl Clone for Slow {
         fn clone(&self) -> Self {
-            // The clock moves in its first poll.
+            // The first poll advances the clock.
             let _ = advance(secs(1)).now_or_never();
             Self
         }
     }
 
-    // How long each attempt has until its deadline.
+    // The time that each attempt has until its deadline.
     let left = Arc::new(Mutex::new(Vec::new()));
     let service = service_fn({
         let left = left.clone();

@@ -12,20 +12,20 @@ use tokio::{
     time::{Instant, advance},
 };
 
-/// A retry in the finest unit that a balance shows.
+/// One retry, in the finest unit that a balance shows.
 const RETRY: u64 = 1 << 32;
 
-/// A clock that stands still, so that the floor is made at the very instant from which the tests count.
+/// A clock that does not advance, so that the floor starts at exactly the instant from which the tests count.
 fn standing_clock() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// The balance, exactly: it has far fewer than the 53 bits of a float.
+/// Returns the exact balance: it has far fewer bits than the 53 of a float.
 fn balance(budget: &RetryBudget) -> u64 {
     (budget.balance() * RETRY as f64) as u64
 }
 
-/// A budget of this ratio with neither floor nor, in practice, a cap.
+/// A budget with this ratio, without a floor and practically without a cap.
 fn earning(ratio: f64) -> RetryBudget {
     RetryBudget::builder().ratio(ratio).cap(1_000_000).no_floor().random(Random::seeded(1)).build().unwrap()
 }
@@ -38,7 +38,7 @@ fn withdraw_all(budget: &RetryBudget, now: Instant) -> u64 {
 enum Step {
     Deposit(u32),
     Withdraw,
-    /// Refunds one of the withdrawals at hand.
+    /// Refunds one of the open withdrawals.
     Refund(prop::sample::Index),
     Wait(Duration),
     /// A ratio in 256ths, and a cap.
@@ -65,9 +65,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_grants_what_was_earned_and_the_floor_and_not_a_retry_more(
+    fn a_budget_grants_earned_retries_and_the_floor_and_no_more(
         seed in any::<u64>(),
-        // In 256ths, which a balance holds exactly.
+        // In 256ths, which a balance represents exactly.
         ratio in prop_oneof![Just(0u64), 1..=256u64, Just(256u64)],
         cap in prop_oneof![1..20u32, Just(1_000_000)],
         floor in prop::option::of((1..5u64, 1..100u64)),
@@ -86,10 +86,10 @@ proptest! {
         prop_assert!(initial < RETRY, "a new budget has {} retries", budget.balance());
 
         let (mut ratio, mut most) = (ratio, u64::from(cap) * RETRY);
-        // What was ever deposited, in 256ths.
+        // All deposits, in 256ths.
         let mut share = 0u64;
         let mut earned = initial;
-        // What came from the balance and what from the floor, and was not refunded.
+        // The withdrawals from the balance and from the floor that were not refunded.
         let (mut of_balance, mut of_floor) = (Vec::new(), Vec::new());
         let (mut retries, mut floor_retries) = (0u64, 0u64);
         for step in steps {
@@ -143,7 +143,7 @@ proptest! {
             }
             prop_assert_eq!(balance(&budget), earned);
             prop_assert!(retries * RETRY <= initial + share * (RETRY / 256));
-            // Of the floor's one is saved at the most.
+            // The floor saves at most one retry.
             let elapsed = now.saturating_duration_since(start).as_nanos();
             let trickle = floor.map_or(0, |(retries, secs)| {
                 1 + elapsed * u128::from(retries) / (u128::from(secs) * 1_000_000_000)
@@ -184,12 +184,12 @@ fn a_ratio_of_six_tenths_gives_six_retries_for_ten_calls() {
             withdraw_all(&budget, now)
         })
         .sum();
-    // The start, a fraction of one, may complete one more.
+    // The first balance, a fraction of one, may complete one more.
     assert!((60_000..=60_001).contains(&retries), "{retries} retries");
 }
 
 #[test]
-fn the_cap_bounds_what_is_saved_up_and_refunds_do_not_exceed_it() {
+fn the_cap_bounds_saved_retries_and_refunds() {
     let now = Instant::now();
     for cap in [1, 10, 1000] {
         let budget = RetryBudget::builder().ratio(1.0).cap(cap).no_floor().build().unwrap();
@@ -204,7 +204,7 @@ fn the_cap_bounds_what_is_saved_up_and_refunds_do_not_exceed_it() {
 }
 
 #[test]
-fn a_budget_starts_with_the_retries_that_it_was_given() {
+fn a_budget_starts_with_its_initial_retries() {
     let now = Instant::now();
     for initial in [0, 1, 3, 10] {
         let budget = RetryBudget::builder().initial(initial).no_floor().build().unwrap();
@@ -214,17 +214,17 @@ fn a_budget_starts_with_the_retries_that_it_was_given() {
 }
 
 #[test]
-fn a_running_budget_ignores_the_retries_that_a_new_one_would_start_with() {
+fn a_running_budget_ignores_initial_retries() {
     let built = RetryBudget::builder().cap(5).initial(5).no_floor();
     let budget = built.clone().build().unwrap();
-    // Less than it started with, and more than it may have.
+    // Less than it started with, and more than the new cap.
     budget.configure(budget.configuration().cap(2)).unwrap();
     assert_eq!((budget.balance(), budget.configuration()), (2.0, built.clone().cap(2)));
     assert_eq!(withdraw_all(&budget, Instant::now()), 2);
     budget.configure(RetryBudget::builder().cap(2).initial(900).no_floor()).unwrap();
     budget.configure(RetryBudget::builder().cap(9).initial(9).no_floor()).unwrap();
     assert_eq!(budget.balance(), 0.0);
-    // What it was built with is still said.
+    // The configuration still shows the initial retries.
     assert!(budget.configuration().to_string().ends_with("cap 9, initial 5"), "{}", budget.configuration());
 }
 
@@ -243,12 +243,12 @@ fn budgets_start_at_a_fraction_of_one_retry_that_differs_from_client_to_client()
 fn a_thousand_new_clients_with_a_floor_do_not_all_start_with_a_retry() {
     let now = Instant::now();
     let granted = (0..1000).filter(|_| RetryBudget::builder().build().unwrap().withdraw_at(now).is_some()).count();
-    // A retry in a hundred seconds from each of them is ten per second from all.
+    // One retry in 100 seconds from each of them is ten per second from all.
     assert!(granted <= 20, "{granted} of 1000 clients retry their very first call");
 }
 
 #[test]
-fn the_floor_gives_its_first_retry_within_a_period_and_saves_one_at_the_most() {
+fn the_floor_gives_its_first_retry_within_a_period_and_saves_at_most_one() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
@@ -265,7 +265,7 @@ fn the_floor_gives_its_first_retry_within_a_period_and_saves_one_at_the_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_floor_has_saved_stays_when_the_budget_is_reconfigured() {
+async fn a_reconfiguration_keeps_the_saved_retry_of_the_floor() {
     let floor = |retries| RetryBudget::builder().ratio(0.0).floor(retries, Duration::from_secs(100));
     for seed in 0..100 {
         let budget = floor(1).random(Random::seeded(seed)).build().unwrap();
@@ -315,7 +315,7 @@ fn threads_that_deposit_and_withdraw_share_every_retry_exactly_once() {
 }
 
 #[test]
-fn a_floor_that_is_added_to_a_thousand_budgets_gives_its_first_retry_at_random_in_the_first_period() {
+fn a_floor_added_to_a_thousand_budgets_gives_first_retries_at_random_instants_of_a_period() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
@@ -336,7 +336,7 @@ fn a_floor_that_is_added_to_a_thousand_budgets_gives_its_first_retry_at_random_i
 }
 
 #[test]
-fn a_floor_that_is_taken_away_gives_nothing_and_its_retry_can_be_refunded() {
+fn a_removed_floor_gives_no_retry_and_its_last_one_can_be_refunded() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
@@ -350,13 +350,13 @@ fn a_floor_that_is_taken_away_gives_nothing_and_its_retry_can_be_refunded() {
 }
 
 #[test]
-fn a_floor_of_another_rate_keeps_what_it_has_saved_and_is_not_delayed() {
+fn a_changed_floor_keeps_its_saved_retry_and_is_not_delayed() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
     let at = |secs| start + Duration::from_secs(secs);
     let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
-    // Empty at 200 s; half a retry at 250 s, and so one at 255 s, by the new rate of one in 10 s.
+    // Empty at 200 s, half a retry at 250 s, and one at 255 s by the new rate of one in 10 s.
     assert_eq!(withdraw_all(&budget, at(200)), 1);
     clock.block_on(tokio::time::advance(Duration::from_secs(250)));
     budget.configure(budget.configuration().floor(1, Duration::from_secs(10))).unwrap();

@@ -7,13 +7,13 @@ use crate::{
 use rand::RngExt;
 use std::{fmt, time::Duration};
 
-/// Retries per period.
+/// The default floor: retries per period.
 pub(super) const DEFAULT_FLOOR: (u64, Duration) = (1, Duration::from_secs(100));
 
-/// Configures a [`RetryBudget`], when it is [built](Self::build) or [while calls pass](RetryBudget::configure).
+/// Configures a [`RetryBudget`] when it is [built](Self::build), or [while calls pass](RetryBudget::configure).
 ///
-/// Plain data, but for the generator. Two are equal if a running budget does the same by them: what it starts with,
-/// [`initial`](Self::initial) and the generator, is not compared.
+/// Plain data, except for the generator. Two builders are equal if they mean the same for a running budget:
+/// [`initial`](Self::initial) and the generator are not compared.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RetryBudgetBuilder {
@@ -39,45 +39,45 @@ impl Default for RetryBudgetBuilder {
 }
 
 impl RetryBudgetBuilder {
-    /// How many retries each call earns: 0.1 allows one retry for every ten calls. From 0 to 1, exact to 1 in 10^9.
-    /// Default: 0.1, so that a service that fails altogether sees 10% more load.
+    /// Sets the retries that each call earns: 0.1 allows one retry for every ten calls. From 0 to 1, exact to 1 in
+    /// 10^9. Default: 0.1, so that a service that fails all calls gets 10% more load.
     ///
-    /// Above 1 the budget would bound nothing: each call would earn more than the one retry that it needs at a time.
+    /// Above 1 the budget would bound nothing: each call would earn more than the one retry that it can need at a time.
     pub fn ratio(self, ratio: f64) -> Self {
         Self { ratio, ..self }
     }
 
-    /// The most retries that can be saved up. At least 1. Default: 10, the credit of 100 calls.
+    /// Sets the most retries that can be saved, at least 1. Default: 10, the credit of 100 calls.
     pub fn cap(self, cap: u32) -> Self {
         Self { cap, ..self }
     }
 
-    /// Allows `retries` per `period` beside what is earned, of which one is saved. Default: one in 100 s, enough for a
-    /// client with next to no traffic.
+    /// Allows `retries` per `period` in addition to the earned ones, and saves at most one of them. Default: one in 100
+    /// s, enough for a client with almost no traffic.
     pub fn floor(self, retries: u64, period: Duration) -> Self {
         Self { floor: Some((retries, period)), ..self }
     }
 
-    /// Allows only what is earned.
+    /// Allows only earned retries.
     pub fn no_floor(self) -> Self {
         Self { floor: None, ..self }
     }
 
-    /// How many retries a new budget has at once. At most the [`cap`](Self::cap). Default: a random fraction of one
-    /// retry.
+    /// Sets the retries that a new budget starts with, at most the [`cap`](Self::cap). Default: a random fraction of
+    /// one retry.
     ///
-    /// Programs that live for few calls need it: a command-line tool, a cron job, a function in the cloud. They have
-    /// earned nothing when their first call fails, and so only one of ten such failures is retried. Services that live
-    /// long do not need it, and are better off without: after a deployment or a burst of new clients every one of them
-    /// holds the credit at once. With enough credit, 1,000 quiet clients triple the load on a service that fails.
+    /// Short-lived programs need it: a command-line tool, a cron job, a cloud function. They have earned nothing when
+    /// their first call fails, so only one of ten such failures is retried. Long-lived services should not set it:
+    /// after a deployment or a burst of new clients, every client would have the credit at once. With enough credit,
+    /// 1,000 quiet clients triple the load on a failing service.
     ///
-    /// It has no meaning for a budget that runs: [`configure`](RetryBudget::configure) ignores it.
+    /// A running budget ignores it: see [`configure`](RetryBudget::configure).
     ///
     /// ```
     /// use steadfast::retry::{Retry, RetryBudget};
     ///
     /// # fn main() -> Result<(), steadfast::ConfigError> {
-    /// // Two retries for the one call of this program.
+    /// // Two retries for the only call of this program.
     /// let retry = Retry::new(3).budget(RetryBudget::builder().initial(2).build()?);
     /// # let _ = retry;
     /// # Ok(())
@@ -87,34 +87,34 @@ impl RetryBudgetBuilder {
         Self { initial: Some(retries), ..self }
     }
 
-    /// Draws the balance at the start, and the instant at which a floor begins, from this generator. Default: one that
-    /// differs in every budget. Tests and simulations give their own.
+    /// Draws the first balance, and the instant at which a floor starts, from this generator. Default: a different one
+    /// for every budget. Tests and simulations pass a seeded one.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
     }
 
-    /// The budget.
+    /// Builds the budget.
     ///
     /// # Errors
     ///
     /// The ratio must be a number from 0 to 1, the cap at least 1, the initial retries at most the cap, the floor's
-    /// period within the bounds of all durations and its rate within those of a
+    /// period above zero and at most 366 days, and its rate within the bounds of a
     /// [`TokenBucket`](crate::rate_limit::TokenBucket).
     pub fn build(self) -> Result<RetryBudget, ConfigError> {
         RetryBudget::new(self)
     }
 
-    /// What a call earns, in the units of the balance.
+    /// Returns the deposit of one call, in the unit of the balance.
     pub(super) fn deposit(&self) -> u64 {
         (self.ratio * RETRY as f64).round() as u64
     }
 
-    /// The cap in the units of the balance.
+    /// Returns the cap, in the unit of the balance.
     pub(super) fn most(&self) -> u64 {
         u64::from(self.cap) * RETRY
     }
 
-    /// The balance of a new budget, in its units.
+    /// Returns the balance of a new budget, in its unit.
     pub(super) fn balance_at_first(&self) -> Result<u64, ConfigError> {
         match self.initial {
             None => Ok(self.random.with(|random| random.random_range(0..RETRY))),
@@ -126,10 +126,10 @@ impl RetryBudgetBuilder {
         }
     }
 
-    /// Whether a running budget can follow this, and the quota of its floor.
+    /// Checks the settings. Returns the quota of the floor.
     pub(crate) fn check(&self) -> Result<Option<Quota>, ConfigError> {
         if !(0.0..=1.0).contains(&self.ratio) {
-            let rule = "must be a number from 0 to 1: a call that earns more than one retry leaves nothing bounded";
+            let rule = "must be a number from 0 to 1: above 1 the budget would bound nothing";
             return Err(ConfigError::new("retry.budget.ratio", self.ratio, rule));
         }
         if self.cap == 0 {
@@ -137,7 +137,7 @@ impl RetryBudgetBuilder {
         }
         match self.floor {
             None => Ok(None),
-            Some((0, _)) => Err(ConfigError::new("retry.budget.floor", 0, "must be at least 1; `no_floor` has none")),
+            Some((0, _)) => Err(ConfigError::new("retry.budget.floor", 0, "must be at least 1, or use `no_floor`")),
             Some((retries, period)) => {
                 check_duration("retry.budget.floor", period)?;
                 let quota = quota(retries, period);
@@ -151,7 +151,7 @@ impl RetryBudgetBuilder {
     }
 }
 
-/// The numbers, for people.
+/// Writes the settings for people.
 impl fmt::Display for RetryBudgetBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ratio {}", self.ratio)?;
@@ -167,7 +167,7 @@ impl fmt::Display for RetryBudgetBuilder {
     }
 }
 
-/// This many retries per period, of which one is saved.
+/// Returns a quota of these retries per period, of which one is saved.
 pub(super) fn quota(retries: u64, period: Duration) -> Quota {
     Quota::new(retries, period).with_burst(1)
 }
