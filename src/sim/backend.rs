@@ -1,4 +1,4 @@
-//! Backends of a simulation: their properties. The service is in `service`, what it counts in `counts`.
+//! The settings of simulated backends. The service is in `service`, its counts are in `counts`.
 
 mod counts;
 mod service;
@@ -10,7 +10,7 @@ use super::Latency;
 use crate::error::ConfigError;
 use std::{ops::Range, time::Duration};
 
-/// The properties of a simulated backend. [`Sim::backend`](super::Sim::backend) makes the service.
+/// The settings of a simulated backend. [`Sim::backend`](super::Sim::backend) creates the service.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Backend {
@@ -34,16 +34,16 @@ struct Queue {
 enum Disturbance {
     /// Calls that arrive fail at once.
     Outage,
-    /// Calls that begin take this many times as long.
+    /// Calls that begin take this factor longer.
     Slow(f64),
     /// No call begins.
     Hang,
 }
 
 impl Backend {
-    /// A backend with any number of servers, each of which takes this long for a call.
+    /// Returns a backend with any number of servers, each of which takes this latency for a call.
     ///
-    /// It never fails, and goes on working on a call whose caller has gone, as most do.
+    /// It never fails, and continues calls whose callers have gone, as most services do.
     pub fn new(latency: Latency) -> Self {
         Self {
             name: "backend".to_owned(),
@@ -57,50 +57,50 @@ impl Backend {
         }
     }
 
-    /// The name in the report. Default: "backend".
+    /// Sets the name in the report. Default: "backend".
     pub fn named(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
     }
 
-    /// Works on `servers` calls at once. Further ones wait, first come, first served. Default: no bound.
+    /// Processes `servers` calls at once. Further calls wait, first come, first served. Default: no bound.
     pub fn servers(self, servers: usize) -> Self {
         Self { servers, ..self }
     }
 
-    /// The newest waiting call is served first.
+    /// Serves the newest waiting call first.
     pub fn newest_first(self) -> Self {
         Self { queue: Queue { newest_first: true, ..self.queue }, ..self }
     }
 
-    /// At most `bound` calls wait. Further ones are answered with [`Failure::Overloaded`](super::Failure::Overloaded)
+    /// Lets at most `bound` calls wait. Answers further calls with [`Failure::Overloaded`](super::Failure::Overloaded)
     /// at once. Default: no bound.
     pub fn queue_bound(self, bound: usize) -> Self {
         Self { queue: Queue { bound, ..self.queue }, ..self }
     }
 
-    /// Each call fails with this probability, after the same time as a success.
+    /// Fails each call with this probability, after the same time as a success.
     pub fn failing(self, probability: f64) -> Self {
         Self { failing: probability, ..self }
     }
 
-    /// Calls with these keys fail at once: the shards or endpoints that are down. The keys are below the number that a
-    /// load has ([`Load::keys`](super::Load::keys)).
+    /// Fails calls with these keys at once: shards or endpoints that are down. The keys must be below a load's number
+    /// of keys ([`Load::keys`](super::Load::keys)).
     pub fn dead_keys(self, keys: Range<u64>) -> Self {
         Self { dead_keys: Some(keys), ..self }
     }
 
-    /// Calls that arrive in this time fail at once. Times count from the start of the run, warm-up included, and end
-    /// with the run at the latest.
+    /// Fails calls that arrive in this time at once. Times count from the start of the run, including the warm-up, and
+    /// must not exceed its end.
     pub fn outage(self, during: Range<Duration>) -> Self {
         self.disturbed(Disturbance::Outage, during)
     }
 
-    /// Calls that begin in this time take `factor` times as long.
+    /// Multiplies the latency of calls that begin in this time by `factor`.
     pub fn slow(self, during: Range<Duration>, factor: f64) -> Self {
         self.disturbed(Disturbance::Slow(factor), during)
     }
 
-    /// Calls that would begin in this time begin at its end. The backend stands still, and keeps them.
+    /// Delays calls that would begin in this time until its end. The backend keeps them.
     pub fn hang(self, during: Range<Duration>) -> Self {
         self.disturbed(Disturbance::Hang, during)
     }
@@ -110,7 +110,7 @@ impl Backend {
         self
     }
 
-    /// Stops working on a call when its caller has gone.
+    /// Stops processing a call when its caller has gone.
     pub fn notices_cancellation(self) -> Self {
         Self { notices_cancellation: true, ..self }
     }
@@ -123,7 +123,7 @@ impl Backend {
             return Err(ConfigError::new("sim.backend.failing", self.failing, "must be a number from 0 to 1"));
         }
         if let Some(dead) = self.dead_keys.as_ref().filter(|dead| dead.is_empty() || dead.end > keys) {
-            let rule = "must begin before they end, and be keys of a load";
+            let rule = "must begin before they end, and be below a load's number of keys";
             return Err(ConfigError::new("sim.backend.dead_keys", dead, rule));
         }
         self.latency.check()?;
@@ -141,19 +141,19 @@ impl Backend {
         Ok(())
     }
 
-    /// Whether a call with this key that arrives now fails at once.
+    /// Returns whether a call with this key that arrives now fails at once.
     fn fails_at_once(&self, key: u64, now: Duration) -> bool {
         let is_dead = self.dead_keys.as_ref().is_some_and(|dead| dead.contains(&key));
         is_dead || self.disturbances_at(now).any(|(disturbance, _)| matches!(disturbance, Disturbance::Outage))
     }
 
-    /// How much longer the backend stands still, if it does.
+    /// Returns for how much longer the backend hangs, if it does.
     fn rest_of_hang(&self, now: Duration) -> Option<Duration> {
         let mut hangs = self.disturbances_at(now).filter(|(disturbance, _)| matches!(disturbance, Disturbance::Hang));
         hangs.next().map(|(_, during)| during.end - now)
     }
 
-    /// The time that a call takes which begins now and would take this long in calm times.
+    /// Returns the latency of a call that begins now, if `latency` is that without disturbances.
     fn slowed(&self, latency: Duration, now: Duration) -> Duration {
         self.disturbances_at(now).fold(latency, |latency, (disturbance, _)| match disturbance {
             Disturbance::Slow(factor) => {
@@ -167,12 +167,12 @@ impl Backend {
         self.disturbances.iter().filter(move |(_, during)| during.contains(&now))
     }
 
-    /// When the first disturbance begins, if there is one.
+    /// Returns when the first disturbance begins, if there is one.
     pub(super) fn first_disturbance(&self) -> Option<Duration> {
         self.disturbances.iter().map(|(_, during)| during.start).min()
     }
 
-    /// When the last disturbance is over, if there is one.
+    /// Returns when the last disturbance ends, if there is one.
     pub(super) fn last_disturbance(&self) -> Option<Duration> {
         self.disturbances.iter().map(|(_, during)| during.end).max()
     }

@@ -5,9 +5,9 @@ use super::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// How the calls of one class ended.
+/// The results of the calls of one class.
 ///
-/// `Display` prints it as the report does.
+/// `Display` prints it in the format of the report.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -18,24 +18,24 @@ pub struct ClassReport {
     pub offered: u64,
     /// Calls that were answered in time.
     pub in_time: u64,
-    /// Calls that were answered when it was too late.
+    /// Calls that were answered too late.
     pub late: u64,
     /// Calls that ended with a failure of a backend.
     pub failed: u64,
     /// Calls that ended with a rejection, by mechanism: one of [`Rejection::MECHANISMS`](crate::Rejection::MECHANISMS).
-    /// A mechanism that rejected no call has no entry; [`rejected`](Self::rejected) then is 0.
+    /// A mechanism that rejected no call has no entry; [`rejected`](Self::rejected) returns 0 for it.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Calls that had not ended when the run was over.
+    /// Calls that had not ended at the end of the run.
     pub unanswered: u64,
     /// The latency of the answers, late ones included, in seconds. `None` if there were none.
     pub latency: Option<Latencies>,
-    /// After how long calls ended with a failure, in seconds. `None` if there were none.
+    /// The time until calls ended with a failure, in seconds. `None` if there were none.
     pub latency_of_failed: Option<Latencies>,
-    /// After how long calls ended with a rejection, in seconds. `None` if there were none.
+    /// The time until calls ended with a rejection, in seconds. `None` if there were none.
     pub latency_of_rejected: Option<Latencies>,
     /// The calls of this class over time, in the spans of the report.
     pub spans: Vec<Span>,
-    /// When the run was disturbed.
+    /// The time of the disturbances of the run.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) disturbed: Option<Disturbed>,
 }
@@ -64,33 +64,33 @@ pub struct Latencies {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Span {
-    /// Its begin, in seconds.
+    /// Its start, in seconds.
     pub from: f64,
     /// Its end, in seconds.
     pub to: f64,
     /// Calls that arrived in it.
     pub offered: u64,
-    /// Those of them that were answered in time.
+    /// The ones of them that were answered in time.
     pub in_time: u64,
 }
 
 impl ClassReport {
-    /// The share of the calls that were answered in time, from 0 to 1. `None` if no call arrived.
+    /// Returns the share of the calls that were answered in time, from 0 to 1. `None` if no call arrived.
     pub fn goodput(&self) -> Option<f64> {
         (self.offered > 0).then(|| ratio(self.in_time, self.offered))
     }
 
-    /// The share of the calls that ended with a rejection by this mechanism.
+    /// Returns the share of the calls that ended with a rejection by this mechanism.
     ///
     /// # Panics
     ///
-    /// As [`Report::rejected`](super::Report::rejected).
+    /// If no mechanism has this name, as [`Report::rejected`](super::Report::rejected).
     #[track_caller]
     pub fn rejected(&self, mechanism: &str) -> f64 {
         ratio(self.rejected.get(known_mechanism(mechanism)).copied().unwrap_or_default(), self.offered)
     }
 
-    /// How long after the last disturbance the goodput of this class was back; see
+    /// Returns how long after the last disturbance the goodput of this class recovered; see
     /// [`Report::recovery`](super::Report::recovery).
     pub fn recovery(&self) -> Recovery {
         recovery(&self.spans, self.disturbed)
@@ -100,17 +100,17 @@ impl ClassReport {
     ///
     /// # Panics
     ///
-    /// If it was less, or no call arrived; with the class.
+    /// If it was less, or no call arrived. The message contains the class.
     #[track_caller]
     pub fn assert_goodput_at_least(&self, share: f64) {
         check_goodput(self.goodput(), share, self);
     }
 
-    /// Fails the test unless 99 of 100 answers came within this time, late ones included.
+    /// Fails the test unless 99 of 100 answers took at most this time, late ones included.
     ///
     /// # Panics
     ///
-    /// If they did not, or there was no answer; with the class.
+    /// If they did not, or there was no answer. The message contains the class.
     #[track_caller]
     pub fn assert_p99_at_most(&self, limit: Duration) {
         let Some(latency) = &self.latency else {
@@ -124,17 +124,17 @@ impl ClassReport {
     ///
     /// # Panics
     ///
-    /// If it did, with the class; and if no mechanism has this name.
+    /// If it did, or if no mechanism has this name. The message contains the class.
     #[track_caller]
     pub fn assert_rejected_at_most(&self, mechanism: &str, share: f64) {
         check_rejected(mechanism, self.rejected(mechanism), share, self);
     }
 
-    /// Fails the test unless the class's goodput was back within this time after the last disturbance.
+    /// Fails the test unless the class's goodput recovered within this time after the last disturbance.
     ///
     /// # Panics
     ///
-    /// If it was not, and if nothing is known; with the class.
+    /// If it did not, or if that is unknown. The message contains the class.
     #[track_caller]
     pub fn assert_recovers_within(&self, limit: Duration) {
         check_recovery(self.recovery(), limit, self);

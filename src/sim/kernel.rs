@@ -1,4 +1,4 @@
-//! The simulated world, and its run: the tasks that can go on, then the clock, one after the other.
+//! The simulated world and its run: alternates between tasks that can make progress and the clock.
 
 mod sleep;
 mod streams;
@@ -29,38 +29,38 @@ use tokio::time::Instant;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The simulated world: its clock, its random numbers, its tasks. A handle; clones are the same world.
+/// The simulated world: its clock, its random numbers, its tasks. A handle: clones share one world.
 ///
 /// Its clock is tokio's, paused: [`Instant::now`] and every timer of every layer follow it. Waits of the simulation
-/// itself are exact to the nanosecond; tokio's timers fire at whole milliseconds, here as in production.
+/// itself are exact to the nanosecond; tokio's timers fire at whole milliseconds, as in production.
 #[derive(Clone)]
 pub struct Sim(Rc<Kernel>);
 
 struct Kernel {
     start: Instant,
-    /// The time since the start, when it was last read. The clock moves only in [`Sim::run`], and is slow to read.
+    /// The time since the start, at the last clock reading. The clock moves only in [`Sim::run`], and is slow to read.
     elapsed: Cell<Duration>,
     /// From the end of the warm-up to the end of the run.
     counted: Range<Duration>,
-    /// The largest number of keys that a load has.
+    /// The largest number of keys of a load.
     keys: u64,
     seed: u64,
-    /// How many streams of each kind there are.
+    /// The number of streams of each kind.
     streams: RefCell<HashMap<Draws, u64>>,
-    /// The tasks to be woken, by instant, then by order of asking.
+    /// The tasks to wake, by instant, then by registration.
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
     asked: Cell<u64>,
     spawned: RefCell<Vec<Task>>,
-    /// Calls that have not ended: the run waits for them.
+    /// The calls that have not ended. The run waits for them.
     calls: Cell<u64>,
-    /// Tasks that have not ended and in which timers of layers may be running: calls and other tasks that run services.
+    /// The tasks that have not ended and that may have timers of layers: calls, and other tasks that run services.
     timed: Cell<u64>,
-    /// The most of those at once.
+    /// The most of these tasks at once.
     most_tasks: Cell<u64>,
     backends: RefCell<Vec<BackendService>>,
-    /// The permits, places and probes that have to be given back by the end of the run.
+    /// The permits, places and probes that must be returned by the end of the run.
     watched: RefCell<Vec<(String, Box<dyn Fn() -> u64>)>>,
-    /// Why the first part of this world that cannot work was refused.
+    /// The error of the first invalid part of this world.
     refused: RefCell<Option<ConfigError>>,
 }
 
@@ -85,7 +85,7 @@ impl Sim {
         }))
     }
 
-    /// A backend in this world. One that cannot work makes the run fail.
+    /// Creates a backend in this world. Invalid settings make the run return an error.
     pub fn backend(&self, spec: Backend) -> BackendService {
         self.expect(spec.check(self.0.counted.end, self.0.keys));
         let backend = BackendService::new(self.clone(), spec);
@@ -93,25 +93,26 @@ impl Sim {
         backend
     }
 
-    /// A generator for a layer. It follows the seed of the run, and draws other numbers than any other part of this
-    /// world.
+    /// Returns a random generator for a layer. It follows the seed of the run, and draws other numbers than any other
+    /// part of this world.
     pub fn random(&self) -> Random {
         Random::seeded(self.stream(Draws::Layer).draw(|random| random.next_u64()))
     }
 
-    /// A hasher for a keyed limit, by [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The standard
-    /// hasher has another seed in each process, so that two runs with one seed would share other slots of a full table.
+    /// Returns a hasher for a keyed limit, for [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The
+    /// standard hasher has another seed in each process: with it, keys would share different slots of a full table in
+    /// two runs with one seed.
     pub fn hasher(&self) -> SeededHasher {
         SeededHasher::new(&self.stream(Draws::Hasher))
     }
 
-    /// Calls `held` when the run is over, to find permits, places or probes that were taken and not given back. The
-    /// report has the number by this name in [`held`](super::Report::held), and
-    /// [`assert_nothing_held`](super::Report::assert_nothing_held) expects zero of all names. Several handles may have
-    /// one name: their numbers add up.
+    /// Calls `held` at the end of the run, to find permits, places or probes that were taken and not returned. The
+    /// report shows the number under this name in [`held`](super::Report::held), and
+    /// [`assert_nothing_held`](super::Report::assert_nothing_held) requires zero for all names. Several handles may
+    /// share a name: their numbers add up.
     ///
-    /// A run that watches something ends only when all that was spawned has ended too. The far side of a
-    /// [`Link`](super::Link) may still have a permit when its caller has gone.
+    /// A run with a watch also waits for all spawned tasks, because the far side of a [`Link`](super::Link) may still
+    /// have a permit after its caller has gone.
     ///
     /// ```
     /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -133,7 +134,7 @@ impl Sim {
         self.0.watched.borrow_mut().push((what.into(), Box::new(held)));
     }
 
-    /// The permits, places and probes that are still held, by the name that watches them.
+    /// Returns the permits, places and probes that are still held, by name.
     pub(super) fn held(&self) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
         for (what, held) in &*self.0.watched.borrow() {
@@ -142,12 +143,12 @@ impl Sim {
         all
     }
 
-    /// From the end of the warm-up to the end of the run.
+    /// Returns the time from the end of the warm-up to the end of the run.
     pub(super) fn counted(&self) -> Range<Duration> {
         self.0.counted.clone()
     }
 
-    /// The next stream of a kind.
+    /// Returns the next stream of a kind.
     pub(super) fn stream(&self, draws: Draws) -> Stream {
         let mut streams = self.0.streams.borrow_mut();
         let number = streams.entry(draws).or_default();
@@ -155,7 +156,7 @@ impl Sim {
         Stream::new(self.0.seed, draws, *number - 1)
     }
 
-    /// The time since the start of the run.
+    /// Returns the time since the start of the run.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed.get()
     }
@@ -164,12 +165,12 @@ impl Sim {
         self.0.elapsed.set(Instant::now().saturating_duration_since(self.0.start));
     }
 
-    /// Waits, exactly.
+    /// Waits exactly this time.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         Sleep::new(self.clone(), self.elapsed().saturating_add(duration))
     }
 
-    /// Runs a future beside all others, until its end or that of the run.
+    /// Runs a future concurrently, until its end or that of the run.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         self.0.timed.set(self.0.timed.get() + 1);
         self.0.most_tasks.set(self.0.most_tasks.get().max(self.0.timed.get()));
@@ -180,12 +181,12 @@ impl Sim {
         });
     }
 
-    /// Runs a future that has no timers but [`sleep`](Self::sleep): the clock may jump from one of those to the next.
+    /// Runs a future without timers other than [`sleep`](Self::sleep): the clock may jump from one sleep to the next.
     pub(super) fn spawn_untimed(&self, future: impl Future<Output = ()> + 'static) {
         self.0.spawned.borrow_mut().push(Box::pin(future));
     }
 
-    /// Makes the run fail if this is an error.
+    /// Makes the run return the error, if there is one.
     pub(super) fn expect(&self, checked: Result<(), ConfigError>) {
         if let Err(error) = checked {
             self.0.refused.borrow_mut().get_or_insert(error);
@@ -204,7 +205,7 @@ impl Sim {
         self.0.most_tasks.get()
     }
 
-    /// Runs a call: like [`spawn`](Self::spawn), and the run waits for its end.
+    /// Runs a call: like [`spawn`](Self::spawn), but the run waits for its end.
     pub(super) fn spawn_call(&self, call: impl Future<Output = ()> + 'static) {
         self.0.calls.set(self.0.calls.get() + 1);
         let sim = self.clone();
@@ -214,10 +215,10 @@ impl Sim {
         });
     }
 
-    /// Runs the world until no call is under way and nothing is to come before `end`, or until `limit`. Where something
-    /// is watched, the run waits for all tasks as for calls.
+    /// Runs the world until no call is in flight and nothing is due before `end`, or until `limit`. If something is
+    /// watched, the run waits for all tasks as it does for calls.
     ///
-    /// When no task can go on, the clock jumps. The timers of layers fire at whole milliseconds.
+    /// When no task can make progress, the clock jumps. The timers of layers fire at whole milliseconds.
     ///
     /// | sleepers | tasks with timers of layers | the clock goes to |
     /// |---|---|---|
@@ -253,7 +254,7 @@ impl Sim {
         }
     }
 
-    /// Lets the time pass until an instant, if it is to come. Nothing else happens.
+    /// Advances the clock to an instant in the future. Nothing else happens.
     pub(super) async fn idle_until(&self, end: Duration) {
         let left = end.saturating_sub(self.elapsed());
         if !left.is_zero() {
@@ -262,7 +263,7 @@ impl Sim {
         }
     }
 
-    /// Polls all tasks that can go on, until none can.
+    /// Polls all tasks that can make progress, until none can.
     fn run_tasks(&self, tasks: &mut FuturesUnordered<Task>, woken: &Woken, cx: &mut Context<'_>) {
         loop {
             for task in self.0.spawned.take() {
@@ -289,7 +290,7 @@ impl Sim {
     }
 }
 
-/// Ends a world when it goes, however its run ends. Backends and tasks hold on to their world, and it to them.
+/// Ends a world when dropped, for any end of its run. Backends and tasks refer to their world, and the world to them.
 pub(super) struct Ending(pub(super) Sim);
 
 impl Drop for Ending {
@@ -306,7 +307,7 @@ fn next_milli(now: Duration) -> Duration {
     Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_add(1))
 }
 
-/// Notes that a task was woken.
+/// Records that a task was woken.
 struct Woken(AtomicBool);
 
 impl Wake for Woken {

@@ -1,11 +1,11 @@
-//! How long the backends and the links of a simulation take.
+//! The latencies of backends and links.
 
 use crate::error::ConfigError;
 use rand::Rng;
 use rand_distr::{Distribution, Exp1, LogNormal, StandardNormal};
 use std::time::Duration;
 
-/// How long something takes.
+/// The latency of a backend or a link: a constant or a distribution.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Latency {
@@ -22,28 +22,30 @@ enum Shape {
 }
 
 impl Latency {
-    /// Always the same.
+    /// Returns a constant latency.
     pub const fn fixed(duration: Duration) -> Self {
         Self { shape: Shape::Fixed(duration) }
     }
 
-    /// Exponential, with this mean.
+    /// Returns an exponential distribution with this mean.
     pub const fn exponential(mean: Duration) -> Self {
         Self { shape: Shape::Exponential { mean } }
     }
 
-    /// Log-normal: `sigma` is the deviation of the logarithm. Sigma 1 has a p99 of ten times the median.
+    /// Returns a log-normal distribution: `sigma` is the deviation of the logarithm. With a sigma of 1, the p99 is ten
+    /// times the median.
     pub const fn log_normal(median: Duration, sigma: f64) -> Self {
         Self { shape: Shape::LogNormal { median, sigma } }
     }
 
-    /// Normal, cut off at zero.
+    /// Returns a normal distribution, cut off at zero.
     pub const fn normal(mean: Duration, deviation: Duration) -> Self {
         Self { shape: Shape::Normal { mean, deviation } }
     }
 
-    /// The model of a collapse: `base`, and `per_call` more for each call in the backend when it begins, itself
-    /// included. A busier backend is a slower one (M. Brooker, "Metastability and Distributed Systems", 2021).
+    /// Returns a model of congestion collapse: `base`, plus `per_call` for each call in the backend when the call
+    /// begins, itself included. A busier backend is a slower one (M. Brooker, "Metastability and Distributed Systems",
+    /// 2021).
     pub const fn growing_with_in_flight(base: Duration, per_call: Duration) -> Self {
         Self { shape: Shape::GrowingWithInFlight { base, per_call } }
     }
@@ -57,7 +59,7 @@ impl Latency {
         }
     }
 
-    /// Draws one, with `in_flight` calls in the backend.
+    /// Draws a latency, with `in_flight` calls in the backend.
     pub(super) fn draw(&self, in_flight: u64, random: &mut dyn Rng) -> Duration {
         let scaled = |duration: Duration, factor: f64| {
             Duration::try_from_secs_f64((duration.as_secs_f64() * factor).max(0.0)).unwrap_or(Duration::MAX)
@@ -66,7 +68,7 @@ impl Latency {
             Shape::Fixed(duration) => duration,
             Shape::Exponential { mean } => scaled(mean, Exp1.sample(random)),
             Shape::LogNormal { median, sigma } => {
-                // The deviation was checked, and so this never falls back to one.
+                // The deviation was checked, so this never falls back to one.
                 scaled(median, LogNormal::new(0.0, sigma).map_or(1.0, |factor| factor.sample(random)))
             }
             Shape::Normal { mean, deviation } => {

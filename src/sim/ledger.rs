@@ -1,4 +1,4 @@
-//! The count of the calls while a run goes on.
+//! Counts the calls during a run.
 
 use super::{BackendCounts, ClassReport, Failure, Latencies, Load, Reply, Report, Span, recovery::Disturbed};
 use crate::clock::Nanos;
@@ -6,10 +6,10 @@ use crate::error::Error;
 use hdrhistogram::Histogram;
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-/// The number of spans of time in a report, for a run of any length.
+/// The number of time spans in a report, for a run of any length.
 const SPANS: u64 = 100;
 
-/// Keeps the count of the calls that arrive after the warm-up.
+/// Counts the calls that arrive after the warm-up.
 #[derive(Default)]
 pub(super) struct Ledger {
     counted: Range<Duration>,
@@ -85,11 +85,11 @@ impl Ledger {
         }
     }
 
-    /// The class of a call, and the span in which it arrived: the last one that begins no later, in whole nanoseconds,
-    /// as their edges are. `None` for a call of the warm-up.
+    /// Returns the class of a call, and the span in which it arrived: the last span that begins no later, in whole
+    /// nanoseconds, as the edges are. `None` for a call of the warm-up.
     fn entry(&mut self, class: usize, begin: Duration) -> Option<(&mut Class, usize)> {
         let since = whole_nanos(begin.checked_sub(self.counted.start)?);
-        // The edge of span i is i * length / SPANS, rounded down. Times are a year at most, which leaves room for this.
+        // The edge of span i is i * length / SPANS, rounded down. Times are at most a year, so this cannot overflow.
         let index = (SPANS * (since + 1) - 1) / whole_nanos(self.counted.end - self.counted.start).max(1);
         Some((self.classes.get_mut(class)?, index.min(SPANS - 1) as usize))
     }
@@ -130,7 +130,7 @@ struct Sketch(Option<Histogram<u64>>);
 
 impl Default for Sketch {
     fn default() -> Self {
-        // Three digits are within what a histogram can do, so it is always there.
+        // A histogram supports three digits, so this is always `Some`.
         Self(Histogram::new(3).ok())
     }
 }
@@ -158,7 +158,7 @@ impl Sketch {
     }
 }
 
-/// The spans of a run, with nothing in them.
+/// Returns the empty spans of a run.
 fn spans(counted: &Range<Duration>) -> Vec<Span> {
     let length = whole_nanos(counted.end - counted.start);
     let edge = |span: u64| (counted.start + Duration::from_nanos(span * length / SPANS)).as_secs_f64();

@@ -9,11 +9,11 @@ use std::{
 use tokio::sync::oneshot;
 use tower::{Service, ServiceExt};
 
-/// A network between a caller and a service: every request and every answer takes its time on the way.
+/// A network between a caller and a service: every request and every answer takes its time.
 ///
-/// A request that was sent arrives, even if its caller has gone, and the service goes on with it. A service that is
-/// called without a link is part of its caller: a caller that gives up drops its call, with the permits that it holds
-/// in the layers of the service. The call's [`CallContext`](crate::CallContext) arrives with it.
+/// A sent request arrives even if its caller has gone, and the service continues with it. Without a link, a service is
+/// part of its caller: a caller that gives up drops its call, together with the permits that the service's layers gave
+/// it. The call's [`CallContext`](crate::CallContext) arrives with it.
 #[derive(Clone)]
 pub struct Link<S> {
     sim: Sim,
@@ -23,7 +23,7 @@ pub struct Link<S> {
 }
 
 impl<S> Link<S> {
-    /// A way to `service` that takes this long in each direction.
+    /// Returns a link to `service` that takes this latency in each direction.
     pub fn new(sim: &Sim, latency: Latency, service: S) -> Self {
         sim.expect(latency.check());
         Self { sim: sim.clone(), latency, random: sim.stream(Draws::Link), service }
@@ -59,7 +59,7 @@ where
     }
 }
 
-/// The answer, on its way.
+/// The future of an answer over a link.
 pub struct Arrival<Response, E>(oneshot::Receiver<Result<Response, E>>);
 
 impl<Response, E> Future for Arrival<Response, E> {
@@ -68,7 +68,7 @@ impl<Response, E> Future for Arrival<Response, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match Pin::new(&mut self.0).poll(cx) {
             Poll::Ready(Ok(result)) => Poll::Ready(result),
-            // The sender is dropped unsent only when the whole run ends, and then no caller waits.
+            // The sender is dropped without an answer only at the end of the run, and then no caller waits.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
     }

@@ -1,4 +1,4 @@
-//! Loads: the calls of one class over time. The instants of the calls are in `arrivals`.
+//! Loads: the calls of one class over time. `arrivals` computes their instants.
 
 mod arrivals;
 
@@ -7,18 +7,18 @@ use crate::{context::Criticality, error::ConfigError};
 use arrivals::{Rate, Segment};
 use std::{fmt, time::Duration};
 
-/// The most calls of one class: more would take half an hour and longer, or forever.
+/// The most calls of one class: more would take more than half an hour, or forever.
 const MOST_CALLS: f64 = 1e9;
 const RULE_OF_CALLS: &str = "must have arrivals, and at most 1e9 in the whole run";
 
-/// The shortest time from one call of a caller in a closed loop to its next one. Without it a service that answers or
-/// fails in no time would keep the clock from moving on.
+/// The shortest time between two calls of a caller in a closed loop. Without it, a service that answers at once would
+/// keep the clock from advancing.
 pub(super) const LEAST_ROUND: Duration = Duration::from_millis(1);
 
-/// The most callers of a closed load, each of which takes memory.
+/// The most callers of a closed load, because each takes memory.
 const MOST_CALLERS: usize = 1_000_000;
 
-/// The calls of one class over time. Open-loop: the next call arrives whether or not the last one has its answer.
+/// The calls of one class over time. Open-loop: a call arrives whether or not earlier calls were answered.
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,19 +52,19 @@ enum Arrivals {
 }
 
 impl Load {
-    /// Calls at even distances, `rps` per second.
+    /// Returns calls at equal intervals, `rps` per second.
     pub fn constant(rps: f64) -> Self {
         Self::new(Arrivals::Constant, rps)
     }
 
-    /// Calls at independent random instants, `rps` per second on average.
+    /// Returns calls at independent random instants (a Poisson process), `rps` per second on average.
     pub fn poisson(rps: f64) -> Self {
         Self::new(Arrivals::Poisson, rps)
     }
 
-    /// Closed-loop, for contrast: each caller calls, waits for the end of its call, thinks, and calls again. A slow
-    /// service slows the callers down, which is why such tests see no collapse. The rate follows from that, so a spike,
-    /// step or ramp is an error when the scenario runs. A caller makes at most one call in a millisecond.
+    /// Returns a closed loop, for comparison: each caller calls, waits for the end of its call, thinks, and calls
+    /// again. A slow service slows its callers down, so such tests show no collapse. The rate follows from the loop, so
+    /// a spike, step or ramp is an error when the scenario runs. A caller makes at most one call per millisecond.
     pub fn closed(callers: usize, think: Duration) -> Self {
         Self::new(Arrivals::Closed { callers, think }, 0.0)
     }
@@ -80,38 +80,38 @@ impl Load {
         }
     }
 
-    /// The name of this class in the report. Default: "calls".
+    /// Sets the name of this class in the report. Default: "calls".
     pub fn named(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
     }
 
-    /// The criticality of these calls. Default: [`Criticality::default`].
+    /// Sets the criticality of these calls. Default: [`Criticality::default`].
     pub fn criticality(self, criticality: Criticality) -> Self {
         Self { criticality, ..self }
     }
 
-    /// Draws the key of each call uniformly from 0 to below `keys`: its shard, its user. Default: one key, 0.
+    /// Draws the key of each call, such as a shard or a user, uniformly from 0 to below `keys`. Default: one key, 0.
     pub fn keys(self, keys: u64) -> Self {
         Self { keys, ..self }
     }
 
-    /// How long an answer is worth having: a later one counts as late. Default 1 s.
+    /// Sets the time in which an answer is useful: a later one counts as late. Default: 1 s.
     pub fn in_time(self, limit: Duration) -> Self {
         Self { in_time: limit, ..self }
     }
 
-    /// Another rate, in calls per second, from one instant of the run to another. It counts as a disturbance for
-    /// [`Report::recovery`](super::Report::recovery). It ends with the run at the latest.
+    /// Sets another rate, in calls per second, from one instant of the run to another. The end must be within the run.
+    /// It counts as a disturbance for [`Report::recovery`](super::Report::recovery).
     pub fn spike(self, from: Duration, to: Duration, rps: f64) -> Self {
         self.ramp(from, to, rps, rps)
     }
 
-    /// Another rate, in calls per second, from this instant of the run on.
+    /// Sets another rate, in calls per second, from this instant of the run on.
     pub fn step(self, from: Duration, rps: f64) -> Self {
         self.segment(from, None, rps, rps)
     }
 
-    /// A rate that moves in a straight line from one instant of the run to another. It ends with the run at the latest.
+    /// Changes the rate linearly from one instant of the run to another. The end must be within the run.
     pub fn ramp(self, from: Duration, to: Duration, rps_from: f64, rps_to: f64) -> Self {
         self.segment(from, Some(to), rps_from, rps_to)
     }
@@ -129,7 +129,7 @@ impl Load {
         }
         for Segment { from, to, .. } in &self.rate.segments {
             if let Arrivals::Closed { .. } = self.arrivals {
-                return Err(ConfigError::new("sim.load.segment", from, "must not be: callers in a loop have no rate"));
+                return Err(ConfigError::new("sim.load.segment", from, "must be left out: a closed load has no rate"));
             }
             let to = to.unwrap_or(length);
             if *from >= to || to > length {
@@ -155,7 +155,7 @@ impl Load {
         }
     }
 
-    /// The callers and their thinking time, if this load is closed.
+    /// Returns the callers and their thinking time, if this load is closed.
     pub(super) fn callers(&self) -> Option<(usize, Duration)> {
         match self.arrivals {
             Arrivals::Closed { callers, think } => Some((callers, think)),
@@ -163,24 +163,24 @@ impl Load {
         }
     }
 
-    /// When the last change of the rate is over, if it changes.
+    /// Returns when the last change of the rate ends, if it changes.
     pub(super) fn last_change(&self) -> Option<Duration> {
         self.rate.last_change()
     }
 
-    /// When the first change of the rate begins, if it changes.
+    /// Returns when the first change of the rate begins, if it changes.
     pub(super) fn first_change(&self) -> Option<Duration> {
         self.rate.first_change()
     }
 
-    /// The instants of the calls, in order.
+    /// Returns the instants of the calls, in order.
     pub(super) fn arrivals(&self, random: Stream) -> impl Iterator<Item = Duration> + use<> {
         self.rate.arrivals(self.arrivals, random)
     }
 }
 
 fn check_calls(calls: f64) -> Result<(), ConfigError> {
-    // A comparison that NaN fails, too.
+    // NaN fails this comparison, too.
     if calls > 0.0 && calls <= MOST_CALLS { Ok(()) } else { Err(no_such_number_of_calls(calls)) }
 }
 

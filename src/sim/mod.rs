@@ -1,9 +1,9 @@
-//! Runs the real layers under simulated stress, in virtual time, to show what would happen to your system.
+//! Runs the real layers under simulated load, in virtual time, to show how your system behaves under stress.
 //!
-//! A stack that passes every ordinary test can still turn a short outage into a long one: retries that multiply the
-//! load, queues that serve only calls whose callers have gone, a system that does not come back by itself. None of it
-//! shows at low load with a healthy backend. Here the types that production uses meet a simulated load and a simulated
-//! backend. An hour takes a second, and a seed gives the same report each time, byte for byte.
+//! A stack that passes every ordinary test can still turn a short outage into a long one. Retries can multiply the
+//! load, queues can serve only calls whose callers have gone, and a system may not recover by itself. None of this
+//! shows at low load with a healthy backend. A simulation combines the types of production with a simulated load and a
+//! simulated backend. An hour takes about a second, and a seed gives the same report each time, byte for byte.
 //!
 //! A test of your own stack:
 //!
@@ -16,7 +16,7 @@
 //!
 //! # fn main() -> Result<(), steadfast::ConfigError> {
 //! let secs = Duration::from_secs;
-//! // A service that is away for five seconds, and 100 calls per second that want an answer within one.
+//! // A service that is down for five seconds, and 100 calls per second that need an answer within one.
 //! let report = Scenario::new(Load::poisson(100.0).in_time(secs(1))).length(secs(60)).seed(7).run(|sim| {
 //!     let database = Backend::new(Latency::exponential(Duration::from_millis(20))).outage(secs(20)..secs(25));
 //!     steadfast::client()
@@ -39,9 +39,9 @@
 //! # }
 //! ```
 //!
-//! # Setting up
+//! # Setup
 //!
-//! The feature belongs to the tests, where cargo adds it to the features of the program:
+//! Enable the feature for tests, in `[dev-dependencies]`:
 //!
 //! ```toml
 //! [dependencies]
@@ -51,24 +51,25 @@
 //! steadfast = { version = "0.1", features = ["sim"] }
 //! tower = { version = "0.5", features = ["util"] }
 //!
-//! # A simulation is a great many small calls: unoptimized it takes some fifteen times as long.
+//! # A simulation makes very many small calls: without optimization it takes about fifteen times as long.
 //! [profile.test]
 //! opt-level = 2
 //! ```
 //!
-//! In `[dependencies]` it would turn on tokio's `test-util` for the program. Then each reading of the clock first
-//! checks whether it is paused, and any code may pause it.
+//! In `[dependencies]` it would enable tokio's `test-util` in the program. Then each clock reading first checks whether
+//! the clock is paused, and any code may pause it.
 //!
-//! - A test is a plain `#[test]`. A run brings its own runtime, and is refused inside another one, such as that of
+//! - A test is a plain `#[test]`. A run has its own runtime, and returns an error inside another one, such as that of
 //!   `#[tokio::test]`.
-//! - Give [`.random(sim.random())`](Sim::random) to all that draws random numbers: the retry, its budget, a breaker.
-//!   Give [`.hasher(sim.hasher())`](Sim::hasher) to a keyed limit. Without them runs with the same seed differ.
+//! - Pass [`.random(sim.random())`](Sim::random) to every type that draws random numbers: the retry, its budget, a
+//!   circuit breaker. Pass [`.hasher(sim.hasher())`](Sim::hasher) to a keyed limit. Without them, runs with the same
+//!   seed differ.
 //! - A layer's request is a [`Call`]: key a limit by `|call: &Call| call.key`, with [`Load::keys`] keys.
-//! - A server stack belongs behind a [`Link`]. A client that gives up drops its call; if that is the very future of the
-//!   server, the server's permit is back while its backend goes on, and a limit of 60 lets in any number. Behind a link
-//!   the server goes on with what it has begun, as one on another machine does.
-//! - A run ends its calls with an [`Error<Failure>`](crate::Error), and so does a server stack. A client stack around
-//!   one would wrap it once more: `.keep_error()` puts its own rejections beside those of the server.
+//! - Put a server stack behind a [`Link`]. A client that gives up drops its call. Without a link, that call is the
+//!   future of the server: its permit returns while its backend still works, and a limit of 60 admits any number of
+//!   calls. Behind a link the server continues its work, as a server on another machine does.
+//! - A run expects an [`Error<Failure>`](crate::Error) from each call, and a server stack returns that. A client stack
+//!   around it would wrap it again: `.keep_error()` puts the client's own rejections beside those of the server.
 //!
 //! ```
 //! use std::time::Duration;
@@ -78,7 +79,7 @@
 //!
 //! # fn main() -> Result<(), steadfast::ConfigError> {
 //! let ms = Duration::from_millis;
-//! // Twice what ten servers of 20 ms can do.
+//! // Twice the capacity of ten servers of 20 ms.
 //! let report = Scenario::new(Load::poisson(1_000.0)).length(ms(5_000)).run(|sim| {
 //!     let workers = sim.backend(Backend::new(Latency::exponential(ms(20))).servers(10));
 //!     let server = steadfast::server().load_shed(Limiter::fixed(20)?).service(workers)?;
@@ -95,7 +96,7 @@
 //! # }
 //! ```
 //!
-//! A stack whose error is a `BoxError`, as with tower's own layers, turns it back into an [`Error`]:
+//! If a stack's error is a `BoxError`, as with tower's own layers, convert it back to an [`Error`]:
 //!
 //! ```
 //! use std::time::Duration;
@@ -126,29 +127,28 @@
 //! # The parts
 //!
 //! - [`Load`]: calls that arrive over time; several classes at once with [`Scenario::and`].
-//! - [`Backend`]: a service with servers, a queue, a latency and bad days. By default it goes on working on calls whose
-//!   callers have gone, as real ones do.
-//! - [`Link`]: a network in between, on whose far side work goes on when its caller has gone. Chains of services are
-//!   tower services that call each other; see `examples/experiments`.
-//! - [`Scenario`]: brings them together. Make everything with a clock or random numbers inside its closure: handles
-//!   there see the virtual clock, and [`Sim::random`] follows the seed. Loads, backends, links and layers draw from
-//!   streams of their own, so that another stack meets the same calls.
+//! - [`Backend`]: a service with servers, a queue, a latency and disturbances. By default it continues calls whose
+//!   callers have gone, as most real services do.
+//! - [`Link`]: a network between two services. Work on its far side continues when the caller has gone. A chain of
+//!   services is tower services that call each other; see `examples/experiments`.
+//! - [`Scenario`]: combines them. Create everything with a clock or random numbers inside its closure: handles created
+//!   there see the virtual clock, and [`Sim::random`] follows the seed. Loads, backends, links and layers each draw
+//!   from their own streams, so that another stack gets the same calls.
 //! - [`Report`]: how the calls ended, as a table, as numbers, and as assertions for tests; for all calls, and for each
 //!   [class](Report::class).
-//! - [`Scenario::seeds`]: several runs with different seeds, and an [`Estimate`] from them with its confidence
-//!   interval.
+//! - [`Scenario::seeds`]: several runs with different seeds, and an [`Estimate`] with its confidence interval.
 //!
 //! # Time
 //!
-//! The clock is tokio's, paused, and moved by hand. Arrivals, backends and links are exact to the nanosecond (arrivals
-//! for the first fifty days in which the rate does not change, and to a few nanoseconds after); timers of the layers
-//! fire at whole milliseconds, as tokio's do in production. Everything runs on one thread.
+//! The clock is tokio's, paused and advanced by the simulation. Arrivals, backends and links are exact to the
+//! nanosecond; arrivals only for the first fifty days in which the rate does not change, and to a few nanoseconds
+//! after. Timers of the layers fire at whole milliseconds, as tokio's do in production. Everything runs on one thread.
 //!
-//! # The defaults
+//! # Defaults
 //!
-//! A run of 60 s with seed 0, which then waits for its calls for up to 120 s; an answer is in time within a second; a
-//! backend has any number of servers, never fails, and works on for callers that have gone. So a load and a latency are
-//! enough to begin with, and a run is bad only where the scenario makes it so.
+//! A run lasts 60 s, has seed 0, and then waits up to 120 s for its calls to end. An answer within a second is in time.
+//! A backend has any number of servers, never fails, and continues calls whose callers have gone. A load and a latency
+//! are therefore enough to start with, and nothing fails unless the scenario makes it fail.
 
 mod backend;
 mod class;
@@ -185,9 +185,9 @@ use thiserror::Error as ThisError;
 pub struct Call {
     /// The class, as the position of its load in the scenario.
     pub class: usize,
-    /// The key: its shard, its user. Below the load's number of keys.
+    /// The key, such as a shard or a user. Below the load's number of keys.
     pub key: u64,
-    /// How much it matters.
+    /// The criticality of the call.
     pub criticality: Criticality,
 }
 
@@ -195,14 +195,14 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply;
 
-/// A backend did not answer a call.
+/// The failure of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It failed.
+    /// The backend failed.
     #[error("the backend failed")]
     Failed,
-    /// It refused the call, because its queue was full.
+    /// The backend refused the call, because its queue was full.
     #[error("the backend is overloaded")]
     Overloaded,
 }

@@ -1,41 +1,41 @@
-//! Whether goodput came back after a disturbance.
+//! Decides whether goodput recovered after a disturbance.
 
 use super::Span;
 use std::{fmt, time::Duration};
 
-/// The calls of one window: enough to say whether goodput is good.
+/// The calls of one window: enough to judge goodput.
 const ENOUGH_CALLS: u64 = 200;
 
-/// Fewer calls say nothing, neither of the time before the disturbance nor of that after it.
+/// Fewer calls prove nothing, before or after the disturbance.
 const LEAST_EVIDENCE: u64 = 20;
 
-/// Goodput is back at this share of what it was before.
+/// Goodput has recovered at this share of its earlier value.
 const BACK: f64 = 0.95;
 
-/// Of calls that fail by chance, a window has more failures than this many standard deviations beyond the mean once in
+/// If calls fail by chance, a window has more failures than this number of standard deviations above the mean once in
 /// 740 times.
 const DEVIATIONS: f64 = 3.0;
 
-/// Whether goodput came back after the last disturbance.
+/// Whether goodput recovered after the last disturbance.
 ///
-/// `Display` says it in words.
+/// `Display` writes it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "state", content = "seconds", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Recovery {
-    /// There was no disturbance: no backend had a bad day, and no load changed its rate.
+    /// There was no disturbance of a backend, and no load changed its rate.
     Undisturbed,
-    /// Fewer than 20 calls arrived after it, which say nothing.
+    /// Fewer than 20 calls arrived after the disturbance, too few to judge.
     Untested,
-    /// It was back after this time, for good. In JSON, the seconds.
+    /// Goodput recovered after this time and stayed good. In JSON, the seconds.
     After(#[cfg_attr(feature = "serde", serde(serialize_with = "in_seconds"))] Duration),
-    /// It was not back before the end of the run, or not for good.
+    /// Goodput did not recover before the end of the run, or did not stay good.
     Never,
 }
 
 impl Recovery {
-    /// The one of two that is worse. One about which nothing is known says nothing.
+    /// Returns the worse of two. An unknown result gives way to a known one.
     pub(super) fn or_worse(self, other: Self) -> Self {
         match (self, other) {
             (Self::Never, _) | (_, Self::Never) => Self::Never,
@@ -63,15 +63,14 @@ fn in_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
     serializer.serialize_f64(time.as_secs_f64())
 }
 
-/// When the first disturbance of a run began, and the last one ended, in seconds.
+/// The start of the first disturbance of a run, and the end of the last one, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Disturbed {
     pub(super) from: f64,
     pub(super) to: f64,
 }
 
-/// How long after the disturbance goodput was back. For the definition see
-/// [`Report::recovery`](super::Report::recovery).
+/// Returns how long after the disturbance goodput recovered. [`Report::recovery`](super::Report::recovery) defines it.
 pub(super) fn recovery(spans: &[Span], disturbed: Option<Disturbed>) -> Recovery {
     let Some(disturbed) = disturbed else { return Recovery::Undisturbed };
     let after = |span: &&Span| span.from >= disturbed.to;
@@ -79,7 +78,7 @@ pub(super) fn recovery(spans: &[Span], disturbed: Option<Disturbed>) -> Recovery
         return Recovery::Untested;
     }
     let usual = Usual::before(disturbed.from, spans);
-    // The span in which the disturbance ends is among them: it may be as good as the others.
+    // Includes the span in which the disturbance ends: it may be as good as the others.
     let after: Vec<Span> = spans.iter().filter(|span| span.to > disturbed.to && span.offered > 0).copied().collect();
     let enough = ENOUGH_CALLS.min(Calls::of(&after).offered / 2);
     let back = (0..after.len()).map(|index| &after[index..]).find(|rest| usual.is_kept_to_the_end(rest, enough));
@@ -94,15 +93,15 @@ pub(super) fn recovery(spans: &[Span], disturbed: Option<Disturbed>) -> Recovery
 struct Usual(f64);
 
 impl Usual {
-    /// All, where too few calls came before to say.
+    /// Returns the share before the disturbance, or 1 if there were too few calls to judge.
     fn before(disturbance: f64, spans: &[Span]) -> Self {
         let before = Calls::of(spans.iter().filter(|span| span.to <= disturbance));
         let share = before.in_time as f64 / before.offered.max(1) as f64;
         Self(if before.offered < LEAST_EVIDENCE { 1.0 } else { share })
     }
 
-    /// Whether goodput is back in every window of enough calls. A window ends with a span; the last one has what is
-    /// left over, too.
+    /// Returns whether goodput has recovered in every window of enough calls. A window ends with a span; the last
+    /// window includes the remaining calls.
     fn is_kept_to_the_end(self, spans: &[Span], enough: u64) -> bool {
         let half_as_good = spans.first().is_some_and(|span| 2.0 * span.in_time as f64 >= self.0 * span.offered as f64);
         let mut left = Calls::of(spans);
@@ -124,7 +123,7 @@ impl Usual {
         self.is_kept_by(left)
     }
 
-    /// Whether as many of these calls were answered in time as [`BACK`] demands, less what fails by chance.
+    /// Returns whether the share of these calls that was answered in time reaches [`BACK`], less what fails by chance.
     fn is_kept_by(self, calls: Calls) -> bool {
         let (usual, offered) = (self.0, calls.offered as f64);
         let chance = DEVIATIONS * (offered * usual * (1.0 - usual)).sqrt();
@@ -132,7 +131,7 @@ impl Usual {
     }
 }
 
-/// Calls, and how many of them were answered in time.
+/// A number of calls, and how many of them were answered in time.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Calls {
     pub(super) offered: u64,
@@ -148,7 +147,7 @@ impl Calls {
         Self { offered: self.offered + span.offered, in_time: self.in_time + span.in_time }
     }
 
-    /// The share that was answered in time; `None` if there were none.
+    /// Returns the share that was answered in time; `None` if there were no calls.
     pub(super) fn goodput(self) -> Option<f64> {
         (self.offered > 0).then(|| self.in_time as f64 / self.offered as f64)
     }

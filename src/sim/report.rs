@@ -5,10 +5,10 @@ use super::{
 use crate::error::Rejection;
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-/// How the calls of a run ended.
+/// The results of the calls of a run.
 ///
-/// `Display` prints it as a table; with the `serde` feature it serializes, and [`goodput`](Self::goodput),
-/// [`amplification`](Self::amplification) and [`recovery`](Self::recovery) with it.
+/// `Display` prints it as a table. With the `serde` feature it serializes, including [`goodput`](Self::goodput),
+/// [`amplification`](Self::amplification) and [`recovery`](Self::recovery).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -16,30 +16,28 @@ pub struct Report {
     pub seed: u64,
     /// The classes, in the order of their loads.
     pub classes: Vec<ClassReport>,
-    /// The calls of all classes over time, by the instant of arrival: in a hundred equal spans.
+    /// The calls of all classes over time, by arrival, in a hundred equal spans.
     pub spans: Vec<Span>,
-    /// The backends, in the order in which they were made.
+    /// The backends, in the order of their creation.
     pub backends: Vec<BackendCounts>,
     /// When the first change of load or disturbance of a backend began, in seconds. `None` if there was none.
     pub disturbed_from: Option<f64>,
-    /// When the last change of load and the last disturbance of a backend were over, in seconds. `None` if there was
-    /// none.
+    /// When the last change of load and the last disturbance of a backend ended, in seconds. `None` if there was none.
     pub calm_from: Option<f64>,
-    /// The most tasks that were alive at once: one for each call, one for each call on its way through a
-    /// [`Link`](super::Link), and one for each future of [`Sim::spawn`](super::Sim::spawn). A server would have as
-    /// many.
+    /// The most tasks at once: one for each call, one for each call on a [`Link`](super::Link), and one for each future
+    /// of [`Sim::spawn`](super::Sim::spawn). A real server would have the same number.
     pub most_tasks: u64,
-    /// The permits, places and probes still held when the run was over, by the name given to
-    /// [`Sim::watch`](super::Sim::watch). An entry for each name, zero included.
+    /// The permits, places and probes that were still held at the end of the run, by the name given to
+    /// [`Sim::watch`](super::Sim::watch). Names with zero are included.
     pub held: BTreeMap<String, u64>,
 }
 
 impl Report {
-    /// The class with this name.
+    /// Returns the class with this name.
     ///
     /// # Panics
     ///
-    /// If no class has this name. The message lists the names that there are.
+    /// If no class has this name. The message lists the existing names.
     #[track_caller]
     pub fn class(&self, name: &str) -> &ClassReport {
         match self.classes.iter().find(|class| class.name == name) {
@@ -51,22 +49,22 @@ impl Report {
         }
     }
 
-    /// Calls that arrived.
+    /// Returns the number of calls that arrived.
     pub fn offered(&self) -> u64 {
         self.classes.iter().map(|class| class.offered).sum()
     }
 
-    /// The share of the calls that were answered in time, from 0 to 1.
+    /// Returns the share of the calls that were answered in time, from 0 to 1.
     pub fn goodput(&self) -> f64 {
         ratio(self.classes.iter().map(|class| class.in_time).sum(), self.offered())
     }
 
-    /// The share of the calls that ended with a rejection by this mechanism, one of [`Rejection::MECHANISMS`]:
+    /// Returns the share of the calls that ended with a rejection by this mechanism, one of [`Rejection::MECHANISMS`]:
     /// `"timeout"`, `"load_shed"`, ..
     ///
     /// # Panics
     ///
-    /// If no mechanism has this name. The message lists those that there are, whether or not the stack has them.
+    /// If no mechanism has this name. The message lists all mechanisms, whether or not the stack has them.
     #[track_caller]
     pub fn rejected(&self, mechanism: &str) -> f64 {
         let mechanism = known_mechanism(mechanism);
@@ -74,31 +72,33 @@ impl Report {
         ratio(rejected, self.offered())
     }
 
-    /// The calls that arrived at backends, per call that was made. Those of all backends together: in a chain of
-    /// services each hop that is a backend counts. `None` where there is no backend.
+    /// Returns the calls that arrived at all backends together, per call that was made. In a chain of services, each
+    /// hop that is a backend counts. `None` if there is no backend.
     pub fn amplification(&self) -> Option<f64> {
         let received = self.backends.iter().map(|backend| backend.received).sum();
         (!self.backends.is_empty()).then(|| ratio(received, self.offered()))
     }
 
-    /// Of the calls that arrived from `from` to `to`, the share that was answered in time: over all spans which that
-    /// time touches. `None` if no call arrived in them.
+    /// Returns the share of the calls that arrived from `from` to `to` and were answered in time, over all spans that
+    /// overlap this time. `None` if no call arrived in them.
     pub fn goodput_between(&self, from: Duration, to: Duration) -> Option<f64> {
         let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
         Calls::of(self.spans.iter().filter(|span| span.from < to && span.to > from)).goodput()
     }
 
-    /// How long after the last disturbance goodput was back for good, in each class: the longest of these times.
+    /// Returns how long after the last disturbance goodput recovered and stayed good: the longest of these times over
+    /// all classes.
     ///
-    /// Goodput is back where it is at least 95% of the share that was answered in time before the first disturbance (of
-    /// all calls, where fewer than 20 came before it). Exact to a span, which is a hundredth of the run. A few calls
-    /// say little, and of an otherwise healthy system some may fail: goodput is back for good from the first span on
-    /// after which it is good in every window of 200 calls, less three standard deviations of what fails by chance, and
-    /// which itself is at least half as good. As many calls have to come after it, or half of all that came after the
-    /// disturbance if those are fewer than 400.
+    /// Goodput is good if it is at least 95% of the share that was answered in time before the first disturbance, or of
+    /// all calls if fewer than 20 arrived before it. The time is exact to a span, a hundredth of the run.
     ///
-    /// A class of which fewer than 20 calls came after the disturbance says nothing. If all are such, all classes
-    /// together decide.
+    /// A few calls prove little, and some calls of a healthy system may fail. Goodput has therefore recovered at the
+    /// first span that meets three conditions. First, the span itself is at least half as good. Second, goodput is good
+    /// in every window of 200 calls from there on, less three standard deviations of random failures. Third, at least
+    /// 200 calls arrive from there on, or half of all calls after the disturbance if those are fewer than 400.
+    ///
+    /// A class with fewer than 20 calls after the disturbance does not count. If that is true of all classes, the calls
+    /// of all classes together decide.
     pub fn recovery(&self) -> Recovery {
         let classes = self.classes.iter().map(ClassReport::recovery);
         match classes.fold(Recovery::Undisturbed, Recovery::or_worse) {
@@ -114,17 +114,17 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// If it was less, with the report.
+    /// If it was less. The message contains the report.
     #[track_caller]
     pub fn assert_goodput_at_least(&self, share: f64) {
         check_goodput(Some(self.goodput()), share, self);
     }
 
-    /// Fails the test if more calls arrived at the backends, per call made.
+    /// Fails the test if more calls arrived at the backends, per call that was made.
     ///
     /// # Panics
     ///
-    /// If they did, and if there is no backend to count them; with the report.
+    /// If they did, or if there is no backend. The message contains the report.
     #[track_caller]
     pub fn assert_amplification_at_most(&self, factor: f64) {
         let Some(amplification) = self.amplification() else {
@@ -133,12 +133,12 @@ impl Report {
         assert!(amplification <= factor, "amplification is {amplification:.4}, wanted at most {factor}\n{self}");
     }
 
-    /// Fails the test unless goodput was back within this time after the last disturbance, in each class.
+    /// Fails the test unless goodput recovered within this time after the last disturbance, in each class.
     ///
     /// # Panics
     ///
-    /// If it was not, and if nothing is known, since there was no disturbance or too few calls came after it; with the
-    /// report.
+    /// If it did not, or if that is unknown, because there was no disturbance or too few calls arrived after it. The
+    /// message contains the report.
     #[track_caller]
     pub fn assert_recovers_within(&self, limit: Duration) {
         check_recovery(self.recovery(), limit, self);
@@ -148,20 +148,20 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// If it did, with the report; and if no mechanism has this name.
+    /// If it did, or if no mechanism has this name. The message contains the report.
     #[track_caller]
     pub fn assert_rejected_at_most(&self, mechanism: &str, share: f64) {
         check_rejected(mechanism, self.rejected(mechanism), share, self);
     }
 
-    /// Fails the test if anything that [`Sim::watch`](super::Sim::watch) watches was still held when the run was over.
+    /// Fails the test if anything that [`Sim::watch`](super::Sim::watch) watches was still held at the end of the run.
     ///
     /// # Panics
     ///
-    /// If it was, and if nothing is watched; with the report.
+    /// If it was, or if nothing is watched. The message contains the report.
     #[track_caller]
     pub fn assert_nothing_held(&self) {
-        assert!(!self.held.is_empty(), "nothing is watched, so nobody knows what is still held\n{self}");
+        assert!(!self.held.is_empty(), "nothing is watched: register the handles with `Sim::watch`\n{self}");
         assert!(self.held.values().all(|held| *held == 0), "something is still held\n{self}");
     }
 }
@@ -191,7 +191,7 @@ pub(super) fn check_recovery(recovery: Recovery, limit: Duration, shown: &impl D
     }
 }
 
-/// The name of a mechanism, if it is one.
+/// Returns the static name of a mechanism.
 #[track_caller]
 pub(super) fn known_mechanism(mechanism: &str) -> &'static str {
     match Rejection::MECHANISMS.iter().find(|known| **known == mechanism) {

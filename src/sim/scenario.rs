@@ -14,10 +14,10 @@ use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};
 use tokio::runtime;
 use tower::{Service, ServiceExt};
 
-/// A run waits for a call that never ends in steps of a millisecond, so there has to be a limit.
+/// The longest settling time. A run waits for a call that never ends in steps of a millisecond, so it needs a limit.
 const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A run: loads, a length, a seed, and what they meet.
+/// A run: loads, a length, a seed, and the system under test.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -43,7 +43,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// A run of 60 s under this load, with seed 0.
+    /// Returns a run of 60 s with this load and seed 0.
     pub fn new(load: Load) -> Self {
         Self {
             loads: vec![load],
@@ -60,40 +60,40 @@ impl Scenario {
         self
     }
 
-    /// How long calls arrive. Default 60 s.
+    /// Sets the time in which calls arrive. Default: 60 s.
     pub fn length(self, length: Duration) -> Self {
         Self { length, ..self }
     }
 
-    /// Leaves calls that arrive in this time out of the report, at clients and at backends. The queues are empty at the
-    /// start, which is not their usual state. Default zero. It is a part of the [`length`](Self::length), and shorter.
+    /// Excludes calls that arrive in this time from the report, at clients and at backends, because the queues are
+    /// empty at the start. Must be shorter than the [`length`](Self::length), of which it is a part. Default: zero.
     pub fn warm_up(self, warm_up: Duration) -> Self {
         Self { warm_up, ..self }
     }
 
-    /// How long after that the run waits for calls to end. A call that has not ended by then counts as unanswered. At
-    /// most a day. Default 120 s.
+    /// Sets the time that the run then waits for calls to end, at most a day. A call that has not ended by then counts
+    /// as unanswered. Default: 120 s.
     pub fn settle_within(self, limit: Duration) -> Self {
         Self { settle_within: limit, ..self }
     }
 
-    /// The seed of all random numbers. Two runs with one seed give the same report. Default 0.
+    /// Sets the seed of all random numbers. Two runs with one seed give the same report. Default: 0.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// Runs the scenario once with each of these seeds, in place of the one.
+    /// Runs the scenario once with each of these seeds, instead of the single seed.
     pub fn seeds(self, seeds: RangeInclusive<u64>) -> Seeds {
         Seeds { scenario: self, seeds }
     }
 
-    /// Runs the load through one client, which `build` makes. Everything with a clock must be made in `build`.
+    /// Runs the load through one client, which `build` creates. Create everything with a clock in `build`.
     ///
     /// # Errors
     ///
-    /// The error of `build`, and that of a scenario that cannot run: one in which no call arrives, a rate that is no
-    /// number, a warm-up or a disturbance outside of the run. It is also an error to call this inside a tokio runtime,
-    /// such as that of `#[tokio::test]`: a run has its own, whose clock is paused.
+    /// The error of `build`, or an invalid scenario: one in which no call arrives, a rate that is NaN, a warm-up or a
+    /// disturbance outside the run. Calling it inside a tokio runtime, such as that of `#[tokio::test]`, is also an
+    /// error: a run has its own runtime, with a paused clock.
     pub fn run<S, B>(self, build: B) -> Result<Report, ConfigError>
     where
         B: FnOnce(&Sim) -> Result<S, ConfigError>,
@@ -103,11 +103,11 @@ impl Scenario {
         self.run_clients(|sim| Ok(vec![build(sim)?]))
     }
 
-    /// Runs the load through many clients: each call goes to one of them, at random.
+    /// Runs the load through many clients. Each call goes to one of them at random.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); there must be at least one client.
+    /// The errors of [`run`](Self::run), and an empty list of clients.
     pub fn run_clients<S, B>(self, build: B) -> Result<Report, ConfigError>
     where
         B: FnOnce(&Sim) -> Result<Vec<S>, ConfigError>,
@@ -125,11 +125,15 @@ impl Scenario {
             load.check(self.length)?;
         }
         if runtime::Handle::try_current().is_ok() {
-            return Err(ConfigError::new("sim.run", "called inside a tokio runtime", "must be called outside of any"));
+            return Err(ConfigError::new(
+                "sim.run",
+                "called inside a tokio runtime",
+                "must be called outside a tokio runtime",
+            ));
         }
         let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.map_err(|error| ConfigError::new("sim.run", error, "needs a tokio runtime"))?;
-        // Without tokio's budget, which would have timers pretend to be pending.
+        // Without tokio's budget, which would make timers appear pending.
         runtime.block_on(tokio::task::unconstrained(self.simulate(build)))
     }
 
@@ -169,7 +173,7 @@ impl Scenario {
             }
         }
         sim.run(self.length, self.length.saturating_add(self.settle_within)).await;
-        // The averages are over all of the run.
+        // The averages cover the whole run.
         sim.idle_until(self.length).await;
 
         let backends = sim.backends();
@@ -225,7 +229,7 @@ where
     S: Service<Call, Response = Reply> + Clone + 'static,
     S::Error: Into<Error<Failure>>,
 {
-    /// Open-loop: calls at the instants of the load, and does not wait for their ends.
+    /// Open loop: makes calls at the instants of the load, and does not wait for their ends.
     async fn arrive(self, random: Stream) {
         for instant in self.load.arrivals(random).take_while(|instant| *instant < self.end) {
             self.sim.sleep(instant.saturating_sub(self.sim.elapsed())).await;
@@ -233,7 +237,7 @@ where
         }
     }
 
-    /// Closed-loop: a call, a thought, the next call.
+    /// Closed loop: makes a call, thinks, and makes the next call.
     async fn converse(self, think: Duration) {
         loop {
             let begin = self.sim.elapsed();
@@ -252,7 +256,7 @@ where
         }
     }
 
-    /// One call, and its entry in the ledger.
+    /// Makes one call, and records it in the ledger.
     fn call(&self) -> impl Future<Output = ()> + use<S> {
         let Self { sim, clients, ledger, load, class, .. } = self.clone();
         let client = self.choices.draw(|random| random.random_range(0..clients.len()));

@@ -1,4 +1,4 @@
-//! A scenario with many seeds, and what their reports say together.
+//! Runs a scenario with many seeds, and combines the reports.
 
 use super::{Call, Failure, Reply, Report, Scenario, Sim};
 use crate::error::{ConfigError, Error};
@@ -16,8 +16,8 @@ use tower::Service;
 
 /// A [`Scenario`] with several seeds, from [`Scenario::seeds`].
 ///
-/// One run shows what can happen, and several show what happens on average. The runs share nothing and use all cores,
-/// so `build` is called on several threads.
+/// One run shows what can happen; several show what happens on average. The runs share nothing and use all cores, so
+/// `build` is called on several threads.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -48,7 +48,7 @@ impl Seeds {
     ///
     /// # Errors
     ///
-    /// As [`Scenario::run`], and where there is no seed.
+    /// The errors of [`Scenario::run`], and an empty range of seeds.
     pub fn run<S, B>(self, build: B) -> Result<Reports, ConfigError>
     where
         B: Fn(&Sim) -> Result<S, ConfigError> + Sync,
@@ -62,7 +62,7 @@ impl Seeds {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// The errors of [`run`](Self::run).
     pub fn run_clients<S, B>(self, build: B) -> Result<Reports, ConfigError>
     where
         B: Fn(&Sim) -> Result<Vec<S>, ConfigError> + Sync,
@@ -78,13 +78,13 @@ impl Seeds {
     }
 }
 
-/// The result of a run for each of these seeds, in their order. The runs share nothing and use all cores.
+/// Returns the result of a run for each of these seeds, in their order. The runs share nothing and use all cores.
 ///
-/// For runs that are no [`Scenario`], or more than one.
+/// Use it for runs that are no [`Scenario`], or combine several.
 ///
 /// # Errors
 ///
-/// That of the first run which fails, in the order of the seeds.
+/// The error of the first run that fails, in the order of the seeds.
 pub fn each_seed<T: Send>(
     seeds: impl IntoIterator<Item = u64>,
     run: impl Fn(u64) -> Result<T, ConfigError> + Sync,
@@ -116,9 +116,8 @@ pub fn each_seed<T: Send>(
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Reports {
-    /// The reports, in the order of their seeds. A test that asserts something of each prints the
-    /// [`seed`](Report::seed) first. The message of a failed assertion does not name it, and [`Scenario::seed`] runs
-    /// that one again:
+    /// The reports, in the order of their seeds. Print the [`seed`](Report::seed) of each before an assertion: the
+    /// message of a failed assertion does not name it, and [`Scenario::seed`] can run that seed again:
     ///
     /// ```
     /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -140,8 +139,8 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// The mean of a number over all runs, and its confidence interval. `number` takes one report: [`Report::goodput`],
-    /// or a closure such as `|report| report.class("checkout").rejected("rate_limit")`.
+    /// Returns the mean of a number over all runs, with its confidence interval. `number` takes one report:
+    /// [`Report::goodput`], or a closure such as `|report| report.class("checkout").rejected("rate_limit")`.
     pub fn estimate(&self, number: impl Fn(&Report) -> f64) -> Estimate {
         Estimate::of(self.reports.iter().map(number))
     }
@@ -154,17 +153,18 @@ impl Reports {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Estimate {
-    /// The mean. Not a number where there is no run.
+    /// The mean. NaN if there is no run.
     pub mean: f64,
-    /// Half the width of the 95% confidence interval of the mean: Student's t times the standard error. Right where the
-    /// runs are normal, and nearly so for many runs of any kind. Infinite for fewer than two runs.
+    /// Half the width of the 95% confidence interval of the mean: Student's t times the standard error. Exact if the
+    /// runs are normally distributed, and nearly exact for many runs of any distribution. Infinite for fewer than two
+    /// runs.
     pub half_width: f64,
     /// The number of runs.
     pub runs: usize,
 }
 
 impl Estimate {
-    /// The estimate from these numbers, one of each run.
+    /// Returns the estimate from these numbers, one for each run.
     pub fn of(numbers: impl IntoIterator<Item = f64>) -> Self {
         let numbers: Vec<f64> = numbers.into_iter().collect();
         let runs = numbers.len();
@@ -180,12 +180,12 @@ impl Estimate {
         Self { mean, half_width, runs }
     }
 
-    /// The lower end of the confidence interval.
+    /// Returns the lower end of the confidence interval.
     pub fn low(&self) -> f64 {
         self.mean - self.half_width
     }
 
-    /// The upper end of the confidence interval.
+    /// Returns the upper end of the confidence interval.
     pub fn high(&self) -> f64 {
         self.mean + self.half_width
     }
@@ -202,9 +202,9 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// The 97.5% quantile of Student's distribution with this many degrees of freedom, at least one. Beyond the table by
-/// the first terms of Cornish and Fisher's expansion, which are exact to a thousandth there (M. Abramowitz and I.
-/// Stegun, "Handbook of Mathematical Functions", 1964, 26.7.5).
+/// Returns the 97.5% quantile of Student's distribution with at least one degree of freedom. Beyond the table it uses
+/// the first terms of the Cornish-Fisher expansion, which are exact to a thousandth there (M. Abramowitz and I. Stegun,
+/// "Handbook of Mathematical Functions", 1964, 26.7.5).
 fn student_t(degrees: usize) -> f64 {
     const TABLE: [f64; 12] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179];
     const NORMAL: f64 = 1.959_964;

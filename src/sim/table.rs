@@ -1,11 +1,11 @@
-//! A report as a table for people.
+//! Writes a report as a table.
 
 use super::{BackendCounts, ClassReport, Latencies, Recovery, Report, report::ratio};
 use std::fmt;
 
 const COLUMNS: [&str; 8] = ["offered", "in time", "late", "failed", "rejected", "unanswered", "p50 ms", "p99 ms"];
 
-/// The head of the table, and a row for each class.
+/// Writes the head of the table, and a row for each class.
 fn write_classes<'a>(f: &mut fmt::Formatter<'_>, classes: impl IntoIterator<Item = &'a ClassReport>) -> fmt::Result {
     writeln!(f, "{:<12}{}", "class", COLUMNS.map(|name| format!("{name:>11}")).concat())?;
     for class in classes {

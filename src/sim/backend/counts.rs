@@ -1,8 +1,8 @@
-//! The numbers of a backend, in counts and in averages over time.
+//! The counts of a backend, and its averages over time.
 
 use std::{ops::Range, time::Duration};
 
-/// The calls that came to a backend after the warm-up. Each that it received was answered, refused, wasted or
+/// The calls that arrived at a backend after the warm-up. Each received call was answered, refused, wasted or
 /// abandoned, or is in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -12,44 +12,44 @@ pub struct BackendCounts {
     pub name: String,
     /// Calls that arrived.
     pub received: u64,
-    /// Calls that it finished, failures included and refusals not, while their callers still waited.
+    /// Calls that it finished while their callers still waited: failures included, refusals not.
     pub answered: u64,
-    /// Calls that it finished when their callers had gone.
+    /// Calls that it finished after their callers had gone.
     pub wasted: u64,
-    /// Calls that it stopped working on, or never began with, since it noticed that their callers had gone.
+    /// Calls that it stopped, or never began, because it noticed that their callers had gone.
     pub abandoned: u64,
-    /// Calls that it refused since its queue was full.
+    /// Calls that it refused because its queue was full.
     pub refused: u64,
-    /// The most calls that were in it at once, waiting ones included.
+    /// The most calls in it at once, including waiting ones.
     pub most_in_flight: u64,
-    /// The number of servers that worked, as an average over the time from the end of the warm-up to the end of the
-    /// run. The time after the run, while the last calls settle, is no part of it.
+    /// The mean number of busy servers, from the end of the warm-up to the end of the run. The time after the run,
+    /// while the last calls settle, does not count.
     pub mean_busy: f64,
-    /// The number of calls that waited for a server, as an average over the same time.
+    /// The mean number of calls that waited for a server, over the same time.
     pub mean_waiting: f64,
-    /// The share of the same time in which a server worked, on average over the servers: from 0 to 1. `None` where
-    /// their number has no bound.
+    /// The mean share of the same time in which a server was busy, from 0 to 1. `None` if the number of servers has no
+    /// bound.
     pub utilization: Option<f64>,
-    /// Calls that are in it at present, or were at the end of the run.
+    /// Calls that are in it now, or were at the end of the run.
     pub in_flight: u64,
 }
 
-/// Numbers of a backend, summed up over time.
+/// Sums over time, for the averages of a backend.
 #[derive(Default)]
 pub(super) struct Averages {
-    /// Servers that work.
+    /// The busy servers.
     pub(super) working: usize,
-    /// They are summed up until then.
+    /// The end of the sums.
     pub(super) until: Duration,
-    /// How long the sums are.
+    /// The length of time in the sums.
     length: Duration,
-    /// Each times the seconds for which it was so.
+    /// Each number times its seconds.
     working_seconds: f64,
     waiting_seconds: f64,
 }
 
 impl Averages {
-    /// Adds the time since the last look, in which `waiting` calls waited.
+    /// Adds the time since the last call, in which `waiting` calls waited.
     pub(super) fn look(&mut self, now: Duration, counted: &Range<Duration>, waiting: usize) {
         let (from, to) = (self.until.max(counted.start), now.min(counted.end));
         let passed = to.saturating_sub(from);

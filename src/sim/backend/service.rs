@@ -1,4 +1,4 @@
-//! A backend at work.
+//! The service of a backend.
 //!
 //! | a call is | becomes | when |
 //! |---|---|---|
@@ -6,13 +6,13 @@
 //! | new | refused | all servers are busy and the queue is full |
 //! | new | working | a server is free |
 //! | new | waiting | all servers are busy |
-//! | waiting | working | a server is handed to it |
+//! | waiting | working | a server becomes free for it |
 //! | waiting | abandoned | its caller goes, and the backend notices |
-//! | working | answered | its time is over |
-//! | working | wasted | its time is over, and its caller has gone |
+//! | working | answered | its time ends |
+//! | working | wasted | its time ends, and its caller has gone |
 //! | working | abandoned | its caller goes, and the backend notices |
 //!
-//! While the backend hangs, a working call has a server and has not begun.
+//! While the backend hangs, a working call has a server but has not begun.
 
 use super::{Backend, BackendCounts, counts::Averages};
 use crate::sim::{
@@ -31,7 +31,7 @@ use std::{
 use tokio::sync::oneshot;
 use tower::Service;
 
-/// A backend at work: a tower service. Clones are the same backend.
+/// The tower service of a backend. Clones share one backend.
 #[derive(Clone)]
 pub struct BackendService {
     sim: Sim,
@@ -42,16 +42,16 @@ pub struct BackendService {
 
 #[derive(Default)]
 struct BackendState {
-    /// Servers that have a call, which they may not have begun with while the backend stands still.
+    /// Servers that have a call. While the backend hangs, they may not have begun it.
     busy: usize,
     waiting: VecDeque<oneshot::Sender<()>>,
-    /// Calls that are in it, those of the warm-up too.
+    /// The calls in it, including those of the warm-up.
     in_flight: u64,
     averages: Averages,
     counts: BackendCounts,
 }
 
-/// When a call has a server.
+/// When a call gets a server.
 enum Turn {
     Now,
     Later(oneshot::Receiver<()>),
@@ -65,7 +65,7 @@ impl BackendService {
         Self { sim, random, spec: Rc::new(spec), state: Rc::new(RefCell::new(state)) }
     }
 
-    /// The counts up to now.
+    /// Returns the counts up to now.
     pub fn counts(&self) -> BackendCounts {
         let mut state = self.state.borrow_mut();
         self.look(&mut state);
@@ -79,12 +79,12 @@ impl BackendService {
         }
     }
 
-    /// Whether the calls that come to it now count.
+    /// Returns whether calls that arrive now count.
     fn counts_now(&self) -> bool {
         self.sim.elapsed() >= self.sim.counted().start
     }
 
-    /// Takes the present numbers into the averages. Call it before any of them changes.
+    /// Adds the present numbers to the averages. Must be called before any of them changes.
     fn look(&self, state: &mut BackendState) {
         let counted = self.sim.counted();
         let now = self.sim.elapsed();
@@ -99,14 +99,14 @@ impl BackendService {
         &self.spec
     }
 
-    /// Works on one call. `None` if it abandons the call.
+    /// Processes one call. Returns `None` if the backend abandons it.
     async fn work(
         self,
         turn: Turn,
         answer: &mut oneshot::Sender<Result<Reply, Failure>>,
     ) -> Option<Result<Reply, Failure>> {
         let _server = self.server(turn, answer).await?;
-        // Several may overlap, and the next begins when one ends.
+        // Hangs may overlap, and one may begin when another ends.
         while let Some(rest) = self.spec.rest_of_hang(self.sim.elapsed()) {
             self.sim.sleep(rest).await;
         }
@@ -134,7 +134,7 @@ impl BackendService {
         Some(if failed { Err(Failure::Failed) } else { Ok(Reply) })
     }
 
-    /// A server begins to work, or ends.
+    /// Records that a server begins or ends a call.
     fn works(&self, begins: bool) {
         let mut state = self.state.borrow_mut();
         self.look(&mut state);
@@ -142,17 +142,17 @@ impl BackendService {
         *working = if begins { *working + 1 } else { *working - 1 };
     }
 
-    /// Waits for a server. `None` if the caller has gone before, and the backend notices.
+    /// Waits for a server. Returns `None` if the caller has gone before, and the backend notices.
     async fn server(&self, turn: Turn, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Server<'_>> {
         let Turn::Later(mut turn) = turn else { return Some(Server(self)) };
-        // The turn first: a server that was handed over must not be lost. It stays busy meanwhile.
+        // Polls the turn first: a server that was handed over must not be lost.
         let gone = poll_fn(|cx| match Pin::new(&mut turn).poll(cx) {
             Poll::Ready(_) => Poll::Ready(false),
             Poll::Pending if self.spec.notices_cancellation => answer.poll_closed(cx).map(|()| true),
             Poll::Pending => Poll::Pending,
         });
         if gone.await {
-            // Waiting => Abandoned. No server is handed to a place that was given up.
+            // Waiting => Abandoned. No server is handed to a place that was dropped.
             drop(turn);
             let mut state = self.state.borrow_mut();
             self.look(&mut state);
@@ -178,7 +178,7 @@ impl BackendState {
     }
 }
 
-/// One busy server, handed to the next waiting call when dropped.
+/// A busy server. When dropped, it goes to the next waiting call.
 struct Server<'a>(&'a BackendService);
 
 impl Drop for Server<'_> {
@@ -248,7 +248,7 @@ impl Service<Call> for BackendService {
     }
 }
 
-/// The answer of a backend, to come.
+/// The future of a backend's answer.
 pub struct Answer(Result<oneshot::Receiver<Result<Reply, Failure>>, Failure>);
 
 impl Future for Answer {
@@ -257,7 +257,7 @@ impl Future for Answer {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Err(failure) => Poll::Ready(Err(*failure)),
-            // A backend that ends with the run does not answer any more.
+            // A backend that ends with the run answers no more calls.
             Ok(receiver) => Pin::new(receiver).poll(cx).map(|result| result.unwrap_or(Err(Failure::Failed))),
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// A task to be woken.
+/// A task to wake.
 pub(super) struct Sleeper {
     pub(super) at: Duration,
     order: u64,
@@ -40,7 +40,7 @@ impl Ord for Sleeper {
 pub struct Sleep {
     sim: Sim,
     until: Duration,
-    /// The waker that is among the sleepers of the world. A task that polls again needs no second place there.
+    /// The waker that is registered with the world. A task that polls again needs no second registration.
     waker: Option<Waker>,
 }
 

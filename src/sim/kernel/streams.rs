@@ -7,15 +7,15 @@ use std::{
     rc::Rc,
 };
 
-/// The kinds of parts that draw random numbers. Each load, backend, link and layer has a stream of its own. It depends
-/// only on the seed and on the number of earlier parts of its kind, so a load brings the same calls in every world.
+/// The kinds of parts that draw random numbers. Each load, backend, link and layer has its own stream. A stream depends
+/// only on the seed and on the number of earlier parts of its kind, so a load makes the same calls in every world.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(in crate::sim) enum Draws {
-    /// When the calls of a load arrive.
+    /// The arrival times of a load.
     Arrivals,
-    /// Their keys.
+    /// The keys of its calls.
     Keys,
-    /// Which client makes them.
+    /// The clients of its calls.
     Clients,
     Backend,
     Link,
@@ -28,9 +28,9 @@ pub(in crate::sim) enum Draws {
 pub(in crate::sim) struct Stream(Rc<RefCell<Xoshiro256PlusPlus>>);
 
 impl Stream {
-    /// The stream with this number of its kind.
+    /// Returns the stream with this number of its kind.
     pub(super) fn new(seed: u64, draws: Draws, number: u64) -> Self {
-        // Neighbouring seeds and numbers are mixed one after the other, so that their streams have nothing in common.
+        // Mixes seeds and numbers one after the other, so that the streams of neighbours have nothing in common.
         let mix = |seed: u64, word: u64| Xoshiro256PlusPlus::seed_from_u64(seed).next_u64().wrapping_add(word);
         let seed = mix(mix(seed, draws as u64), number);
         Self(Rc::new(RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed))))

@@ -1,23 +1,23 @@
-//! The instants at which calls arrive, at a rate that changes over time.
+//! Computes the instants at which calls arrive, for a rate that changes over time.
 
 use super::Arrivals;
 use crate::sim::kernel::Stream;
 use rand_distr::{Distribution, Exp1};
 use std::{iter, time::Duration};
 
-/// A rate of calls over time: a base, and other rates for a while.
+/// A rate of calls over time: a base, and segments with other rates.
 #[derive(Clone, Debug)]
 pub(super) struct Rate {
     pub(super) base: f64,
-    /// In the order in which they were added. A later one covers an earlier one.
+    /// In the order of their addition. A later one overrides an earlier one.
     pub(super) segments: Vec<Segment>,
 }
 
-/// A rate that moves in a straight line.
+/// A rate that changes linearly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) from: Duration,
-    /// None: to the end of the run.
+    /// `None`: to the end of the run.
     pub(super) to: Option<Duration>,
     pub(super) rate_from: f64,
     pub(super) rate_to: f64,
@@ -28,13 +28,13 @@ impl Segment {
         self.from <= at && self.to.is_none_or(|to| at < to)
     }
 
-    /// How fast the rate changes, per second and second.
+    /// Returns the change of the rate per second, in calls per second squared.
     fn slope(&self) -> f64 {
         self.to.map_or(0.0, |to| (self.rate_to - self.rate_from) / to.saturating_sub(self.from).as_secs_f64())
     }
 }
 
-/// A stretch of time in which one straight line is the rate.
+/// A span of time in which the rate is one straight line.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     from: Duration,
@@ -44,12 +44,12 @@ struct Piece {
 }
 
 impl Piece {
-    /// The part of it that is before an instant.
+    /// Returns the part before an instant.
     fn until(self, end: Duration) -> Self {
         Self { to: Some(self.to.map_or(end, |to| to.min(end))), ..self }
     }
 
-    /// How many calls arrive in it, on average.
+    /// Returns the mean number of calls that arrive in it.
     fn calls(&self) -> f64 {
         match self.to {
             Some(to) => {
@@ -61,45 +61,45 @@ impl Piece {
         }
     }
 
-    /// When this number of calls has arrived in it, in seconds since its start.
+    /// Returns when this number of calls has arrived in it, in seconds since its start.
     fn time_of(&self, calls: f64) -> f64 {
-        // rate * x + slope * x^2 / 2 = calls, in the form that stays exact for a small slope.
+        // rate * x + slope * x^2 / 2 = calls, in the form that is exact for a small slope.
         let root = (self.rate * self.rate + 2.0 * self.slope * calls).max(0.0).sqrt();
         let divisor = self.rate + root;
-        // No call at no rate: at once, and not never.
+        // Zero calls at a zero rate arrive at once, not never.
         if divisor > 0.0 { 2.0 * calls / divisor } else { 0.0 }
     }
 }
 
 impl Rate {
-    /// How many calls arrive until `end`, on average.
+    /// Returns the mean number of calls that arrive until `end`.
     pub(super) fn calls_until(&self, end: Duration) -> f64 {
         self.pieces().take_while(|piece| piece.from < end).map(|piece| piece.until(end).calls()).sum()
     }
 
-    /// When the last change of the rate is over, if it changes.
+    /// Returns when the last change of the rate ends, if it changes.
     pub(super) fn last_change(&self) -> Option<Duration> {
         self.segments.iter().map(|segment| segment.to.unwrap_or(segment.from)).max()
     }
 
-    /// When the first change of the rate begins, if it changes.
+    /// Returns when the first change of the rate begins, if it changes.
     pub(super) fn first_change(&self) -> Option<Duration> {
         self.segments.iter().map(|segment| segment.from).min()
     }
 
-    /// The instants of the calls, in order.
+    /// Returns the instants of the calls, in order.
     pub(super) fn arrivals(&self, arrivals: Arrivals, random: Stream) -> impl Iterator<Item = Duration> + use<> {
         Instants { arrivals, pieces: self.pieces(), piece: None, calls: 0.0, random }
     }
 
-    /// The rate, piece by piece. The last piece has no end.
+    /// Returns the pieces of the rate. The last piece has no end.
     fn pieces(&self) -> impl Iterator<Item = Piece> + use<> {
         let rate = self.clone();
         let first = rate.piece(Duration::ZERO);
         iter::successors(Some(first), move |piece| piece.to.map(|to| rate.piece(to)))
     }
 
-    /// The piece that begins at an instant.
+    /// Returns the piece that begins at an instant.
     fn piece(&self, from: Duration) -> Piece {
         let edges = self.segments.iter().flat_map(|segment| [Some(segment.from), segment.to]);
         let to = edges.flatten().filter(|edge| *edge > from).min();
@@ -114,15 +114,15 @@ impl Rate {
     }
 }
 
-/// Walks over the pieces of a rate. A call arrives whenever the rate's integral has grown by the distance between
+/// Iterates over the pieces of a rate. A call arrives when the rate's integral has grown by the distance between two
 /// calls.
 struct Instants<P> {
     arrivals: Arrivals,
     pieces: P,
-    /// The present piece. Time is counted from its start: a float that counts from the start of the run knows no
+    /// The present piece. Time counts from its start: a float that counts from the start of the run cannot represent
     /// nanoseconds after a few weeks.
     piece: Option<Piece>,
-    /// The average number of calls from the start of the piece to the last arrival.
+    /// The mean number of calls from the start of the piece to the last arrival.
     calls: f64,
     random: Stream,
 }
@@ -145,7 +145,7 @@ impl<P: Iterator<Item = Piece>> Iterator for Instants<P> {
             if self.calls < all {
                 let time = Duration::try_from_secs_f64(piece.time_of(self.calls)).ok()?;
                 let instant = piece.from.saturating_add(time);
-                // A call that is due at its very end comes with the next piece, if that has any calls.
+                // A call that is due at exactly its end belongs to the next piece, if that has any calls.
                 if piece.to.is_none_or(|to| instant < to) {
                     return Some(instant);
                 }

@@ -92,14 +92,14 @@ fn a_segment_outside_of_the_run() {
 
 #[test]
 fn a_rate_of_callers_that_have_none() {
-    let (field, rule) = ("sim.load.segment", "must not be: callers in a loop have no rate");
+    let (field, rule) = ("sim.load.segment", "must be left out: a closed load has no rate");
     load_refused(Load::closed(3, ms(10)).spike(secs(1), secs(2), 5.0), field, "1s", rule);
     load_refused(Load::closed(3, ms(10)).step(secs(4), 0.0), field, "4s", rule);
 }
 
 #[test]
 fn dead_keys_that_no_call_has() {
-    let (field, rule) = ("sim.backend.dead_keys", "must begin before they end, and be keys of a load");
+    let (field, rule) = ("sim.backend.dead_keys", "must begin before they end, and be below a load's number of keys");
     backend_refused(backend().dead_keys(1..3), field, "1..3", rule);
     let keyed = |dead| scenario(Load::poisson(10.0).keys(2)).and(Load::poisson(10.0).keys(5)).run(into(dead));
     #[expect(clippy::reversed_empty_ranges, reason = "it is what is refused")]
@@ -165,7 +165,7 @@ fn a_run_without_clients() {
 fn a_run_inside_of_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let result = runtime.block_on(async { scenario(Load::poisson(1.0)).run(into(backend())) });
-    refused(result, "sim.run", "\"called inside a tokio runtime\"", "must be called outside of any");
+    refused(result, "sim.run", "\"called inside a tokio runtime\"", "must be called outside a tokio runtime");
 }
 
 #[test]
