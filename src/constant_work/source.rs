@@ -82,7 +82,7 @@ impl fmt::Display for SourceError {
             SourceFailure::TimedOut(after) => write!(f, "no answer after {after:?}"),
             SourceFailure::BadAnswer { status: Some(status) } => write!(f, "it answered with status {status}"),
             SourceFailure::BadAnswer { status: None } => f.write_str("it answered with an error"),
-            SourceFailure::Busy => f.write_str("an earlier operation still goes on"),
+            SourceFailure::Busy => f.write_str("an earlier operation is still running"),
             SourceFailure::Panicked => f.write_str("its code panicked"),
         }
     }

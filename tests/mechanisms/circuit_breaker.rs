@@ -771,7 +771,7 @@ async fn the_breaker_reports_when_it_lets_probes_through_and_how_many_are_free()
     let at = Instant::now() + secs(5);
     sleep(secs(60)).await;
     for _ in 0..3 {
-        assert_eq!((breaker.half_open_at(), breaker.free_probes()), (Some(at), 0), "nobody has asked yet");
+        assert_eq!((breaker.half_open_at(), breaker.free_probes()), (Some(at), 0), "no call has come yet");
     }
     let probes = (1..=3).rev().map(|left| {
         let probe = breaker.try_acquire().unwrap();

@@ -86,7 +86,7 @@ mod tests {
         });
         timeout(first, stuck).await.expect_err("it hangs");
         for _ in 0..1000 {
-            let failed = task.run(work("too early")).await.expect_err("the first one goes on");
+            let failed = task.run(work("too early")).await.expect_err("the first one is still running");
             assert_eq!(failed.failure(), SourceFailure::Busy);
         }
         assert_eq!(begun.load(Ordering::Relaxed), 1, "nothing else has begun");

@@ -37,8 +37,8 @@ use std::{sync::Arc, time::Duration};
 ///
 /// # Costs
 ///
-/// One round trip for two commands (`GETRANGE`, `EXISTS`). The server sends at most `at_most` bytes of the value,
-/// whatever its length. Each source has its own connection.
+/// One round trip for two commands (`GETRANGE`, `EXISTS`). The server sends at most `at_most` bytes of
+/// the value, for any length. Each source has its own connection.
 pub struct RedisSource(Kept);
 
 /// Writes a snapshot to a string in Redis.

@@ -32,7 +32,7 @@ fn run(
     let publisher = builder(sink).period(secs(10)).timeout(secs(4)).build().expect("settings that work");
     let (readings, given) = (publisher.readings(), given.clone());
     let rules = move || {
-        let given = *given.lock().expect("nobody panics with it");
+        let given = *given.lock().expect("no caller panics with the lock");
         async move {
             match given {
                 Given::Rules(count) => Ok(rules(count, 1)),
@@ -55,7 +55,7 @@ async fn rules_are_published_in_every_period_changed_or_not() {
         assert_eq!(readings.last_success(), Some(began + secs(10) * (period as u32 - 1)));
         sleep(secs(9)).await;
     }
-    *given.lock().expect("nobody panics with it") = Given::Rules(3);
+    *given.lock().expect("no caller panics with the lock") = Given::Rules(3);
     sleep(secs(10)).await;
     assert_eq!(sink.published().1, 2);
     running.abort();
@@ -67,7 +67,7 @@ async fn rules_are_published_in_every_period_changed_or_not() {
 #[tokio::test(start_paused = true)]
 async fn no_failure_ends_it() {
     let (sink, given) = (Memory::default(), Arc::new(Mutex::new(Given::Rules(2))));
-    let set = |to| *given.lock().expect("nobody panics with it") = to;
+    let set = |to| *given.lock().expect("no caller panics with the lock") = to;
     let (running, readings) = run(&sink, &given);
     sleep(secs(1)).await;
     set(Given::Error);

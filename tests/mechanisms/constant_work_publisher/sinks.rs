@@ -89,7 +89,7 @@ async fn a_later_format_is_never_replaced() {
     // The snapshot is longer than the first read.
     sink.put(later.clone());
     for _ in 0..2 {
-        let error = publisher.publish(&rules(1, 2)).await.expect_err("somebody else's");
+        let error = publisher.publish(&rules(1, 2)).await.expect_err("a snapshot of another publisher");
         assert!(matches!(error, PublishError::Unknown(Refusal::Format { found: 2, .. })), "{error:?}");
         assert_eq!(sink.bytes(), later);
     }
@@ -108,7 +108,7 @@ async fn a_version_that_may_have_been_written_is_not_given_to_other_rules() {
         let mut publisher = publisher(&sink);
         publisher.publish(&rules(1, 1)).await.expect("a sink that is right");
         sink.go(way);
-        let error = publisher.publish(&rules(1, 2)).await.expect_err("it is told that it failed");
+        let error = publisher.publish(&rules(1, 2)).await.expect_err("the sink reports a failure");
         assert!(
             matches!(&error, PublishError::Sink(error) if error.failure() == SourceFailure::Unreachable),
             "{error:?}"
@@ -117,7 +117,7 @@ async fn a_version_that_may_have_been_written_is_not_given_to_other_rules() {
         publisher.publish(&rules(1, 3)).await.expect("a sink that is right");
         assert_eq!(sink.published(), (1, 3, rules(1, 3)), "{way:?}");
         sink.go(way);
-        publisher.publish(&rules(1, 4)).await.expect_err("it is told that it failed");
+        publisher.publish(&rules(1, 4)).await.expect_err("the sink reports a failure");
         sink.go(Way::Well);
         publisher.publish(&rules(1, 4)).await.expect("a sink that is right");
         assert_eq!(sink.published(), (1, 4, rules(1, 4)), "{way:?}");
@@ -174,7 +174,7 @@ async fn a_dropped_publication_is_old_or_new() {
         ended += u32::from(poll_times(publisher.publish(&rules(2, 2)), polls).await.is_some());
         let found = sink.published();
         assert!([(1, 1, rules(1, 1)), (1, 2, rules(2, 2))].contains(&found), "{found:?}");
-        publisher.publish(&rules(3, 3)).await.expect("it goes on");
+        publisher.publish(&rules(3, 3)).await.expect("it still works");
         let (_, version, published) = sink.published();
         assert!(version > found.1 && published == rules(3, 3), "{version} after {found:?}");
     }

@@ -1,4 +1,4 @@
-//! Backends on bad days.
+//! Backends with disturbances.
 
 use super::{assert_near, bare, class, latency, ms, secs, seen};
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn prompt() -> Backend {
 }
 
 #[test]
-fn an_outage_fails_what_arrives_in_it_and_nothing_else() {
+fn an_outage_fails_the_calls_that_arrive_in_it_and_no_others() {
     let report = bare(steady(), secs(10), prompt().outage(ms(2_950)..ms(4_950)));
     let failing: Vec<u64> = report.spans.iter().map(|span| span.offered - span.in_time).collect();
     assert_eq!(class(&report).failed, 20);
@@ -23,7 +23,7 @@ fn an_outage_fails_what_arrives_in_it_and_nothing_else() {
 }
 
 #[test]
-fn a_slow_time_makes_what_begins_in_it_take_longer() {
+fn a_slow_time_delays_the_calls_that_begin_in_it() {
     let report = bare(steady(), secs(10), prompt().slow(secs(2)..secs(4), 10.0));
     let took = latency(&report);
     assert_near("the median", took.p50, 0.02, 0.001);
@@ -39,10 +39,10 @@ fn slow_times_that_overlap_multiply() {
 }
 
 #[test]
-fn a_hang_holds_on_to_its_calls_until_its_end() {
+fn a_hang_keeps_its_calls_until_its_end() {
     let report = bare(steady(), secs(10), prompt().hang(ms(2_950)..ms(4_950)));
     assert_eq!(class(&report).failed, 0);
-    // The first one that hangs arrives at 3 s.
+    // The first call that hangs arrives at 3 s.
     assert_near("the longest", latency(&report).max, 1.97, 0.001);
     assert_eq!(seen(&report).most_in_flight, 20);
 }
@@ -59,13 +59,13 @@ fn a_failing_backend_fails_its_share_and_takes_its_time() {
     assert_near("the share", class(&report).failed as f64 / report.offered() as f64, 0.3, 0.03);
     let always = bare(Load::constant(100.0), secs(1), prompt().failing(1.0));
     assert_eq!(class(&always).failed, 99);
-    // Half of the work on the last one comes after the run.
+    // Half of the work on the last call is done after the run.
     assert_near("busy", seen(&always).mean_busy, 98.5 * 0.02, 1e-9);
 }
 
 #[test]
-fn a_busier_backend_is_slower_where_that_is_its_nature() {
-    // The first of two that overlap is alone in the backend when it begins, the second is not.
+fn a_latency_that_grows_with_in_flight_calls_slows_a_busier_backend() {
+    // The first of two calls that overlap is alone in the backend when it begins, the second is not.
     let backend = Backend::new(Latency::growing_with_in_flight(ms(100), ms(10)));
     let report = bare(Load::constant(16.0), ms(150), backend);
     let took = latency(&report);
@@ -87,7 +87,7 @@ fn impatient(backend: Backend) -> BackendCounts {
 }
 
 #[test]
-fn most_backends_go_on_working_for_nobody() {
+fn by_default_a_backend_continues_calls_whose_callers_have_gone() {
     let BackendCounts { received, answered, wasted, abandoned, mean_busy, utilization, .. } =
         impatient(Backend::new(Latency::fixed(secs(2))));
     assert_eq!((received, answered, wasted, abandoned), (10, 0, 10, 0));
@@ -100,13 +100,13 @@ fn a_backend_that_notices_stops_when_its_caller_goes() {
     let BackendCounts { received, answered, wasted, abandoned, mean_busy, most_in_flight, .. } =
         impatient(Backend::new(Latency::fixed(secs(2))).notices_cancellation());
     assert_eq!((received, answered, wasted, abandoned), (10, 0, 0, 10));
-    // The first has the server for its second, each of the others for the tenth by which it came later.
+    // The first call has the server for its whole second, each other for the tenth by which it arrived later.
     assert_near("busy", mean_busy, 1.9 / 60.0, 1e-9);
     assert_eq!(most_in_flight, 10);
 }
 
 #[test]
-fn who_has_gone_takes_no_place_in_the_queue_of_a_backend_that_notices() {
+fn a_caller_that_has_gone_takes_no_place_in_the_queue_of_a_backend_that_notices() {
     let run = |backend: Backend| {
         let load = Load::constant(10.0);
         let hanging = backend.servers(1).queue_bound(3).hang(Duration::ZERO..secs(9));
@@ -117,24 +117,24 @@ fn who_has_gone_takes_no_place_in_the_queue_of_a_backend_that_notices() {
         seen(&report.unwrap()).refused
     };
     let backend = Backend::new(Latency::fixed(ms(1)));
-    // One is in the server and three wait until its end, or go after 250 ms, before the fourth comes.
+    // One call is in the server. Three wait until its end, or leave after 250 ms, before the fourth arrives.
     assert_eq!(run(backend.clone()), 85);
     assert_eq!(run(backend.notices_cancellation()), 0);
 }
 
 #[test]
-fn a_normal_latency_beyond_all_bounds_is_for_ever_and_not_nothing() {
+fn a_normal_latency_beyond_all_bounds_is_endless_and_not_zero() {
     let report = bare(steady(), secs(10), Backend::new(Latency::normal(Duration::MAX, Duration::ZERO)));
     assert_eq!(class(&report).unanswered, 99);
 }
 
 #[test]
 fn a_refused_call_is_refused_and_not_answered() {
-    // One is served at a time, none waits: of ten calls in a second the first of each five is served.
+    // One call is served at a time, none waits: of ten calls per second the first of each five is served.
     let backend = Backend::new(Latency::fixed(ms(450))).servers(1).queue_bound(0);
     let report = bare(steady(), secs(2), backend.outage(ms(1_550)..secs(2)));
     let BackendCounts { received, answered, refused, .. } = *seen(&report);
-    // What fails in the outage is answered: at 1.6, 1.7, 1.8 and 1.9 s.
+    // Calls that fail in the outage are answered: at 1.6, 1.7, 1.8 and 1.9 s.
     assert_eq!((received, answered, refused), (19, 3 + 4, 12));
     assert_eq!(class(&report).failed, 12 + 4);
 }

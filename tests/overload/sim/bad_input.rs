@@ -1,4 +1,4 @@
-//! Scenarios that cannot run: refused with the field, the value and the rule; never a panic, never an endless loop.
+//! Invalid scenarios: each is refused with the field, the value and the rule, without a panic or an endless loop.
 
 use super::{into, ms, secs};
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn a_load_without_arrivals() {
 }
 
 #[test]
-fn a_load_whose_first_call_would_come_after_the_end() {
+fn a_load_whose_first_call_would_arrive_after_the_end() {
     let (field, rule) = ("sim.load.calls", "must have arrivals, and at most 1e9 in the whole run");
     load_refused(Load::constant(0.1), field, "0", rule);
     load_refused(Load::poisson(1e-9), field, "0", rule);
@@ -79,7 +79,7 @@ fn a_rate_that_is_none() {
 }
 
 #[test]
-fn a_segment_outside_of_the_run() {
+fn a_segment_outside_the_run() {
     let (field, rule) = ("sim.load.segment", "must begin before it ends, and end within the run");
     load_refused(Load::poisson(1.0).spike(secs(2), secs(1), 5.0), field, "2s..1s", rule);
     load_refused(Load::poisson(1.0).spike(secs(2), secs(2), 5.0), field, "2s..2s", rule);
@@ -91,7 +91,7 @@ fn a_segment_outside_of_the_run() {
 }
 
 #[test]
-fn a_rate_of_callers_that_have_none() {
+fn a_rate_of_a_closed_load() {
     let (field, rule) = ("sim.load.segment", "must be left out: a closed load has no rate");
     load_refused(Load::closed(3, ms(10)).spike(secs(1), secs(2), 5.0), field, "1s", rule);
     load_refused(Load::closed(3, ms(10)).step(secs(4), 0.0), field, "4s", rule);
@@ -111,13 +111,13 @@ fn dead_keys_that_no_call_has() {
 }
 
 #[test]
-fn a_load_that_wants_the_impossible() {
+fn a_load_with_impossible_settings() {
     load_refused(Load::poisson(1.0).keys(0), "sim.load.keys", "0", "must be at least 1");
     load_refused(Load::poisson(1.0).in_time(Duration::ZERO), "sim.load.in_time", "0ns", "must be longer than zero");
 }
 
 #[test]
-fn a_disturbance_outside_of_the_run() {
+fn a_disturbance_outside_the_run() {
     let (field, rule) = ("sim.backend.disturbance", "must begin before it ends, and end within the run");
     backend_refused(backend().outage(secs(9)..secs(11)), field, "9s..11s", rule);
     backend_refused(backend().outage(secs(20)..secs(21)), field, "20s..21s", rule);
@@ -146,7 +146,7 @@ fn a_backend_that_cannot_be() {
 }
 
 #[test]
-fn a_run_of_no_length_or_of_far_too_much() {
+fn a_run_of_zero_or_excessive_length() {
     let rule = "must be longer than zero and at most 366 days";
     let run = |length| Scenario::new(Load::poisson(1.0)).length(length).run(into(backend()));
     refused(run(Duration::ZERO), "sim.length", "0ns", rule);
@@ -162,7 +162,7 @@ fn a_run_without_clients() {
 }
 
 #[test]
-fn a_run_inside_of_a_runtime() {
+fn a_run_inside_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let result = runtime.block_on(async { scenario(Load::poisson(1.0)).run(into(backend())) });
     refused(result, "sim.run", "\"called inside a tokio runtime\"", "must be called outside a tokio runtime");
@@ -234,7 +234,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(250))]
 
     #[test]
-    fn whatever_it_is_asked_it_refuses_or_accounts_for_every_call(
+    fn every_scenario_is_refused_or_accounts_for_every_call(
         load in loads(),
         backend in backends(),
         hop in latencies(),
@@ -242,7 +242,7 @@ proptest! {
         settle in durations(),
         limit in durations(),
     ) {
-        // A day of settling is allowed, and takes too long for all of them.
+        // A day of settling is allowed, but would take too long here.
         let settle = if settle == Duration::MAX { settle } else { settle.min(secs(5)) };
         let scenario = Scenario::new(load).length(length).settle_within(settle);
         let result = scenario.run(|sim| {

@@ -1,4 +1,4 @@
-//! What holds for every kind of scenario: the same seed gives the same report, and no call gets lost.
+//! Properties of every kind of scenario: one seed gives one report, and no call gets lost.
 
 use super::{ms, secs};
 use std::{sync::LazyLock, time::Duration};
@@ -78,7 +78,7 @@ fn run(seed: u64, load: Load, backend: Backend) -> Result<Report, ConfigError> {
     Scenario::new(load).seed(seed).length(LENGTH).run(|sim| Ok(sim.backend(backend)))
 }
 
-/// Through everything that a client and a server can have.
+/// Calls through all layers of a client and a server.
 fn through(seed: u64, load: Load, backend: Backend) -> Result<Report, ConfigError> {
     Scenario::new(load).seed(seed).length(LENGTH).run(|sim| {
         let handler = sim.backend(backend);
@@ -105,7 +105,7 @@ fn the_same_seed_gives_the_same_report_byte_for_byte() {
 
 #[test]
 fn another_seed_gives_another_report() {
-    // Nothing is random in a constant load into such a backend.
+    // A constant load into such a backend has nothing random.
     for ((kind, run), (_, report)) in kinds().into_iter().zip(&*REPORTS) {
         assert_ne!(report.backends, run(8).unwrap().backends, "{kind}");
     }
@@ -143,7 +143,7 @@ fn every_call_that_reached_a_backend_is_accounted_for() {
 }
 
 #[test]
-fn what_has_no_time_to_end_is_unanswered() {
+fn calls_without_time_to_end_are_unanswered() {
     let (_, report) = REPORTS.iter().find(|(kind, _)| *kind == "no time to settle").unwrap();
     // Two servers of 20 ms do 100 of 500 calls per second.
     let unanswered = report.classes[0].unanswered as f64 / report.offered() as f64;

@@ -1,4 +1,4 @@
-//! What a report says of each class, of many runs, and of a run without its warm-up.
+//! Reports of each class, of many runs, and of runs with a warm-up.
 
 use super::{assert_near, bare, class, ms, secs, seen};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -10,15 +10,15 @@ use steadfast::{
 };
 use tower::{Layer, ServiceExt};
 
-/// What an assertion says when it fails.
+/// Returns the message of a failed assertion.
 fn complaint(assertion: impl FnOnce() + panic::UnwindSafe) -> String {
     let payload = panic::catch_unwind(assertion).expect_err("the assertion should have failed");
     let text = payload.downcast_ref::<String>().cloned();
     text.or_else(|| payload.downcast_ref().map(|text: &&str| (*text).to_owned())).expect("a message")
 }
 
-/// 96 calls of one class and 4 of another per second, for 100 s, of which the backend is away from 20 to 30 s. From
-/// then on it is dead to the small one.
+/// 96 calls of one class and 4 of another per second, for 100 s. The backend is down from 20 to 30 s, and afterwards
+/// dead to the small class.
 fn one_stays_dead() -> Report {
     let small = Load::constant(4.0).named("small");
     Scenario::new(Load::constant(96.0).named("large"))
@@ -48,7 +48,7 @@ fn a_small_class_that_stays_dead_has_not_recovered() {
 }
 
 #[test]
-fn failures_that_were_there_before_are_no_relapse() {
+fn earlier_failures_are_no_relapse() {
     // 6% fail, before the outage and after it.
     for seed in 0..20 {
         let backend = Backend::new(Latency::fixed(ms(5))).failing(0.06).outage(secs(20)..secs(25));
@@ -74,7 +74,7 @@ fn twice_the_failures_of_before_are_a_relapse() {
 }
 
 #[test]
-fn a_few_calls_are_no_evidence() {
+fn a_few_calls_prove_nothing() {
     // 19 calls after the outage, and 20.
     let after = |length| {
         let backend = Backend::new(Latency::fixed(ms(1))).outage(secs(4)..ms(5_050));
@@ -82,7 +82,7 @@ fn a_few_calls_are_no_evidence() {
     };
     assert_eq!(after(ms(7_000)), Recovery::Untested);
     assert!(matches!(after(ms(7_200)), Recovery::After(_)));
-    // A class that ends with the disturbance says nothing, and the others do.
+    // A class that ends with the disturbance does not count, and the others do.
     let spike = Load::constant(0.0).named("spike").spike(secs(2), secs(3), 500.0);
     let scenario = Scenario::new(Load::constant(50.0)).and(spike).length(secs(20));
     let report = scenario.run(|sim| Ok(sim.backend(Backend::new(Latency::fixed(ms(1)))))).unwrap();
@@ -91,7 +91,7 @@ fn a_few_calls_are_no_evidence() {
 }
 
 #[test]
-fn many_small_classes_are_evidence_together() {
+fn many_small_classes_count_together() {
     let tiny = |name: &str| Load::constant(0.5).named(name);
     let scenario = (1..20).fold(Scenario::new(tiny("0")), |scenario, name| scenario.and(tiny(&name.to_string())));
     let run = |backend: Backend| {
@@ -121,7 +121,7 @@ fn a_class_has_assertions_of_its_own() {
 }
 
 #[test]
-fn no_answer_passes_no_bound() {
+fn without_answers_no_assertion_passes() {
     let dead = bare(Load::constant(10.0), secs(10), Backend::new(Latency::fixed(ms(20))).failing(1.0));
     assert_eq!((class(&dead).latency, class(&dead).latency_of_rejected), (None, None));
     assert_near("the failures", class(&dead).latency_of_failed.unwrap().p50, 0.02, 0.001);
@@ -131,7 +131,7 @@ fn no_answer_passes_no_bound() {
 }
 
 #[test]
-fn the_latency_of_refusals_is_theirs_alone() {
+fn refusals_have_their_own_latency() {
     let report = Scenario::new(Load::constant(10.0)).length(secs(10)).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(secs(1))));
         steadfast::client().timeout(ms(100)).service(backend)
@@ -168,8 +168,8 @@ fn without_a_backend_there_is_no_amplification() {
 }
 
 #[test]
-fn a_server_at_twice_its_capacity_is_busy_all_of_the_time_and_no_more() {
-    // 1000 calls per second come for ten seconds, and half of them wait when the run is over.
+fn a_server_at_twice_its_capacity_has_a_utilization_of_one() {
+    // 1,000 calls per second for ten seconds, and half of them wait at the end of the run.
     let report = bare(Load::constant(1_000.0), secs(10), Backend::new(Latency::fixed(ms(2))).servers(1));
     let seen = seen(&report);
     assert!((0.999..=1.0).contains(&seen.utilization.unwrap()), "{report}");
@@ -179,7 +179,7 @@ fn a_server_at_twice_its_capacity_is_busy_all_of_the_time_and_no_more() {
 
 #[test]
 fn a_warm_up_is_no_part_of_the_report() {
-    // Nothing but failures in the first two of ten seconds.
+    // Only failures in the first two of ten seconds.
     let run = |warm_up| {
         let scenario = Scenario::new(Load::constant(100.0)).length(secs(10)).warm_up(warm_up);
         let backend = Backend::new(Latency::fixed(ms(20))).servers(4).outage(Duration::ZERO..ms(1_995));
@@ -192,7 +192,7 @@ fn a_warm_up_is_no_part_of_the_report() {
     assert_near("busy", seen(&warm).mean_busy, 2.0, 0.01);
     assert_near("busy", seen(&whole).mean_busy, 1.6, 0.01);
     assert_eq!((warm.spans[0].from, warm.spans[99].to), (1.995, 10.0));
-    // What is in the backend when the warm-up ends is in it, and counts for nothing else.
+    // Calls in the backend at the end of the warm-up are in flight, and do not count otherwise.
     let load = Load::constant(100.0).step(secs(1), 1.0).in_time(secs(10));
     let slow = Scenario::new(load)
         .length(secs(4))
@@ -212,7 +212,7 @@ fn a_warm_up_ends_within_the_run() {
 }
 
 #[test]
-fn several_seeds_are_the_runs_of_each_of_them() {
+fn several_seeds_give_the_runs_of_each_seed() {
     let scenario = Scenario::new(Load::poisson(50.0)).length(secs(5));
     let run = |sim: &steadfast::sim::Sim| Ok(sim.backend(Backend::new(Latency::exponential(ms(20))).servers(1)));
     let together = scenario.clone().seeds(3..=9).run(run).unwrap().reports;
@@ -226,7 +226,7 @@ fn several_seeds_are_the_runs_of_each_of_them() {
 const RANGE_WITHOUT_A_SEED: std::ops::RangeInclusive<u64> = 2..=1;
 
 #[test]
-fn the_first_error_of_several_seeds_comes_out() {
+fn several_seeds_return_the_first_error() {
     let error = each_seed(0..20, |seed| {
         if seed < 5 { Ok(seed) } else { Err(steadfast::ConfigError::new("seed", seed, "must be below 5")) }
     });
@@ -234,7 +234,7 @@ fn the_first_error_of_several_seeds_comes_out() {
 }
 
 #[test]
-fn an_estimate_is_right_about_numbers_worked_out_by_hand() {
+fn an_estimate_agrees_with_numbers_computed_by_hand() {
     // Deviation sqrt(2.5), standard error sqrt(0.5), t of four degrees of freedom 2.776.
     let estimate = Estimate::of([1.0, 2.0, 3.0, 4.0, 5.0]);
     assert_near("the mean", estimate.mean, 3.0, 1e-12);
@@ -254,20 +254,20 @@ fn an_estimate_is_right_about_numbers_worked_out_by_hand() {
 }
 
 #[test]
-fn the_interval_of_an_estimate_has_the_truth_in_it_as_often_as_it_says() {
+fn the_confidence_interval_contains_the_mean_as_often_as_promised() {
     // Sums of twelve uniform numbers are nearly normal, with the mean 6.
     let mut random = SmallRng::seed_from_u64(7);
     let hits = (0..4_000).filter(|_| {
         let estimate = Estimate::of((0..5).map(|_| (0..12).map(|_| random.random::<f64>()).sum::<f64>()));
         estimate.low() <= 6.0 && 6.0 <= estimate.high()
     });
-    // Of 4000 intervals of 95% as many as 3800 have it, give or take 14.
+    // Of 4,000 intervals of 95%, about 3,800 contain it; the standard deviation is 14.
     let hits = hits.count();
     assert!((3_745..=3_855).contains(&hits), "{hits}");
 }
 
 #[test]
-fn a_permit_that_is_not_given_back_is_seen() {
+fn a_permit_that_is_not_returned_is_reported() {
     let run = |leaks: bool| {
         let report = Scenario::new(Load::constant(100.0)).length(secs(5)).run(|sim| {
             let limiter = Limiter::fixed(10)?;
@@ -281,7 +281,7 @@ fn a_permit_that_is_not_given_back_is_seen() {
                 }
                 reply
             });
-            // The callers give up, and the server goes on.
+            // The callers give up, and the server continues.
             steadfast::client().timeout(ms(15)).keep_error().service(Link::new(sim, Latency::fixed(ms(1)), server))
         });
         report.unwrap()
@@ -309,7 +309,7 @@ fn refusals_of_a_full_table(seed: u64) -> u64 {
 }
 
 #[test]
-fn a_keyed_limit_with_the_hasher_of_the_run_does_the_same_in_each_run() {
+fn a_keyed_limit_with_the_hasher_of_the_run_is_deterministic() {
     let first = refusals_of_a_full_table(7);
     for _ in 0..4 {
         assert_eq!(refusals_of_a_full_table(7), first);

@@ -1,4 +1,4 @@
-//! A network in between.
+//! A network between two services.
 
 use super::{assert_near, class, latency, ms, secs, seen};
 use std::{cell::RefCell, rc::Rc};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tower::{ServiceExt, service_fn};
 
 #[test]
-fn it_takes_its_time_in_each_direction() {
+fn a_link_takes_its_latency_in_each_direction() {
     let report = Scenario::new(Load::poisson(100.0)).length(secs(10)).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(ms(10))));
         Ok(Link::new(sim, Latency::fixed(ms(20)), backend))
@@ -21,7 +21,7 @@ fn it_takes_its_time_in_each_direction() {
 }
 
 #[test]
-fn each_hop_is_drawn_by_itself() {
+fn each_hop_is_drawn_independently() {
     let report = Scenario::new(Load::poisson(1_000.0)).length(secs(8)).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(ms(0))));
         Ok(Link::new(sim, Latency::exponential(ms(20)), backend))
@@ -29,7 +29,7 @@ fn each_hop_is_drawn_by_itself() {
     let took = latency(&report.unwrap());
     // Of 8,000 calls: the standard error of the mean is 0.8%, that of the median 1.1%.
     assert_near("the mean", took.mean, 0.04, 0.03);
-    // The median of the sum of two is 1.678 means of one; were they the same, it would be 2 ln 2 = 1.386.
+    // The median of the sum of two is 1.678 means of one; if both were equal, it would be 2 ln 2 = 1.386.
     assert_near("the median", took.p50, 1.678 * 0.02, 0.03);
 }
 
@@ -43,7 +43,7 @@ fn a_request_that_was_sent_arrives_even_if_its_caller_has_gone() {
     });
     let report = report.unwrap();
     assert_eq!(class(&report).rejected.get("timeout"), Some(&10));
-    // To the backend the link is its caller, and waits.
+    // For the backend, the link is the caller, and it waits.
     assert_eq!((seen(&report).received, seen(&report).answered), (10, 10));
 }
 
@@ -69,7 +69,7 @@ fn the_context_of_a_call_arrives_with_it() {
 }
 
 #[test]
-fn timers_behind_a_link_fire_when_nobody_waits_any_more() {
+fn timers_behind_a_link_fire_after_the_caller_has_gone() {
     // The caller gives up after 10 ms, the server after 200 ms; nothing else happens in between.
     let ended = Rc::new(RefCell::new(Vec::new()));
     let log = ended.clone();
@@ -92,7 +92,7 @@ fn timers_behind_a_link_fire_when_nobody_waits_any_more() {
 }
 
 #[test]
-fn a_failure_comes_back_as_it_is() {
+fn a_failure_returns_unchanged_over_a_link() {
     let report = Scenario::new(Load::constant(10.0)).length(secs(1)).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(ms(10))).failing(1.0));
         Ok(Link::new(sim, Latency::fixed(ms(20)), backend).map_err(Error::Service))

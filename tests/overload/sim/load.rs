@@ -1,4 +1,4 @@
-//! When calls arrive.
+//! The arrivals of calls.
 
 use super::{assert_near, bare, class, ms, secs, seen};
 use std::{cell::RefCell, future::ready, rc::Rc, time::Duration};
@@ -11,7 +11,7 @@ fn arrivals(load: Load, length: Duration) -> Report {
     bare(load, length, Backend::new(Latency::fixed(ms(1))))
 }
 
-/// When each call of a load arrives.
+/// Returns the arrival time of each call of a load.
 pub(super) fn instants(load: Load, length: Duration) -> Vec<Duration> {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let log = seen.clone();
@@ -26,7 +26,7 @@ pub(super) fn instants(load: Load, length: Duration) -> Vec<Duration> {
     seen.take()
 }
 
-/// The calls of each span of time.
+/// Returns the calls of each span of time.
 fn per_span(report: &Report) -> Vec<f64> {
     report.spans.iter().map(|span| span.offered as f64).collect()
 }
@@ -44,19 +44,19 @@ fn a_constant_load_is_even() {
 }
 
 #[test]
-fn a_poisson_load_varies_as_much_as_it_should() {
+fn a_poisson_load_has_the_variance_of_its_distribution() {
     let report = arrivals(Load::poisson(1_000.0), secs(25));
     let spans = per_span(&report);
     let mean = mean(&spans);
     // Of 25,000 calls: the standard error is 0.6%.
     assert_near("the mean", mean, 250.0, 0.02);
     let squares: Vec<f64> = spans.iter().map(|calls| (calls - mean).powi(2)).collect();
-    // Of 100 spans: the standard error of a variance is its 0.14.
+    // Of 100 spans: the standard error of a variance is 14% of it.
     assert_near("the variance", super::load::mean(&squares), mean, 0.4);
 }
 
 #[test]
-fn a_spike_a_ramp_and_a_step_bring_what_their_rates_add_up_to() {
+fn a_spike_a_ramp_and_a_step_bring_the_calls_of_their_rates() {
     let load = Load::constant(10.0).spike(secs(10), secs(20), 100.0).ramp(secs(30), secs(50), 10.0, 50.0);
     let report = arrivals(load.step(secs(80), 0.0), secs(100));
     let between = |from: f64, to: f64| -> u64 {
@@ -71,7 +71,7 @@ fn a_spike_a_ramp_and_a_step_bring_what_their_rates_add_up_to() {
 }
 
 #[test]
-fn a_later_segment_covers_an_earlier_one() {
+fn a_later_segment_overrides_an_earlier_one() {
     let load = Load::constant(10.0).step(secs(0), 100.0).spike(secs(5), secs(10), 0.0);
     let report = arrivals(load, secs(10));
     assert!(report.offered().abs_diff(500) <= 1, "{report}");
@@ -86,27 +86,27 @@ fn a_load_is_exact_to_the_nanosecond_after_most_of_a_year() {
 }
 
 #[test]
-fn a_burst_of_a_call_each_nanosecond_comes_to_an_end_after_most_of_a_year() {
+fn a_burst_of_a_call_per_nanosecond_ends_after_most_of_a_year() {
     let late = 364 * DAY;
     let rare = Load::constant(1e-6).spike(late, late + Duration::from_micros(1), 1e9);
-    // One in eleven days and a half before, and what is left over of the last one with the first of the burst.
+    // One call in eleven and a half days before, and the remainder of the last one with the first of the burst.
     assert_eq!(instants(rare, 365 * DAY).len(), 31 + 1_000);
 }
 
 #[test]
-fn a_rate_that_begins_at_nothing_brings_its_calls_when_its_area_says() {
+fn a_ramp_from_zero_brings_its_calls_at_the_times_of_its_integral() {
     let load = Load::constant(1.0).ramp(secs(1), secs(11), 0.0, 10.0);
     let instants = instants(load, secs(11));
     // The last one would arrive at the very end.
     assert_eq!(instants.len(), 50);
     assert_eq!(instants[0], secs(1));
-    // After x seconds x^2 / 2 calls.
+    // After x seconds, x^2 / 2 calls.
     assert_eq!(instants[2], secs(3));
     assert_eq!(instants[8], secs(5));
 }
 
 #[test]
-fn a_call_that_is_due_when_the_rate_ends_waits_for_the_next_one() {
+fn a_call_due_at_the_end_of_a_rate_waits_for_the_next_rate() {
     let load = Load::constant(10.0).spike(secs(1), secs(3), 0.0).step(secs(4), 0.0);
     let instants = instants(load, secs(5));
     assert_eq!(instants.len(), 9 + 10);
@@ -114,7 +114,7 @@ fn a_call_that_is_due_when_the_rate_ends_waits_for_the_next_one() {
 }
 
 #[test]
-fn callers_in_a_loop_wait_for_their_answers() {
+fn callers_of_a_closed_load_wait_for_their_answers() {
     // The response time law: each of 20 callers makes a call every 0.1 + 0.4 s.
     let backend = Backend::new(Latency::fixed(ms(100)));
     let report = bare(Load::closed(20, ms(400)), secs(100), backend);
@@ -123,7 +123,7 @@ fn callers_in_a_loop_wait_for_their_answers() {
 }
 
 #[test]
-fn callers_in_a_loop_cannot_overload_anything() {
+fn callers_of_a_closed_load_cannot_overload_a_service() {
     // One server of 10 ms: it is always busy, and yet every call ends within 20 services.
     let backend = Backend::new(Latency::fixed(ms(10))).servers(1);
     let report = bare(Load::closed(20, Duration::ZERO).in_time(ms(201)), secs(100), backend);
@@ -132,24 +132,24 @@ fn callers_in_a_loop_cannot_overload_anything() {
 }
 
 #[test]
-fn callers_in_a_loop_come_to_an_end_where_everything_fails_at_once() {
+fn a_closed_load_ends_if_every_call_fails_at_once() {
     let dead = Backend::new(Latency::fixed(ms(10))).outage(secs(0)..secs(1));
     let report = bare(Load::closed(3, Duration::ZERO), secs(1), dead);
     assert_eq!(class(&report).failed, 3_000);
 }
 
 #[test]
-fn callers_in_a_loop_come_to_an_end_where_everything_takes_hardly_any_time() {
+fn a_closed_load_ends_if_calls_take_almost_no_time() {
     let prompt = Backend::new(Latency::fixed(Duration::from_nanos(1)));
     let report = bare(Load::closed(2, Duration::ZERO), ms(20), prompt);
     assert_eq!(report.offered(), 2 * 20);
-    // A think time above the maximum is cut to the maximum.
+    // A longer thinking time is not extended.
     let prompt = Backend::new(Latency::fixed(ms(1)));
     assert_eq!(bare(Load::closed(1, ms(1)), ms(20), prompt).offered(), 10);
 }
 
 #[test]
-fn keys_come_equally_often() {
+fn all_keys_are_equally_frequent() {
     let backend = Backend::new(Latency::fixed(ms(1))).dead_keys(0..2);
     let report = bare(Load::poisson(1_000.0).keys(5), secs(20), backend);
     // Of 20,000 calls: the standard error is 0.9%.

@@ -1,4 +1,4 @@
-//! The simulator itself: what it says of systems whose answer is known, and what it says to questions without one.
+//! The simulator: its results for systems with a known answer, and its errors for invalid scenarios.
 
 mod backend;
 mod bad_input;
@@ -34,24 +34,24 @@ fn into(backend: Backend) -> impl FnOnce(&Sim) -> Result<BackendService, ConfigE
     |sim| Ok(sim.backend(backend))
 }
 
-/// What became of the only class.
+/// Returns the results of the only class.
 fn class(report: &Report) -> &ClassReport {
     let [class] = &report.classes[..] else { panic!("not one class: {report}") };
     class
 }
 
-/// How long the answers of the only class took.
+/// Returns the latencies of the answers of the only class.
 fn latency(report: &Report) -> Latencies {
     class(report).latency.expect("no answer")
 }
 
-/// What the only backend saw.
+/// Returns the counts of the only backend.
 fn seen(report: &Report) -> &BackendCounts {
     let [backend] = &report.backends[..] else { panic!("not one backend: {report}") };
     backend
 }
 
-/// Fails unless a number is within this share of the one that a formula says.
+/// Fails unless a number is within this share of the result of a formula.
 #[track_caller]
 fn assert_near(what: &str, got: f64, formula: f64, tolerance: f64) {
     assert!((got - formula).abs() <= tolerance * formula, "{what} is {got}, and {formula} by the formula");

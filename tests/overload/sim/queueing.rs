@@ -1,7 +1,7 @@
-//! Queues about which everything is known: M/M/1, M/M/c, M/M/c/c, M/D/1. L. Kleinrock, "Queueing Systems" I, 1975.
+//! Queues with known formulas: M/M/1, M/M/c, M/M/c/c, M/D/1. L. Kleinrock, "Queueing Systems" I, 1975.
 //!
-//! Each tolerance is at least twice the standard error of what it is for: the standard deviation over 40 runs of a
-//! program that simulates the same queue by its recursion.
+//! Each tolerance is at least twice the standard error of its number: the standard deviation over 40 runs of a program
+//! that simulates the same queue by its recursion.
 
 use super::{assert_near, bare, class, latency, ms, secs, seen};
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn queue(calls: f64, rps: f64, backend: Backend) -> Report {
     bare(Load::poisson(rps).in_time(secs(100)), Duration::from_secs_f64(calls / rps), backend)
 }
 
-/// The share of the time in which the servers were busy.
+/// Returns the share of the time in which the servers were busy.
 fn utilization(report: &Report) -> f64 {
     seen(report).utilization.unwrap()
 }
@@ -26,7 +26,7 @@ fn exponential(servers: usize) -> Backend {
 }
 
 #[test]
-fn one_exponential_server_takes_as_long_as_the_formula_says() {
+fn one_exponential_server_has_the_latency_of_m_m_1() {
     // At 50%: the time in the system is exponential with the mean 1 / (mu - lambda).
     let report = queue(20_000.0, 500.0, exponential(1));
     let mean = 1.0 / (MU - 500.0);
@@ -63,7 +63,7 @@ fn four_servers_without_a_queue_refuse_the_share_of_erlang_b() {
 }
 
 #[test]
-fn any_number_of_servers_never_waits() {
+fn with_any_number_of_servers_no_call_waits() {
     let report = queue(30_000.0, 3_000.0, Backend::new(Latency::exponential(SERVICE)));
     let took = latency(&report);
     assert_near("the mean", took.mean, 0.001, 0.02);
@@ -72,14 +72,14 @@ fn any_number_of_servers_never_waits() {
 
 #[test]
 fn a_bound_on_the_queue_bounds_the_wait() {
-    // 20 wait and one is served, 1 ms each.
+    // 20 calls wait and one is served, 1 ms each.
     let report = queue(10_000.0, 10_000.0, Backend::new(Latency::fixed(SERVICE)).servers(1).queue_bound(20));
     assert_eq!(seen(&report).most_in_flight, 21);
     assert!((0.0209..=0.0211).contains(&latency(&report).max), "{report}");
 }
 
 #[test]
-fn the_newest_first_is_as_fast_on_average_and_slower_for_the_unlucky() {
+fn newest_first_has_the_same_mean_and_a_longer_tail() {
     let (oldest, newest) =
         (queue(20_000.0, 500.0, exponential(1)), queue(20_000.0, 500.0, exponential(1).newest_first()));
     let (oldest, newest) = (latency(&oldest), latency(&newest));
@@ -88,7 +88,7 @@ fn the_newest_first_is_as_fast_on_average_and_slower_for_the_unlucky() {
 }
 
 #[test]
-fn of_an_overloaded_queue_the_newest_are_served_in_time_and_the_oldest_are_not() {
+fn an_overloaded_queue_serves_the_newest_calls_in_time_and_the_oldest_late() {
     let run = |backend: Backend| {
         let report = bare(Load::poisson(2_000.0).in_time(ms(10)), secs(3), backend);
         report.goodput()

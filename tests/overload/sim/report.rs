@@ -1,4 +1,4 @@
-//! What a report says, and what it says when it says no.
+//! Reports, and the messages of their failed assertions.
 
 use super::{bare, class, latency, ms, secs};
 use std::{panic, time::Duration};
@@ -13,14 +13,14 @@ fn outage() -> Report {
     bare(Load::constant(10.0), secs(100), backend)
 }
 
-/// What an assertion says when it fails.
+/// Returns the message of a failed assertion.
 fn complaint(assertion: impl FnOnce() + panic::UnwindSafe) -> String {
     let payload = panic::catch_unwind(assertion).expect_err("the assertion should have failed");
     payload.downcast_ref::<String>().cloned().expect("a message with numbers in it")
 }
 
 #[test]
-fn it_counts_what_was_answered_in_time() {
+fn a_report_counts_the_calls_answered_in_time() {
     let report = outage();
     assert_eq!((report.offered(), class(&report).in_time, class(&report).failed), (999, 799, 200));
     assert_eq!(report.goodput(), 799.0 / 999.0);
@@ -30,18 +30,18 @@ fn it_counts_what_was_answered_in_time() {
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_late() {
+fn an_answer_after_the_limit_is_late() {
     let slow = Backend::new(Latency::fixed(ms(20))).slow(secs(2)..secs(4), 100.0);
     let report = bare(Load::constant(10.0).in_time(ms(500)), secs(10), slow);
     assert_eq!((class(&report).in_time, class(&report).late), (79, 20));
 }
 
 #[test]
-fn goodput_of_a_moment_is_that_of_the_span_around_it() {
+fn goodput_of_a_moment_is_that_of_its_span() {
     let report = outage();
     assert_eq!(report.goodput_between(ms(5_300), ms(5_301)), Some(1.0));
     assert_eq!(report.goodput_between(ms(25_300), ms(25_301)), Some(0.0));
-    // Of the twenty calls of two spans one half fails: the first is at 20 s.
+    // Of the twenty calls of two spans, half fail: the first is at 20 s.
     assert_eq!(report.goodput_between(ms(19_999), ms(20_001)), Some(0.5));
     let pausing = bare(Load::constant(10.0).step(secs(5), 0.0), secs(10), Backend::new(Latency::fixed(ms(1))));
     assert_eq!(pausing.goodput_between(secs(6), secs(8)), None);
@@ -78,7 +78,7 @@ fn each_class_has_its_own_course_over_time() {
 }
 
 #[test]
-fn it_is_recovered_when_goodput_is_back_for_good() {
+fn a_run_has_recovered_when_goodput_stays_good() {
     assert_eq!(outage().recovery(), Recovery::After(ms(50)));
     // Half of the time good, half not, until a second before the end.
     let bad_days = (0..9).fold(Backend::new(Latency::fixed(ms(1))), |backend, second| {
@@ -86,14 +86,14 @@ fn it_is_recovered_when_goodput_is_back_for_good() {
     });
     let flapping = |backend| bare(Load::constant(1_000.0), secs(10), backend).recovery();
     assert_eq!(flapping(bad_days.clone()), Recovery::After(secs(0)));
-    // A fifth fails before, too.
+    // A fifth fails before the disturbance, too.
     assert_eq!(flapping(bad_days.failing(0.2)), Recovery::After(secs(0)));
 }
 
 #[test]
 fn a_relapse_is_no_recovery() {
-    // The disturbance is over at 10 s. Each call of the last twenty seconds hangs then, in a backend that nobody knew
-    // to.
+    // The disturbance ends at 10 s. Each call of the last twenty seconds fails, in a backend that the run does not
+    // know.
     let report = Scenario::new(Load::constant(100.0).spike(secs(5), secs(10), 200.0)).length(secs(60)).run(|sim| {
         let (clock, backend) = (sim.clone(), sim.backend(Backend::new(Latency::fixed(ms(1)))));
         Ok(tower::service_fn(move |call| {
@@ -108,13 +108,13 @@ fn a_relapse_is_no_recovery() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_no_recovery() {
+fn without_calls_after_the_disturbance_there_is_no_recovery() {
     // The backend is dead, and after the last disturbance there are no calls to show it.
     let dead = Backend::new(Latency::fixed(ms(1))).failing(1.0);
     let report = bare(Load::constant(100.0).step(ms(19_600), 0.0), secs(40), dead);
     assert_eq!(report.recovery(), Recovery::Untested);
     assert!(report.to_string().ends_with(", too few calls after the last disturbance\n"), "{report}");
-    // Nor are there where it ends with the run, and nothing is wrong.
+    // There are no calls either if it ends with the run and nothing is wrong.
     let healthy = || Backend::new(Latency::fixed(ms(1)));
     let ramp = Load::constant(100.0).ramp(secs(5), secs(10), 100.0, 200.0);
     assert_eq!(bare(ramp, secs(10), healthy()).recovery(), Recovery::Untested);
@@ -130,7 +130,7 @@ fn without_a_disturbance_there_is_nothing_to_recover_from() {
 }
 
 #[test]
-fn the_failures_that_are_always_there_do_not_hide_a_recovery() {
+fn constant_failures_do_not_hide_a_recovery() {
     // 8 to 40 calls in a span, of which one in fifty fails.
     for rps in [20.0, 50.0, 100.0] {
         for seed in 0..4 {
@@ -145,8 +145,9 @@ fn the_failures_that_are_always_there_do_not_hide_a_recovery() {
 }
 
 #[test]
-fn a_recovery_takes_as_long_as_it_takes_whatever_the_failures_that_are_always_there() {
-    // A queue of 20 s of work, which is done at twice the speed at which it grows: 40 s until calls are in time again.
+fn constant_failures_do_not_change_the_time_of_a_recovery() {
+    // A queue of 20 s of work, which is served at twice the speed at which it grows: 40 s until calls are in time
+    // again.
     for seed in 0..2 {
         let scenario = Scenario::new(Load::poisson(50.0).in_time(secs(2))).length(secs(140));
         let hanging = Backend::new(Latency::fixed(ms(10))).servers(1).failing(0.01).hang(secs(20)..secs(60));
@@ -169,7 +170,7 @@ fn latencies_are_exact_to_a_thousandth() {
 }
 
 #[test]
-fn it_prints_itself_as_a_table() {
+fn a_report_prints_as_a_table() {
     let text = outage().to_string();
     assert_eq!(
         text,
@@ -184,7 +185,7 @@ goodput 0.7998, 1 tasks at once, recovered 50ms after the last disturbance
 }
 
 #[test]
-fn it_says_of_each_backend_how_often_it_was_called() {
+fn a_report_has_the_calls_of_each_backend() {
     let report = Scenario::new(Load::constant(10.0)).length(secs(10)).run(|sim| {
         let [cache, database] = ["cache", "database"].map(|name| {
             let backend = Backend::new(Latency::fixed(ms(1))).named(name);
@@ -194,7 +195,7 @@ fn it_says_of_each_backend_how_often_it_was_called() {
             let (cache, database) = (cache.clone(), database.clone());
             async move {
                 let cached = tower::ServiceExt::oneshot(cache, call).await;
-                // Asked twice, to be sure.
+                // Reads the counts twice: reading changes nothing.
                 tower::ServiceExt::oneshot(database.clone(), call).await?;
                 cached.or(tower::ServiceExt::oneshot(database, call).await)
             }
@@ -208,20 +209,20 @@ fn it_says_of_each_backend_how_often_it_was_called() {
 }
 
 #[test]
-fn its_tasks_are_those_that_a_server_would_have() {
+fn a_report_counts_the_tasks_that_a_server_would_have() {
     // Three callers, and not the loops that make their calls, nor the backend at its work.
     let backend = || Backend::new(Latency::fixed(ms(10)));
     let closed = || Scenario::new(Load::closed(3, ms(10))).length(secs(1));
     let report = closed().run(|sim| Ok(sim.backend(backend()))).unwrap();
     assert_eq!(report.most_tasks, 3);
     assert!(report.to_string().contains(", 3 tasks at once"), "{report}");
-    // Each with another one for its way over the network.
+    // Each has one more task on the link.
     let far = closed().run(|sim| Ok(Link::new(sim, Latency::fixed(ms(1)), sim.backend(backend()))));
     assert_eq!(far.unwrap().most_tasks, 6);
 }
 
 #[test]
-fn a_machine_reads_what_a_person_does() {
+fn a_report_serializes_the_numbers_of_the_table() {
     let json: serde_json::Value = serde_json::to_value(outage()).unwrap();
     assert_eq!(json["goodput"], 799.0 / 999.0);
     assert_eq!(json["amplification"], 1.0);
@@ -235,7 +236,7 @@ fn a_machine_reads_what_a_person_does() {
 }
 
 #[test]
-fn it_names_who_rejected_what() {
+fn a_report_names_the_mechanisms_of_rejections() {
     let backend = Backend::new(Latency::fixed(ms(200)));
     let report = Scenario::new(Load::constant(10.0)).length(secs(10)).run(|sim| {
         let backend = sim.backend(backend);
@@ -251,7 +252,7 @@ fn it_names_who_rejected_what() {
 }
 
 #[test]
-fn its_assertions_show_the_numbers() {
+fn failed_assertions_show_the_numbers() {
     let report = outage();
     report.assert_goodput_at_least(0.79);
     let text = complaint(|| outage().assert_goodput_at_least(0.9));
@@ -267,7 +268,7 @@ fn its_assertions_show_the_numbers() {
 }
 
 #[test]
-fn what_never_recovers_is_said_to() {
+fn a_run_that_never_recovers_fails_the_assertion() {
     let text = complaint(|| {
         let dead = Backend::new(Latency::fixed(ms(1))).outage(secs(1)..secs(2)).failing(1.0);
         bare(Load::constant(10.0), secs(10), dead).assert_recovers_within(secs(5));
@@ -276,7 +277,7 @@ fn what_never_recovers_is_said_to() {
 }
 
 #[test]
-fn what_cannot_be_known_is_no_success() {
+fn an_unknown_recovery_fails_the_assertion() {
     let healthy = || Backend::new(Latency::fixed(ms(1)));
     let text = complaint(|| {
         bare(Load::constant(10.0).step(secs(5), 0.0), secs(10), healthy()).assert_recovers_within(secs(5));

@@ -1,4 +1,4 @@
-//! The world of a run: whose random numbers are whose, and what is left of it when it has ended.
+//! The world of a run: its streams of random numbers, and what it leaves behind.
 
 use super::{into, ms, secs};
 use std::{
@@ -19,7 +19,7 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-/// Two classes into a service, and how often each was called in each span.
+/// Returns how often each of two classes was called in each span.
 fn offered<S>(build: impl FnOnce(&Sim) -> Result<S, ConfigError>) -> Vec<Vec<u64>>
 where
     S: Service<Call, Response = Reply, Error: Into<steadfast::Error<Failure>>> + Clone + 'static,
@@ -35,7 +35,7 @@ fn flaky() -> Backend {
 }
 
 #[test]
-fn another_stack_meets_the_same_load() {
+fn another_stack_gets_the_same_load() {
     let bare = offered(into(flaky()));
     let retrying = offered(|sim| {
         let far = Link::new(sim, Latency::normal(ms(5), ms(1)), sim.backend(flaky().servers(3)));
@@ -47,7 +47,7 @@ fn another_stack_meets_the_same_load() {
 }
 
 #[test]
-fn another_stack_meets_the_same_keys() {
+fn another_stack_gets_the_same_keys() {
     let calls_for_some_keys = |clients: usize| {
         let dead = Backend::new(Latency::exponential(ms(1))).dead_keys(0..2);
         let scenario = Scenario::new(Load::poisson(300.0).keys(9)).length(secs(5));
@@ -77,7 +77,7 @@ fn another_backend_changes_nothing_for_the_first() {
     assert_eq!(run(0).classes, run(2).classes);
 }
 
-/// Leaves a task behind that ends with its world only.
+/// Leaves a task behind that ends only with its world.
 fn leave(sim: &Sim, token: Rc<()>) {
     let world = sim.clone();
     sim.spawn(async move {
@@ -87,7 +87,7 @@ fn leave(sim: &Sim, token: Rc<()>) {
 }
 
 #[test]
-fn nothing_is_left_of_a_run_whether_it_was_refused_or_not() {
+fn a_run_leaves_nothing_behind_whether_it_was_refused_or_not() {
     let token = Rc::new(());
     let run = |backend: Backend| {
         Scenario::new(Load::poisson(10.0)).length(secs(1)).settle_within(secs(1)).run(|sim| {
@@ -126,7 +126,7 @@ impl Wake for Bell {
 }
 
 #[test]
-fn who_asks_a_sleep_time_and_again_is_woken_once() {
+fn a_task_that_polls_a_sleep_repeatedly_is_woken_once() {
     let (bell, other) = (Arc::new(Bell(AtomicU32::new(0))), Arc::new(Bell(AtomicU32::new(0))));
     let heard = Rc::new(Cell::new((0, 0)));
     let (waker, another) = (Waker::from(bell.clone()), Waker::from(other.clone()));
@@ -139,7 +139,7 @@ fn who_asks_a_sleep_time_and_again_is_woken_once() {
                 let again = sleep.as_mut().poll(&mut Context::from_waker(&waker));
                 assert!(again.is_pending());
             }
-            // The waker of the last poll is woken, too.
+            // The last task to poll is woken, too.
             assert!(sleep.as_mut().poll(&mut Context::from_waker(&another)).is_pending());
             clock.sleep(secs(1)).await;
             let ended = poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx).is_ready())).await;

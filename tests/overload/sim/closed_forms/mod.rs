@@ -1,7 +1,7 @@
-//! Systems whose answer is known, beyond the queues of `queueing`.
+//! Systems with known formulas, beyond the queues of `queueing`.
 //!
-//! A number of a queue is a mean over eight runs with fixed seeds. Its tolerance is about three standard errors of that
-//! mean or more, as they were found from 150 runs of each test. The means of those 150 were within 0.8% of every
+//! A number of a queue is a mean over eight runs with fixed seeds. Its tolerance is at least about three standard
+//! errors of that mean, as measured with 150 runs of each test. The means of those 150 runs were within 0.8% of every
 //! formula.
 
 mod networks;

@@ -1,4 +1,4 @@
-//! Queues in a row and side by side, and callers in a loop.
+//! Queues in a row and in parallel, and closed loads.
 
 use super::{MU, WARM_UP, agree, bare, exponential, mean_busy, mean_latency, mean_number, open, runs, utilization};
 use crate::sim::{self, assert_near, into, latency, ms, secs};
@@ -6,13 +6,13 @@ use std::time::Duration;
 use steadfast::sim::{Backend, BackendService, Call, Latency, Load, Scenario, Sim};
 use tower::{ServiceExt, service_fn};
 
-/// Callers in a loop, for this long in all runs.
+/// A closed load, for this total time of all runs.
 fn closed(callers: usize, think: Duration, length: Duration) -> Scenario {
     Scenario::new(Load::closed(callers, think)).length(WARM_UP + length / 8).warm_up(WARM_UP)
 }
 
 #[test]
-fn two_loads_that_meet_are_one_queue() {
+fn two_loads_into_one_backend_are_one_queue() {
     // The sum of two Poisson streams is a Poisson stream, and the calls of each see the average over time.
     let load = |name, rps| Load::poisson(rps).named(name).in_time(secs(100));
     let scenario = Scenario::new(load("few", 150.0)).and(load("many", 350.0));
@@ -22,7 +22,7 @@ fn two_loads_that_meet_are_one_queue() {
 }
 
 #[test]
-fn clients_that_are_chosen_at_random_split_a_load_into_independent_ones() {
+fn clients_chosen_at_random_split_a_load_into_independent_loads() {
     // Two queues M/M/1 with half of the rate each. Clients in turn would make the arrivals of each more even.
     let build = |sim: &Sim| Ok((0..2).map(|_| sim.backend(exponential(1))).collect::<Vec<BackendService>>());
     let reports = open(30_000.0, 1_000.0).seeds(1..=8).run_clients(build).unwrap();
@@ -33,7 +33,7 @@ fn clients_that_are_chosen_at_random_split_a_load_into_independent_ones() {
 }
 
 #[test]
-fn queues_in_a_row_are_as_if_each_were_alone() {
+fn queues_in_a_row_behave_as_if_each_were_alone() {
     // P. J. Burke, "The output of a queuing system", Operations Research 4, 1956: what leaves M/M/c is a Poisson
     // stream.
     let reports = runs(open(30_000.0, 500.0), |sim| {
@@ -53,7 +53,7 @@ fn queues_in_a_row_are_as_if_each_were_alone() {
 }
 
 #[test]
-fn callers_who_think_are_the_machines_of_a_repairman() {
+fn a_closed_load_follows_the_machine_repairman_model() {
     // L. Kleinrock, "Queueing Systems" I, 1975, 3.8 and 3.10: with N callers, n calls in the backend have the
     // probability p_(n-1) (N - n + 1) S / Z / min(n, c), but for a common factor. It holds for thinking times of any
     // distribution with the mean Z, and so for fixed ones (B. D. Bunday and R. E. Scraton, "The G/M/r machine
@@ -79,7 +79,7 @@ fn callers_who_think_are_the_machines_of_a_repairman() {
 }
 
 #[test]
-fn a_caller_alone_calls_once_in_a_service_and_a_thought() {
+fn a_single_caller_calls_once_per_service_and_thinking_time() {
     let fixed = Backend::new(Latency::fixed(ms(3)));
     let report = sim::bare(Load::closed(1, ms(7)), secs(10), fixed);
     assert_eq!(report.offered(), 1_000);
@@ -90,7 +90,7 @@ fn a_caller_alone_calls_once_in_a_service_and_a_thought() {
 }
 
 #[test]
-fn the_throughput_of_a_loop_is_at_its_asymptotes_where_nothing_is_random() {
+fn the_throughput_of_a_deterministic_closed_load_is_at_its_asymptotes() {
     // P. J. Denning and J. P. Buzen, "The operational analysis of queueing network models", Computing Surveys 10, 1978:
     // the throughput X is at most N / (S + Z), and at most 1 / S. Fixed times reach the lower bound of the two, which
     // cross at 6 callers here. The response time is R = N / X - Z.

@@ -75,7 +75,7 @@ fn a_queue_of_five_has_the_blocking_and_the_mean_number_of_m_m_1_6() {
 }
 
 #[test]
-fn averages_over_time_are_those_of_m_m_1_whatever_came_in_the_warm_up() {
+fn averages_over_time_are_those_of_m_m_1_after_any_warm_up() {
     // The spike leaves 600 waiting. They are served within 1.2 s, and the warm-up lasts for 3.
     let (lambda, rho) = (500.0, 0.5);
     let load = Load::poisson(lambda).in_time(secs(100)).spike(Duration::ZERO, ms(300), 3_000.0);

@@ -1,5 +1,5 @@
-//! Sums, shares and distributions that can be worked out by hand: attempts of a retry, hops of a link, arrivals of a
-//! rate that changes, streaks of failures, and bad days.
+//! Sums, shares and distributions that can be computed by hand: attempts of a retry, hops of a link, arrivals at a
+//! changing rate, streaks of failures, and disturbances.
 //!
 //! Each tolerance is about three standard errors at least. The comments have them, and the seeds are fixed.
 
@@ -69,7 +69,7 @@ fn a_retry_after_a_timeout_cuts_the_tail_of_an_exponential_and_nothing_else() {
 }
 
 #[test]
-fn what_arrives_over_a_link_is_as_random_as_what_was_sent() {
+fn a_poisson_stream_over_a_link_stays_a_poisson_stream() {
     // N. M. Mirasol, "The output of an M/G/infinity queuing system is Poisson", Operations Research 11, 1963:
     // independent delays turn a Poisson stream into a Poisson stream, and behind the link is M/M/1.
     let scenario = Scenario::new(Load::poisson(500.0)).length(secs(11)).warm_up(secs(1));
@@ -86,7 +86,7 @@ fn what_arrives_over_a_link_is_as_random_as_what_was_sent() {
 }
 
 #[test]
-fn a_link_shifts_what_its_far_side_sees_by_one_hop() {
+fn a_link_shifts_arrivals_by_one_hop() {
     // A call each 10 ms. Those that were sent from 1.905 to 2.905 s arrive in the outage: the 191st to the 290th.
     let report = Scenario::new(Load::constant(100.0)).length(secs(10)).run(|sim| {
         let backend = Backend::new(Latency::fixed(ms(10))).outage(ms(2_005)..ms(3_005));
