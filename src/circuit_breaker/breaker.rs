@@ -240,18 +240,18 @@ impl Breaker {
         self.shared.configuration()
     }
 
-    /// Replaces the configuration with a checked one. [`settle_news`](Self::settle_news) delivers the transition.
+    /// Replaces the configuration with a checked one. [`deliver_transitions`](Self::deliver_transitions) delivers the transition.
     pub(super) fn configure_quietly(&self, to: BreakerBuilder) {
         self.shared.follow(to, Delivery::Later);
     }
 
-    /// Forces or resets the state. [`settle_news`](Self::settle_news) delivers the transition.
+    /// Forces or resets the state. [`deliver_transitions`](Self::deliver_transitions) delivers the transition.
     pub(super) fn force_quietly(&self, state: CircuitState) {
         self.shared.force(state, Delivery::Later);
     }
 
     /// Delivers the transitions of the quiet methods.
-    pub(super) fn settle_news(&self) {
+    pub(super) fn deliver_transitions(&self) {
         self.shared.deliver_pending();
     }
 

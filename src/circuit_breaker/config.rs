@@ -163,6 +163,6 @@ impl Reconfigure for Breaker {
     }
 
     fn settle(&self) {
-        self.settle_news();
+        self.deliver_transitions();
     }
 }

@@ -23,7 +23,7 @@ use super::{
     most_open::{MostOpen, OpenPlace},
     open_time::{Bounds, OpenTime},
     published::{Published, calls_are_timed},
-    transition::{Listener, News, Transition},
+    transition::{Listener, Transition, TransitionQueue},
     window::{Counts, Window},
     word::Word,
 };
@@ -61,7 +61,7 @@ pub(super) struct Machine {
     era: u32,
     pub(super) config: BreakerBuilder,
     open_time: OpenTime,
-    news: News,
+    transitions: TransitionQueue,
     /// How often each state was entered, in the order of [`BreakerState::ALL`].
     entered: [u64; BreakerState::ALL.len()],
     /// Kept while the circuit is open or half-open, if there is a bound.
@@ -125,8 +125,9 @@ impl Probes {
 impl BreakerShared {
     pub(super) fn new(config: BreakerBuilder) -> Self {
         let origin = Origin::at(Instant::now());
-        let (state, open_time, news) = (CircuitState::Closed, OpenTime::default(), News::default());
-        let machine = Machine { state, era: 0, config, open_time, news, entered: Default::default(), place: None };
+        let (state, open_time, transitions) = (CircuitState::Closed, OpenTime::default(), TransitionQueue::default());
+        let machine =
+            Machine { state, era: 0, config, open_time, transitions, entered: Default::default(), place: None };
         let config = &machine.config;
         let slow = OnceLock::new();
         if config.slow_call_rate.is_some() {
@@ -228,7 +229,7 @@ impl BreakerShared {
         let from = machine.word().state();
         let bound = self.bound.get();
         let of_all = bound.map(|bound| bound.listeners()).filter(|listeners| !listeners.is_empty());
-        let is_heard = of_all.is_some() || machine.news.has_listeners();
+        let is_heard = of_all.is_some() || machine.transitions.has_listeners();
         let counted = is_heard.then(|| self.counted(machine, now));
         machine.state = state;
         machine.era = machine.era.wrapping_add(1);
@@ -244,7 +245,7 @@ impl BreakerShared {
             bound.into_iter().for_each(|bound| bound.count(to));
         }
         if let Some(counted) = counted.filter(|_| from != to) {
-            machine.news.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted }, of_all);
+            machine.transitions.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted }, of_all);
         }
     }
 
@@ -266,10 +267,11 @@ impl BreakerShared {
     /// Runs `work` with the machine locked, then delivers the transitions that it has made.
     fn with_machine<T>(&self, when: Delivery, work: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine = lock(&self.machine);
-        let before = machine.news.added();
+        let before = machine.transitions.added();
         let result = work(&mut machine);
         // A thread with `Delivery::Later` delivers its transitions itself.
-        let delivers = when == Delivery::Now && machine.news.added() != before && machine.news.begin_delivery();
+        let delivers =
+            when == Delivery::Now && machine.transitions.added() != before && machine.transitions.begin_delivery();
         drop(machine);
         if delivers {
             self.deliver();
@@ -281,7 +283,7 @@ impl BreakerShared {
     #[cold]
     fn deliver(&self) {
         loop {
-            let next = lock(&self.machine).news.next();
+            let next = lock(&self.machine).transitions.next();
             let Some(item) = next else { return };
             item.deliver();
         }
@@ -289,7 +291,7 @@ impl BreakerShared {
 
     /// Delivers each later transition to this listener.
     pub(super) fn listen(&self, listener: Listener) {
-        lock(&self.machine).news.add_listener(listener);
+        lock(&self.machine).transitions.add_listener(listener);
     }
 
     /// Returns how often each state was entered, in the order of [`BreakerState::ALL`].
@@ -299,7 +301,7 @@ impl BreakerShared {
 
     /// Delivers the pending transitions, unless another thread is delivering.
     pub(super) fn deliver_pending(&self) {
-        let delivers = lock(&self.machine).news.begin_delivery();
+        let delivers = lock(&self.machine).transitions.begin_delivery();
         if delivers {
             self.deliver();
         }

@@ -103,7 +103,7 @@ pub(super) struct Listening {
 /// | delivering | another thread changes the state and unlocks the machine | delivering: the first thread finds the new transition |
 /// | delivering | nothing is pending | idle |
 #[derive(Default)]
-pub(super) struct News {
+pub(super) struct TransitionQueue {
     listeners: Vec<Listening>,
     /// Each with the listeners of all breakers at its time, if the breaker is one of many.
     pending: VecDeque<(Transition, Option<Listeners>)>,
@@ -114,7 +114,7 @@ pub(super) struct News {
     missed: u64,
 }
 
-impl News {
+impl TransitionQueue {
     pub(super) fn add_listener(&mut self, listener: Listener) {
         self.listeners.retain(|each| !each.listener.is_gone());
         self.listeners.push(Listening { since: self.added, listener });
@@ -160,9 +160,9 @@ impl News {
     }
 }
 
-impl fmt::Debug for News {
+impl fmt::Debug for TransitionQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("News").field("pending", &self.pending).finish_non_exhaustive()
+        f.debug_struct("TransitionQueue").field("pending", &self.pending).finish_non_exhaustive()
     }
 }
 

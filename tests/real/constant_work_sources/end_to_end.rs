@@ -1,4 +1,4 @@
-//! From a publisher to a poller, by way of a file and of Redis.
+//! From a publisher to a poller, through a file and through Redis.
 
 use super::fixture::Folder;
 use crate::{server::RedisServer, trial::trials};
@@ -10,12 +10,12 @@ use steadfast::{
 };
 
 trials![
-    what_is_published_to_a_file_is_in_force_one_tick_later,
-    what_is_published_to_redis_is_in_force_one_tick_later,
-    a_corrupt_file_is_healed_by_one_publication_and_one_tick,
+    rules_published_to_a_file_are_in_force_one_tick_later,
+    rules_published_to_redis_are_in_force_one_tick_later,
+    one_publication_and_one_tick_repair_a_corrupt_file,
 ];
 
-/// For a disk that others keep busy.
+/// A timeout for a disk that other processes keep busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ fn shape() -> Shape {
     Shape::for_rules::<Limit>(1000).expect("a rule like any")
 }
 
-/// The rules that are in force.
+/// The rules in force.
 fn live(rules: &[Limit]) -> Vec<Limit> {
     rules.iter().filter(|rule| **rule != Limit::inert(0)).cloned().collect()
 }
@@ -58,20 +58,20 @@ async fn passes_on(sink: impl Sink, source: impl Source) {
     assert_eq!(current.load().len(), 7);
 }
 
-async fn what_is_published_to_a_file_is_in_force_one_tick_later() {
+async fn rules_published_to_a_file_are_in_force_one_tick_later() {
     let folder = Folder::new();
     let path = folder.path("snapshot");
     passes_on(FileSink::new(&path).expect("a name"), FileSource::new(&path)).await;
 }
 
-async fn what_is_published_to_redis_is_in_force_one_tick_later() {
+async fn rules_published_to_redis_are_in_force_one_tick_later() {
     let server = RedisServer::start().await;
     let sink = RedisSink::builder(server.url(), "limits").connect().await.expect("a server that is right");
     passes_on(sink, RedisSource::builder(server.url(), "limits").connect().await.expect("a server that is right"))
         .await;
 }
 
-async fn a_corrupt_file_is_healed_by_one_publication_and_one_tick() {
+async fn one_publication_and_one_tick_repair_a_corrupt_file() {
     let folder = Folder::new();
     let path = folder.path("snapshot");
     let sink = FileSink::new(&path).expect("a name");

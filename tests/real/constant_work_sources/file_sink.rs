@@ -1,4 +1,4 @@
-//! Keeping snapshots in files.
+//! Publishing snapshots to files.
 
 use super::fixture::{Folder, LENGTH, failure, fetch, io_kind, number, publication, published, run};
 use crate::trial::trials;
@@ -22,7 +22,7 @@ trials![
     what_was_published_is_there,
     a_file_keeps_its_permissions,
     a_link_is_replaced_and_not_followed,
-    what_killed_publishers_left_is_removed,
+    temporary_files_of_killed_publishers_are_removed,
     a_publication_that_fails_changes_nothing,
     a_path_without_a_name_is_refused,
     a_reader_sees_old_or_new_and_no_part,
@@ -69,7 +69,7 @@ async fn a_link_is_replaced_and_not_followed() {
     assert_eq!(fs::read(folder.path("snapshot")).expect("a file"), b"new");
 }
 
-async fn what_killed_publishers_left_is_removed() {
+async fn temporary_files_of_killed_publishers_are_removed() {
     let folder = Folder::new();
     let old = [".snapshot.0123456789abcdef.tmp"];
     let others = [
@@ -98,7 +98,7 @@ async fn a_publication_that_fails_changes_nothing() {
     let error = sink.publish(b"new").await.expect_err("no folder");
     assert_eq!(error.failure(), SourceFailure::NotFound, "{error:?}");
     assert_eq!(published(&mut sink).await.expect("nothing is there"), None);
-    // What cannot be replaced is left alone, and the temporary file is gone.
+    // A folder that cannot be replaced stays, and the temporary file is removed.
     fs::create_dir(folder.path("folder")).expect("a folder to write in");
     let mut sink = FileSink::new(folder.path("folder")).expect("a name");
     let error = sink.publish(b"new").await.expect_err("a folder");
@@ -142,7 +142,7 @@ async fn a_reader_sees_old_or_new_and_no_part() {
     assert!(seen > PUBLICATIONS / 20, "read while it was published: {seen}");
 }
 
-/// Drops the future after so many polls. Whether it had ended before.
+/// Drops the future after this number of polls. Returns whether it had completed before.
 async fn dropped_after<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -167,7 +167,7 @@ async fn a_dropped_publication_is_old_or_new() {
         let seen = number(&fs::read(folder.path("snapshot")).expect("a file"));
         assert!(seen == last || seen == next, "{seen} at {next}");
         let began = Instant::now();
-        // It goes on by itself, and only then there is another.
+        // The dropped publication completes by itself, and only then another one begins.
         while failure(published(&mut sink).await) == Some(SourceFailure::Busy) {
             assert!(Instant::now() < began + Duration::from_secs(10), "still busy");
             sleep(Duration::from_millis(1)).await;

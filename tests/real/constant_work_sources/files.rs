@@ -13,17 +13,17 @@ use steadfast::{
 };
 use tokio::time::timeout;
 
-/// Many times what a read takes.
+/// Many times the duration of a read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 trials![
     a_file_is_read_as_it_is_now,
-    no_more_is_read_than_was_asked_for,
+    a_read_stops_at_the_limit,
     a_config_map_is_seen_when_its_folder_is_swapped,
     what_is_no_file_says_so,
     a_read_reuses_its_buffers,
-    what_is_no_regular_file_is_refused_at_once_by_its_type,
-    fixed_bytes_are_the_same_for_ever,
+    other_types_of_files_are_refused_at_once,
+    fixed_bytes_never_change,
 ];
 
 async fn a_file_is_read_as_it_is_now() {
@@ -43,7 +43,7 @@ async fn a_file_is_read_as_it_is_now() {
     assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::NotFound));
 }
 
-async fn no_more_is_read_than_was_asked_for() {
+async fn a_read_stops_at_the_limit() {
     let folder = Folder::new();
     let path = folder.path("snapshot");
     fs::write(&path, [7; 1000]).expect("a folder to write in");
@@ -52,7 +52,7 @@ async fn no_more_is_read_than_was_asked_for() {
     }
 }
 
-/// What a kubelet does when a config map has changed.
+/// Does the steps of a kubelet when a config map has changed.
 async fn a_config_map_is_seen_when_its_folder_is_swapped() {
     let folder = Folder::new();
     let swap = |version: u32| {
@@ -114,7 +114,7 @@ async fn a_read_reuses_its_buffers() {
 }
 
 /// Opening a FIFO without a writer blocks, and so may reading a device.
-async fn what_is_no_regular_file_is_refused_at_once_by_its_type() {
+async fn other_types_of_files_are_refused_at_once() {
     let folder = Folder::new();
     run("mkfifo", &[], &folder.path("fifo"));
     let _socket = UnixListener::bind(folder.path("socket")).expect("a folder to write in");
@@ -136,7 +136,7 @@ async fn what_is_no_regular_file_is_refused_at_once_by_its_type() {
     }
 }
 
-async fn fixed_bytes_are_the_same_for_ever() {
+async fn fixed_bytes_never_change() {
     let mut source = FixedSource::new(*b"fixed");
     for (at_most, bytes) in [(5, b"fixed" as &[u8]), (6, b"fixed"), (2, b"fi"), (0, b""), (usize::MAX, b"fixed")] {
         assert_eq!(fetch(&mut source, at_most).await.expect("always"), bytes);

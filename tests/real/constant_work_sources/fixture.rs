@@ -1,4 +1,4 @@
-//! A folder, a read, and the bytes of a publication of which every part can be told from those of any other.
+//! A folder, a read, and the bytes of a publication, every part of which differs from those of any other.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ pub fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A folder of the test's own, which is removed with all that is in it.
+/// A folder of one test, which is removed with its contents.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -31,7 +31,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// The names of all that is in it, sorted.
+    /// Returns the sorted names of its contents.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).expect("a folder that is there");
         let mut names: Vec<_> =
@@ -62,12 +62,12 @@ pub async fn published(sink: &mut impl Sink) -> Result<Option<Vec<u8>>, SourceEr
     Ok(sink.published(&mut bytes, LENGTH + 1).await?.then_some(bytes))
 }
 
-/// How it failed, if it did.
+/// Returns the failure, if there is one.
 pub fn failure<T>(result: Result<T, SourceError>) -> Option<SourceFailure> {
     result.err().map(|error| error.failure())
 }
 
-/// The kind of the [`io::Error`] that it comes from.
+/// Returns the kind of the [`io::Error`] that caused it.
 pub fn io_kind(error: &SourceError) -> Option<io::ErrorKind> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -86,7 +86,7 @@ pub fn publication(number: u32) -> Vec<u8> {
     number.to_le_bytes().repeat(LENGTH / 4)
 }
 
-/// The number of a publication that is whole.
+/// Returns the number of a publication that is whole.
 pub fn number(bytes: &[u8]) -> u32 {
     let number = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
     assert!(bytes == publication(number), "torn: {} bytes of {number}", bytes.len());

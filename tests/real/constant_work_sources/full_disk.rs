@@ -15,7 +15,7 @@ use steadfast::{
 
 trials![a_full_disk_leaves_no_file_and_a_reason];
 
-/// The variable that tells this program to write into a folder that is full, and to say how that ends.
+/// The variable that makes this program write into a full folder and print the result.
 pub const FULL_DISK: &str = "CONSTANT_WORK_FULL_DISK";
 
 pub fn write_to_a_full_disk(folder: &Path) -> ! {
@@ -40,7 +40,7 @@ pub fn write_to_a_full_disk(folder: &Path) -> ! {
         }
         println!("{}", readings.now().last_good_error.unwrap_or_else(|| "written".to_owned()));
     });
-    // Waits for a write that is under way.
+    // Waits for a write in progress.
     drop(runtime);
     exit(0)
 }
@@ -48,7 +48,7 @@ pub fn write_to_a_full_disk(folder: &Path) -> ! {
 async fn a_full_disk_leaves_no_file_and_a_reason() {
     let folder = Folder::new();
     let said = |limit: &str| {
-        // The signal that the kernel sends for a file that gets too long is ignored, so that the write fails.
+        // Ignores the signal that the kernel sends for a file that exceeds the limit, so that the write fails.
         let program = env::current_exe().expect("a test knows its own path");
         let said = Command::new("sh")
             .args(["-c", &format!("trap '' XFSZ; {limit}; exec \"$0\"")])
@@ -64,7 +64,7 @@ async fn a_full_disk_leaves_no_file_and_a_reason() {
     assert!(full[0].starts_with("it cannot be reached: ") && full[0].contains("too large"), "{full:?}");
     assert!(full[1].starts_with("it cannot be written: ") && full[1].contains("too large"), "{full:?}");
     assert_eq!(folder.names(), Vec::<String>::new());
-    // And where there is room.
+    // With room on the disk, the write succeeds.
     assert_eq!(said("true"), ["written", "written"]);
     assert_eq!(folder.names(), ["last_good", "snapshot"]);
 }

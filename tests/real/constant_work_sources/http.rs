@@ -1,4 +1,4 @@
-//! Getting snapshots by HTTP, from a real server and from ones that no server should be.
+//! Getting snapshots by HTTP, from a real server and from faulty ones.
 
 use super::fixture::{LENGTH, fetch, millis, number, publication};
 use crate::trial::trials;
@@ -36,8 +36,8 @@ use tower::Service;
 trials![
     the_whole_snapshot_comes_with_every_request,
     only_200_is_an_answer,
-    an_endless_body_is_read_up_to_what_was_asked_for,
-    what_the_server_says_of_the_length_is_checked_by_the_client_alone,
+    an_endless_body_is_read_up_to_the_limit,
+    only_the_client_checks_the_announced_length,
     a_server_that_hangs_costs_a_tick_and_no_more,
     nobody_there_says_so,
     a_stack_around_the_client_may_end_a_request,
@@ -54,7 +54,7 @@ fn source_of(address: SocketAddr, path: &str) -> HttpSource<HttpClient, Empty<By
     HttpSource::new(client(), format!("http://{address}/{path}").parse().expect("a URI"))
 }
 
-/// Method and headers of the requests that came.
+/// The method and headers of the requests that arrived.
 type Requests = Arc<Mutex<Vec<(String, Vec<String>)>>>;
 
 /// A server of hyper, which answers `/<status>` with that status and a snapshot.
@@ -80,7 +80,7 @@ async fn serve() -> (SocketAddr, Requests) {
     (address, requests)
 }
 
-/// A server that reads the head of each request, and leaves the rest to the function.
+/// A server that reads the head of each request, and leaves the rest to a function.
 async fn serve_by_hand<Answering>(answer: impl Fn(TcpStream) -> Answering + Send + 'static) -> SocketAddr
 where
     Answering: Future<Output = ()> + Send + 'static,
@@ -115,7 +115,7 @@ async fn the_whole_snapshot_comes_with_every_request() {
     for _ in 0..20 {
         assert_eq!(number(&fetch(&mut source, LENGTH + 1).await.expect("a server that is right")), 9);
     }
-    // Too long by far, and cut off.
+    // Much too long, and cut off.
     for at_most in [0, 1, 1000, LENGTH - 1] {
         let bytes = fetch(&mut source, at_most).await.expect("a server that is right");
         assert!(bytes == publication(9)[..at_most], "{at_most}");
@@ -133,7 +133,7 @@ async fn only_200_is_an_answer() {
     }
 }
 
-async fn an_endless_body_is_read_up_to_what_was_asked_for() {
+async fn an_endless_body_is_read_up_to_the_limit() {
     let (ended, mut endings) = tokio::sync::mpsc::unbounded_channel();
     let address = serve_by_hand(move |mut stream| {
         let ended = ended.clone();
@@ -152,12 +152,12 @@ async fn an_endless_body_is_read_up_to_what_was_asked_for() {
     for _ in 0..3 {
         assert_eq!(fetch(&mut source, 12_345).await.expect("enough bytes"), vec![b'x'; 12_345]);
         let sent = timeout(Duration::from_secs(10), endings.recv()).await.expect("it is cut off").expect("a server");
-        // What the sockets hold, which is some megabytes.
+        // The buffers of the sockets, which are some megabytes.
         assert!(sent < 64 << 20, "{sent}");
     }
 }
 
-async fn what_the_server_says_of_the_length_is_checked_by_the_client_alone() {
+async fn only_the_client_checks_the_announced_length() {
     let answer = |head: &'static str, body: &'static str, at_most: usize| async move {
         let address = serve_by_hand(move |mut stream| async move {
             let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}");
@@ -166,17 +166,17 @@ async fn what_the_server_says_of_the_length_is_checked_by_the_client_alone() {
         .await;
         fetch(&mut source_of(address, ""), at_most).await
     };
-    // Less than was announced: no snapshot.
+    // Fewer bytes than announced: no snapshot.
     for head in ["content-length: 10\r\n", "content-length: 18446744073709551614\r\n"] {
         let error = answer(head, "123", 100).await.expect_err("cut off");
         assert!(error.failure() == SourceFailure::Unreachable && error.source().is_some(), "{error:?}");
     }
     let error = answer("transfer-encoding: chunked\r\n", "3\r\n123\r\n", 100).await.expect_err("cut off");
     assert_eq!(error.failure(), SourceFailure::Unreachable, "{error:?}");
-    // Without a length, the end of the connection is that of the body: it is the checksum that finds what is missing.
+    // Without a length, the end of the connection ends the body: only the checksum detects missing bytes.
     assert_eq!(answer("", "123", 100).await.expect("an answer"), b"123");
     assert_eq!(answer("content-length: 3\r\n", "123 and more", 100).await.expect("an answer"), b"123");
-    // As much as was asked for is there before the end is missed.
+    // The limit is reached before the end is missed.
     assert_eq!(answer("content-length: 10\r\n", "123", 3).await.expect("enough bytes"), b"123");
     let error = answer("content-length: many\r\n", "123", 100).await.expect_err("no HTTP");
     assert_eq!(error.failure(), SourceFailure::Unreachable, "{error:?}");
@@ -191,7 +191,7 @@ async fn a_server_that_hangs_costs_a_tick_and_no_more() {
             async move {
                 let answer = if hangs { said } else { "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood" };
                 stream.write_all(answer.as_bytes()).await.expect("a client that reads");
-                // Until the client goes.
+                // Until the client disconnects.
                 let _ = stream.read_u8().await;
             }
         })
@@ -235,7 +235,7 @@ async fn a_stack_around_the_client_may_end_a_request() {
     assert_eq!(number(&fetch(&mut source, LENGTH + 1).await.expect("a server that is right")), 9);
 }
 
-/// Is ready after a while, answers only then, and loses that when it is cloned.
+/// A service that becomes ready after a while, answers only then, and loses its readiness when cloned.
 #[derive(Default)]
 struct Particular {
     is_ready: bool,

@@ -1,4 +1,4 @@
-//! A publisher that is killed in mid-publication, time and again.
+//! A publisher that is repeatedly killed during a publication.
 
 use super::fixture::{Folder, number, publication};
 use crate::trial::trials;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 trials![a_killed_publisher_leaves_old_or_new];
 
-/// The variable that tells this program to publish to a path until it is killed.
+/// The variable that makes this program publish to a path until it is killed.
 pub const PUBLISH_TO: &str = "CONSTANT_WORK_PUBLISH_TO";
 
 pub fn publish_until_killed(path: &Path) -> ! {
@@ -29,7 +29,7 @@ pub fn publish_until_killed(path: &Path) -> ! {
     exit(1)
 }
 
-/// Is killed also where the test fails.
+/// Killed also if the test fails.
 struct Publisher(Child);
 
 impl Drop for Publisher {

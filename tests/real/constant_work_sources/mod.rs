@@ -1,4 +1,4 @@
-//! Where snapshots are kept: real files, a real Redis, real HTTP, and what goes wrong with them.
+//! Sources and sinks with real files, a real Redis and real HTTP, and their faults.
 
 mod end_to_end;
 mod file_sink;
@@ -14,7 +14,7 @@ use libtest_mimic::Trial;
 pub use full_disk::{FULL_DISK, write_to_a_full_disk};
 pub use kills::{PUBLISH_TO, publish_until_killed};
 
-/// Those that need a Redis server.
+/// The tests that need a Redis server.
 pub fn trials_with_redis() -> Vec<Trial> {
     [redis::trials(), end_to_end::trials()].into_iter().flatten().collect()
 }

@@ -1,4 +1,4 @@
-//! Snapshots in a real Redis, and what goes wrong with it.
+//! Snapshots in a real Redis, and its faults.
 
 use super::fixture::{LENGTH, failure, fetch, millis, number, publication, published};
 use crate::{server::RedisServer, trial::trials};
@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 trials![
     what_was_published_is_there,
-    no_key_is_not_an_empty_one,
-    no_more_is_sent_than_was_asked_for,
-    a_key_of_another_kind_says_so,
+    a_missing_key_differs_from_an_empty_one,
+    the_server_sends_no_more_than_the_limit,
+    a_key_of_another_type_is_a_bad_answer,
     a_server_may_go_and_come,
     a_server_may_come_late,
     a_stopped_server_costs_its_timeout_and_no_more,
@@ -44,7 +44,7 @@ async fn what_was_published_is_there() {
     assert_eq!(server.integer(&["TTL", "limits"]).await, -1);
 }
 
-async fn no_key_is_not_an_empty_one() {
+async fn a_missing_key_differs_from_an_empty_one() {
     let (server, mut source, mut sink) = both().await;
     assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::NotFound));
     server.command(&["SET", "limits", ""]).await;
@@ -54,7 +54,7 @@ async fn no_key_is_not_an_empty_one() {
     assert_eq!(failure(fetch(&mut source, 100).await), Some(SourceFailure::NotFound));
 }
 
-async fn no_more_is_sent_than_was_asked_for() {
+async fn the_server_sends_no_more_than_the_limit() {
     let (server, mut source, _sink) = both().await;
     server.command_of_bytes(&[b"SET", b"limits", &vec![b'x'; 10 << 20]]).await;
     let sent = async || server.info("total_net_output_bytes").await.parse::<u64>().expect("a number");
@@ -66,14 +66,14 @@ async fn no_more_is_sent_than_was_asked_for() {
     }
 }
 
-async fn a_key_of_another_kind_says_so() {
+async fn a_key_of_another_type_is_a_bad_answer() {
     let (server, mut source, mut sink) = both().await;
     server.command(&["LPUSH", "limits", "no", "string"]).await;
     let error = fetch(&mut source, 100).await.expect_err("a list");
     assert_eq!(error.failure(), SourceFailure::BadAnswer { status: None }, "{error:?}");
     let error = published(&mut sink).await.expect_err("a list");
     assert_eq!(error.failure(), SourceFailure::BadAnswer { status: None }, "{error:?}");
-    // The connection is as good as before.
+    // The connection still works.
     server.command(&["SET", "limits", "string"]).await;
     assert_eq!(fetch(&mut source, 100).await.expect("a string"), b"string");
 }
@@ -142,7 +142,7 @@ async fn a_stopped_server_costs_its_timeout_and_no_more() {
     let error = fetch(&mut source, LENGTH + 1).await.expect_err("it is stopped");
     assert_eq!(error.failure(), SourceFailure::TimedOut(millis(50)), "{error:?}");
     for _ in 0..9 {
-        // Once the connection is given up, there is none.
+        // Once the connection is abandoned, there is none.
         let error = fetch(&mut source, LENGTH + 1).await.expect_err("it is stopped");
         let expected = [SourceFailure::TimedOut(millis(50)), SourceFailure::Unreachable];
         assert!(expected.contains(&error.failure()), "{error:?}");
