@@ -29,7 +29,7 @@ pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     slots: Vec<Slot<W, A>>,
     /// The first of the free slots, which are linked.
     free: u32,
-    lines: [Line; CLASSES],
+    lists: [WaitList; CLASSES],
     all: Backlog,
     /// The place whose task asks now. It learns its answer without a wake-up.
     asking: Option<Place>,
@@ -73,7 +73,7 @@ struct Waiting<W> {
 
 /// The waiters of one class, from the oldest to the newest.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+struct WaitList {
     first: u32,
     last: u32,
     backlog: Backlog,
@@ -95,11 +95,11 @@ impl Backlog {
 
 impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     pub(crate) fn new() -> Self {
-        let line = Line { first: NONE, last: NONE, backlog: Backlog::default() };
+        let list = WaitList { first: NONE, last: NONE, backlog: Backlog::default() };
         Self {
             slots: Vec::new(),
             free: NONE,
-            lines: [line; CLASSES],
+            lists: [list; CLASSES],
             all: Backlog::default(),
             asking: None,
             wakers: Wakers::default(),
@@ -112,23 +112,23 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     }
 
     pub(crate) fn of_class(&self, class: usize) -> Backlog {
-        self.lines[class].backlog
+        self.lists[class].backlog
     }
 
     /// The waiter of a class that has waited longest.
     pub(crate) fn oldest(&self, class: usize) -> Option<Place> {
-        Some(Place(self.lines[class].first)).filter(|place| place.0 != NONE)
+        Some(Place(self.lists[class].first)).filter(|place| place.0 != NONE)
     }
 
     /// The waiter of a class that joined last.
     pub(crate) fn newest(&self, class: usize) -> Option<Place> {
-        Some(Place(self.lines[class].last)).filter(|place| place.0 != NONE)
+        Some(Place(self.lists[class].last)).filter(|place| place.0 != NONE)
     }
 
     /// The waiters of a class, from the oldest to the newest.
     pub(crate) fn in_order(&self, class: usize) -> impl Iterator<Item = (Place, W)> {
         let after = |place: u32| Some(self.waiting(place)?.next);
-        let places = iter::successors(Some(self.lines[class].first), move |place| after(*place));
+        let places = iter::successors(Some(self.lists[class].first), move |place| after(*place));
         places.map_while(|place| Some((Place(place), self.waiting(place)?.waiter)))
     }
 
@@ -150,7 +150,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     /// Takes a place at the end of a class. `None` if 2^32 - 1 places are taken.
     // Free => Waiting
     pub(crate) fn join(&mut self, class: usize, weight: u64, asks_at: Nanos, waiter: W) -> Option<Place> {
-        let last = self.lines[class].last;
+        let last = self.lists[class].last;
         let waiting = Waiting { waiter, class, weight, asks_at, waker: None, previous: last, next: NONE };
         let place = match self.slots.get_mut(self.free as usize) {
             Some(slot) => {
@@ -165,12 +165,12 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
             }
         };
         self.all = self.all.with(weight);
-        let line = &mut self.lines[class];
-        line.backlog = line.backlog.with(weight);
-        line.last = place;
+        let list = &mut self.lists[class];
+        list.backlog = list.backlog.with(weight);
+        list.last = place;
         match self.waiting_mut(last) {
             Some(last) => last.next = place,
-            None => self.lines[class].first = place,
+            None => self.lists[class].first = place,
         }
         Some(Place(place))
     }
@@ -261,15 +261,15 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         let Slot::Waiting(waiting) = mem::replace(slot, Slot::Free { next: NONE }) else { return None };
         let Waiting { class, weight, previous, next, .. } = waiting;
         self.all = self.all.without(weight);
-        let line = &mut self.lines[class];
-        line.backlog = line.backlog.without(weight);
+        let list = &mut self.lists[class];
+        list.backlog = list.backlog.without(weight);
         match self.waiting_mut(previous) {
             Some(previous) => previous.next = next,
-            None => self.lines[class].first = next,
+            None => self.lists[class].first = next,
         }
         match self.waiting_mut(next) {
             Some(next) => next.previous = previous,
-            None => self.lines[class].last = previous,
+            None => self.lists[class].last = previous,
         }
         Some(waiting)
     }

@@ -144,12 +144,12 @@
 mod bucket;
 mod config;
 pub mod distributed;
+mod fixed_point_rate;
 mod instrument;
 mod keyed;
 mod layer;
 mod limit;
 mod quota;
-mod scale;
 mod stage;
 mod tokens;
 mod window;

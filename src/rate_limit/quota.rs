@@ -14,7 +14,11 @@ use std::{fmt, time::Duration};
 /// assert_eq!(quota.with_burst(20).burst(), 20);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Form", into = "Form"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "QuotaFields", into = "QuotaFields")
+)]
 pub struct Quota {
     count: u64,
     period: Duration,
@@ -25,7 +29,7 @@ pub struct Quota {
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename = "Quota", deny_unknown_fields)]
-struct Form {
+struct QuotaFields {
     count: u64,
     #[serde(with = "crate::durations::quota_period")]
     period: Duration,
@@ -34,17 +38,17 @@ struct Form {
 }
 
 #[cfg(feature = "serde")]
-impl From<Quota> for Form {
+impl From<Quota> for QuotaFields {
     fn from(Quota { count, period, burst }: Quota) -> Self {
         Self { count, period, burst: Some(burst) }
     }
 }
 
 #[cfg(feature = "serde")]
-impl From<Form> for Quota {
-    fn from(form: Form) -> Self {
-        let quota = Self::new(form.count, form.period);
-        form.burst.map_or(quota, |burst| quota.with_burst(burst))
+impl From<QuotaFields> for Quota {
+    fn from(fields: QuotaFields) -> Self {
+        let quota = Self::new(fields.count, fields.period);
+        fields.burst.map_or(quota, |burst| quota.with_burst(burst))
     }
 }
 

@@ -8,6 +8,6 @@ amount! {
 }
 
 amount! {
-    /// Fractions of a token. Its quota's [`Scale`](super::scale::Scale) says how many make a token.
+    /// Fractions of a token. Its quota's [`FixedPointRate`](super::fixed_point_rate::FixedPointRate) says how many make a token.
     struct Subtokens;
 }

@@ -1,8 +1,8 @@
 use super::{
-    line::Line,
-    plan::{LONGEST_WARM_UP, Plan, SharedPlan, third_of},
-    state::{BucketShared, SLOW, SPENT, Slow, Word},
+    refill_schedule::{LONGEST_WARM_UP, RefillSchedule, SharedRefillSchedule, third_of},
+    state::{BucketShared, LockedBucket, NEEDS_LOCK, SPENT, Word},
     token_bucket::TokenBucket,
+    wait_queue::WaitQueue,
 };
 use crate::{
     clock::{Nanos, Origin},
@@ -74,23 +74,23 @@ impl TokenBucketBuilder {
             return Err(ConfigError::new("rate_limit.max_wait", max_wait, "must be at most 366 days"));
         }
         let third = third_of(warm_up);
-        let (plan, word) = if third > Nanos::ZERO {
-            let cold = Plan::new(quota, Nanos::ZERO).warming_up(Nanos::ZERO, third);
-            (cold, SLOW | cold.spent_when_cold().0)
+        let (schedule, word) = if third > Nanos::ZERO {
+            let cold = RefillSchedule::new(quota, Nanos::ZERO).warming_up(Nanos::ZERO, third);
+            (cold, NEEDS_LOCK | cold.spent_when_cold().0)
         } else {
-            (Plan::new(quota, Nanos::ZERO), 0)
+            (RefillSchedule::new(quota, Nanos::ZERO), 0)
         };
         Ok(TokenBucket {
             shared: Arc::new(BucketShared {
                 word: Word(AtomicU64::new(word)),
-                plans: [SharedPlan::new(&plan), SharedPlan::new(&plan)],
+                schedules: [SharedRefillSchedule::new(&schedule), SharedRefillSchedule::new(&schedule)],
                 origin: Origin::at(Instant::now()),
                 max_wait,
-                slow: Mutex::new(Slow {
+                locked: Mutex::new(LockedBucket {
                     quota,
                     third,
-                    cold_at: plan.cold_after(Subtokens(word & SPENT), third),
-                    line: Line::new(),
+                    cold_at: schedule.cold_after(Subtokens(word & SPENT), third),
+                    queue: WaitQueue::new(),
                     is_closed: false,
                 }),
             }),

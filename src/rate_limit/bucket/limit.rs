@@ -1,6 +1,6 @@
 //! Buckets as limits of a stack: one that refuses, one in which refused calls count, and one for which calls wait.
 
-use super::{state::Way, token_bucket::TokenBucket, turn::Turn};
+use super::{state::TakePath, token_bucket::TokenBucket, turn::Turn};
 use crate::{
     deadline::Deadline,
     error::RateLimited,
@@ -27,7 +27,7 @@ impl<Request> Limit<Request> for TokenBucket {
     #[inline]
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Decision<u64, Infallible, RateLimited> {
         let taken = self.take_at(tokens, frame.now());
-        if taken != Ok(Way::Open) {
+        if taken != Ok(TakePath::LockFree) {
             frame.user_code_runs();
         }
         taken.map(|_| tokens).into()

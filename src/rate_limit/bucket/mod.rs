@@ -9,14 +9,14 @@
 mod builder;
 mod closing;
 mod limit;
-mod line;
-mod plan;
+mod refill_schedule;
 mod reservation;
 mod state;
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 mod token_bucket;
 mod turn;
+mod wait_queue;
 
 pub use builder::TokenBucketBuilder;
 pub use limit::{InLine, Owing};

@@ -47,7 +47,7 @@ pin_project! {
     pub struct Acquire {
         bucket: TokenBucket,
         tokens: u64,
-        state: State,
+        state: AcquireState,
         #[pin]
         timer: Timer,
     }
@@ -55,7 +55,7 @@ pin_project! {
     impl PinnedDrop for Acquire {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let State::InLine(place) = this.state {
+            if let AcquireState::Waiting(place) = this.state {
                 this.bucket.leave_at(*place, Instant::now());
             }
         }
@@ -63,18 +63,18 @@ pin_project! {
 }
 
 #[derive(Debug)]
-enum State {
+enum AcquireState {
     /// With the instant at which the caller came, where it is not that of the first poll.
     Unpolled {
         came_at: Option<Instant>,
     },
-    InLine(Place),
+    Waiting(Place),
     Ended,
 }
 
 impl Acquire {
     pub(super) fn new(bucket: TokenBucket, tokens: u64, came_at: Option<Instant>) -> Self {
-        Self { bucket, tokens, state: State::Unpolled { came_at }, timer: Timer::new() }
+        Self { bucket, tokens, state: AcquireState::Unpolled { came_at }, timer: Timer::new() }
     }
 
     /// The instant at which the wait ends, as known now: when the tokens for the waiters ahead and for this one are
@@ -117,8 +117,8 @@ impl Acquire {
     /// Reads the clock, takes the lock, and visits each waiter ahead. Do not call it in each poll of a long line.
     pub fn due_at(&self) -> Option<Instant> {
         match &self.state {
-            State::InLine(place) => self.bucket.due_at(*place, Instant::now()),
-            State::Unpolled { .. } | State::Ended => None,
+            AcquireState::Waiting(place) => self.bucket.due_at(*place, Instant::now()),
+            AcquireState::Unpolled { .. } | AcquireState::Ended => None,
         }
     }
 }
@@ -128,23 +128,23 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let State::Unpolled { came_at } = *this.state {
-            *this.state = State::Ended;
+        if let AcquireState::Unpolled { came_at } = *this.state {
+            *this.state = AcquireState::Ended;
             let deadline = CallContext::current().deadline_or_never();
             match this.bucket.join_at(*this.tokens, came_at.unwrap_or_else(Instant::now), deadline)? {
                 None => return Poll::Ready(Ok(())),
-                Some(place) => *this.state = State::InLine(place),
+                Some(place) => *this.state = AcquireState::Waiting(place),
             }
         }
         let answer = loop {
-            let State::InLine(place) = this.state else { crate::shell::polled_after_end() };
+            let AcquireState::Waiting(place) = this.state else { crate::shell::polled_after_end() };
             match this.bucket.poll_place_at(*place, cx.waker(), Instant::now()) {
                 Turn::NotBefore(instant) => ready!(this.timer.as_mut().poll_until(instant, cx)),
                 Turn::Come => break Ok(()),
                 Turn::Refused(refused) => break Err(refused),
             }
         };
-        *this.state = State::Ended;
+        *this.state = AcquireState::Ended;
         this.timer.disarm();
         Poll::Ready(answer)
     }

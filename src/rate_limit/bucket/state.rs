@@ -4,26 +4,26 @@
 //! |---|---|---|
 //! | `Open`: the word alone decides | a call has to wait | `Waited` |
 //! | | the plan ran for a horizon | `Open`, with a later anchor, by the lock |
-//! | `Waited`: `SLOW`, and the line is not empty | the last waiter is served, or leaves | `Open` |
-//! | `WarmsUp`: `SLOW`, for as long as the bucket lives | it was full for the length of its warm-up | cold: one token, a third of the rate |
-//! | any | it is closed | `Closed`: `SLOW`, and every call is refused |
+//! | `Waited`: `NEEDS_LOCK`, and the line is not empty | the last waiter is served, or leaves | `Open` |
+//! | `WarmsUp`: `NEEDS_LOCK`, for as long as the bucket lives | it was full for the length of its warm-up | cold: one token, a third of the rate |
+//! | any | it is closed | `Closed`: `NEEDS_LOCK`, and every call is refused |
 //!
-//! Under the lock, `slowly` moves the plan on and serves the waiters whose turn has come, before and after each change.
+//! Under the lock, `with_lock` moves the plan on and serves the waiters whose turn has come, before and after each change.
 
 mod changing;
 mod looking;
 mod waiting;
 
 use super::{
-    line::Line,
-    plan::{FRACTION, HORIZON, Plan, SharedPlan},
+    refill_schedule::{FRACTION, HORIZON, RefillSchedule, SharedRefillSchedule},
+    wait_queue::WaitQueue,
 };
 use crate::{
     clock::{Nanos, Origin},
     error::RateLimited,
     rate_limit::{
+        fixed_point_rate::FixedPointRate,
         quota::Quota,
-        scale::Scale,
         tokens::{Subtokens, Tokens},
     },
     sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock},
@@ -44,23 +44,23 @@ pub(super) struct BucketShared {
     /// overwritten only after this word named the other one.
     pub(super) word: Word,
     /// The plan that counts and the one before or after, by the generation's lowest bit.
-    pub(super) plans: [SharedPlan; 2],
+    pub(super) schedules: [SharedRefillSchedule; 2],
     pub(super) origin: Origin,
     pub(super) max_wait: Duration,
     /// Held to change the plan, or to wait.
-    pub(super) slow: Mutex<Slow>,
+    pub(super) locked: Mutex<LockedBucket>,
 }
 
 /// The part of a bucket that is under its lock.
-pub(super) struct Slow {
+pub(super) struct LockedBucket {
     pub(super) quota: Quota,
     /// A third of the warm-up; zero for a bucket that does not warm up.
     pub(super) third: Nanos,
     /// When a bucket that warms up has been full for as long as that takes, if nothing more is taken until then. What
     /// is given back does not hasten it: a bucket whose calls are all refunded is in use.
     pub(super) cold_at: Nanos,
-    pub(super) line: Line,
-    /// No call waits for a closed bucket, and [`SLOW`] stays set, so that each call learns of it.
+    pub(super) queue: WaitQueue,
+    /// No call waits for a closed bucket, and [`NEEDS_LOCK`] stays set, so that each call learns of it.
     pub(super) is_closed: bool,
 }
 
@@ -71,25 +71,25 @@ pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
 const GENERATION_SHIFT: u32 = 57;
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
 /// Ask under the lock: a call waits, the bucket warms up, or it is closed.
-pub(super) const SLOW: u64 = 1 << 63;
+pub(super) const NEEDS_LOCK: u64 = 1 << 63;
 
 /// Whether there are enough tokens for a call, as the parts spent and minted say.
 enum Assessment {
     /// There are enough. `after` will have been spent after the call.
     Enough { after: Subtokens },
     /// There would be enough once `after` has been minted.
-    TooFew { after: Subtokens, anchor: Nanos, scale: Scale<FRACTION> },
+    TooFew { after: Subtokens, anchor: Nanos, rate: FixedPointRate<FRACTION> },
     /// The cost is above the burst.
     Never,
     /// Only the lock can tell.
-    Slow,
+    NeedsLock,
 }
 
 /// How tokens were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum TakePath {
     /// Without the lock.
-    Open,
+    LockFree,
     /// Under the lock. Calls that waited may have been woken.
     Locked,
 }
@@ -115,7 +115,7 @@ impl BucketRefusal {
     }
 }
 
-impl Slow {
+impl LockedBucket {
     /// Whether the bucket was full for the length of its warm-up.
     fn is_cold(&self, now: Nanos) -> bool {
         self.third > Nanos::ZERO && now >= self.cold_at
@@ -128,38 +128,38 @@ impl BucketShared {
         spent(self.word.0.load(Ordering::Acquire))
     }
 
-    fn plan_of(&self, word: u64) -> &SharedPlan {
-        &self.plans[(word >> GENERATION_SHIFT) as usize & 1]
+    fn schedule_of(&self, word: u64) -> &SharedRefillSchedule {
+        &self.schedules[(word >> GENERATION_SHIFT) as usize & 1]
     }
 
     /// Takes tokens, at least one. A first try, without what is seldom needed.
     #[inline]
-    pub(super) fn try_take(&self, tokens: Tokens, now: Nanos) -> Result<Way, BucketRefusal> {
+    pub(super) fn try_take(&self, tokens: Tokens, now: Nanos) -> Result<TakePath, BucketRefusal> {
         let word = self.word.0.load(Ordering::Acquire);
         match self.assess(word, tokens, now) {
             Assessment::Enough { after } => match self.replace_spent(word, after) {
-                Ok(_) => Ok(Way::Open),
+                Ok(_) => Ok(TakePath::LockFree),
                 Err(newer) => self.try_take_again(newer, tokens, now),
             },
-            Assessment::TooFew { after, anchor, scale } if self.is_current(word) => Err(too_few(after, anchor, &scale)),
+            Assessment::TooFew { after, anchor, rate } if self.is_current(word) => Err(too_few(after, anchor, &rate)),
             _ => self.try_take_again(word, tokens, now),
         }
     }
 
     /// Tries again from this word on, until it succeeds or there is no doubt.
     #[cold]
-    fn try_take_again(&self, mut word: u64, tokens: Tokens, now: Nanos) -> Result<Way, BucketRefusal> {
+    fn try_take_again(&self, mut word: u64, tokens: Tokens, now: Nanos) -> Result<TakePath, BucketRefusal> {
         loop {
             let refusal = match self.assess(word, tokens, now) {
-                Assessment::Slow => return self.try_take_slowly(tokens, now).map(|()| Way::Locked),
+                Assessment::NeedsLock => return self.try_take_with_lock(tokens, now).map(|()| TakePath::Locked),
                 Assessment::Enough { after } => match self.replace_spent(word, after) {
-                    Ok(_) => return Ok(Way::Open),
+                    Ok(_) => return Ok(TakePath::LockFree),
                     Err(newer) => {
                         word = newer;
                         continue;
                     }
                 },
-                Assessment::TooFew { after, anchor, scale } => too_few(after, anchor, &scale),
+                Assessment::TooFew { after, anchor, rate } => too_few(after, anchor, &rate),
                 Assessment::Never => BucketRefusal::ForEver,
             };
             if self.is_current(word) {
@@ -173,20 +173,20 @@ impl BucketShared {
     /// numbers, so that all arithmetic wraps or saturates.
     #[inline]
     fn assess(&self, word: u64, tokens: Tokens, now: Nanos) -> Assessment {
-        let (anchor, scale) = self.plan_of(word).load_rate();
+        let (anchor, rate) = self.schedule_of(word).load_rate();
         let since = now.saturating_sub(anchor);
-        if word & SLOW != 0 || since >= HORIZON {
-            return Assessment::Slow;
+        if word & NEEDS_LOCK != 0 || since >= HORIZON {
+            return Assessment::NeedsLock;
         }
-        let forfeited = scale.minted(since);
-        let minted = Subtokens(scale.full.0.wrapping_add(forfeited.0));
+        let forfeited = rate.minted(since);
+        let minted = Subtokens(rate.full.0.wrapping_add(forfeited.0));
         // More than fits is above the burst.
-        let cost = scale.parts(tokens);
+        let cost = rate.subtokens(tokens);
         let after = Subtokens(spent(word).max(forfeited).0.wrapping_add(cost.0));
-        if cost > scale.full {
+        if cost > rate.full {
             Assessment::Never
         } else if after > minted {
-            Assessment::TooFew { after, anchor, scale }
+            Assessment::TooFew { after, anchor, rate }
         } else {
             Assessment::Enough { after }
         }
@@ -196,7 +196,7 @@ impl BucketShared {
     /// came before this one.
     #[inline]
     fn is_current(&self, word: u64) -> bool {
-        (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | SLOW) == 0
+        (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | NEEDS_LOCK) == 0
     }
 
     #[inline]
@@ -207,57 +207,67 @@ impl BucketShared {
 
     /// Takes tokens where the fast way is not open: the plan has to be moved on, or a call waits.
     #[cold]
-    fn try_take_slowly(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
-        let slow = lock(&self.slow);
+    fn try_take_with_lock(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
+        let locked = lock(&self.locked);
         // A refusal changes nothing, whatever instant it is asked for.
-        self.judge(tokens, now, &slow)?;
-        self.slowly_locked(slow, now, |slow| match slow.line.is_empty() {
-            true => self.take(tokens, now, slow),
-            false => self.refuse_behind(tokens, now, slow),
+        self.judge(tokens, now, &locked)?;
+        self.with_guard(locked, now, |locked| match locked.queue.is_empty() {
+            true => self.take(tokens, now, locked),
+            false => self.refuse_behind(tokens, now, locked),
         })
     }
 
     /// Does something with the lock held, after those who can be served were, and wakes them when it is released.
-    pub(super) fn slowly<T>(&self, now: Nanos, work: impl FnOnce(&mut Slow) -> T) -> T {
-        self.slowly_locked(lock(&self.slow), now, work)
+    pub(super) fn with_lock<T>(&self, now: Nanos, work: impl FnOnce(&mut LockedBucket) -> T) -> T {
+        self.with_guard(lock(&self.locked), now, work)
     }
 
-    /// As [`slowly`](Self::slowly), with the lock already held. It releases the lock before it wakes a waiter.
-    fn slowly_locked<T>(&self, mut slow: MutexGuard<'_, Slow>, now: Nanos, work: impl FnOnce(&mut Slow) -> T) -> T {
-        let result = self.with_lock(&mut slow, now, work);
-        slow.line.take_wakers().wake_after(slow);
+    /// As [`with_lock`](Self::with_lock), with the lock already held. It releases the lock before it wakes a waiter.
+    fn with_guard<T>(
+        &self,
+        mut locked: MutexGuard<'_, LockedBucket>,
+        now: Nanos,
+        work: impl FnOnce(&mut LockedBucket) -> T,
+    ) -> T {
+        let result = self.while_locked(&mut locked, now, work);
+        locked.queue.take_wakers().wake_after(locked);
         result
     }
 
-    /// As [`slowly_locked`](Self::slowly_locked), and keeps the lock. The wakers of those who were served stay where
-    /// they are, for the next who does something slowly.
-    pub(super) fn with_lock<T>(&self, slow: &mut Slow, now: Nanos, work: impl FnOnce(&mut Slow) -> T) -> T {
-        self.move_on(now, slow);
-        self.serve(now, slow);
-        let result = work(slow);
-        self.serve(now, slow);
+    /// As [`with_guard`](Self::with_guard), and keeps the lock. The wakers of those who were served stay where
+    /// they are, for the next call of `with_guard`.
+    pub(super) fn while_locked<T>(
+        &self,
+        locked: &mut LockedBucket,
+        now: Nanos,
+        work: impl FnOnce(&mut LockedBucket) -> T,
+    ) -> T {
+        self.rebase(now, locked);
+        self.serve(now, locked);
+        let result = work(locked);
+        self.serve(now, locked);
         result
     }
 
     /// The plan that counts. It stays while the lock is held.
-    fn plan(&self, _slow: &Slow) -> Plan {
-        self.plan_of(self.word.0.load(Ordering::Acquire)).load()
+    fn schedule(&self, _locked: &LockedBucket) -> RefillSchedule {
+        self.schedule_of(self.word.0.load(Ordering::Acquire)).load()
     }
 
     /// Takes tokens that are there.
-    fn take(&self, tokens: Tokens, now: Nanos, slow: &mut Slow) -> Result<(), BucketRefusal> {
-        if tokens.0 > slow.quota.burst() {
+    fn take(&self, tokens: Tokens, now: Nanos, locked: &mut LockedBucket) -> Result<(), BucketRefusal> {
+        if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
         }
-        self.warm_up(now, slow);
-        let plan = self.plan(slow);
-        let minted = plan.minted(now);
+        self.warm_up(now, locked);
+        let schedule = self.schedule(locked);
+        let minted = schedule.minted(now);
         self.update(|spent| {
-            let forfeited = minted.saturating_sub(plan.scale.full);
-            let after = spent.max(forfeited).saturating_add(plan.scale.parts(tokens));
-            if after > minted { Err(BucketRefusal::Until(plan.due(after))) } else { Ok(after) }
+            let forfeited = minted.saturating_sub(schedule.rate.full);
+            let after = spent.max(forfeited).saturating_add(schedule.rate.subtokens(tokens));
+            if after > minted { Err(BucketRefusal::Until(schedule.due(after))) } else { Ok(after) }
         })?;
-        self.note_use(slow);
+        self.note_use(locked);
         Ok(())
     }
 
@@ -281,27 +291,27 @@ impl BucketShared {
     pub(super) fn give_back(&self, tokens: Tokens) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {
-            let parts = self.plan_of(word).load().scale.parts(tokens);
-            let newer = (word & !SPENT) | spent(word).saturating_sub(parts).0;
+            let subtokens = self.schedule_of(word).load().rate.subtokens(tokens);
+            let newer = (word & !SPENT) | spent(word).saturating_sub(subtokens).0;
             match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return word & SLOW != 0,
+                Ok(_) => return word & NEEDS_LOCK != 0,
                 Err(newer) => word = newer,
             }
         }
     }
 
     pub(super) fn owe(&self, tokens: Tokens, now: Nanos) {
-        self.slowly(now, |slow| {
-            let plan = self.plan(slow);
-            let (minted, full) = (plan.minted(now), plan.scale.full);
+        self.with_lock(now, |locked| {
+            let schedule = self.schedule(locked);
+            let (minted, full) = (schedule.minted(now), schedule.rate.full);
             let owed = |spent: Subtokens| {
                 let spent = spent.max(minted.saturating_sub(full));
-                let after = spent.saturating_add(plan.scale.parts(tokens));
+                let after = spent.saturating_add(schedule.rate.subtokens(tokens));
                 Ok(after.min(minted.saturating_add(full)).max(spent))
             };
             // It never refuses.
             let _ = self.update(owed);
-            self.note_use(slow);
+            self.note_use(locked);
         });
     }
 }
@@ -314,12 +324,12 @@ fn spent(word: u64) -> Subtokens {
 
 /// There will be enough once `after` has been minted.
 #[inline]
-fn too_few(after: Subtokens, anchor: Nanos, scale: &Scale<FRACTION>) -> BucketRefusal {
-    BucketRefusal::Until(due_at(after, anchor, scale))
+fn too_few(after: Subtokens, anchor: Nanos, rate: &FixedPointRate<FRACTION>) -> BucketRefusal {
+    BucketRefusal::Until(due_at(after, anchor, rate))
 }
 
 /// When `parts` will have been minted since `anchor`.
 #[inline]
-fn due_at(parts: Subtokens, anchor: Nanos, scale: &Scale<FRACTION>) -> Nanos {
-    anchor.saturating_add(scale.time_to_mint(parts.saturating_sub(scale.full)))
+fn due_at(subtokens: Subtokens, anchor: Nanos, rate: &FixedPointRate<FRACTION>) -> Nanos {
+    anchor.saturating_add(rate.time_to_mint(subtokens.saturating_sub(rate.full)))
 }

@@ -1,7 +1,7 @@
 use super::{
     builder::TokenBucketBuilder,
     reservation::{Acquire, Reservation},
-    state::{BucketShared, Way},
+    state::{BucketShared, TakePath},
 };
 use crate::{
     clock::Nanos,
@@ -108,9 +108,9 @@ impl TokenBucket {
 
     /// Takes the tokens, and says how.
     #[inline]
-    pub(super) fn take_at(&self, tokens: u64, now: Instant) -> Result<Way, RateLimited> {
+    pub(super) fn take_at(&self, tokens: u64, now: Instant) -> Result<TakePath, RateLimited> {
         if tokens == 0 {
-            return Ok(Way::Open);
+            return Ok(TakePath::LockFree);
         }
         let nanos = self.shared.origin.to(now);
         self.shared.try_take(Tokens(tokens), nanos).map_err(|refusal| refusal.seen_at(nanos))
@@ -205,7 +205,7 @@ impl TokenBucket {
     #[inline]
     pub fn refund(&self, tokens: u64) {
         if self.shared.give_back(Tokens(tokens)) {
-            self.shared.slowly(self.shared.origin.to(Instant::now()), |_| ());
+            self.shared.with_lock(self.shared.origin.to(Instant::now()), |_| ());
         }
     }
 
@@ -244,9 +244,9 @@ impl TokenBucket {
 
     /// Spends a random part of a token of a new bucket.
     pub(crate) fn spend_a_fraction(&self, random: &Random) {
-        let plan = self.shared.plans[0].load();
-        let parts = random.with(|random| random.random_range(1..=plan.scale.parts_per_token.max(1)));
-        self.shared.word.0.fetch_add(parts, Ordering::Relaxed);
+        let schedule = self.shared.schedules[0].load();
+        let subtokens = random.with(|random| random.random_range(1..=schedule.rate.subtokens_per_token.max(1)));
+        self.shared.word.0.fetch_add(subtokens, Ordering::Relaxed);
     }
 
     /// The whole tokens that are there at `now`, for waiters and newcomers. Nothing changes by looking, not even
@@ -257,12 +257,12 @@ impl TokenBucket {
 
     /// The quota in force.
     pub fn quota(&self) -> Quota {
-        lock(&self.shared.slow).quota
+        lock(&self.shared.locked).quota
     }
 
     /// How many wait for their turn.
     pub fn waiting(&self) -> usize {
-        lock(&self.shared.slow).line.len()
+        lock(&self.shared.locked).queue.len()
     }
 
     /// The longest that [`acquire`](Self::acquire) waits.

@@ -1,6 +1,6 @@
 use super::{
     handle::Keyed,
-    shared::{KeyedShared, Quotas, RENEWAL, Sorting},
+    shared::{KeyFunctions, KeyedShared, Quotas, RENEWAL},
     table::Table,
     tier::{self, MOST_TIERS, Tier},
     tier_of::{OneTier, TierBy},
@@ -128,7 +128,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
             max_keys,
             quotas: Mutex::new(Quotas { in_force: quotas, unconverted: false }),
         };
-        Ok(Keyed { shared: Arc::new(shared), sorting: Arc::new(Sorting { hasher, tier_of }), keys: PhantomData })
+        Ok(Keyed { shared: Arc::new(shared), functions: Arc::new(KeyFunctions { hasher, tier_of }), keys: PhantomData })
     }
 }
 

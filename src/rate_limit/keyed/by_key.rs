@@ -1,6 +1,6 @@
 use super::{
     handle::Keyed,
-    shared::{Counted, HashedKey},
+    shared::{CountedOn, HashedKey},
     tier_of::TierOf,
 };
 use crate::{
@@ -90,7 +90,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub struct TakenByKey {
     key: HashedKey,
-    counted: Counted,
+    counted: CountedOn,
     tokens: u64,
 }
 

@@ -1,6 +1,6 @@
 use super::{
     builder::KeyedBuilder,
-    shared::{Counted, HashedKey, KeyedShared, Sorting},
+    shared::{CountedOn, HashedKey, KeyFunctions, KeyedShared},
     tier,
     tier_of::{OneTier, TierOf},
 };
@@ -89,7 +89,7 @@ use tokio::time::Instant;
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
     pub(super) shared: Arc<KeyedShared>,
     /// Apart, so that others can read the buckets whatever these types are.
-    pub(super) sorting: Arc<Sorting<T, S>>,
+    pub(super) functions: Arc<KeyFunctions<T, S>>,
     pub(super) keys: PhantomData<fn(&K)>,
 }
 
@@ -149,16 +149,16 @@ where
 
     /// Gives tokens back like [`refund`](Self::refund), at `now`, the present by the caller's clock.
     pub fn refund_at(&self, key: &K, tokens: u64, now: Instant) {
-        self.give_back_at(self.hash(key), Counted::OnItsOwn, tokens, now);
+        self.give_back_at(self.hash(key), CountedOn::OwnBucket, tokens, now);
     }
 
     /// Hashes a key and finds its tier, once per call.
     #[inline]
     pub(super) fn hash(&self, key: &K) -> HashedKey {
-        let (shared, sorting) = (&*self.shared, &*self.sorting);
-        let tier = sorting.tier_of.tier_of(key);
+        let (shared, functions) = (&*self.shared, &*self.functions);
+        let tier = functions.tier_of.tier_of(key);
         HashedKey {
-            address: shared.table.address(sorting.hasher.hash_one(key)),
+            address: shared.table.address(functions.hasher.hash_one(key)),
             tier: if tier > shared.more.len() { 0 } else { tier },
         }
     }
@@ -167,15 +167,15 @@ where
 impl<K: ?Sized, T, S> Keyed<K, T, S> {
     /// Takes tokens, at least one, and says where.
     #[inline]
-    pub(super) fn take_at(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<Counted, RateLimited> {
+    pub(super) fn take_at(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<CountedOn, RateLimited> {
         self.shared.take(key, Tokens(tokens), now)
     }
 
     /// Gives tokens back to where they were taken.
-    pub(super) fn give_back_at(&self, key: HashedKey, counted: Counted, tokens: u64, now: Instant) {
+    pub(super) fn give_back_at(&self, key: HashedKey, counted: CountedOn, tokens: u64, now: Instant) {
         match counted {
-            Counted::OnItsOwn => self.shared.give_back(key, Tokens(tokens), now),
-            Counted::OnTheOverflow => {
+            CountedOn::OwnBucket => self.shared.give_back(key, Tokens(tokens), now),
+            CountedOn::OverflowBucket => {
                 self.shared.tier(key.tier).overflow().into_iter().for_each(|all| all.refund(tokens))
             }
         }
@@ -254,13 +254,13 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     /// The bytes that all this takes, now and for ever.
     pub fn memory(&self) -> usize {
         let KeyedShared { table, more, .. } = &*self.shared;
-        size_of::<KeyedShared>() + size_of::<Sorting<T, S>>() + table.bytes() + size_of_val(&**more)
+        size_of::<KeyedShared>() + size_of::<KeyFunctions<T, S>>() + table.bytes() + size_of_val(&**more)
     }
 }
 
 impl<K: ?Sized, T, S> Clone for Keyed<K, T, S> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), sorting: self.sorting.clone(), keys: PhantomData }
+        Self { shared: self.shared.clone(), functions: self.functions.clone(), keys: PhantomData }
     }
 }
 

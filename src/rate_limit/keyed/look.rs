@@ -3,7 +3,7 @@
 use super::{
     handle::Keyed,
     shared::{HashedKey, KeyedShared},
-    table::Locked,
+    table::LockedBlock,
     tier_of::TierOf,
 };
 use crate::{clock::Nanos, rate_limit::tokens::Tokens};
@@ -60,7 +60,7 @@ impl KeyedShared {
         self.table.estimate(|block| self.live_in(&block, nanos))
     }
 
-    fn live_in(&self, block: &Locked<'_>, nanos: Nanos) -> usize {
+    fn live_in(&self, block: &LockedBlock<'_>, nanos: Nanos) -> usize {
         block.entries().filter(|slot| self.surplus(block, slot.tagged(), slot.word(), nanos) < 0).count()
     }
 
@@ -78,8 +78,8 @@ impl KeyedShared {
                 (rate.full(), block.has_room(key.address, surplus))
             }
         };
-        if has_slot || rate.parts(tokens) > left {
-            return rate.parts(tokens) > left;
+        if has_slot || rate.subtokens(tokens) > left {
+            return rate.subtokens(tokens) > left;
         }
         drop(block);
         tier.overflow().is_none_or(|overflow| overflow.would_refuse_at(tokens.0, due))

@@ -1,7 +1,7 @@
 //! The part of a [`Keyed`](super::Keyed) that all its handles share: the table of buckets, and their quotas.
 
 use super::{
-    table::{Address, Change, Locked, Slot, TAG, Table},
+    table::{Address, Change, LockedBlock, Slot, TAG, Table},
     tier::{KeyedRefusal, Tier},
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) struct KeyedShared {
 }
 
 /// How keys are hashed, and which tier each has: what a call asks of the user's types.
-pub(super) struct Sorting<T, S> {
+pub(super) struct KeyFunctions<T, S> {
     pub(super) hasher: S,
     pub(super) tier_of: T,
 }
@@ -56,9 +56,9 @@ pub(super) struct HashedKey {
 
 /// Where tokens were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counted {
-    OnItsOwn,
-    OnTheOverflow,
+pub(super) enum CountedOn {
+    OwnBucket,
+    OverflowBucket,
 }
 
 impl KeyedShared {
@@ -77,7 +77,7 @@ impl KeyedShared {
     }
 
     #[inline]
-    pub(super) fn take(&self, key: HashedKey, tokens: Tokens, now: Instant) -> Result<Counted, RateLimited> {
+    pub(super) fn take(&self, key: HashedKey, tokens: Tokens, now: Instant) -> Result<CountedOn, RateLimited> {
         let nanos = self.origin.to(now);
         if nanos > self.renewal() {
             return self.take_and_renew(key, tokens, nanos, now);
@@ -94,12 +94,12 @@ impl KeyedShared {
         tokens: Tokens,
         nanos: Nanos,
         now: Instant,
-    ) -> Result<Counted, RateLimited> {
+    ) -> Result<CountedOn, RateLimited> {
         let mut quotas = lock(&self.quotas);
         if self.all_are_full(nanos) {
             let tier = self.tier(key.tier);
             let rate = tier.rate(tier.tag());
-            if rate.parts(tokens) > rate.full() {
+            if rate.subtokens(tokens) > rate.full() {
                 return Err(KeyedRefusal::ForEver.into());
             }
             self.renew(&mut quotas, nanos);
@@ -111,22 +111,28 @@ impl KeyedShared {
     }
 
     #[inline]
-    fn take_at(&self, key: HashedKey, tokens: Tokens, nanos: Nanos, now: Instant) -> Result<Counted, RateLimited> {
+    fn take_at(&self, key: HashedKey, tokens: Tokens, nanos: Nanos, now: Instant) -> Result<CountedOn, RateLimited> {
         let tier = self.tier(key.tier);
         let tag = tier.tag();
         if let Some(slot) = self.table.find(key.address, tag) {
             match slot.change(key.address.fingerprint | tag, |state| tier.take(tag, state, tokens, nanos)) {
-                Change::Done => return Ok(Counted::OnItsOwn),
+                Change::Done => return Ok(CountedOn::OwnBucket),
                 Change::Refused(refusal) => return Err(refusal.into()),
                 Change::Elsewhere => {}
             }
         }
-        self.take_slowly(key, tokens, nanos, now)
+        self.take_with_lock(key, tokens, nanos, now)
     }
 
     /// Takes tokens of a key that has no slot, or is about to get one, or is counted by another quota.
     #[inline(never)]
-    fn take_slowly(&self, key: HashedKey, tokens: Tokens, nanos: Nanos, now: Instant) -> Result<Counted, RateLimited> {
+    fn take_with_lock(
+        &self,
+        key: HashedKey,
+        tokens: Tokens,
+        nanos: Nanos,
+        now: Instant,
+    ) -> Result<CountedOn, RateLimited> {
         let HashedKey { address, tier } = key;
         let tier = self.tier(tier);
         let mut block = self.table.lock(address);
@@ -134,19 +140,19 @@ impl KeyedShared {
         if let Some(slot) = block.find(address) {
             self.convert(&block, slot, tier, tag, nanos);
             slot.change_locked(&block, |state| tier.take(tag, state, tokens, nanos))?;
-            return Ok(Counted::OnItsOwn);
+            return Ok(CountedOn::OwnBucket);
         }
         let rate = tier.rate(tag);
         let after = tier.take(tag, rate.state(rate.full(), nanos), tokens, nanos)?;
         if let Some(claim) = block.make_room(address, |tag, word| self.surplus(&block, tag, word, nanos)) {
             claim.publish(address.fingerprint | tag, after);
-            return Ok(Counted::OnItsOwn);
+            return Ok(CountedOn::OwnBucket);
         }
         block.count_overflow();
         match tier.overflow() {
             Some(overflow) => {
                 drop(block);
-                overflow.try_acquire_at(tokens.0, now).map(|()| Counted::OnTheOverflow)
+                overflow.try_acquire_at(tokens.0, now).map(|()| CountedOn::OverflowBucket)
             }
             None => {
                 // Of all those slots the first to be free. At least a nanosecond: they were not.
@@ -171,7 +177,7 @@ impl KeyedShared {
         self.convert(&block, slot, tier, tag, nanos);
         let rate = tier.rate(tag);
         let more = |state: u64| {
-            let left = rate.left(state, nanos).saturating_add(rate.parts(tokens));
+            let left = rate.left(state, nanos).saturating_add(rate.subtokens(tokens));
             Ok::<_, KeyedRefusal>(rate.state(left.min(rate.full()), nanos))
         };
         // It never refuses.
@@ -179,7 +185,7 @@ impl KeyedShared {
     }
 
     /// Makes a bucket count by the quota in force of this tier, whose tag is given.
-    fn convert(&self, block: &Locked<'_>, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: Nanos) {
+    fn convert(&self, block: &LockedBlock<'_>, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: Nanos) {
         let tagged = slot.tagged();
         if tagged & TAG != tag {
             let claim = slot.claim(block);
@@ -199,7 +205,7 @@ impl KeyedShared {
     /// overwritten by which this block counts a bucket.
     pub(super) fn left_by(
         &self,
-        _block: &Locked<'_>,
+        _block: &LockedBlock<'_>,
         tier: &Tier,
         tag: u64,
         tagged: u64,
@@ -215,13 +221,13 @@ impl KeyedShared {
     }
 
     /// The parts for which a bucket has been full. Less than zero are the parts that it lacks.
-    pub(super) fn surplus(&self, _block: &Locked<'_>, tagged: u64, word: u64, nanos: Nanos) -> i64 {
+    pub(super) fn surplus(&self, _block: &LockedBlock<'_>, tagged: u64, word: u64, nanos: Nanos) -> i64 {
         let tier = self.tier_of_tag(tagged);
         tier.surplus(tier.tag(), tagged & TAG, word, nanos)
     }
 
     /// The time until a bucket is full.
-    fn time_until_fresh(&self, _block: &Locked<'_>, slot: Slot<'_>, nanos: Nanos) -> Nanos {
+    fn time_until_fresh(&self, _block: &LockedBlock<'_>, slot: Slot<'_>, nanos: Nanos) -> Nanos {
         let tier = self.tier_of_tag(slot.tagged());
         let in_force = tier.tag();
         let missing = tier.surplus(in_force, slot.tagged() & TAG, slot.word(), nanos).saturating_neg();
@@ -254,7 +260,7 @@ impl KeyedShared {
     /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full.
     fn look_at_all(&self, quotas: &mut Quotas, nanos: Nanos) {
         quotas.unconverted = false;
-        let look_at = |block: Locked<'_>| {
+        let look_at = |block: LockedBlock<'_>| {
             for slot in block.entries() {
                 let tier = self.tier_of_tag(slot.tagged());
                 match slot.claim_if_fresh(&block, |tag, word| self.surplus(&block, tag, word, nanos)) {

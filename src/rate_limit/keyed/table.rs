@@ -34,7 +34,7 @@ const CLAIMED: u64 = 1;
 /// written by all, by compare-and-swap.
 #[derive(Debug)]
 pub(super) struct Table {
-    lines: Box<[CacheLine]>,
+    cache_lines: Box<[CacheLine]>,
     blocks: u64,
     block_log2: u32,
     stripes: Box<[Stripe]>,
@@ -119,19 +119,19 @@ impl CacheLine {
 impl Table {
     /// A table for this many keys, at least one, or nothing where there is no memory for it.
     pub(super) fn for_keys(keys: usize) -> Option<Self> {
-        let lines = keys.saturating_mul(SLOTS_FOR_2_KEYS).div_ceil(2 * SLOTS);
-        let block_log2 = lines.next_power_of_two().ilog2().clamp(LEAST_BLOCK_LOG2, MOST_BLOCK_LOG2);
-        let blocks = lines.div_ceil(1 << block_log2);
+        let cache_lines = keys.saturating_mul(SLOTS_FOR_2_KEYS).div_ceil(2 * SLOTS);
+        let block_log2 = cache_lines.next_power_of_two().ilog2().clamp(LEAST_BLOCK_LOG2, MOST_BLOCK_LOG2);
+        let blocks = cache_lines.div_ceil(1 << block_log2);
         let count = blocks << block_log2;
-        let mut lines = Vec::new();
-        lines.try_reserve_exact(count).ok()?;
-        lines.extend((0..count).map(|_| CacheLine::new()));
+        let mut cache_lines = Vec::new();
+        cache_lines.try_reserve_exact(count).ok()?;
+        cache_lines.extend((0..count).map(|_| CacheLine::new()));
         let stripes = (0..blocks.min(STRIPES)).map(|_| Stripe::default()).collect();
-        Some(Self { lines: lines.into_boxed_slice(), blocks: blocks as u64, block_log2, stripes })
+        Some(Self { cache_lines: cache_lines.into_boxed_slice(), blocks: blocks as u64, block_log2, stripes })
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(&*self.lines) + size_of_val(&*self.stripes)
+        size_of_val(&*self.cache_lines) + size_of_val(&*self.stripes)
     }
 
     /// Where a key with this hash belongs. The block follows from the hash's highest bits, the fingerprint is the
@@ -150,7 +150,7 @@ impl Table {
     }
 
     /// All of them: the first one, and its sums without carry with an odd number, an even one, and both.
-    fn lines_of(&self, block: usize, fingerprint: u64) -> [usize; CHOICES] {
+    fn cache_lines_of(&self, block: usize, fingerprint: u64) -> [usize; CHOICES] {
         let (odd, even) = (self.bits(fingerprint, 12) | 1, (self.bits(fingerprint, 24) & !1) | 2);
         // A block begins at a multiple of its size.
         [0, odd, even, odd ^ even].map(|difference| self.home_of(block, fingerprint) ^ difference)
@@ -167,7 +167,7 @@ impl Table {
     #[inline]
     pub(super) fn find(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
         let home = self.home_of(address.block, address.fingerprint);
-        match self.lines.get(home)?.find(address.fingerprint | tag) {
+        match self.cache_lines.get(home)?.find(address.fingerprint | tag) {
             Some(slot) => Some(slot),
             None => self.find_elsewhere(address, tag),
         }
@@ -175,24 +175,24 @@ impl Table {
 
     #[inline(never)]
     fn find_elsewhere(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
-        let [_, others @ ..] = self.lines_of(address.block, address.fingerprint);
-        others.into_iter().find_map(|line| self.lines.get(line)?.find(address.fingerprint | tag))
+        let [_, others @ ..] = self.cache_lines_of(address.block, address.fingerprint);
+        others.into_iter().find_map(|cache_line| self.cache_lines.get(cache_line)?.find(address.fingerprint | tag))
     }
 
     /// Holds the lock on a key's block. No other thread then writes a fingerprint in it, and none of its slots is
     /// claimed.
-    pub(super) fn lock(&self, address: Address) -> Locked<'_> {
+    pub(super) fn lock(&self, address: Address) -> LockedBlock<'_> {
         self.lock_block(address.block)
     }
 
-    fn lock_block(&self, block: usize) -> Locked<'_> {
+    fn lock_block(&self, block: usize) -> LockedBlock<'_> {
         // There are stripes.
         let guard = self.stripes.get(block % self.stripes.len().max(1)).map(|stripe| lock(&stripe.0));
-        Locked { table: self, block, guard }
+        LockedBlock { table: self, block, guard }
     }
 
     /// All blocks, each with the lock on it held until the next.
-    pub(super) fn locked_blocks(&self) -> impl Iterator<Item = Locked<'_>> {
+    pub(super) fn locked_blocks(&self) -> impl Iterator<Item = LockedBlock<'_>> {
         (0..self.blocks as usize).map(|block| self.lock_block(block))
     }
 }
@@ -204,13 +204,13 @@ type Guard<'a> = loom::sync::MutexGuard<'a, u64>;
 
 /// A block whose fingerprints no other thread writes.
 #[derive(Debug)]
-pub(super) struct Locked<'a> {
+pub(super) struct LockedBlock<'a> {
     table: &'a Table,
     block: usize,
     guard: Option<Guard<'a>>,
 }
 
-impl<'a> Locked<'a> {
+impl<'a> LockedBlock<'a> {
     /// The bucket of a key of this block, whatever it is counted by.
     pub(super) fn find(&self, address: Address) -> Option<Slot<'a>> {
         self.candidates(address.fingerprint).find(|slot| slot.tagged() & !TAG == address.fingerprint)
@@ -219,15 +219,15 @@ impl<'a> Locked<'a> {
     /// The slots in which a fingerprint of this block may be.
     pub(super) fn candidates(&self, fingerprint: u64) -> impl Iterator<Item = Slot<'a>> + use<'a> {
         let table = self.table;
-        let lines = table.lines_of(self.block, fingerprint & !TAG);
-        lines.into_iter().filter_map(|line| table.lines.get(line)).flat_map(CacheLine::slots)
+        let cache_lines = table.cache_lines_of(self.block, fingerprint & !TAG);
+        cache_lines.into_iter().filter_map(|cache_line| table.cache_lines.get(cache_line)).flat_map(CacheLine::slots)
     }
 
     /// All slots of the block that are not empty.
     pub(super) fn entries(&self) -> impl Iterator<Item = Slot<'a>> + use<'a> {
         let start = self.block << self.table.block_log2;
-        let lines = self.table.lines.iter().skip(start).take(1 << self.table.block_log2);
-        lines.flat_map(CacheLine::slots).filter(|slot| slot.tagged() != 0)
+        let cache_lines = self.table.cache_lines.iter().skip(start).take(1 << self.table.block_log2);
+        cache_lines.flat_map(CacheLine::slots).filter(|slot| slot.tagged() != 0)
     }
 
     /// A slot for a key that has none. An empty one, if there is any; or that of the bucket which has been full for
@@ -332,7 +332,7 @@ impl<'a> Slot<'a> {
     /// Changes the state of a slot that stays as it is, since its block is locked.
     pub(super) fn change_locked<E>(
         &self,
-        _block: &Locked<'_>,
+        _block: &LockedBlock<'_>,
         change: impl Fn(u64) -> Result<u64, E>,
     ) -> Result<(), E> {
         let mut word = self.word();
@@ -346,7 +346,7 @@ impl<'a> Slot<'a> {
     }
 
     /// Keeps all other threads from changing the state. They wait for the lock.
-    pub(super) fn claim(&self, _block: &Locked<'_>) -> Claim<'a> {
+    pub(super) fn claim(&self, _block: &LockedBlock<'_>) -> Claim<'a> {
         let mut word = self.word();
         loop {
             match self.claim_at(word) {
@@ -356,8 +356,12 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// Claims the slot if its bucket is full. See [`make_room`](Locked::make_room).
-    pub(super) fn claim_if_fresh(&self, _block: &Locked<'_>, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
+    /// Claims the slot if its bucket is full. See [`make_room`](LockedBlock::make_room).
+    pub(super) fn claim_if_fresh(
+        &self,
+        _block: &LockedBlock<'_>,
+        surplus: impl Fn(u64, u64) -> i64,
+    ) -> Option<Claim<'a>> {
         let (tag, mut word) = (self.tagged() & TAG, self.word());
         while surplus(tag, word) >= 0 {
             match self.claim_at(word) {

@@ -6,8 +6,8 @@ use crate::{
     error::{ConfigError, RateLimited},
     rate_limit::{
         bucket::TokenBucket,
+        fixed_point_rate::FixedPointRate,
         quota::Quota,
-        scale::Scale,
         tokens::{Subtokens, Tokens},
     },
     sync::{AtomicU64, Ordering},
@@ -64,23 +64,23 @@ impl From<KeyedRefusal> for RateLimited {
 /// where no call took any for long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
-    scale: Scale<FRACTION>,
+    fixed_point: FixedPointRate<FRACTION>,
 }
 
 impl Rate {
     pub(super) fn new(quota: Quota) -> Self {
-        Self { scale: Scale::new(quota, MOST_LOG2, FULL_LOG2) }
+        Self { fixed_point: FixedPointRate::new(quota, MOST_LOG2, FULL_LOG2) }
     }
 
     /// The parts of a burst.
     #[inline]
     pub(super) fn full(&self) -> i64 {
-        self.scale.full.0 as i64
+        self.fixed_point.full.0 as i64
     }
 
     #[inline]
     fn minted(&self, now: Nanos) -> u64 {
-        self.scale.full.0.wrapping_add(self.scale.minted(now).0) << UNIT
+        self.fixed_point.full.0.wrapping_add(self.fixed_point.minted(now).0) << UNIT
     }
 
     /// What a bucket holds at this time in parts, or would if it held more than a burst.
@@ -97,19 +97,19 @@ impl Rate {
 
     /// All parts of these tokens, or more than a burst if they are more than that.
     #[inline]
-    pub(super) fn parts(&self, tokens: Tokens) -> i64 {
-        self.scale.parts(tokens).0.min(i64::MAX as u64) as i64
+    pub(super) fn subtokens(&self, tokens: Tokens) -> i64 {
+        self.fixed_point.subtokens(tokens).0.min(i64::MAX as u64) as i64
     }
 
     /// The whole tokens in these parts.
-    pub(super) fn tokens(&self, parts: i64) -> Tokens {
-        self.scale.whole_tokens(Subtokens(parts.max(0) as u64))
+    pub(super) fn tokens(&self, subtokens: i64) -> Tokens {
+        self.fixed_point.whole_tokens(Subtokens(subtokens.max(0) as u64))
     }
 
     /// The time from `now` on in which `parts` more are minted.
-    pub(super) fn time_until(&self, parts: i64, now: Nanos) -> Nanos {
-        let minted = self.scale.minted(now).saturating_add(Subtokens(parts.max(0) as u64));
-        self.scale.time_to_mint(minted).saturating_sub(now)
+    pub(super) fn time_until(&self, subtokens: i64, now: Nanos) -> Nanos {
+        let minted = self.fixed_point.minted(now).saturating_add(Subtokens(subtokens.max(0) as u64));
+        self.fixed_point.time_to_mint(minted).saturating_sub(now)
     }
 
     /// Why a cost that is above what is left, in parts, is refused.
@@ -123,14 +123,14 @@ impl Rate {
 
     /// The parts at `now` of a bucket that had `left` at an earlier time.
     pub(super) fn left_later(&self, left: i64, then: Nanos, now: Nanos) -> i64 {
-        let minted = self.scale.minted(now).0.wrapping_sub(self.scale.minted(then).0) as i64;
+        let minted = self.fixed_point.minted(now).0.wrapping_sub(self.fixed_point.minted(then).0) as i64;
         left.saturating_add(minted)
     }
 
     /// These parts by this rate in parts by another: rounded down, and at most a burst.
-    pub(super) fn convert(&self, parts: i64, other: &Self) -> i64 {
-        let wide = i128::from(parts) * i128::from(other.scale.parts_per_token);
-        let converted = wide.div_euclid(i128::from(self.scale.parts_per_token.max(1)));
+    pub(super) fn convert(&self, subtokens: i64, other: &Self) -> i64 {
+        let wide = i128::from(subtokens) * i128::from(other.fixed_point.subtokens_per_token);
+        let converted = wide.div_euclid(i128::from(self.fixed_point.subtokens_per_token.max(1)));
         // No key owes more than a burst's worth of time, whatever the clocks say.
         converted.clamp(-i128::from(other.full()), i128::from(other.full())) as i64
     }
@@ -141,8 +141,8 @@ impl Rate {
 /// The loads are acquires and the stores releases, so that a thread which saw a part of a rate also sees that all
 /// buckets which its predecessor counted have another version by now.
 struct SharedRate {
-    parts_per_nano: AtomicU64,
-    parts_per_token: AtomicU64,
+    subtokens_per_nano: AtomicU64,
+    subtokens_per_token: AtomicU64,
     full: AtomicU64,
     /// Since when it has been in force, in nanoseconds since the table's origin.
     since: AtomicU64,
@@ -151,27 +151,27 @@ struct SharedRate {
 impl SharedRate {
     fn new(rate: Rate) -> Self {
         Self {
-            parts_per_nano: AtomicU64::new(rate.scale.parts_per_nano),
-            parts_per_token: AtomicU64::new(rate.scale.parts_per_token),
-            full: AtomicU64::new(rate.scale.full.0),
+            subtokens_per_nano: AtomicU64::new(rate.fixed_point.subtokens_per_nano),
+            subtokens_per_token: AtomicU64::new(rate.fixed_point.subtokens_per_token),
+            full: AtomicU64::new(rate.fixed_point.full.0),
             since: AtomicU64::new(0),
         }
     }
 
     #[inline]
     fn load(&self) -> Rate {
-        let scale = Scale {
-            parts_per_nano: self.parts_per_nano.load(Ordering::Acquire),
-            parts_per_token: self.parts_per_token.load(Ordering::Acquire),
+        let fixed_point = FixedPointRate {
+            subtokens_per_nano: self.subtokens_per_nano.load(Ordering::Acquire),
+            subtokens_per_token: self.subtokens_per_token.load(Ordering::Acquire),
             full: Subtokens(self.full.load(Ordering::Acquire)),
         };
-        Rate { scale }
+        Rate { fixed_point }
     }
 
     fn store(&self, rate: Rate, since: Nanos) {
-        self.parts_per_nano.store(rate.scale.parts_per_nano, Ordering::Release);
-        self.parts_per_token.store(rate.scale.parts_per_token, Ordering::Release);
-        self.full.store(rate.scale.full.0, Ordering::Release);
+        self.subtokens_per_nano.store(rate.fixed_point.subtokens_per_nano, Ordering::Release);
+        self.subtokens_per_token.store(rate.fixed_point.subtokens_per_token, Ordering::Release);
+        self.full.store(rate.fixed_point.full.0, Ordering::Release);
         self.since.store(since.0, Ordering::Release);
     }
 }
@@ -212,7 +212,7 @@ impl Tier {
     pub(super) fn take(&self, tag: u64, state: u64, tokens: Tokens, now: Nanos) -> Result<u64, KeyedRefusal> {
         // A rate that is being overwritten is any numbers, and the arithmetic wraps. The word then shows it.
         let rate = self.rate(tag);
-        let (cost, full) = (rate.parts(tokens), rate.full());
+        let (cost, full) = (rate.subtokens(tokens), rate.full());
         let left = rate.left(state, now).min(full);
         if cost > left {
             return Err(rate.refuse(cost, left, now));

@@ -1,10 +1,10 @@
 //! Changes of the plan: another quota, a later anchor, a bucket that is cold. All with the lock held.
 
-use super::{BucketShared, GENERATION, GENERATION_SHIFT, SLOW, SPENT, Slow, spent};
+use super::{BucketShared, GENERATION, GENERATION_SHIFT, LockedBucket, NEEDS_LOCK, SPENT, spent};
 use crate::{
     clock::Nanos,
     rate_limit::{
-        bucket::plan::Plan,
+        bucket::refill_schedule::RefillSchedule,
         quota::Quota,
         tokens::{Subtokens, Tokens},
     },
@@ -13,12 +13,17 @@ use crate::{
 
 impl BucketShared {
     /// Makes a new plan count, and `convert`s what was spent by the old one.
-    pub(super) fn replace(&self, plan: &Plan, _slow: &mut Slow, convert: impl Fn(Subtokens) -> Subtokens) {
+    pub(super) fn replace(
+        &self,
+        schedule: &RefillSchedule,
+        _locked: &mut LockedBucket,
+        convert: impl Fn(Subtokens) -> Subtokens,
+    ) {
         let mut word = self.word.0.load(Ordering::Acquire);
         let next = word.wrapping_add(1 << GENERATION_SHIFT) & GENERATION;
-        self.plan_of(next).store(plan);
+        self.schedule_of(next).store(schedule);
         loop {
-            let newer = (word & SLOW) | next | convert(spent(word)).0.min(SPENT);
+            let newer = (word & NEEDS_LOCK) | next | convert(spent(word)).0.min(SPENT);
             // A release, for threads that read the plan which it names; an acquire, so that no part of the next plan
             // but one is stored before.
             match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
@@ -29,27 +34,27 @@ impl BucketShared {
     }
 
     /// Moves the anchor of a plan that was reached long ago.
-    pub(super) fn move_on(&self, now: Nanos, slow: &mut Slow) {
-        let plan = self.plan(slow);
-        let (moved, fewer) = plan.moved_on_to(now);
-        if moved.anchor != plan.anchor {
-            self.replace(&moved, slow, |spent| spent.saturating_sub(fewer));
+    pub(super) fn rebase(&self, now: Nanos, locked: &mut LockedBucket) {
+        let schedule = self.schedule(locked);
+        let (rebased, fewer) = schedule.rebased_to(now);
+        if rebased.anchor != schedule.anchor {
+            self.replace(&rebased, locked, |spent| spent.saturating_sub(fewer));
         }
     }
 
     /// Lets a bucket that was full for as long as it takes to warm up begin again, cold: with one token.
-    pub(super) fn warm_up(&self, now: Nanos, slow: &mut Slow) {
-        if slow.is_cold(now) {
-            let cold = self.plan(slow).warming_up(now, slow.third);
-            self.replace(&cold, slow, |_| cold.spent_when_cold());
-            self.note_use(slow);
+    pub(super) fn warm_up(&self, now: Nanos, locked: &mut LockedBucket) {
+        if locked.is_cold(now) {
+            let cold = self.schedule(locked).warming_up(now, locked.third);
+            self.replace(&cold, locked, |_| cold.spent_when_cold());
+            self.note_use(locked);
         }
     }
 
     /// Computes again when the bucket gets cold: the parts spent, or the rate, have changed.
-    pub(super) fn note_use(&self, slow: &mut Slow) {
-        if slow.third > Nanos::ZERO {
-            slow.cold_at = self.plan(slow).cold_after(self.spent(), slow.third);
+    pub(super) fn note_use(&self, locked: &mut LockedBucket) {
+        if locked.third > Nanos::ZERO {
+            locked.cold_at = self.schedule(locked).cold_after(self.spent(), locked.third);
         }
     }
 
@@ -60,39 +65,39 @@ impl BucketShared {
 
     /// Wakes the waiters whose turn a quiet change has brought.
     pub(in crate::rate_limit::bucket) fn wake_pending(&self, now: Nanos) {
-        self.slowly(now, |_| {});
+        self.with_lock(now, |_| {});
     }
 
     /// Changes the quota, and leaves it to [`wake_pending`](Self::wake_pending) to wake the waiters whose turn has
     /// come.
     pub(in crate::rate_limit::bucket) fn change_quota_quietly(&self, quota: Quota, now: Nanos) {
-        self.with_lock(&mut lock(&self.slow), now, |slow| {
-            if quota == slow.quota {
+        self.while_locked(&mut lock(&self.locked), now, |locked| {
+            if quota == locked.quota {
                 return;
             }
             // Cold it stays: the next call begins to warm it up.
-            let is_cold = slow.is_cold(now);
-            slow.quota = quota;
-            slow.line.refuse_above(Tokens(quota.burst()));
-            let old = self.plan(slow);
+            let is_cold = locked.is_cold(now);
+            locked.quota = quota;
+            locked.queue.refuse_above(Tokens(quota.burst()));
+            let old = self.schedule(locked);
             let minted = old.minted(now);
-            let rate = Plan::new(quota, now);
+            let rate = RefillSchedule::new(quota, now);
             // Also for a clock that another change has overtaken: it begins where that did, and mints nothing twice.
             let new = if now < old.warm() { rate.warming_up(old.start(), old.third) } else { rate };
             let new_minted = new.minted(now);
-            self.replace(&new, slow, |spent| {
+            self.replace(&new, locked, |spent| {
                 if spent <= minted {
-                    let left = minted.saturating_sub(spent).min(old.scale.full);
-                    new_minted.saturating_sub(old.convert(left, &new).min(new.scale.full))
+                    let left = minted.saturating_sub(spent).min(old.rate.full);
+                    new_minted.saturating_sub(old.convert(left, &new).min(new.rate.full))
                 } else {
                     // Spent by a thread with a later clock, or owed. A part of a debt is a whole one, so that no debt
                     // is forgiven.
                     let owed = spent.saturating_sub(minted);
-                    new_minted.saturating_add(old.convert_up(owed, &new).min(new.scale.full))
+                    new_minted.saturating_add(old.convert_up(owed, &new).min(new.rate.full))
                 }
             });
             if !is_cold {
-                self.note_use(slow);
+                self.note_use(locked);
             }
         });
     }

@@ -1,6 +1,6 @@
 //! Questions to a bucket. Nothing changes by asking, whatever the instant.
 
-use super::{Assessment, BucketRefusal, BucketShared, SLOW, Slow, due_at};
+use super::{Assessment, BucketRefusal, BucketShared, LockedBucket, NEEDS_LOCK, due_at};
 use crate::{
     clock::Nanos,
     rate_limit::tokens::Tokens,
@@ -16,12 +16,12 @@ impl BucketShared {
         match self.assess(word, tokens, now) {
             Assessment::Enough { .. } if self.is_current(word) => return false,
             Assessment::Never if self.is_current(word) => return true,
-            Assessment::TooFew { after, anchor, scale } if self.is_current(word) => {
-                return due_at(after, anchor, &scale).saturating_sub(now) > longest;
+            Assessment::TooFew { after, anchor, rate } if self.is_current(word) => {
+                return due_at(after, anchor, &rate).saturating_sub(now) > longest;
             }
             _ => {}
         }
-        match self.judge(tokens, now, &lock(&self.slow)) {
+        match self.judge(tokens, now, &lock(&self.locked)) {
             Ok(()) => false,
             Err(BucketRefusal::Until(due)) => due.saturating_sub(now) > longest,
             Err(BucketRefusal::ForEver | BucketRefusal::Closed) => true,
@@ -29,55 +29,55 @@ impl BucketShared {
     }
 
     /// Whether `tokens` would be taken at `now`, behind all waiters. Changes nothing.
-    pub(super) fn judge(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Result<(), BucketRefusal> {
-        if slow.is_closed {
+    pub(super) fn judge(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), BucketRefusal> {
+        if locked.is_closed {
             return Err(BucketRefusal::Closed);
         }
-        if tokens.0 > slow.quota.burst() {
+        if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
         }
         // The waiters take their tokens first.
-        self.expect(slow.line.tokens().saturating_add(tokens), now, slow).map_err(BucketRefusal::Until)
+        self.expect(locked.queue.tokens().saturating_add(tokens), now, locked).map_err(BucketRefusal::Until)
     }
 
     /// Whether there are `tokens` at `now`. If not, when there will be.
-    fn expect(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Result<(), Nanos> {
+    fn expect(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), Nanos> {
         let spent = self.spent();
-        let (plan, spent) = if slow.is_cold(now) {
-            let cold = self.plan(slow).warming_up(now, slow.third);
+        let (schedule, spent) = if locked.is_cold(now) {
+            let cold = self.schedule(locked).warming_up(now, locked.third);
             (cold, cold.spent_when_cold())
         } else {
-            let (plan, fewer) = self.plan(slow).moved_on_to(now);
-            (plan, spent.saturating_sub(fewer))
+            let (schedule, fewer) = self.schedule(locked).rebased_to(now);
+            (schedule, spent.saturating_sub(fewer))
         };
-        let minted = plan.minted(now);
-        let forfeited = minted.saturating_sub(plan.scale.full);
-        let after = spent.max(forfeited).saturating_add(plan.scale.parts(tokens));
-        if after > minted { Err(plan.due(after)) } else { Ok(()) }
+        let minted = schedule.minted(now);
+        let forfeited = minted.saturating_sub(schedule.rate.full);
+        let after = spent.max(forfeited).saturating_add(schedule.rate.subtokens(tokens));
+        if after > minted { Err(schedule.due(after)) } else { Ok(()) }
     }
 
     /// When the wait for a place ends, as known at `now`.
     pub(in crate::rate_limit::bucket) fn due_of(&self, place: Place, now: Nanos) -> Nanos {
-        let slow = lock(&self.slow);
-        match slow.line.tokens_up_to(place) {
-            Some(tokens) => self.expect(tokens, now, &slow).err().unwrap_or(now),
+        let locked = lock(&self.locked);
+        match locked.queue.tokens_up_to(place) {
+            Some(tokens) => self.expect(tokens, now, &locked).err().unwrap_or(now),
             // It was answered, and its task need only poll.
             None => now,
         }
     }
 
     pub(in crate::rate_limit::bucket) fn is_closed(&self) -> bool {
-        self.word.0.load(Ordering::Acquire) & SLOW != 0 && lock(&self.slow).is_closed
+        self.word.0.load(Ordering::Acquire) & NEEDS_LOCK != 0 && lock(&self.locked).is_closed
     }
 
     /// The tokens at `now`. Changes neither the anchor nor the line, whatever instant is asked about.
     pub(in crate::rate_limit::bucket) fn available(&self, now: Nanos) -> Tokens {
-        let slow = lock(&self.slow);
-        if slow.is_cold(now) {
+        let locked = lock(&self.locked);
+        if locked.is_cold(now) {
             return Tokens(1);
         }
-        let (plan, fewer) = self.plan(&slow).moved_on_to(now);
-        let unspent = plan.minted(now).saturating_sub(self.spent().saturating_sub(fewer));
-        plan.scale.whole_tokens(unspent).min(plan.burst)
+        let (schedule, fewer) = self.schedule(&locked).rebased_to(now);
+        let unspent = schedule.minted(now).saturating_sub(self.spent().saturating_sub(fewer));
+        schedule.rate.whole_tokens(unspent).min(schedule.burst)
     }
 }

@@ -1,10 +1,10 @@
 //! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others get what it
 //! guards.
 
-use super::{BucketRefusal, BucketShared, SLOW, Slow};
+use super::{BucketRefusal, BucketShared, LockedBucket, NEEDS_LOCK};
 use crate::{
     clock::Nanos,
-    rate_limit::{bucket::line::Standing, tokens::Tokens},
+    rate_limit::{bucket::wait_queue::BucketWaiterState, tokens::Tokens},
     sync::{Ordering, lock},
     waiters::{Place, drop_waker},
 };
@@ -12,22 +12,22 @@ use std::task::Waker;
 
 impl BucketShared {
     /// When `tokens` more than those spent will have been minted.
-    fn due_after(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Nanos {
-        let plan = self.plan(slow);
-        let forfeited = plan.minted(now).saturating_sub(plan.scale.full);
-        plan.due(self.spent().max(forfeited).saturating_add(plan.scale.parts(tokens)))
+    fn due_after(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Nanos {
+        let schedule = self.schedule(locked);
+        let forfeited = schedule.minted(now).saturating_sub(schedule.rate.full);
+        schedule.due(self.spent().max(forfeited).saturating_add(schedule.rate.subtokens(tokens)))
     }
 
     /// When `tokens` will have been minted for a call behind all waiters.
-    fn due_behind(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Nanos {
-        self.due_after(slow.line.tokens().saturating_add(tokens), now, slow)
+    fn due_behind(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Nanos {
+        self.due_after(locked.queue.tokens().saturating_add(tokens), now, locked)
     }
 
-    pub(super) fn refuse_behind(&self, tokens: Tokens, now: Nanos, slow: &Slow) -> Result<(), BucketRefusal> {
-        if tokens.0 > slow.quota.burst() {
+    pub(super) fn refuse_behind(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), BucketRefusal> {
+        if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
         }
-        Err(BucketRefusal::Until(self.due_behind(tokens, now, slow)))
+        Err(BucketRefusal::Until(self.due_behind(tokens, now, locked)))
     }
 
     pub(in crate::rate_limit::bucket) fn join(
@@ -36,49 +36,49 @@ impl BucketShared {
         now: Nanos,
         longest: Nanos,
     ) -> Result<Option<Place>, BucketRefusal> {
-        let slow = lock(&self.slow);
+        let locked = lock(&self.locked);
         // A refusal changes nothing, whatever instant it is asked for.
-        match self.judge(tokens, now, &slow) {
+        match self.judge(tokens, now, &locked) {
             Err(BucketRefusal::Until(due)) if due.saturating_sub(now) <= longest => {}
             judged => judged?,
         }
         // From here on no call overtakes: all take their tokens under the lock.
-        self.slowly_locked(slow, now, |slow| {
-            self.word.0.fetch_or(SLOW, Ordering::AcqRel);
-            if slow.line.is_empty() {
-                match self.take(tokens, now, slow) {
+        self.with_guard(locked, now, |locked| {
+            self.word.0.fetch_or(NEEDS_LOCK, Ordering::AcqRel);
+            if locked.queue.is_empty() {
+                match self.take(tokens, now, locked) {
                     Ok(()) => return Ok(None),
                     Err(BucketRefusal::Until(_)) => {}
                     Err(refusal) => return Err(refusal),
                 }
             }
-            if tokens.0 > slow.quota.burst() {
+            if tokens.0 > locked.quota.burst() {
                 return Err(BucketRefusal::ForEver);
             }
-            let due = self.due_behind(tokens, now, slow);
+            let due = self.due_behind(tokens, now, locked);
             if due.saturating_sub(now) > longest {
                 return Err(BucketRefusal::Until(due));
             }
             // Where no place is left, the refusal says when its turn would come.
-            slow.line.join(tokens, due).map(Some).ok_or(BucketRefusal::Until(due))
+            locked.queue.join(tokens, due).map(Some).ok_or(BucketRefusal::Until(due))
         })
     }
 
     /// Grants tokens to the waiters whose turn it is. Opens the fast way when no waiter is left, unless the bucket
     /// needs the lock for another reason.
-    pub(super) fn serve(&self, now: Nanos, slow: &mut Slow) {
-        while let Some(tokens) = slow.line.first() {
-            match self.take(tokens, now, slow) {
-                Ok(()) => slow.line.grant(),
-                Err(BucketRefusal::ForEver | BucketRefusal::Closed) => slow.line.refuse(),
+    pub(super) fn serve(&self, now: Nanos, locked: &mut LockedBucket) {
+        while let Some(tokens) = locked.queue.first() {
+            match self.take(tokens, now, locked) {
+                Ok(()) => locked.queue.grant(),
+                Err(BucketRefusal::ForEver | BucketRefusal::Closed) => locked.queue.refuse(),
                 Err(BucketRefusal::Until(due)) => {
-                    slow.line.expect(due);
+                    locked.queue.expect(due);
                     return;
                 }
             }
         }
-        if slow.third == Nanos::ZERO && !slow.is_closed {
-            self.word.0.fetch_and(!SLOW, Ordering::AcqRel);
+        if locked.third == Nanos::ZERO && !locked.is_closed {
+            self.word.0.fetch_and(!NEEDS_LOCK, Ordering::AcqRel);
         }
     }
 
@@ -91,39 +91,39 @@ impl BucketShared {
     ) -> Result<Option<Nanos>, BucketRefusal> {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());
-        let mut slow = lock(&self.slow);
-        slow.line.announce(place);
-        let standing = self.slowly_locked(slow, now, |slow| {
-            let due = match slow.line.ask(place, now) {
-                Standing::Granted => return Ok(None),
-                Standing::Refused => return Err(BucketRefusal::ForEver),
-                Standing::Closed => return Err(BucketRefusal::Closed),
-                Standing::Expected(due) => due,
-                Standing::Behind { tokens } => self.due_after(tokens, now, slow),
+        let mut locked = lock(&self.locked);
+        locked.queue.announce(place);
+        let state = self.with_guard(locked, now, |locked| {
+            let due = match locked.queue.ask(place, now) {
+                BucketWaiterState::Granted => return Ok(None),
+                BucketWaiterState::Refused => return Err(BucketRefusal::ForEver),
+                BucketWaiterState::Closed => return Err(BucketRefusal::Closed),
+                BucketWaiterState::Expected(due) => due,
+                BucketWaiterState::Behind { tokens } => self.due_after(tokens, now, locked),
             };
-            slow.line.wait_on(place, due, &mut waker);
+            locked.queue.wait_on(place, due, &mut waker);
             Ok(Some(due))
         });
         drop_waker(waker);
-        standing
+        state
     }
 
     pub(in crate::rate_limit::bucket) fn leave(&self, place: Place, now: Nanos) {
-        self.slowly(now, |slow| {
-            if let Some(tokens) = slow.line.leave(place) {
+        self.with_lock(now, |locked| {
+            if let Some(tokens) = locked.queue.leave(place) {
                 self.give_back(tokens);
             }
         });
     }
 
-    /// Refuses all waiters and all later calls. `slowly` has served the waiters whose turn has come.
+    /// Refuses all waiters and all later calls. `with_lock` has served the waiters whose turn has come.
     pub(in crate::rate_limit::bucket) fn close(&self, now: Nanos) {
-        self.slowly(now, |slow| {
-            slow.is_closed = true;
-            slow.line.close();
+        self.with_lock(now, |locked| {
+            locked.is_closed = true;
+            locked.queue.close();
             // From here on no call is admitted without the lock: the word has the bit, and an older compare-and-swap
             // fails.
-            self.word.0.fetch_or(SLOW, Ordering::AcqRel);
+            self.word.0.fetch_or(NEEDS_LOCK, Ordering::AcqRel);
         });
     }
 }

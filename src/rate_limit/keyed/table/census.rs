@@ -1,12 +1,12 @@
 //! The counts of the whole table.
 
-use super::{Locked, SLOTS, Table};
+use super::{LockedBlock, SLOTS, Table};
 use crate::sync::lock;
 
 /// About as many slots are looked at for a count of keys: 16 MiB of memory, for a few milliseconds.
 const MOST_SLOTS: usize = 1 << 20;
 
-impl Locked<'_> {
+impl LockedBlock<'_> {
     /// A key has found no slot.
     pub(in crate::rate_limit::keyed) fn count_overflow(&mut self) {
         if let Some(overflows) = &mut self.guard {
@@ -23,11 +23,11 @@ impl Table {
 
     /// The sum of what `count` says of each block, with the lock on it held. In a large table the sum is estimated from
     /// a part of the blocks, at equal distances: a hash chooses the block of a key, so all have about as many.
-    pub(in crate::rate_limit::keyed) fn estimate(&self, count: impl Fn(Locked<'_>) -> usize) -> usize {
+    pub(in crate::rate_limit::keyed) fn estimate(&self, count: impl Fn(LockedBlock<'_>) -> usize) -> usize {
         self.estimate_from(MOST_SLOTS, count)
     }
 
-    fn estimate_from(&self, most_slots: usize, count: impl Fn(Locked<'_>) -> usize) -> usize {
+    fn estimate_from(&self, most_slots: usize, count: impl Fn(LockedBlock<'_>) -> usize) -> usize {
         let blocks = self.blocks as usize;
         let most_blocks = (most_slots / (SLOTS << self.block_log2)).max(1);
         let distance = blocks.div_ceil(most_blocks).max(1);
@@ -51,7 +51,7 @@ mod tests {
                 claim.publish(address.fingerprint, 0);
             }
         }
-        let entries = |block: Locked<'_>| block.entries().count();
+        let entries = |block: LockedBlock<'_>| block.entries().count();
         assert_eq!(table.estimate(entries), 50_000);
         // A tenth of the 293 blocks: about 5000 keys, give or take 71.
         let estimate = table.estimate_from(1 << 14, entries);

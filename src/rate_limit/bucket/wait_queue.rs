@@ -9,7 +9,7 @@ use std::task::Waker;
 ///
 /// The bucket has it under its lock and decides whose turn it is.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct WaitQueue {
     waiters: Waiters<Waiter, Answer, 1>,
     /// The tokens of all calls that ever joined, which wraps.
     joined: u64,
@@ -35,7 +35,7 @@ enum Answer {
 
 /// Where a place stands.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum BucketWaiterState {
     Granted,
     Refused,
     /// The bucket is closed.
@@ -48,7 +48,7 @@ pub(super) enum Standing {
     },
 }
 
-impl Line {
+impl WaitQueue {
     pub(super) fn new() -> Self {
         Self { waiters: Waiters::new(), joined: 0 }
     }
@@ -131,19 +131,19 @@ impl Line {
     }
 
     /// Asks for a place at `now`. A place that was answered is gone.
-    pub(super) fn ask(&mut self, place: Place, now: Nanos) -> Standing {
+    pub(super) fn ask(&mut self, place: Place, now: Nanos) -> BucketWaiterState {
         let Some(asks_at) = self.waiters.asks_at(place) else {
             return match self.waiters.take_answer(place) {
-                Some((Answer::Granted, _)) => Standing::Granted,
-                Some((Answer::Closed, _)) => Standing::Closed,
+                Some((Answer::Granted, _)) => BucketWaiterState::Granted,
+                Some((Answer::Closed, _)) => BucketWaiterState::Closed,
                 // No task asks for a place that is gone.
-                Some((Answer::Refused, _)) | None => Standing::Refused,
+                Some((Answer::Refused, _)) | None => BucketWaiterState::Refused,
             };
         };
         if asks_at > now {
-            return Standing::Expected(asks_at);
+            return BucketWaiterState::Expected(asks_at);
         }
-        Standing::Behind { tokens: self.tokens_or_more_up_to(place) }
+        BucketWaiterState::Behind { tokens: self.tokens_or_more_up_to(place) }
     }
 
     /// As [`tokens_up_to`](Self::tokens_up_to), but in constant time: more if a waiter in between gave up.

@@ -1,8 +1,8 @@
 use crate::{
     clock::Nanos,
     rate_limit::{
+        fixed_point_rate::FixedPointRate,
         quota::Quota,
-        scale::Scale,
         tokens::{Subtokens, Tokens},
     },
     sync::{AtomicU64, Ordering},
@@ -26,8 +26,8 @@ const COLD_FACTOR: u64 = 3;
 /// From the anchor on, `full + rate * time`. A plan that warms up mints less from its `start` to its `warm` instant;
 /// its anchor is as much later than the start as that costs, so that it then goes on as if it had begun at the anchor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    pub(super) scale: Scale<FRACTION>,
+pub(super) struct RefillSchedule {
+    pub(super) rate: FixedPointRate<FRACTION>,
     pub(super) burst: Tokens,
     pub(super) anchor: Nanos,
     /// The time after the anchor at which the rate is reached.
@@ -36,11 +36,11 @@ pub(super) struct Plan {
     pub(super) third: Nanos,
 }
 
-impl Plan {
+impl RefillSchedule {
     /// A plan by a checked quota that is at its rate from `anchor` on.
     pub(super) fn new(quota: Quota, anchor: Nanos) -> Self {
-        let scale = Scale::new(quota, MOST_LOG2, FULL_LOG2);
-        Self { scale, burst: Tokens(quota.burst()), anchor, warm_after: Nanos::ZERO, third: Nanos::ZERO }
+        let rate = FixedPointRate::new(quota, MOST_LOG2, FULL_LOG2);
+        Self { rate, burst: Tokens(quota.burst()), anchor, warm_after: Nanos::ZERO, third: Nanos::ZERO }
     }
 
     /// The same, cold at `start`, and warm after three times a `third` of a warm-up.
@@ -50,7 +50,7 @@ impl Plan {
 
     /// The parts spent of a bucket that is cold: all but one token.
     pub(super) fn spent_when_cold(&self) -> Subtokens {
-        self.scale.full.saturating_sub(self.scale.parts(Tokens(1)))
+        self.rate.full.saturating_sub(self.rate.subtokens(Tokens(1)))
     }
 
     /// Where it begins to mint.
@@ -70,21 +70,21 @@ impl Plan {
     pub(super) fn minted(&self, now: Nanos) -> Subtokens {
         let since = now.saturating_sub(self.anchor);
         if since >= self.warm_after {
-            return self.scale.full.saturating_add(self.scale.minted(since));
+            return self.rate.full.saturating_add(self.rate.minted(since));
         }
         let warm_up = u128::from(self.third.0) * u128::from(COLD_FACTOR);
         let elapsed = u128::from(now.saturating_sub(self.start()).0);
         // In 2^-14 ns: less than 2^56 of them, and the rate has less than 2^55.
         let equivalent =
             ((elapsed * (warm_up + elapsed)) << WARM_FRACTION) / (warm_up * u128::from(COLD_FACTOR)).max(1);
-        let parts = (equivalent * u128::from(self.scale.parts_per_nano)) >> (FRACTION + WARM_FRACTION);
-        self.scale.full.saturating_add(Subtokens(parts as u64))
+        let subtokens = (equivalent * u128::from(self.rate.subtokens_per_nano)) >> (FRACTION + WARM_FRACTION);
+        self.rate.full.saturating_add(Subtokens(subtokens as u64))
     }
 
     /// When `minted` parts will have been minted: the first instant at which [`minted`](Self::minted) says so, or the
     /// origin where that was before.
     pub(super) fn due(&self, minted: Subtokens) -> Nanos {
-        let linear = self.anchor.saturating_add(self.scale.time_to_mint(minted.saturating_sub(self.scale.full)));
+        let linear = self.anchor.saturating_add(self.rate.time_to_mint(minted.saturating_sub(self.rate.full)));
         let warm = self.warm();
         if linear >= warm {
             return linear;
@@ -100,32 +100,32 @@ impl Plan {
     /// When a bucket that has spent this much will have been full for three times a `third` of a warm-up.
     pub(super) fn cold_after(&self, spent: Subtokens, third: Nanos) -> Nanos {
         let warm_up = Nanos(third.0.saturating_mul(COLD_FACTOR));
-        self.due(spent.saturating_add(self.scale.full)).saturating_add(warm_up)
+        self.due(spent.saturating_add(self.rate.full)).saturating_add(warm_up)
     }
 
     /// The same plan with its anchor moved on by whole horizons to the last one before `now`, and how many parts fewer
     /// it then says have been minted: exactly as many as were minted in between. Not before it has been warm for one.
-    pub(super) fn moved_on_to(&self, now: Nanos) -> (Self, Subtokens) {
+    pub(super) fn rebased_to(&self, now: Nanos) -> (Self, Subtokens) {
         if now.saturating_sub(self.warm()) < HORIZON {
             return (*self, Subtokens::ZERO);
         }
         let horizons = now.saturating_sub(self.anchor).0 / HORIZON.0;
         let anchor = self.anchor.saturating_add(Nanos(horizons.saturating_mul(HORIZON.0)));
         // A horizon mints its rate without the point.
-        let fewer = Subtokens(horizons.saturating_mul(self.scale.parts_per_nano));
+        let fewer = Subtokens(horizons.saturating_mul(self.rate.subtokens_per_nano));
         (Self { anchor, warm_after: Nanos::ZERO, third: Nanos::ZERO, ..*self }, fewer)
     }
 
     /// These parts by this plan as parts by another, rounded down.
-    pub(super) fn convert(&self, parts: Subtokens, other: &Self) -> Subtokens {
-        let product = u128::from(parts.0) * u128::from(other.scale.parts_per_token);
-        Subtokens(u64::try_from(product / u128::from(self.scale.parts_per_token.max(1))).unwrap_or(u64::MAX))
+    pub(super) fn convert(&self, subtokens: Subtokens, other: &Self) -> Subtokens {
+        let product = u128::from(subtokens.0) * u128::from(other.rate.subtokens_per_token);
+        Subtokens(u64::try_from(product / u128::from(self.rate.subtokens_per_token.max(1))).unwrap_or(u64::MAX))
     }
 
     /// As [`convert`](Self::convert), rounded up.
-    pub(super) fn convert_up(&self, parts: Subtokens, other: &Self) -> Subtokens {
-        let product = u128::from(parts.0) * u128::from(other.scale.parts_per_token);
-        Subtokens(u64::try_from(product.div_ceil(u128::from(self.scale.parts_per_token.max(1)))).unwrap_or(u64::MAX))
+    pub(super) fn convert_up(&self, subtokens: Subtokens, other: &Self) -> Subtokens {
+        let product = u128::from(subtokens.0) * u128::from(other.rate.subtokens_per_token);
+        Subtokens(u64::try_from(product.div_ceil(u128::from(self.rate.subtokens_per_token.max(1)))).unwrap_or(u64::MAX))
     }
 }
 
@@ -140,50 +140,50 @@ pub(super) const LONGEST_WARM_UP: Duration = Duration::from_secs(10 * 60);
 /// Binary digits of a nanosecond while a plan warms up.
 const WARM_FRACTION: u32 = 14;
 
-/// A [`Plan`] that threads read while another writes the next one.
+/// A [`RefillSchedule`] that threads read while another writes the next one.
 ///
 /// Relaxed stores would do for the values; they are releases, and the loads acquires, so that a thread which saw a part
 /// of a plan also sees that the word which named its predecessor is out of date.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct SharedPlan {
+pub(super) struct SharedRefillSchedule {
     anchor: AtomicU64,
     warm_after: AtomicU64,
-    parts_per_nano: AtomicU64,
-    parts_per_token: AtomicU64,
+    subtokens_per_nano: AtomicU64,
+    subtokens_per_token: AtomicU64,
     full: AtomicU64,
     burst: AtomicU64,
     third: AtomicU64,
 }
 
-impl SharedPlan {
-    pub(super) fn new(plan: &Plan) -> Self {
+impl SharedRefillSchedule {
+    pub(super) fn new(schedule: &RefillSchedule) -> Self {
         Self {
-            anchor: AtomicU64::new(plan.anchor.0),
-            warm_after: AtomicU64::new(plan.warm_after.0),
-            parts_per_nano: AtomicU64::new(plan.scale.parts_per_nano),
-            parts_per_token: AtomicU64::new(plan.scale.parts_per_token),
-            full: AtomicU64::new(plan.scale.full.0),
-            burst: AtomicU64::new(plan.burst.0),
-            third: AtomicU64::new(plan.third.0),
+            anchor: AtomicU64::new(schedule.anchor.0),
+            warm_after: AtomicU64::new(schedule.warm_after.0),
+            subtokens_per_nano: AtomicU64::new(schedule.rate.subtokens_per_nano),
+            subtokens_per_token: AtomicU64::new(schedule.rate.subtokens_per_token),
+            full: AtomicU64::new(schedule.rate.full.0),
+            burst: AtomicU64::new(schedule.burst.0),
+            third: AtomicU64::new(schedule.third.0),
         }
     }
 
     /// The anchor and the scale: all that counts while nothing warms up.
     #[inline]
-    pub(super) fn load_rate(&self) -> (Nanos, Scale<FRACTION>) {
-        let scale = Scale {
-            parts_per_nano: self.parts_per_nano.load(Ordering::Acquire),
-            parts_per_token: self.parts_per_token.load(Ordering::Acquire),
+    pub(super) fn load_rate(&self) -> (Nanos, FixedPointRate<FRACTION>) {
+        let rate = FixedPointRate {
+            subtokens_per_nano: self.subtokens_per_nano.load(Ordering::Acquire),
+            subtokens_per_token: self.subtokens_per_token.load(Ordering::Acquire),
             full: Subtokens(self.full.load(Ordering::Acquire)),
         };
-        (Nanos(self.anchor.load(Ordering::Acquire)), scale)
+        (Nanos(self.anchor.load(Ordering::Acquire)), rate)
     }
 
-    pub(super) fn load(&self) -> Plan {
-        let (anchor, scale) = self.load_rate();
-        Plan {
-            scale,
+    pub(super) fn load(&self) -> RefillSchedule {
+        let (anchor, rate) = self.load_rate();
+        RefillSchedule {
+            rate,
             burst: Tokens(self.burst.load(Ordering::Acquire)),
             anchor,
             warm_after: Nanos(self.warm_after.load(Ordering::Acquire)),
@@ -191,13 +191,13 @@ impl SharedPlan {
         }
     }
 
-    pub(super) fn store(&self, plan: &Plan) {
-        self.anchor.store(plan.anchor.0, Ordering::Release);
-        self.warm_after.store(plan.warm_after.0, Ordering::Release);
-        self.parts_per_nano.store(plan.scale.parts_per_nano, Ordering::Release);
-        self.parts_per_token.store(plan.scale.parts_per_token, Ordering::Release);
-        self.full.store(plan.scale.full.0, Ordering::Release);
-        self.burst.store(plan.burst.0, Ordering::Release);
-        self.third.store(plan.third.0, Ordering::Release);
+    pub(super) fn store(&self, schedule: &RefillSchedule) {
+        self.anchor.store(schedule.anchor.0, Ordering::Release);
+        self.warm_after.store(schedule.warm_after.0, Ordering::Release);
+        self.subtokens_per_nano.store(schedule.rate.subtokens_per_nano, Ordering::Release);
+        self.subtokens_per_token.store(schedule.rate.subtokens_per_token, Ordering::Release);
+        self.full.store(schedule.rate.full.0, Ordering::Release);
+        self.burst.store(schedule.burst.0, Ordering::Release);
+        self.third.store(schedule.third.0, Ordering::Release);
     }
 }
