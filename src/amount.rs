@@ -1,6 +1,6 @@
-//! Numbers with a unit.
+//! Newtypes for numbers with a unit.
 
-/// A number of one unit, whose arithmetic saturates: `amount! { /// Docs. struct Name; }`.
+/// Declares a newtype over `u64` with saturating arithmetic: `amount! { /// Docs. struct Name; }`.
 macro_rules! amount {
     ($(#[$attribute:meta])* struct $name:ident;) => {
         $(#[$attribute])*

@@ -6,16 +6,16 @@ use crate::{
 use rand::RngExt;
 use std::{fmt, iter, time::Duration};
 
-/// After `DOUBLINGS` doublings a nanosecond is longer than any duration here.
+/// After this many doublings, a nanosecond is longer than any duration here.
 const DOUBLINGS: u32 = 64;
 
-/// After `REMEMBERED` decorrelated waits the next ones hardly depend on the first.
+/// A decorrelated wait hardly depends on waits more than this many retries before it.
 const REMEMBERED: u32 = 64;
 
-/// No call has more retries.
+/// The most retries of a call.
 const MOST_RETRIES: u32 = 1000;
 
-/// How long to wait before each retry: a ceiling that grows up to a cap, and how the wait is drawn around it.
+/// The wait before each retry: a ceiling that grows up to a cap, and a jitter that draws the wait around the ceiling.
 ///
 /// The ceiling of the n-th retry, counted from 1, is
 ///
@@ -25,10 +25,10 @@ const MOST_RETRIES: u32 = 1000;
 /// | [`linear`](Self::linear) | `min(cap, step * n)` |
 /// | [`fixed`](Self::fixed) | `wait` |
 ///
-/// The jitter is drawn below the cap, never added on top and cut off by it, so that clients that have reached the cap
-/// do not line up on one instant.
+/// The jitter is drawn below the cap. It is not added first and then cut off at the cap, which would make all clients
+/// at the cap retry at one instant.
 ///
-/// Formulas and names are those of M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
+/// The formulas and names are from M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,7 +39,7 @@ const MOST_RETRIES: u32 = 1000;
 /// assert_eq!(backoff.ceiling(3), Duration::from_millis(200));
 /// assert_eq!(backoff.ceiling(99), Duration::from_secs(1));
 ///
-/// // The waits of one loop of your own.
+/// // The waits of a retry loop of your own.
 /// for (retry, wait) in (1..=3).zip(backoff.waits(&Random::new())) {
 ///     assert!(wait <= backoff.ceiling(retry));
 /// }
@@ -59,36 +59,36 @@ pub struct Backoff {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub(crate) enum Growth {
-    /// It doubles.
+    /// Doubles.
     #[default]
     Exponential,
-    /// By the base.
+    /// Grows by the base.
     Linear,
 }
 
-/// How a wait is drawn around the ceiling.
+/// How the jitter draws a wait around the ceiling.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Uniform from zero to the ceiling. The default: it spreads clients the most for the fewest calls.
+    /// Uniform from zero to the ceiling. The default: it spreads clients best, with the fewest calls.
     #[default]
     Full,
-    /// Half of the ceiling, and the other half uniform.
+    /// Uniform from half of the ceiling to the ceiling.
     Equal,
-    /// Uniform from the base to three times the wait before. The ceiling does not count. The published formula cuts off
-    /// at the cap a wait that was drawn beyond it; here it is drawn again, uniformly from the last quarter below the
-    /// cap.
+    /// Uniform from the base to three times the previous wait. Ignores the ceiling. The published formula cuts a wait
+    /// above the cap off at the cap. Here such a wait is drawn again, uniformly from the last quarter below the cap.
     Decorrelated,
-    /// The ceiling plus or minus this share of it, from above 0 to 1, uniform. `PlusMinus(0.2)` of 100 ms is from 80 to
-    /// 120 ms. Waits end at the cap: near it they are uniform from `ceiling * (1 - factor)` to the cap.
+    /// Uniform around the ceiling, plus or minus this fraction of the ceiling: above 0 and at most 1. `PlusMinus(0.2)`
+    /// of 100 ms draws from 80 to 120 ms. No wait is longer than the cap: near it, waits are uniform from
+    /// `ceiling * (1 - factor)` to the cap.
     PlusMinus(f64),
-    /// The ceiling itself. Clients that fail together retry together: for tests and comparison.
+    /// The ceiling itself. Clients that fail together retry together. Use it in tests and comparisons.
     None,
 }
 
 impl Jitter {
-    /// Its number and its factor: the form in which it is stored.
+    /// Returns the number and the factor by which the jitter is stored.
     pub(crate) fn numbers(self) -> (u32, f64) {
         match self {
             Self::Full => (0, 0.0),
@@ -112,14 +112,14 @@ impl Jitter {
 }
 
 impl Backoff {
-    /// Waits that double from `base` up to `cap`, with full jitter.
+    /// Doubles the waits from `base` up to `cap`, with full jitter.
     ///
     /// Checked when the retry is built: both must be longer than zero, and `base` at most `cap`.
     pub const fn exponential(base: Duration, cap: Duration) -> Self {
         Self { base, cap, growth: Growth::Exponential, jitter: Jitter::Full }
     }
 
-    /// Waits that grow from `step` by `step` up to `cap`, with full jitter.
+    /// Grows the waits from `step` by `step` up to `cap`, with full jitter.
     ///
     /// Checked when the retry is built: both must be longer than zero, and `step` at most `cap`.
     pub const fn linear(step: Duration, cap: Duration) -> Self {
@@ -128,13 +128,13 @@ impl Backoff {
 
     /// Waits exactly `wait` before each retry, without jitter.
     ///
-    /// Clients that fail together then retry together. Where there are many, add a [jitter](Self::jitter), such as
-    /// [`Jitter::Full`]. As the wait is also the cap, [`Jitter::PlusMinus`] only shortens it.
+    /// Clients that fail together then retry together. If there are many clients, add a [jitter](Self::jitter), such as
+    /// [`Jitter::Full`]. The wait is also the cap, so [`Jitter::PlusMinus`] only shortens it.
     pub const fn fixed(wait: Duration) -> Self {
         Self { base: wait, cap: wait, growth: Growth::Exponential, jitter: Jitter::None }
     }
 
-    /// No wait at all: retries follow at once.
+    /// Retries at once, without a wait.
     pub const fn none() -> Self {
         Self::fixed(Duration::ZERO)
     }
@@ -147,8 +147,8 @@ impl Backoff {
 
     /// Returns the ceiling of the n-th retry, counted from 1.
     ///
-    /// It is the longest possible wait, but for [`Jitter::Decorrelated`], whose waits are bounded by the cap alone, and
-    /// for [`Jitter::PlusMinus`], which goes beyond it up to the cap.
+    /// It is the longest possible wait, with two exceptions. Only the cap bounds the waits of [`Jitter::Decorrelated`],
+    /// and the waits of [`Jitter::PlusMinus`] can be longer than the ceiling, up to the cap.
     pub fn ceiling(&self, retry: u32) -> Duration {
         let base = u128::from(Nanos::of(self.base).0);
         let ceiling = match self.growth {
@@ -161,8 +161,8 @@ impl Backoff {
 
     /// Draws the wait before the n-th retry, counted from 1. Each draw takes a short lock on the generator.
     ///
-    /// The waits of [`Jitter::Decorrelated`] depend on one another. For this jitter, the function also draws up to 64
-    /// of the waits before the n-th. A loop uses [`waits`](Self::waits), which draws each wait once.
+    /// Each wait of [`Jitter::Decorrelated`] depends on the one before. For this jitter, the function also draws up to
+    /// 64 earlier waits. In a loop, use [`waits`](Self::waits), which draws each wait once.
     pub fn draw(&self, retry: u32, random: &Random) -> Duration {
         let previous = match self.jitter {
             Jitter::Decorrelated => {
@@ -174,8 +174,8 @@ impl Backoff {
         self.draw_after(previous, retry, random)
     }
 
-    /// Draws the waits before the first retry, the second, and so on, without an end. Each draw takes a short lock on
-    /// the generator.
+    /// Draws the waits before the first retry, the second, and so on. The iterator is endless. Each draw takes a short
+    /// lock on the generator.
     pub fn waits(self, random: &Random) -> impl Iterator<Item = Duration> {
         let (mut retry, mut wait) = (0_u32, Duration::ZERO);
         iter::repeat_with(move || {
@@ -185,7 +185,8 @@ impl Backoff {
         })
     }
 
-    /// Draws the wait before the n-th retry, counted from 1. `previous` is the wait before the last one, zero at first.
+    /// Draws the wait before the n-th retry, counted from 1. `previous` is the wait before the previous retry,
+    /// or zero for the first retry.
     pub(crate) fn draw_after(&self, previous: Duration, retry: u32, random: &Random) -> Duration {
         let ceiling = self.ceiling(retry);
         match self.jitter {
@@ -204,7 +205,7 @@ impl Backoff {
         }
     }
 
-    /// The base, the cap, the growth and the jitter.
+    /// Returns the base, the cap, the growth and the jitter.
     pub(crate) fn parts(&self) -> (Duration, Duration, Growth, Jitter) {
         (self.base, self.cap, self.growth, self.jitter)
     }
@@ -213,7 +214,7 @@ impl Backoff {
         Self { base, cap, growth, jitter }
     }
 
-    /// The shortest wait that can come before the first retry.
+    /// Returns the shortest possible wait before the first retry.
     pub(crate) fn shortest_first_wait(&self) -> Duration {
         let ceiling = self.ceiling(1);
         match self.jitter {
@@ -224,7 +225,7 @@ impl Backoff {
         }
     }
 
-    /// The longest that the waits before `retries` retries can add up to.
+    /// Returns the longest possible sum of the waits before `retries` retries.
     pub(crate) fn worst_case(&self, retries: u32) -> Duration {
         let longest = |retry| match self.jitter {
             Jitter::Decorrelated => self.cap,
@@ -264,8 +265,8 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From 50 ms to 2 s: the first retry comes soon enough for a user who waits, the cap gives a service that restarts
-    /// the time to.
+    /// Doubles from 50 ms to 2 s, with full jitter. The first retry comes soon enough for a user who waits. The cap
+    /// gives a service time to restart.
     fn default() -> Self {
         Self::exponential(Duration::from_millis(50), Duration::from_secs(2))
     }
@@ -276,7 +277,7 @@ fn uniform(lowest: Duration, highest: Duration, random: &Random) -> Duration {
     lowest.saturating_add(Duration::from_nanos(random.with(|random| random.random_range(0..=width))))
 }
 
-/// A share of a duration. The cast saturates, and takes what is not a number for zero.
+/// Returns a fraction of a duration. The cast saturates, and turns NaN into zero.
 fn share(duration: Duration, factor: f64) -> Duration {
     Duration::from_nanos((Nanos::of(duration).0 as f64 * factor) as u64)
 }
@@ -293,7 +294,7 @@ impl fmt::Display for Backoff {
             Jitter::PlusMinus(_) if base == cap => write!(f, "waits of {base:?}")?,
             Jitter::Full | Jitter::Equal if base == cap => write!(f, "waits of at most {base:?}")?,
             _ => {
-                // The base is the longest first wait with these two jitters only.
+                // Only with these two jitters is the base the longest first wait.
                 let at_most = if matches!(jitter, Jitter::Full | Jitter::Equal) { "at most " } else { "" };
                 write!(f, "waits of {at_most}{base:?}, ")?;
                 match growth {

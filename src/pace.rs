@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-/// A count per period.
+/// A rate: a count per period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Pace {
-    /// How many.
+    /// The count.
     pub count: u64,
-    /// In which time.
+    /// The time in which the count passes.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::pace_period"))]
     pub period: Duration,
 }

@@ -1,14 +1,14 @@
-//! Waiters: their places, their order, and the wake-ups that their turn brings.
+//! A list of waiters: their places, their order, and their wakers.
 //!
-//! A queue and a limit keep such a list under their lock. Its methods take it by reference, so the caller holds the
-//! lock. The owner decides whose turn it is. A slot of the list goes through these states:
+//! The load-leveling queue and the token bucket each keep one under their lock. The methods take it by reference, so
+//! the caller holds the lock. The owner of the list decides whose turn it is. A slot of the list has these states:
 //!
 //! | from | to | by | when |
 //! |---|---|---|---|
 //! | free | waiting | [`join`](Waiters::join) | a call has to wait |
-//! | waiting | answered | [`answer`](Waiters::answer) | the owner admits or refuses it, and its task is to be woken |
-//! | waiting | free | [`leave`](Waiters::leave) | its task gives up, or learns of its refusal in the same poll |
-//! | answered | free | [`take_answer`](Waiters::take_answer) | its task asks, or gives up |
+//! | waiting | answered | [`answer`](Waiters::answer) | the owner admits or refuses the call, and wakes its task |
+//! | waiting | free | [`leave`](Waiters::leave) | the task gives up, or is refused in its own poll |
+//! | answered | free | [`take_answer`](Waiters::take_answer) | the task polls, or gives up |
 
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
@@ -20,35 +20,34 @@ use std::{
     task::Waker,
 };
 
-/// The waiters of each class in order of arrival, and those that were answered but have not asked since.
+/// The waiters of each class in order of arrival, and those that were answered but have not polled since.
 ///
-/// `W` is what the owner knows of a waiter, `A` its answer. Joining, answering and leaving take constant time. Slots
-/// are used again: the list allocates only when it grows longer than it ever was.
+/// `W` is the owner's data about a waiter, `A` the answer to it. Joining, answering and leaving take constant time.
+/// Slots are reused: the list allocates only when it becomes longer than ever before.
 #[derive(Debug)]
 pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     slots: Vec<Slot<W, A>>,
-    /// The first of the free slots, which are linked.
+    /// The head of the linked list of free slots.
     free: u32,
     lists: [WaitList; CLASSES],
     all: Backlog,
-    /// The place whose task asks now. It learns its answer without a wake-up.
+    /// The place whose task polls now. It gets its answer without a wake-up.
     asking: Option<Place>,
     wakers: Wakers,
 }
 
-/// The place of one call in the list. Its holder gives it up, or takes its answer. Its number is that of a slot, below
-/// the most calls that the list ever had.
+/// The place of one call in the list. Its owner gives it up, or takes its answer. The number is the index of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(pub(crate) u32);
 
-/// Ends each chain of slots. No slot has this number.
+/// Ends each linked list of slots. No slot has this index.
 const NONE: u32 = u32::MAX;
 
-/// How many calls wait, and their weight.
+/// The number of calls that wait, and their weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backlog {
     pub(crate) calls: usize,
-    /// The sum for up to 2^32 calls, each of which weighs up to 2^64.
+    /// The sum of the weights: up to 2^32 calls of up to 2^64 each.
     pub(crate) weight: u128,
 }
 
@@ -64,7 +63,7 @@ struct Waiting<W> {
     waiter: W,
     class: usize,
     weight: u64,
-    /// When its task asks again without a wake-up.
+    /// When the task polls again without a wake-up.
     asks_at: Nanos,
     waker: Option<Waker>,
     previous: u32,
@@ -106,7 +105,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// All calls that wait.
+    /// Returns the backlog of all classes.
     pub(crate) fn all(&self) -> Backlog {
         self.all
     }
@@ -115,39 +114,39 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         self.lists[class].backlog
     }
 
-    /// The waiter of a class that has waited longest.
+    /// Returns the waiter of a class that joined first.
     pub(crate) fn oldest(&self, class: usize) -> Option<Place> {
         Some(Place(self.lists[class].first)).filter(|place| place.0 != NONE)
     }
 
-    /// The waiter of a class that joined last.
+    /// Returns the waiter of a class that joined last.
     pub(crate) fn newest(&self, class: usize) -> Option<Place> {
         Some(Place(self.lists[class].last)).filter(|place| place.0 != NONE)
     }
 
-    /// The waiters of a class, from the oldest to the newest.
+    /// Iterates over the waiters of a class, from the oldest to the newest.
     pub(crate) fn in_order(&self, class: usize) -> impl Iterator<Item = (Place, W)> {
         let after = |place: u32| Some(self.waiting(place)?.next);
         let places = iter::successors(Some(self.lists[class].first), move |place| after(*place));
         places.map_while(|place| Some((Place(place), self.waiting(place)?.waiter)))
     }
 
-    /// Returns what is known of a waiter. `None` once it was answered.
+    /// Returns the owner's data about a waiter. `None` once it was answered.
     pub(crate) fn get(&self, place: Place) -> Option<W> {
         self.waiting(place.0).map(|waiting| waiting.waiter)
     }
 
-    /// The weight of a waiter. Zero once it was answered.
+    /// Returns the weight of a waiter. Zero once it was answered.
     pub(crate) fn weight(&self, place: Place) -> u64 {
         self.waiting(place.0).map_or(0, |waiting| waiting.weight)
     }
 
-    /// When a waiter asks again without a wake-up. `None` once it was answered.
+    /// Returns when a waiter's task polls again without a wake-up. `None` once it was answered.
     pub(crate) fn asks_at(&self, place: Place) -> Option<Nanos> {
         self.waiting(place.0).map(|waiting| waiting.asks_at)
     }
 
-    /// Takes a place at the end of a class. `None` if 2^32 - 1 places are taken.
+    /// Takes a place at the end of a class. Returns `None` if 2^32 - 1 places are taken.
     // Free => Waiting
     pub(crate) fn join(&mut self, class: usize, weight: u64, asks_at: Nanos, waiter: W) -> Option<Place> {
         let last = self.lists[class].last;
@@ -175,13 +174,14 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         Some(Place(place))
     }
 
-    /// The task of this place asks now, until it [waits on](Self::wait_on) or the lock is released.
+    /// Says that the task of this place polls now. It needs no wake-up until it [waits on](Self::wait_on) or the lock
+    /// is released.
     pub(crate) fn announce(&mut self, place: Place) {
         self.asking = Some(place);
     }
 
-    /// The task of this place waits on, and asks again at `asks_at` if it is not woken before. Swaps `waker` with the
-    /// one to be woken until now, which the caller drops once the lock is released.
+    /// Keeps the place waiting. Its task polls again at `asks_at` if it is not woken before. Swaps `waker` with the
+    /// waker registered before, which the caller drops once the lock is released.
     // Waiting => Waiting
     pub(crate) fn wait_on(&mut self, place: Place, asks_at: Nanos, waker: &mut Option<Waker>) {
         self.asking = None;
@@ -191,14 +191,14 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// The turn of this waiter may come at `due`. Wakes its task if it would ask later.
+    /// Says that the turn of this waiter may come at `due`. Wakes its task if it would poll later.
     // Waiting => Waiting
     pub(crate) fn expect(&mut self, place: Place, due: Nanos) {
         let is_asking = self.asking == Some(place);
         let Some(waiting) = self.waiting_mut(place.0) else { return };
         let asks_at = mem::replace(&mut waiting.asks_at, due);
         if asks_at > due && !is_asking {
-            // A task that was woken and has not asked since will ask by itself, and has no waker here.
+            // A task that was woken and has not polled since will poll anyway, and has no waker here.
             let waker = waiting.waker.take();
             self.wakers.wake_later(waker);
         }
@@ -218,7 +218,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// Takes the answer of a place, and with it the place. `None` while it waits.
+    /// Takes the answer of a place, and frees the place. `None` while it waits.
     // Answered => Free
     pub(crate) fn take_answer(&mut self, place: Place) -> Option<(A, W)> {
         let Some(&Slot::Answered { answer, waiter }) = self.slots.get(place.0 as usize) else { return None };
@@ -234,7 +234,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         self.release(place);
     }
 
-    /// The wake-ups that are due once the lock is released.
+    /// Takes the wakers to wake or drop once the lock is released.
     pub(crate) fn take_wakers(&mut self) -> Wakers {
         self.asking = None;
         mem::take(&mut self.wakers)
@@ -254,7 +254,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// Takes a waiter out of its line. Its slot is in no chain until it is answered or released.
+    /// Takes a waiter out of its list. Its slot is in no list until it is answered or released.
     fn take_out(&mut self, place: Place) -> Option<Waiting<W>> {
         self.waiting(place.0)?;
         let slot = self.slots.get_mut(place.0 as usize)?;
@@ -281,12 +281,12 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     }
 }
 
-/// Wakers to be woken or dropped once the lock is released. A waker is another task's code, and so is its drop: with
-/// the last waker a task may go, and all places that it holds.
+/// Wakers to wake or drop once the lock is released. Both are user code: dropping the last waker may drop the task, and
+/// with it the places that the task holds.
 #[derive(Debug, Default)]
 #[must_use = "the waiters are woken by `wake_after`"]
 pub(crate) struct Wakers {
-    /// Nearly always there is but one of each, which needs no allocation.
+    /// There is nearly always at most one of each, which needs no allocation.
     woken: Option<Waker>,
     dropped: Option<Waker>,
     more: Vec<Due>,
@@ -315,8 +315,8 @@ impl Wakers {
         }
     }
 
-    /// Releases the lock, then wakes and drops. A waker that panics costs neither the result of the call at hand nor
-    /// the wake-ups of others. Returns whether there was a waker, which is user code.
+    /// Releases the lock, then wakes and drops the wakers. Catches panics of wakers, so that the current call keeps its
+    /// result and other tasks are woken. Returns whether a waker ran, which is user code.
     #[inline]
     pub(crate) fn wake_after<T>(self, guard: MutexGuard<'_, T>) -> bool {
         drop(guard);
@@ -336,7 +336,7 @@ impl Wakers {
     }
 }
 
-/// Drops a waker that was swapped out of the list, once the lock is released.
+/// Drops a waker that was swapped out of the list. Called once the lock is released.
 #[inline]
 pub(crate) fn drop_waker(waker: Option<Waker>) {
     if let Some(waker) = waker {

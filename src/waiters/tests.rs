@@ -30,7 +30,7 @@ impl Wakes {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether a list or its wakers still have one.
+    /// Whether a list or its wakers still hold a waker.
     fn are_held(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1
     }
@@ -58,7 +58,7 @@ fn a_waiter_is_woken_by_its_answer_after_the_lock_is_released() {
 }
 
 #[test]
-fn a_task_that_asks_is_answered_without_a_wake_up_and_one_that_asks_later_is_woken_again() {
+fn a_task_that_polls_gets_its_answer_without_a_wake_up_and_a_later_task_in_its_slot_is_woken() {
     let (list, wakes) = (Mutex::new(List::new()), Arc::new(Wakes::default()));
     let one = joined(&mut lock(&list), 1, &wakes);
     let other = joined(&mut lock(&list), 2, &wakes);
@@ -71,7 +71,7 @@ fn a_task_that_asks_is_answered_without_a_wake_up_and_one_that_asks_later_is_wok
     };
     assert_eq!(answered(one, one), 0);
     assert_eq!(lock(&list).take_answer(one), Some(("yes", 1)));
-    // The slot is used again, and who asked for it before does not ask now.
+    // The slot is used again, and its former task does not poll now.
     assert_eq!(joined(&mut lock(&list), 3, &wakes), one);
     assert_eq!(answered(other, one), 1);
     assert_eq!(answered(one, other), 2);
@@ -79,7 +79,7 @@ fn a_task_that_asks_is_answered_without_a_wake_up_and_one_that_asks_later_is_wok
 }
 
 #[test]
-fn a_task_is_woken_if_its_turn_may_come_before_it_asks_and_only_once() {
+fn a_task_is_woken_once_if_its_turn_may_come_before_it_polls() {
     let (list, wakes) = (Mutex::new(List::new()), Arc::new(Wakes::default()));
     let place = joined(&mut lock(&list), 1, &wakes);
     for (due, wakes_by_then) in [(100, 0), (200, 0), (150, 1), (50, 1)] {
@@ -95,7 +95,7 @@ fn a_task_is_woken_if_its_turn_may_come_before_it_asks_and_only_once() {
 
 proptest! {
     #[test]
-    fn it_keeps_the_order_and_the_sums_of_each_class_as_a_list_does(
+    fn it_keeps_the_order_and_the_sums_of_each_class_like_a_simple_list(
         steps in prop::collection::vec((0..5_u8, 0..2_usize, any::<prop::sample::Index>(), any::<u64>()), 1..200),
     ) {
         let mut list = List::new();
