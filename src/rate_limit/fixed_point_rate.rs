@@ -4,13 +4,14 @@ use super::{
 };
 use crate::clock::Nanos;
 
-/// A quota in integers: how a token is divided into parts, and how many of these are minted per nanosecond.
+/// A quota in integers: the subtokens of a token, and how many subtokens are minted per nanosecond.
 ///
-/// The rate is a fixed-point number with `FRACTION` binary digits, rounded up in the last one where it has more, so
-/// that after a whole period there is a whole period's worth. Where the rate in lowest terms is few tokens in some
-/// nanoseconds a part is chosen such that a whole number of them is minted per nanosecond, and everything is exact.
+/// The rate is a fixed-point number with `FRACTION` binary digits. The last digit is rounded up, so that a whole period
+/// mints at least a whole period's tokens. If the rate in lowest terms has a small numerator, the subtoken is chosen so
+/// that a whole number of them is minted per nanosecond, and everything is exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FixedPointRate<const FRACTION: u32> {
+    /// In units of 2^-`FRACTION`.
     pub(super) subtokens_per_nano: u64,
     pub(super) subtokens_per_token: u64,
     /// A burst.
@@ -18,8 +19,9 @@ pub(super) struct FixedPointRate<const FRACTION: u32> {
 }
 
 impl<const FRACTION: u32> FixedPointRate<FRACTION> {
-    /// The finest scale with at most 2^`most_log2` parts per nanosecond, and 2^`full_log2` in a burst. The quota has
-    /// been checked, its burst has at most `full_log2` binary digits, and `FRACTION + most_log2` is at most 63.
+    /// Chooses the smallest subtoken for which at most 2^`most_log2` are minted per nanosecond, and at most
+    /// 2^`full_log2` are in a burst. The quota has been checked, its burst has at most `full_log2` binary digits, and
+    /// `FRACTION + most_log2` is at most 63.
     pub(super) fn new(quota: Quota, most_log2: u32, full_log2: u32) -> Self {
         let (count, burst) = (u128::from(quota.count()), u128::from(quota.burst()));
         let period = quota.period().as_nanos();
@@ -42,25 +44,26 @@ impl<const FRACTION: u32> FixedPointRate<FRACTION> {
         }
     }
 
-    /// All parts of these tokens.
+    /// Converts tokens to subtokens.
     #[inline]
     pub(super) fn subtokens(&self, tokens: Tokens) -> Subtokens {
         Subtokens(tokens.0.saturating_mul(self.subtokens_per_token))
     }
 
-    /// The whole tokens in these parts.
+    /// Converts subtokens to whole tokens, rounded down.
     #[inline]
     pub(super) fn whole_tokens(&self, subtokens: Subtokens) -> Tokens {
         Tokens(subtokens.0 / self.subtokens_per_token.max(1))
     }
 
-    /// The parts that are minted in this time, rounded down.
+    /// Returns the subtokens minted in this time, rounded down.
     #[inline]
     pub(super) fn minted(&self, time: Nanos) -> Subtokens {
         Subtokens(((u128::from(time.0) * u128::from(self.subtokens_per_nano)) >> FRACTION) as u64)
     }
 
-    /// The time in which `parts` are minted, rounded up: the shortest for which [`minted`](Self::minted) has them.
+    /// Returns the time in which `subtokens` are minted, rounded up: the shortest time for which
+    /// [`minted`](Self::minted) returns at least that many.
     pub(super) fn time_to_mint(&self, subtokens: Subtokens) -> Nanos {
         let whole = self.subtokens_per_nano >> FRACTION;
         if whole << FRACTION == self.subtokens_per_nano {

@@ -1,4 +1,4 @@
-//! Tokens, and the fractions of a token in which buckets count.
+//! Tokens, and the fractions of a token in which token buckets count.
 
 use crate::amount::amount;
 
@@ -8,6 +8,7 @@ amount! {
 }
 
 amount! {
-    /// Fractions of a token. Its quota's [`FixedPointRate`](super::fixed_point_rate::FixedPointRate) says how many make a token.
+    /// Fractions of a token. The quota's [`FixedPointRate`](super::fixed_point_rate::FixedPointRate) says how many make
+    /// a token.
     struct Subtokens;
 }

@@ -27,47 +27,51 @@ impl TokenBucketBuilder {
         Self { quota, warm_up: Duration::ZERO, max_wait: None }
     }
 
-    /// The most tokens that are saved up, and so the most that one call may cost.
+    /// Sets the burst: the most tokens that the bucket holds, and so the most that one call may cost.
     ///
-    /// Default: the count, so that a caller which was quiet for a period may use a period's worth at once.
+    /// Default: the count. A caller that was quiet for a period may use a period's tokens at once.
     pub fn burst(self, burst: u64) -> Self {
         Self { quota: self.quota.with_burst(burst), ..self }
     }
 
-    /// The time in which the rate grows, evenly, from a third to the whole: when the bucket is new, and when it was
-    /// left full for as long. Such a bucket is cold and holds one token. For what stands behind it: a cache that is
-    /// empty, a pool that has to be filled.
+    /// Sets the time in which the rate grows evenly from a third to the full rate.
     ///
-    /// The rate is linear in time, whatever is taken meanwhile: after a share `x` of the warm-up it is `(1 + 2x) / 3`
-    /// of the whole, and the tokens of `x (1 + x) / 3` warm-ups at the whole rate have been minted. A bucket of 10 per
-    /// second that warms up for 10 s has minted 25 tokens after 5.0 s and 50 after 8.23 s. Guava's `SmoothWarmingUp`
-    /// begins at a third too, but there the rate follows the tokens that are taken. Default: none. A bucket with a
-    /// warm-up takes its lock with each call.
+    /// A new bucket is cold, and warms up from the moment it is built. A bucket that was full for as long as the
+    /// warm-up is cold again, and warms up from its next call on. A cold bucket holds one token. This protects a
+    /// service that is slow at first: its cache is empty, or its connection pool has to fill.
+    ///
+    /// The rate is linear in time, and does not depend on the tokens taken. After a share `x` of the warm-up, the rate
+    /// is `(1 + 2x) / 3` of the full rate, and the bucket has minted the tokens of `x (1 + x) / 3` warm-ups at the full
+    /// rate. A bucket of 10 per second that warms up for 10 s has minted 25 tokens after 5.0 s and 50 after 8.23 s.
+    /// Guava's `SmoothWarmingUp` also begins at a third, but its rate follows the tokens taken.
+    ///
+    /// Default: no warm-up. A bucket with a warm-up takes its lock with each call.
     pub fn warm_up(self, warm_up: Duration) -> Self {
         Self { warm_up, ..self }
     }
 
-    /// The longest that [`acquire`](TokenBucket::acquire) waits, and so also how many can wait: no more than are minted
-    /// in that time.
+    /// Sets the longest wait of [`acquire`](TokenBucket::acquire). It also bounds the wait queue: the waiters together
+    /// wait for at most the tokens minted in that time.
     ///
-    /// Default: a second, which a caller may not notice; one that would wait longer had better be
-    /// refused, and come back.
+    /// Default: one second, which a caller may not notice. A caller that would wait longer is refused, and can come
+    /// back.
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { max_wait: Some(max_wait), ..self }
     }
 
-    /// The bucket, full; or cold, if it has a warm-up.
+    /// Builds the bucket. It is full, or cold if it has a warm-up.
     ///
     /// # Errors
     ///
-    /// The count must be from 1 to one per nanosecond; the period longer than zero and at most 366 days; the burst at
-    /// least 1, at most 2^55, and such that it fills within a hundred years; the warm-up at most ten minutes; the
-    /// longest wait at most 366 days.
+    /// - The count must be at least 1, and at most one per nanosecond.
+    /// - The period must be longer than zero, and at most 366 days.
+    /// - The burst must be at least 1 and at most 2^55, and an empty bucket must fill within a hundred years.
+    /// - The warm-up must be at most ten minutes, and the longest wait at most 366 days.
     pub fn build(self) -> Result<TokenBucket, ConfigError> {
         let Self { quota, warm_up, max_wait } = self;
         quota.check()?;
         if warm_up > LONGEST_WARM_UP {
-            return Err(ConfigError::new("rate_limit.warm_up", warm_up, "must be at most ten minutes"));
+            return Err(ConfigError::new("rate_limit.warm_up", warm_up, "must be at most 10 minutes"));
         }
         let max_wait = max_wait.unwrap_or(Duration::from_secs(1));
         if max_wait > crate::error::LONGEST {

@@ -2,23 +2,24 @@ use super::token_bucket::TokenBucket;
 use tokio::time::Instant;
 
 impl TokenBucket {
-    /// Closes the bucket: refuses all waiters, and every call that comes later, even if there are tokens.
-    /// [`RateLimited::is_closed`](crate::error::RateLimited::is_closed) is true of such a refusal. In a stack the call
-    /// ends with [`Rejection::Closed`](crate::Rejection::Closed). A process that stops uses it to end its waits.
+    /// Closes the bucket: refuses all waiters and every later call, even if there are tokens.
     ///
-    /// - A waiter whose turn has come is admitted with its tokens, whether or not its task has run since. If it is
-    ///   dropped before that, it gives them back.
+    /// A process that shuts down uses this to end its waits. A refusal reports
+    /// [`RateLimited::is_closed`](crate::error::RateLimited::is_closed), and in a stack the call ends with
+    /// [`Rejection::Closed`](crate::Rejection::Closed).
+    ///
+    /// - A waiter whose turn has come is admitted with its tokens, even if its task has not run since. If its future is
+    ///   dropped before that, the tokens go back to the bucket.
     /// - [`try_acquire`](Self::try_acquire) and [`reserve`](Self::reserve) are refused as well. One bucket may serve
-    ///   layers that wait and layers that do not, and later calls must not get the tokens that refused waiters had
-    ///   waited for. To refuse waiters alone, give them a bucket of their own.
+    ///   layers that wait and layers that do not, and later calls must not get the tokens of refused waiters. To refuse
+    ///   only waiters, give them a bucket of their own.
     /// - A call that costs nothing passes.
     /// - [`refund`](Self::refund), [`Reservation`](crate::rate_limit::Reservation)s and
     ///   [`available_at`](Self::available_at) work as before.
     /// - A limit in [shadow](crate::rate_limit::RateLimit::shadow) lets calls pass, and counts them as refused.
     /// - A bucket stays closed. Closing it again changes nothing.
     ///
-    /// Work that has begun may still need tokens of a bucket that limits calls to other services. Close such a bucket
-    /// last.
+    /// If the bucket limits calls to other services, close it last: work in progress may still need its tokens.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -31,7 +32,7 @@ impl TokenBucket {
     /// let waiting = tokio::spawn(bucket.acquire(1));
     /// tokio::task::yield_now().await;
     ///
-    /// // On a signal to stop: no task has to wait for its minute.
+    /// // On a shutdown signal, no task has to wait for its minute.
     /// bucket.close();
     /// let refused = waiting.await?.unwrap_err();
     /// assert!(refused.is_closed() && refused.retry_after().is_none());
@@ -43,8 +44,8 @@ impl TokenBucket {
     ///
     /// # Cost
     ///
-    /// One lock, and one wake-up for each waiter, after the lock is released. An open bucket costs nothing more. Each
-    /// call to a closed bucket takes the lock.
+    /// One lock, and one wake-up for each waiter after the lock is released. Calls to an open bucket cost nothing more.
+    /// Each call to a closed bucket takes the lock.
     pub fn close(&self) {
         self.close_at(Instant::now());
     }
@@ -54,8 +55,8 @@ impl TokenBucket {
         self.shared.close(self.shared.origin.to(now));
     }
 
-    /// Whether the bucket is [closed](Self::close). Takes the lock while calls wait, while the bucket warms up, and
-    /// when it is closed.
+    /// Returns whether the bucket is [closed](Self::close). Takes the lock if calls wait, if the bucket has a warm-up,
+    /// or if it is closed.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed()
     }

@@ -1,4 +1,4 @@
-//! Buckets as limits of a stack: one that refuses, one in which refused calls count, and one for which calls wait.
+//! Token buckets as limits of a stack: one that refuses, one that counts refused calls, and one that lets calls wait.
 
 use super::{state::TakePath, token_bucket::TokenBucket, turn::Turn};
 use crate::{
@@ -40,7 +40,7 @@ impl<Request> Limit<Request> for TokenBucket {
     #[inline]
     fn refund(&self, tokens: u64, frame: &mut Frame) {
         self.refund(tokens);
-        // It may have woken calls that waited.
+        // The refund may have woken waiters, and a waker is user code.
         frame.user_code_runs();
     }
 }
@@ -58,14 +58,14 @@ impl DescribeLimit for TokenBucket {
     }
 }
 
-/// Of a call that costs one token.
+/// For a call that costs one token.
 impl RefusesNow for TokenBucket {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.would_refuse_at(1, frame.now())
     }
 }
 
-/// A bucket in which refused calls count: [`RateLimit::count_refused`](crate::rate_limit::RateLimit::count_refused).
+/// A token bucket that counts refused calls: [`RateLimit::count_refused`](crate::rate_limit::RateLimit::count_refused).
 #[derive(Clone, Debug)]
 pub struct Owing(pub(in crate::rate_limit) TokenBucket);
 
@@ -106,11 +106,11 @@ impl RefusesNow for Owing {
     }
 }
 
-/// A bucket for which calls wait: [`RateLimit::wait`](crate::rate_limit::RateLimit::wait).
+/// A token bucket that lets calls wait: [`RateLimit::wait`](crate::rate_limit::RateLimit::wait).
 #[derive(Clone, Debug)]
 pub struct InLine(pub(in crate::rate_limit) TokenBucket);
 
-/// The place of a call that waits for a bucket.
+/// The place of a call in the wait queue of a token bucket.
 #[derive(Debug)]
 pub struct PlaceInLine {
     place: Place,
@@ -127,7 +127,7 @@ impl<Request> Limit<Request> for InLine {
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Decision<u64, PlaceInLine, RateLimited> {
         let now = frame.now();
         let joined = self.0.join_at(tokens, now, frame.inherited().deadline());
-        // Under the lock it may have woken calls that waited.
+        // It may have woken waiters, and a waker is user code.
         frame.user_code_runs();
         match joined {
             Ok(None) => Decision::Admitted(tokens),
@@ -142,7 +142,7 @@ impl<Request> Limit<Request> for InLine {
 
     fn poll(&self, place: &mut PlaceInLine, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<u64, RateLimited>> {
         let turn = self.0.poll_place_at(place.place, cx.waker(), frame.now());
-        // It cloned the waker, and may have woken other calls.
+        // It cloned the waker and may have woken waiters, which is user code.
         frame.user_code_runs();
         match turn {
             Turn::Come => Poll::Ready(Ok(place.tokens)),
@@ -165,7 +165,7 @@ impl<Request> Limit<Request> for InLine {
     }
 }
 
-/// Of a call that costs one token and has no deadline: it is refused if its turn would come too late.
+/// For a call that costs one token and has no deadline. It is refused if its turn would come too late.
 impl RefusesNow for InLine {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.0.would_refuse_a_place_at(1, frame.now(), Deadline::NEVER)
@@ -188,11 +188,11 @@ impl DescribeLimit for InLine {
 
 impl<C, J> RateLimit<TokenBucket, C, J> {
     /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does: up to the bucket's
-    /// [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and no longer than until the call's deadline. A
-    /// call for which that is not enough is refused at once, and told how long it would have had to wait.
+    /// [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and until before the call's deadline. If the wait
+    /// would be longer, the call is refused at once. The refusal says how long the wait would have been.
     ///
-    /// For one [`TokenBucket`]; other limits, and [several](RateLimit::and), refuse. To pace calls evenly, give the
-    /// bucket a burst of one:
+    /// Only a single [`TokenBucket`] can let calls wait. Other limits, and [combined](RateLimit::and) ones, refuse. To
+    /// pace calls evenly, give the bucket a burst of one:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -213,13 +213,13 @@ impl<C, J> RateLimit<TokenBucket, C, J> {
     /// # }
     /// ```
     ///
-    /// A call that is dropped, or timed out further out, gives up its place.
+    /// A call that is dropped, or ended by a timeout of an outer layer, gives up its place.
     pub fn wait(self) -> RateLimit<InLine, C, J> {
         self.map(InLine)
     }
 
-    /// Refused calls count as well: they owe what they cost, up to a burst. A caller that does not stop asking is not
-    /// admitted again. Default: a refused call costs nothing.
+    /// Counts refused calls as well: each adds its cost to a debt of at most a burst. A caller that keeps calling above
+    /// the rate is not admitted until it slows down. Default: a refused call costs nothing.
     pub fn count_refused(self) -> RateLimit<Owing, C, J> {
         self.map(Owing)
     }

@@ -1,10 +1,10 @@
-//! The token bucket: one integer that says how many tokens were spent, compared with how many were minted.
+//! The token bucket: one integer counts the tokens spent, and is compared with the tokens minted by now.
 //!
-//! - `state` is the bucket itself: what all handles share, and how threads change it.
-//! - `plan` says how many tokens a quota has minted by an instant, with or without a warm-up.
-//! - `line` holds the waiters in their order.
-//! - `token_bucket` is the handle; `turn`, `reservation` and `closing` are its other ways to ask.
-//! - `limit` makes limits of a stack of it.
+//! - `state` is the state that all handles share, and how threads change it.
+//! - `refill_schedule` computes how many tokens a quota has minted by an instant, with or without a warm-up.
+//! - `wait_queue` holds the waiters in order of arrival.
+//! - `token_bucket` is the handle. `turn`, `reservation` and `closing` hold the rest of its methods.
+//! - `limit` implements the limits of a stack.
 
 mod builder;
 mod closing;

@@ -8,7 +8,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Tokens taken for something that may yet not happen: given back when dropped, unless it is [committed](Self::commit).
+/// Tokens taken for work that may not happen. They are given back when the reservation is dropped, unless it is
+/// [committed](Self::commit).
 #[derive(Debug)]
 #[must_use = "a reservation that is dropped at once reserves nothing"]
 pub struct Reservation {
@@ -22,12 +23,12 @@ impl Reservation {
         Self { bucket, tokens }
     }
 
-    /// The tokens that it holds.
+    /// Returns the tokens of the reservation.
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    /// It has happened: the tokens are spent.
+    /// Spends the tokens: the work has happened.
     pub fn commit(mut self) {
         self.tokens = 0;
     }
@@ -64,7 +65,7 @@ pin_project! {
 
 #[derive(Debug)]
 enum AcquireState {
-    /// With the instant at which the caller came, where it is not that of the first poll.
+    /// `came_at` is when the caller came, or `None` for the instant of the first poll.
     Unpolled {
         came_at: Option<Instant>,
     },
@@ -77,15 +78,15 @@ impl Acquire {
         Self { bucket, tokens, state: AcquireState::Unpolled { came_at }, timer: Timer::new() }
     }
 
-    /// The instant at which the wait ends, as known now: when the tokens for the waiters ahead and for this one are
-    /// minted. `None` before the first poll, which takes the place in line, and after the end.
+    /// Returns when the wait ends, as known now: when the tokens for the waiters ahead and for this one are minted.
+    /// `None` before the first poll, which takes the place in the wait queue, and after the wait.
     ///
     /// - It moves earlier when the rate rises, a waiter ahead gives up, or tokens are given back.
     /// - It moves later when the rate falls, or when callers [owe](TokenBucket::try_acquire_or_owe_at) for refused
     ///   calls.
-    /// - It moves later when a waiter ahead is not polled at its turn, and the bucket fills meanwhile: a full bucket
-    ///   mints nothing. Later waiters do not move it.
-    /// - It is the present instant when the turn has come, or the wait was refused, and the task has not run since.
+    /// - It moves later when a waiter ahead is not polled at its turn and the bucket fills: a full bucket mints
+    ///   nothing. Later waiters do not move it.
+    /// - It is the present instant if the turn has come or the wait was refused, and the task has not run since.
     ///
     /// Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.
     ///
@@ -114,7 +115,8 @@ impl Acquire {
     ///
     /// # Cost
     ///
-    /// Reads the clock, takes the lock, and visits each waiter ahead. Do not call it in each poll of a long line.
+    /// Reads the clock, takes the lock, and visits each waiter ahead. Do not call it in each poll if the wait queue is
+    /// long.
     pub fn due_at(&self) -> Option<Instant> {
         match &self.state {
             AcquireState::Waiting(place) => self.bucket.due_at(*place, Instant::now()),

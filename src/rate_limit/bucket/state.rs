@@ -1,14 +1,15 @@
-//! The state of a token bucket: what all its handles share, and how threads change it.
+//! The state of a token bucket that all its handles share, and how threads change it.
 //!
 //! | state | event | next state |
 //! |---|---|---|
 //! | `Open`: the word alone decides | a call has to wait | `Waited` |
-//! | | the plan ran for a horizon | `Open`, with a later anchor, by the lock |
-//! | `Waited`: `NEEDS_LOCK`, and the line is not empty | the last waiter is served, or leaves | `Open` |
-//! | `WarmsUp`: `NEEDS_LOCK`, for as long as the bucket lives | it was full for the length of its warm-up | cold: one token, a third of the rate |
+//! | | the schedule ran for a horizon | `Open`, with a later anchor; takes the lock |
+//! | `Waited`: `NEEDS_LOCK`, and the wait queue is not empty | the last waiter is served, or leaves | `Open` |
+//! | `WarmsUp`: always `NEEDS_LOCK` | it was full for as long as its warm-up | cold: one token, a third of the rate |
 //! | any | it is closed | `Closed`: `NEEDS_LOCK`, and every call is refused |
 //!
-//! Under the lock, `with_lock` moves the plan on and serves the waiters whose turn has come, before and after each change.
+//! `with_lock` takes the lock and rebases the schedule. It serves the waiters whose turn has come, before and after
+//! each change.
 
 mod changing;
 mod looking;
@@ -30,58 +31,59 @@ use crate::{
 };
 use std::time::Duration;
 
-/// On a cache line of its own. A thread that takes tokens writes it, and reads what follows.
+/// Has a cache line of its own, against false sharing: threads that take tokens write it, and only read the fields
+/// after it.
 #[repr(align(128))]
 pub(super) struct Word(pub(super) AtomicU64);
 
-/// The part of a bucket that all its handles share.
+/// The part of a token bucket that all its handles share.
 #[repr(align(128))]
 pub(super) struct BucketShared {
-    /// Which plan counts, whether a call waits, and the parts spent so far by that plan, or forfeited because the
-    /// bucket was full. See the constants below.
+    /// Names the current schedule, says whether calls need the lock, and counts the subtokens spent by that schedule.
+    /// Subtokens forfeited because the bucket was full count as spent. See the constants below.
     ///
-    /// A compare-and-swap that succeeds shows that the plan which the thread computed with still counts: a plan is
-    /// overwritten only after this word named the other one.
+    /// If a thread's compare-and-swap succeeds, the schedule that it computed with is still current: a schedule is
+    /// overwritten only after this word names the other one.
     pub(super) word: Word,
-    /// The plan that counts and the one before or after, by the generation's lowest bit.
+    /// The current schedule and the one before or after it, by the generation's lowest bit.
     pub(super) schedules: [SharedRefillSchedule; 2],
     pub(super) origin: Origin,
     pub(super) max_wait: Duration,
-    /// Held to change the plan, or to wait.
+    /// Its lock is held to change the schedule, or to wait.
     pub(super) locked: Mutex<LockedBucket>,
 }
 
-/// The part of a bucket that is under its lock.
+/// The part of a token bucket that its lock guards.
 pub(super) struct LockedBucket {
     pub(super) quota: Quota,
-    /// A third of the warm-up; zero for a bucket that does not warm up.
+    /// A third of the warm-up; zero for a bucket without a warm-up.
     pub(super) third: Nanos,
-    /// When a bucket that warms up has been full for as long as that takes, if nothing more is taken until then. What
-    /// is given back does not hasten it: a bucket whose calls are all refunded is in use.
+    /// When the bucket will have been full for as long as its warm-up, if no call takes tokens until then. Refunds do
+    /// not make it earlier: a bucket whose calls are all refunded is in use.
     pub(super) cold_at: Nanos,
     pub(super) queue: WaitQueue,
-    /// No call waits for a closed bucket, and [`NEEDS_LOCK`] stays set, so that each call learns of it.
+    /// While true, no call waits, and [`NEEDS_LOCK`] is set, so that each call reads this field.
     pub(super) is_closed: bool,
 }
 
-/// The parts spent: at most a burst, a horizon's worth, and a burst that is owed, each up to 2^55.
+/// The subtokens spent: at most a burst, the tokens of a horizon, and a debt of a burst, each up to 2^55.
 pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
-/// Counts the plans. A thread that slept through 64 of them, and finds the same number of parts spent by the last,
-/// takes it for its own.
+/// Counts the schedules, modulo 64. If a thread sleeps through 64 changes and finds as many subtokens spent as before,
+/// it takes the new schedule for the old one.
 const GENERATION_SHIFT: u32 = 57;
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
-/// Ask under the lock: a call waits, the bucket warms up, or it is closed.
+/// Set while calls need the lock: a call waits, the bucket has a warm-up, or it is closed.
 pub(super) const NEEDS_LOCK: u64 = 1 << 63;
 
-/// Whether there are enough tokens for a call, as the parts spent and minted say.
+/// Whether there are enough tokens for a call, by the subtokens spent and minted.
 enum Assessment {
-    /// There are enough. `after` will have been spent after the call.
+    /// There are enough. After the call, `after` subtokens have been spent.
     Enough { after: Subtokens },
-    /// There would be enough once `after` has been minted.
+    /// There will be enough once `after` subtokens have been minted.
     TooFew { after: Subtokens, anchor: Nanos, rate: FixedPointRate<FRACTION> },
     /// The cost is above the burst.
     Never,
-    /// Only the lock can tell.
+    /// The answer needs the lock.
     NeedsLock,
 }
 
@@ -90,14 +92,14 @@ enum Assessment {
 pub(super) enum TakePath {
     /// Without the lock.
     LockFree,
-    /// Under the lock. Calls that waited may have been woken.
+    /// With the lock. Waiters may have been woken.
     Locked,
 }
 
-/// Why there are no tokens.
+/// Why a call gets no tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BucketRefusal {
-    /// There will be enough at this time.
+    /// There are too few until this time.
     Until(Nanos),
     /// The cost is above the burst.
     ForEver,
@@ -116,14 +118,14 @@ impl BucketRefusal {
 }
 
 impl LockedBucket {
-    /// Whether the bucket was full for the length of its warm-up.
+    /// Returns whether the bucket has been full for as long as its warm-up.
     fn is_cold(&self, now: Nanos) -> bool {
         self.third > Nanos::ZERO && now >= self.cold_at
     }
 }
 
 impl BucketShared {
-    /// The parts spent by the plan that counts.
+    /// Returns the subtokens spent by the current schedule.
     fn spent(&self) -> Subtokens {
         spent(self.word.0.load(Ordering::Acquire))
     }
@@ -132,7 +134,8 @@ impl BucketShared {
         &self.schedules[(word >> GENERATION_SHIFT) as usize & 1]
     }
 
-    /// Takes tokens, at least one. A first try, without what is seldom needed.
+    /// Takes tokens, at least one. This first try is inlined, and leaves the rare cases to
+    /// [`try_take_again`](Self::try_take_again).
     #[inline]
     pub(super) fn try_take(&self, tokens: Tokens, now: Nanos) -> Result<TakePath, BucketRefusal> {
         let word = self.word.0.load(Ordering::Acquire);
@@ -146,7 +149,7 @@ impl BucketShared {
         }
     }
 
-    /// Tries again from this word on, until it succeeds or there is no doubt.
+    /// Tries again, from `word` on, until it takes the tokens or the refusal is certain.
     #[cold]
     fn try_take_again(&self, mut word: u64, tokens: Tokens, now: Nanos) -> Result<TakePath, BucketRefusal> {
         loop {
@@ -169,8 +172,8 @@ impl BucketShared {
         }
     }
 
-    /// Assesses a call by the plan that `word` names, if `word` still counts. A plan that is being overwritten is any
-    /// numbers, so that all arithmetic wraps or saturates.
+    /// Assesses a call by the schedule that `word` names. The result is valid only if `word` is still current. While
+    /// another thread overwrites the schedule, its numbers are arbitrary, so all arithmetic wraps or saturates.
     #[inline]
     fn assess(&self, word: u64, tokens: Tokens, now: Nanos) -> Assessment {
         let (anchor, rate) = self.schedule_of(word).load_rate();
@@ -180,7 +183,7 @@ impl BucketShared {
         }
         let forfeited = rate.minted(since);
         let minted = Subtokens(rate.full.0.wrapping_add(forfeited.0));
-        // More than fits is above the burst.
+        // It saturates: a cost that does not fit is above the burst.
         let cost = rate.subtokens(tokens);
         let after = Subtokens(spent(word).max(forfeited).0.wrapping_add(cost.0));
         if cost > rate.full {
@@ -192,8 +195,8 @@ impl BucketShared {
         }
     }
 
-    /// Whether the plan that `word` named still counts, and no call waits. The loads of the plan were acquires: they
-    /// came before this one.
+    /// Returns whether the schedule that `word` names is still current, and no call has begun to wait. The schedule was
+    /// loaded with acquire, so those loads came before this one.
     #[inline]
     fn is_current(&self, word: u64) -> bool {
         (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | NEEDS_LOCK) == 0
@@ -205,11 +208,11 @@ impl BucketShared {
         self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// Takes tokens where the fast way is not open: the plan has to be moved on, or a call waits.
+    /// Takes tokens with the lock: the schedule has to be rebased, a call waits, or the bucket has a warm-up.
     #[cold]
     fn try_take_with_lock(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
         let locked = lock(&self.locked);
-        // A refusal changes nothing, whatever instant it is asked for.
+        // A refusal changes nothing, even for an instant in the future.
         self.judge(tokens, now, &locked)?;
         self.with_guard(locked, now, |locked| match locked.queue.is_empty() {
             true => self.take(tokens, now, locked),
@@ -217,12 +220,13 @@ impl BucketShared {
         })
     }
 
-    /// Does something with the lock held, after those who can be served were, and wakes them when it is released.
+    /// Takes the lock, serves the waiters whose turn has come, runs `work`, releases the lock and wakes those waiters.
     pub(super) fn with_lock<T>(&self, now: Nanos, work: impl FnOnce(&mut LockedBucket) -> T) -> T {
         self.with_guard(lock(&self.locked), now, work)
     }
 
-    /// As [`with_lock`](Self::with_lock), with the lock already held. It releases the lock before it wakes a waiter.
+    /// Does the same as [`with_lock`](Self::with_lock) with a guard that the caller holds. Releases the lock before it
+    /// wakes a waiter.
     fn with_guard<T>(
         &self,
         mut locked: MutexGuard<'_, LockedBucket>,
@@ -234,8 +238,8 @@ impl BucketShared {
         result
     }
 
-    /// As [`with_guard`](Self::with_guard), and keeps the lock. The wakers of those who were served stay where
-    /// they are, for the next call of `with_guard`.
+    /// Does the same as [`with_guard`](Self::with_guard), but keeps the lock and wakes no waiter. The wakers stay in
+    /// the queue until the next call of `with_guard`.
     pub(super) fn while_locked<T>(
         &self,
         locked: &mut LockedBucket,
@@ -249,12 +253,12 @@ impl BucketShared {
         result
     }
 
-    /// The plan that counts. It stays while the lock is held.
+    /// Returns the current schedule. It cannot change while the lock is held.
     fn schedule(&self, _locked: &LockedBucket) -> RefillSchedule {
         self.schedule_of(self.word.0.load(Ordering::Acquire)).load()
     }
 
-    /// Takes tokens that are there.
+    /// Takes tokens if there are enough.
     fn take(&self, tokens: Tokens, now: Nanos, locked: &mut LockedBucket) -> Result<(), BucketRefusal> {
         if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
@@ -271,7 +275,7 @@ impl BucketShared {
         Ok(())
     }
 
-    /// Changes what was spent, and nothing else.
+    /// Changes the subtokens spent, and no other part of the word.
     fn update(
         &self,
         mut change: impl FnMut(Subtokens) -> Result<Subtokens, BucketRefusal>,
@@ -286,8 +290,8 @@ impl BucketShared {
         }
     }
 
-    /// Gives tokens back, and says whether a call may wait for them. A call that begins to wait later finds them: the
-    /// one word says both.
+    /// Gives tokens back, and returns whether a call may be waiting for them. A call that begins to wait later finds
+    /// the tokens, because the same word counts them and says whether a call waits.
     pub(super) fn give_back(&self, tokens: Tokens) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {
@@ -300,6 +304,7 @@ impl BucketShared {
         }
     }
 
+    /// Charges a refused call, with a debt of at most a burst.
     pub(super) fn owe(&self, tokens: Tokens, now: Nanos) {
         self.with_lock(now, |locked| {
             let schedule = self.schedule(locked);
@@ -309,26 +314,26 @@ impl BucketShared {
                 let after = spent.saturating_add(schedule.rate.subtokens(tokens));
                 Ok(after.min(minted.saturating_add(full)).max(spent))
             };
-            // It never refuses.
+            // `owed` never refuses.
             let _ = self.update(owed);
             self.note_use(locked);
         });
     }
 }
 
-/// The parts spent, as a word says.
+/// The subtokens spent, in a word.
 #[inline]
 fn spent(word: u64) -> Subtokens {
     Subtokens(word & SPENT)
 }
 
-/// There will be enough once `after` has been minted.
+/// The refusal of a call that needs `after` subtokens to be minted.
 #[inline]
 fn too_few(after: Subtokens, anchor: Nanos, rate: &FixedPointRate<FRACTION>) -> BucketRefusal {
     BucketRefusal::Until(due_at(after, anchor, rate))
 }
 
-/// When `parts` will have been minted since `anchor`.
+/// When `subtokens` will have been minted by a schedule with this anchor and rate.
 #[inline]
 fn due_at(subtokens: Subtokens, anchor: Nanos, rate: &FixedPointRate<FRACTION>) -> Nanos {
     anchor.saturating_add(rate.time_to_mint(subtokens.saturating_sub(rate.full)))

@@ -1,11 +1,11 @@
-//! The turn of a call that waits for a bucket.
+//! The turn of a waiter.
 
 use super::{state::BucketRefusal, token_bucket::TokenBucket};
 use crate::{clock::Nanos, deadline::Deadline, error::RateLimited, rate_limit::tokens::Tokens, waiters::Place};
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// Where a place in line stands.
+/// The state of a place in the wait queue.
 pub(super) enum Turn {
     Come,
     NotBefore(Instant),
@@ -13,20 +13,22 @@ pub(super) enum Turn {
 }
 
 impl TokenBucket {
-    /// Whether a call for `tokens` at `due` would be refused a place in line, too. Otherwise the same.
+    /// Returns whether a call for `tokens` at `due` would be refused both the tokens and a place in the wait queue.
+    /// Changes nothing.
     pub(super) fn would_refuse_a_place_at(&self, tokens: u64, due: Instant, deadline: Deadline) -> bool {
         let longest = self.patience(due, deadline);
         tokens > 0 && self.shared.would_refuse(Tokens(tokens), self.shared.origin.to(due), longest)
     }
 
-    /// How long a call that comes at `now` may wait.
+    /// Returns the longest wait of a call that comes at `now`: it ends before the deadline.
     fn patience(&self, now: Instant, deadline: Deadline) -> Nanos {
         let longest = Nanos::of(self.shared.max_wait);
-        // At its very instant the deadline has passed.
+        // A deadline has passed at its own instant.
         deadline.remaining(now).map_or(longest, |left| longest.min(Nanos::of(left).saturating_sub(Nanos(1))))
     }
 
-    /// Takes the tokens at once, or a place in line, where the wait may last as long as that and until the deadline.
+    /// Takes the tokens at once, or else a place in the wait queue, if the wait ends before the deadline and takes at
+    /// most the longest wait.
     pub(super) fn join_at(&self, tokens: u64, now: Instant, deadline: Deadline) -> Result<Option<Place>, RateLimited> {
         if tokens == 0 {
             return Ok(None);
@@ -41,9 +43,8 @@ impl TokenBucket {
         joined.map_err(|refusal| refusal.seen_at(nanos))
     }
 
-    /// Whether it is this place's turn. Then the tokens have been taken and the place is gone; so it is after a
-    /// refusal. If not, the waker is woken when it is, or earlier; at the instant that comes back it is to be asked
-    /// again.
+    /// Polls a place. Once its turn has come or it was refused, the place is gone. Otherwise the caller polls again
+    /// when `waker` is woken, or at the instant returned, whichever comes first.
     pub(super) fn poll_place_at(&self, place: Place, waker: &Waker, now: Instant) -> Turn {
         let nanos = self.shared.origin.to(now);
         match self.shared.poll_place(place, waker, nanos) {
@@ -59,14 +60,14 @@ impl TokenBucket {
         }
     }
 
-    /// When the wait for a place ends, as known at `now`: at `now` itself where its turn has come, or it was refused.
+    /// Returns when the wait of a place ends, as known at `now`: `now` itself if its turn has come or it was refused.
     pub(super) fn due_at(&self, place: Place, now: Instant) -> Option<Instant> {
         let nanos = self.shared.origin.to(now);
         let due = self.shared.due_of(place, nanos);
         now.checked_add(due.saturating_sub(nanos).duration())
     }
 
-    /// Gives up a place, with the tokens that were granted to it meanwhile.
+    /// Gives up a place. Tokens that were granted to it go back to the bucket.
     pub(super) fn leave_at(&self, place: Place, now: Instant) {
         self.shared.leave(place, self.shared.origin.to(now));
     }

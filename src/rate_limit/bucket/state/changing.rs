@@ -1,4 +1,4 @@
-//! Changes of the plan: another quota, a later anchor, a bucket that is cold. All with the lock held.
+//! Changes of the schedule: another quota, a later anchor, a cold bucket. All of them hold the lock.
 
 use super::{BucketShared, GENERATION, GENERATION_SHIFT, LockedBucket, NEEDS_LOCK, SPENT, spent};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl BucketShared {
-    /// Makes a new plan count, and `convert`s what was spent by the old one.
+    /// Makes a new schedule current, and `convert`s the subtokens spent by the old one.
     pub(super) fn replace(
         &self,
         schedule: &RefillSchedule,
@@ -24,8 +24,8 @@ impl BucketShared {
         self.schedule_of(next).store(schedule);
         loop {
             let newer = (word & NEEDS_LOCK) | next | convert(spent(word)).0.min(SPENT);
-            // A release, for threads that read the plan which it names; an acquire, so that no part of the next plan
-            // but one is stored before.
+            // The release pairs with the acquire loads of the word: a thread that reads it reads the schedule that it
+            // names. The acquire keeps the stores of the next change, which overwrites the old schedule, after this.
             match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(newer) => word = newer,
@@ -33,7 +33,7 @@ impl BucketShared {
         }
     }
 
-    /// Moves the anchor of a plan that was reached long ago.
+    /// Moves the anchor of the schedule later, once it is a horizon ago.
     pub(super) fn rebase(&self, now: Nanos, locked: &mut LockedBucket) {
         let schedule = self.schedule(locked);
         let (rebased, fewer) = schedule.rebased_to(now);
@@ -42,7 +42,7 @@ impl BucketShared {
         }
     }
 
-    /// Lets a bucket that was full for as long as it takes to warm up begin again, cold: with one token.
+    /// Restarts the warm-up of a cold bucket, with one token.
     pub(super) fn warm_up(&self, now: Nanos, locked: &mut LockedBucket) {
         if locked.is_cold(now) {
             let cold = self.schedule(locked).warming_up(now, locked.third);
@@ -51,7 +51,7 @@ impl BucketShared {
         }
     }
 
-    /// Computes again when the bucket gets cold: the parts spent, or the rate, have changed.
+    /// Computes when the bucket becomes cold, after a change of the subtokens spent or of the rate.
     pub(super) fn note_use(&self, locked: &mut LockedBucket) {
         if locked.third > Nanos::ZERO {
             locked.cold_at = self.schedule(locked).cold_after(self.spent(), locked.third);
@@ -63,26 +63,26 @@ impl BucketShared {
         self.wake_pending(now);
     }
 
-    /// Wakes the waiters whose turn a quiet change has brought.
+    /// Wakes the waiters whose turn has come by [`change_quota_quietly`](Self::change_quota_quietly).
     pub(in crate::rate_limit::bucket) fn wake_pending(&self, now: Nanos) {
         self.with_lock(now, |_| {});
     }
 
-    /// Changes the quota, and leaves it to [`wake_pending`](Self::wake_pending) to wake the waiters whose turn has
-    /// come.
+    /// Changes the quota, and wakes no waiter. The caller calls [`wake_pending`](Self::wake_pending) afterwards.
     pub(in crate::rate_limit::bucket) fn change_quota_quietly(&self, quota: Quota, now: Nanos) {
         self.while_locked(&mut lock(&self.locked), now, |locked| {
             if quota == locked.quota {
                 return;
             }
-            // Cold it stays: the next call begins to warm it up.
+            // A cold bucket stays cold. The next call starts its warm-up.
             let is_cold = locked.is_cold(now);
             locked.quota = quota;
             locked.queue.refuse_above(Tokens(quota.burst()));
             let old = self.schedule(locked);
             let minted = old.minted(now);
             let rate = RefillSchedule::new(quota, now);
-            // Also for a clock that another change has overtaken: it begins where that did, and mints nothing twice.
+            // `now` may be earlier than the last change. The warm-up then begins where the old one did, and mints
+            // nothing twice.
             let new = if now < old.warm() { rate.warming_up(old.start(), old.third) } else { rate };
             let new_minted = new.minted(now);
             self.replace(&new, locked, |spent| {
@@ -90,8 +90,7 @@ impl BucketShared {
                     let left = minted.saturating_sub(spent).min(old.rate.full);
                     new_minted.saturating_sub(old.convert(left, &new).min(new.rate.full))
                 } else {
-                    // Spent by a thread with a later clock, or owed. A part of a debt is a whole one, so that no debt
-                    // is forgiven.
+                    // Spent by a thread with a later clock, or owed. A debt is rounded up, so that none is forgiven.
                     let owed = spent.saturating_sub(minted);
                     new_minted.saturating_add(old.convert_up(owed, &new).min(new.rate.full))
                 }

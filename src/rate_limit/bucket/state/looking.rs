@@ -1,4 +1,4 @@
-//! Questions to a bucket. Nothing changes by asking, whatever the instant.
+//! Reads a bucket. Reading changes nothing, even for an instant in the future.
 
 use super::{Assessment, BucketRefusal, BucketShared, LockedBucket, NEEDS_LOCK, due_at};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl BucketShared {
-    /// Whether `tokens` would be refused at `now` to a call that may wait for `longest` more, if no caller
-    /// takes or returns tokens before. Changes nothing. Waiters have their tokens by then, or the call is behind them.
+    /// Returns whether `tokens` would be refused at `now` to a call that may wait for `longest`, if no caller takes or
+    /// returns tokens before. Changes nothing. The call comes after all waiters.
     pub(in crate::rate_limit::bucket) fn would_refuse(&self, tokens: Tokens, now: Nanos, longest: Nanos) -> bool {
         let word = self.word.0.load(Ordering::Acquire);
         match self.assess(word, tokens, now) {
@@ -28,7 +28,7 @@ impl BucketShared {
         }
     }
 
-    /// Whether `tokens` would be taken at `now`, behind all waiters. Changes nothing.
+    /// Returns whether `tokens` would be taken at `now`, behind all waiters. Changes nothing.
     pub(super) fn judge(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), BucketRefusal> {
         if locked.is_closed {
             return Err(BucketRefusal::Closed);
@@ -40,7 +40,7 @@ impl BucketShared {
         self.expect(locked.queue.tokens().saturating_add(tokens), now, locked).map_err(BucketRefusal::Until)
     }
 
-    /// Whether there are `tokens` at `now`. If not, when there will be.
+    /// Returns whether there are `tokens` at `now`, or when there will be.
     fn expect(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), Nanos> {
         let spent = self.spent();
         let (schedule, spent) = if locked.is_cold(now) {
@@ -56,12 +56,12 @@ impl BucketShared {
         if after > minted { Err(schedule.due(after)) } else { Ok(()) }
     }
 
-    /// When the wait for a place ends, as known at `now`.
+    /// Returns when the wait of a place ends, as known at `now`.
     pub(in crate::rate_limit::bucket) fn due_of(&self, place: Place, now: Nanos) -> Nanos {
         let locked = lock(&self.locked);
         match locked.queue.tokens_up_to(place) {
             Some(tokens) => self.expect(tokens, now, &locked).err().unwrap_or(now),
-            // It was answered, and its task need only poll.
+            // It was answered, and its task has yet to poll.
             None => now,
         }
     }
@@ -70,7 +70,7 @@ impl BucketShared {
         self.word.0.load(Ordering::Acquire) & NEEDS_LOCK != 0 && lock(&self.locked).is_closed
     }
 
-    /// The tokens at `now`. Changes neither the anchor nor the line, whatever instant is asked about.
+    /// Returns the tokens at `now`. Changes neither the anchor nor the wait queue.
     pub(in crate::rate_limit::bucket) fn available(&self, now: Nanos) -> Tokens {
         let locked = lock(&self.locked);
         if locked.is_cold(now) {

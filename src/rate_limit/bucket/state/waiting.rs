@@ -1,5 +1,5 @@
-//! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock; the others get what it
-//! guards.
+//! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock. The other functions take a
+//! `&LockedBucket`, so their caller holds it.
 
 use super::{BucketRefusal, BucketShared, LockedBucket, NEEDS_LOCK};
 use crate::{
@@ -11,14 +11,14 @@ use crate::{
 use std::task::Waker;
 
 impl BucketShared {
-    /// When `tokens` more than those spent will have been minted.
+    /// Returns when `tokens` more than those spent will have been minted.
     fn due_after(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Nanos {
         let schedule = self.schedule(locked);
         let forfeited = schedule.minted(now).saturating_sub(schedule.rate.full);
         schedule.due(self.spent().max(forfeited).saturating_add(schedule.rate.subtokens(tokens)))
     }
 
-    /// When `tokens` will have been minted for a call behind all waiters.
+    /// Returns when `tokens` will have been minted for a call behind all waiters.
     fn due_behind(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Nanos {
         self.due_after(locked.queue.tokens().saturating_add(tokens), now, locked)
     }
@@ -37,12 +37,12 @@ impl BucketShared {
         longest: Nanos,
     ) -> Result<Option<Place>, BucketRefusal> {
         let locked = lock(&self.locked);
-        // A refusal changes nothing, whatever instant it is asked for.
+        // A refusal changes nothing, even for an instant in the future.
         match self.judge(tokens, now, &locked) {
             Err(BucketRefusal::Until(due)) if due.saturating_sub(now) <= longest => {}
             judged => judged?,
         }
-        // From here on no call overtakes: all take their tokens under the lock.
+        // Once `NEEDS_LOCK` is set, no call overtakes a waiter: all calls take their tokens with the lock.
         self.with_guard(locked, now, |locked| {
             self.word.0.fetch_or(NEEDS_LOCK, Ordering::AcqRel);
             if locked.queue.is_empty() {
@@ -59,13 +59,13 @@ impl BucketShared {
             if due.saturating_sub(now) > longest {
                 return Err(BucketRefusal::Until(due));
             }
-            // Where no place is left, the refusal says when its turn would come.
+            // If the queue has no place left, the refusal says when the turn would have come.
             locked.queue.join(tokens, due).map(Some).ok_or(BucketRefusal::Until(due))
         })
     }
 
-    /// Grants tokens to the waiters whose turn it is. Opens the fast way when no waiter is left, unless the bucket
-    /// needs the lock for another reason.
+    /// Grants tokens to the waiters whose turn it is. Clears [`NEEDS_LOCK`] if no waiter is left, unless the bucket has
+    /// a warm-up or is closed.
     pub(super) fn serve(&self, now: Nanos, locked: &mut LockedBucket) {
         while let Some(tokens) = locked.queue.first() {
             match self.take(tokens, now, locked) {
@@ -82,14 +82,14 @@ impl BucketShared {
         }
     }
 
-    /// `None` where the tokens have been granted, or else when to ask again.
+    /// Returns `None` if the tokens have been granted, or else when to poll again.
     pub(in crate::rate_limit::bucket) fn poll_place(
         &self,
         place: Place,
         waker: &Waker,
         now: Nanos,
     ) -> Result<Option<Nanos>, BucketRefusal> {
-        // A waker is user code, and none runs with the lock held.
+        // The clone and the drop of a waker are user code, which must not run while the lock is held.
         let mut waker = Some(waker.clone());
         let mut locked = lock(&self.locked);
         locked.queue.announce(place);
@@ -116,13 +116,13 @@ impl BucketShared {
         });
     }
 
-    /// Refuses all waiters and all later calls. `with_lock` has served the waiters whose turn has come.
+    /// Refuses all waiters and all later calls. `with_lock` serves the waiters whose turn has come before that.
     pub(in crate::rate_limit::bucket) fn close(&self, now: Nanos) {
         self.with_lock(now, |locked| {
             locked.is_closed = true;
             locked.queue.close();
-            // From here on no call is admitted without the lock: the word has the bit, and an older compare-and-swap
-            // fails.
+            // After this, no call is admitted without the lock: the bit is set in the word, so a compare-and-swap with
+            // an older word fails.
             self.word.0.fetch_or(NEEDS_LOCK, Ordering::AcqRel);
         });
     }
