@@ -19,15 +19,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How a call is decided whose key has no bucket, when all slots in which it may have one belong to live keys.
+/// How to decide a call whose key has no bucket, when all slots for its key belong to live keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// It is counted on one bucket which all such keys of its tier share, and which follows the tier's quota. The
-    /// default: a few too many keys are limited together, and a flood of them gets a single key's share.
+    /// All such keys of a tier share one bucket with the tier's quota. The default: a few keys too many are limited
+    /// together, and a flood of keys gets the share of a single key.
     #[default]
     Shared,
-    /// It is refused, until the first of those slots is free.
+    /// The call is refused until one of those slots is free.
     Refuse,
 }
 
@@ -56,43 +56,43 @@ impl<K: ?Sized> KeyedBuilder<K> {
 }
 
 impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
-    /// Keys belong to the tier whose index `tier_of` says: 0 is that of the builder's quota, 1 the first of `more`, and
-    /// so on. An index without a tier counts as 0.
+    /// Adds tiers with quotas of their own. `tier_of` returns the index of a key's tier: 0 is the builder's quota, 1 is
+    /// the first quota of `more`, and so on. An index without a tier counts as 0.
     ///
-    /// It runs with every call, before the key is counted; what it says may change. A key that comes with another tier
-    /// than before keeps what it has, in tokens, up to the new burst.
+    /// `tier_of` runs with every call, before the key is counted, and may change its answer. A key whose tier changes
+    /// keeps its tokens, up to the new burst.
     pub fn tiers<F>(self, more: impl IntoIterator<Item = Quota>, tier_of: F) -> KeyedBuilder<K, TierBy<F>, S>
     where
         F: Fn(&K) -> usize,
     {
         let Self { max_keys, mut quotas, overflow, tier_of: _, hasher, keys } = self;
         quotas.truncate(1);
-        // An iterator without an end is refused, too.
+        // This bounds an endless iterator, which `build` then refuses.
         quotas.extend(more.into_iter().take(MOST_COUNTED_TIERS));
         KeyedBuilder { max_keys, quotas, overflow, tier_of: TierBy(tier_of), hasher, keys }
     }
 
-    /// Hashes keys by another hasher than the standard one, which is secretly seeded. All 64 bits of a hash have to be
-    /// mixed well.
+    /// Replaces the default hasher, which has a secret seed. All 64 bits of a hash must be well mixed.
     ///
-    /// With a hasher that is not secretly seeded, a caller that can choose its keys can choose which keys share a
-    /// bucket. In a simulation use `Sim::hasher`, which follows the seed of the run.
+    /// Without a secret seed, a caller that chooses its keys can choose which keys share a bucket. In a simulation use
+    /// `Sim::hasher`, which follows the seed of the run.
     pub fn hasher<H: BuildHasher>(self, hasher: H) -> KeyedBuilder<K, T, H> {
         let Self { max_keys, quotas, overflow, tier_of, hasher: _, keys } = self;
         KeyedBuilder { max_keys, quotas, overflow, tier_of, hasher, keys }
     }
 
-    /// Decides about a call when there is no slot for its key. Default: [`Overflow::Shared`].
+    /// Sets how to decide a call when there is no slot for its key. Default: [`Overflow::Shared`].
     pub fn overflow(self, overflow: Overflow) -> Self {
         Self { overflow, ..self }
     }
 
-    /// The table, empty: every key has a full bucket.
+    /// Builds the table, empty: every key has a full bucket.
     ///
     /// # Errors
     ///
-    /// There must be room for 1 to 100 million keys, and memory for it; there may be up to 128 tiers. Each quota must
-    /// be one that a bucket can have, and its burst fill within 366 days.
+    /// - `max_keys` must be from 1 to 100 million, and the memory for them must be available.
+    /// - There must be at most 128 tiers.
+    /// - Each quota must be valid for a [`TokenBucket`], and an empty bucket must fill within 366 days.
     pub fn build(self) -> Result<Keyed<K, T, S>, ConfigError> {
         let Self { max_keys, quotas, overflow, tier_of, hasher, keys: _ } = self;
         tier::check_all(&quotas)?;
@@ -116,7 +116,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
             Ok(Tier::new(index, *quota, overflow))
         };
         let mut tiers = quotas.iter().enumerate().map(tier);
-        // There is a first one: the builder's.
+        // There is always a first tier: that of the builder's quota.
         let first = tiers.next().ok_or_else(|| ConfigError::new("rate_limit.tiers", 0, "must be at least 1"))??;
         let more = tiers.collect::<Result<_, _>>()?;
         let shared = KeyedShared {
@@ -134,7 +134,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
 
 const MOST_KEYS: usize = 100_000_000;
 
-/// The most tiers that an error counts.
+/// The most tiers that the builder keeps, so that an error can name their number.
 const MOST_COUNTED_TIERS: usize = 10_000;
 
 impl<K: ?Sized, T, S> fmt::Debug for KeyedBuilder<K, T, S> {

@@ -19,15 +19,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A bucket for each key, and the key of each request: [`RateLimit::by_key`].
+/// A token bucket for each key, and a function that returns the key of a request: [`RateLimit::by_key`].
 pub struct ByKey<K: ?Sized, T, S, F> {
     pub(in crate::rate_limit) keyed: Keyed<K, T, S>,
     key_of: F,
 }
 
-/// The key of a request.
+/// Finds the key of a request.
 pub trait KeyOf<Request, K: ?Sized> {
-    /// Finds out the key, and does something with it.
+    /// Finds the key, and runs `work` with it.
     fn with_key<R>(&self, request: &Request, work: impl FnOnce(&K) -> R) -> R;
 }
 
@@ -47,7 +47,7 @@ impl<F> BorrowedKey<F> {
     }
 }
 
-// Not derived: that would ask the keys to be `Clone`, which a `str` is not.
+// Not derived: a derived impl would require `K: Clone`, and `str` is not `Clone`.
 
 impl<K: ?Sized, T, S, F: Clone> Clone for ByKey<K, T, S, F> {
     fn clone(&self) -> Self {
@@ -69,7 +69,7 @@ where
     fn with_key<R>(&self, request: &Request, work: impl FnOnce(&K) -> R) -> R {
         let key = (self.0)(request);
         let result = work(key.borrow());
-        // Not at the end of the scope: there a panic in the drop would leak the result.
+        // Dropped here, because a panic in a drop at the end of the scope would leak the result.
         drop(key);
         result
     }
@@ -95,13 +95,14 @@ pub struct TakenByKey {
 }
 
 impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
-    /// Each call costs one token of the bucket of its key, which `key_of` makes of the request. It returns the key
-    /// itself; one that lies in the request is borrowed by [`by_key_ref`](RateLimit::by_key_ref).
+    /// Makes a limit in which each call costs one token of its key's bucket. `key_of` returns the key of a request, by
+    /// value. To borrow the key from the request, use [`by_key_ref`](RateLimit::by_key_ref).
     ///
-    /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is a `K` or borrows as one: `String` as
-    /// `str`.
+    /// `key_of` is a closure or function `Fn(&Request) -> Key`. The key is a `K`, or borrows as a `K`, as a `String`
+    /// borrows as a `str`.
     ///
-    /// It runs once per attempt, before the call is admitted; so does the function that says the tier of the key.
+    /// `key_of` runs once per attempt, before the call is admitted, and so does the function that returns the key's
+    /// tier. Both run once more before the backoff of an outer [retry](crate::retry).
     ///
     /// ```
     /// use std::{net::IpAddr, time::Duration};
@@ -120,11 +121,12 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
 }
 
 impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
-    /// Like [`by_key`](RateLimit::by_key) where the key lies in the request: `key_of` borrows it, and nothing is
-    /// allocated.
+    /// Makes a limit like [`by_key`](RateLimit::by_key), but `key_of` borrows the key from the request, without an
+    /// allocation.
     ///
-    /// Write the closure in the call, as below, or pass a function: `fn tenant(order: &Order) -> &str`. A closure that
-    /// is first bound by `let` does not compile: Rust does not infer there that the key borrows from the request.
+    /// Write the closure inside the call, as below, or pass a function: `fn tenant(order: &Order) -> &str`. A closure
+    /// that is first bound by `let` does not compile, because Rust then does not infer that the key borrows from the
+    /// request.
     ///
     /// ```
     /// use std::time::Duration;
@@ -144,9 +146,9 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
     ///
     /// # Requests that borrow
     ///
-    /// Where the request is itself a reference, such as `&Order`, pass a function that names both lifetimes. A closure
-    /// compiles here, but takes references of one lifetime only. Then the compiler reports far away, where the stack is
-    /// called, that the order "does not live long enough" (E0597).
+    /// If the request is itself a reference, such as `&Order`, pass a function that names both lifetimes. A closure
+    /// compiles here, but accepts references of a single lifetime only. The compiler then reports an error where the
+    /// stack is called: the order "does not live long enough" (E0597).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -176,10 +178,10 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, BorrowedKey<F>>> {
     /// # }
     /// ```
     ///
-    /// Other closures return nothing that borrows from the request: [`cost`](Self::cost),
-    /// [`weight`](crate::load_level::LoadLevel::weight), [`replay_if`](crate::retry::Retry::replay_if). They only need
-    /// the type of their parameter, as `cost` above: `|order: &&Order|`. With it they may also be bound by `let` first.
-    /// A closure of [`classify`](crate::stack::ClientBuilder::classify) needs the type only if it is bound by `let`.
+    /// The closures of [`cost`](Self::cost), [`weight`](crate::load_level::LoadLevel::weight) and
+    /// [`replay_if`](crate::retry::Retry::replay_if) return no borrowed value. They only need the type of their
+    /// parameter, as `cost` above: `|order: &&Order|`. With the type, they may also be bound by `let` first. A closure
+    /// of [`classify`](crate::stack::ClientBuilder::classify) needs the type only if it is bound by `let`.
     pub fn by_key_ref<Request>(keyed: Keyed<K, T, S>, key_of: F) -> Self
     where
         F: Fn(&Request) -> &K,
@@ -195,7 +197,7 @@ where
     S: BuildHasher,
     F: KeyOf<Request, K>,
 {
-    /// Nothing where the call costs nothing.
+    /// `None` if the call costs nothing.
     type Permit = Option<TakenByKey>;
     type Place = Infallible;
 
@@ -230,7 +232,7 @@ where
     }
 }
 
-/// Without a request there is no key.
+/// Never refuses: without a request there is no key.
 impl<K: ?Sized, T, S, F> RefusesNow for ByKey<K, T, S, F> {}
 
 impl<K: ?Sized, T, S, F> DescribeLimit for ByKey<K, T, S, F> {

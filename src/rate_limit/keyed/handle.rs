@@ -18,11 +18,11 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A token bucket for each of many keys: users, tenants, addresses.
+/// A token bucket for each of many keys: users, tenants or addresses.
 ///
-/// Each key has what a [`TokenBucket`](crate::rate_limit::TokenBucket) of its tier's [`Quota`] would give it. A key
-/// that was not seen before has a full bucket, and so one whose bucket is full again need not be remembered: its place
-/// is free for another.
+/// Each key is limited as by its own [`TokenBucket`](crate::rate_limit::TokenBucket) with its tier's [`Quota`]. A new
+/// key has a full bucket. A key whose bucket is full again is therefore equal to a new key: the table forgets it, and
+/// gives its slot to another key.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 /// use tokio::time::Instant;
 ///
 /// # fn main() -> Result<(), steadfast::ConfigError> {
-/// // A hundred per second for each address, with room for ten thousand addresses at a time.
+/// // 100 per second for each address, with room for 10,000 addresses at a time.
 /// let per_address = Keyed::<str>::builder(10_000, Quota::new(100, Duration::from_secs(1)).with_burst(2)).build()?;
 /// let now = Instant::now();
 /// assert!(per_address.try_acquire_at("192.0.2.1", 2, now).is_ok());
@@ -43,58 +43,60 @@ use tokio::time::Instant;
 ///
 /// # Memory
 ///
-/// A table of fixed size is allocated by [`build`](KeyedBuilder::build), and nothing after that: 24 bytes for each of
-/// `max_keys`, whatever the type of the keys. Keys are not stored. A bucket is found by 64 bits of its key's hash; two
-/// keys whose hashes are equal share a bucket, and so are admitted less than their share, never more. Of a million live
-/// keys any two do with a probability of 3 in 100 million; of ten million, 3 in a million.
+/// [`build`](KeyedBuilder::build) allocates a table of fixed size: 24 bytes for each of `max_keys`, for any type of
+/// key. Nothing is allocated after that. The table does not store keys. It finds a bucket by 64 bits of its key's hash.
+/// Two keys with equal hashes share a bucket, and get less than their share, never more. Among a million live keys, the
+/// probability that any two share is 3 in 100 million; among ten million, 3 in a million.
 ///
-/// A key is live until its bucket is full again: each token that it took keeps it live for `period / count`, up to the
-/// time in which a burst is minted. So the live keys are those that come in that time; a quota by the hour needs room
-/// for the keys of an hour. As long as no more than `max_keys` are live at a time, less than one in a million newcomers
-/// finds no slot: 3 in 10 million, by simulation, of those who come to a table of a million live keys each time when
-/// one of them has gone. A table for fewer than 342 keys is rounded up to a power of two.
+/// A key is live until its bucket is full again. Each token that it takes keeps it live for `period / count`, up to the
+/// time in which a burst is minted. An hourly quota therefore needs room for the keys of an hour. While at most
+/// `max_keys` keys are live, fewer than one in a million new keys find no slot. In a simulation with a million live
+/// keys, where each key that left was replaced by a new key, 3 in 10 million found none. A table for fewer than 342
+/// keys is rounded up to a power of two.
 ///
-/// # Strangers
+/// # Attacks with many keys
 ///
-/// The bucket of a live key never gives way. So a caller that sends ever new keys, to evade its limit or to fill the
-/// table, takes neither a token nor a slot from live keys. It competes with other newcomers only, for the free slots
-/// and then for what [`Overflow`](crate::rate_limit::Overflow) leaves them. A key that was quiet until its bucket was
-/// full is a newcomer too, whose slot may be gone. Of full buckets, the one that was full for longest gives way first.
-/// A stranger's slot is as good as free once the tokens that it took are minted again. To hold all slots the stranger
-/// has to bring one and a half times `max_keys` new keys, and spend on each what a bucket mints in the meantime.
+/// A live key never loses its slot. A caller that sends ever new keys, to evade its limit or to fill the table, takes
+/// no token and no slot from live keys. It competes only with other new keys, for the free slots and then for the
+/// [`Overflow`](crate::rate_limit::Overflow). A key that was quiet until its bucket was full counts as new, and its
+/// slot may be gone. Among full buckets, the table first reuses the slot of the one that has been full for longest.
 ///
-/// The default hasher has secret keys, so no caller can choose keys which share the slots, or the bucket, of another.
-/// [`hasher`](KeyedBuilder::hasher) takes others for keys that no caller can choose.
+/// An attacker's slot is free again once the tokens that it took are minted. To keep all slots, the attacker needs 1.5
+/// times `max_keys` new keys, and has to spend the tokens that each of their buckets mints.
+///
+/// The default hasher has a secret seed, so no caller can choose keys that share the slots or the bucket of another
+/// key. If callers cannot choose keys, [`hasher`](KeyedBuilder::hasher) can set a faster hasher.
 ///
 /// # Tiers
 ///
-/// Keys may have different quotas: [`tiers`](KeyedBuilder::tiers). A key whose tier changes keeps what it has, in
-/// tokens, up to the new burst. [`set_quota`](Self::set_quota) changes the quota of a tier for all its keys.
+/// Keys may have different quotas: [`tiers`](KeyedBuilder::tiers). A key whose tier changes keeps its tokens, up to the
+/// new burst. [`set_quota`](Self::set_quota) changes the quota of a tier for all its keys.
 ///
 /// # Cost
 ///
-/// To admit a known key: one hash, one cache line or (for one key in five, in a full table) two to four, one
-/// compare-and-swap; no lock, no allocation. To refuse it, the same without the compare-and-swap. Threads share no
-/// cache line that is written, unless their keys do. It is flat in the number of keys but for what misses the
-/// processor's caches: the example `keyed_cost` draws it. A key that has no slot takes a short lock, one of up to 64.
+/// To admit a key with a slot: one hash, one cache line and one compare-and-swap; no lock, no allocation. In a full
+/// table, one key in five reads two to four cache lines. A refusal makes no compare-and-swap. Threads write a common
+/// cache line only if their keys share one. The cost does not grow with the number of keys, except for misses in the
+/// processor's caches: the example `keyed_cost` draws it. A key without a slot takes a short lock, one of up to 64.
 /// Clones share all buckets.
 ///
 /// # How it counts
 ///
-/// As [`TokenBucket`](crate::rate_limit::TokenBucket) does, with parts of a token that are minted at up to one per
-/// nanosecond. Where the period is a multiple of the count in nanoseconds everything is exact; at other rates a token
-/// may come up to two nanoseconds too early or too late, and up to four for a burst that takes half a year to fill. A
-/// clock that goes back by up to two years mints nothing for a key that is in its slot; but where the clocks of threads
-/// differ, the slot of one that is full by the latest of them may be given away, and then it is full for all.
+/// Like a [`TokenBucket`](crate::rate_limit::TokenBucket), in subtokens of which at most one is minted per nanosecond.
+/// If the period in nanoseconds is a multiple of the count, everything is exact. At other rates a token may come up to
+/// 2 ns too early or too late, and up to 4 ns for a burst that takes half a year to fill.
+///
+/// A clock that goes back by up to two years mints nothing for a key with a slot. If the clocks of threads differ, a
+/// key that is full by the latest clock may lose its slot, and is then full for all threads.
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
     pub(super) shared: Arc<KeyedShared>,
-    /// Apart, so that others can read the buckets whatever these types are.
+    /// Kept apart from `shared`, so that instruments can read the buckets without knowing these types.
     pub(super) functions: Arc<KeyFunctions<T, S>>,
     pub(super) keys: PhantomData<fn(&K)>,
 }
 
 impl<K: ?Sized> Keyed<K> {
-    /// A bucket of this quota for each key, and room for `max_keys` live keys at a time.
+    /// Configures a bucket of this quota for each key, with room for `max_keys` live keys at a time.
     pub fn builder(max_keys: usize, quota: Quota) -> KeyedBuilder<K> {
         KeyedBuilder::new(max_keys, quota)
     }
@@ -106,30 +108,31 @@ where
     T: TierOf<K>,
     S: BuildHasher,
 {
-    /// Takes `tokens` of this key's now, by tokio's clock. See [`try_acquire_at`](Self::try_acquire_at).
+    /// Takes `tokens` of this key now, by tokio's clock. See [`try_acquire_at`](Self::try_acquire_at).
     ///
     /// # Errors
     ///
-    /// As [`try_acquire_at`](Self::try_acquire_at).
+    /// Those of [`try_acquire_at`](Self::try_acquire_at).
     #[inline]
     pub fn try_acquire(&self, key: &K, tokens: u64) -> Result<(), RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
     }
 
-    /// Takes `tokens` of this key's at `now`, all or none. Zero tokens are always there, and leave no trace.
+    /// Takes `tokens` of this key at `now`, all or none. A call for zero tokens always passes, and changes nothing.
     ///
-    /// `now` is the present by the caller's clock. An instant before the table was built counts as that one.
+    /// `now` is the present by the caller's clock. If `now` is before the table was built, the call counts as made at
+    /// that time.
     ///
-    /// An instant ahead of the clock is no plan for that instant. The call takes its tokens as of then, and returns at
-    /// once. At every earlier instant the key then lacks the tokens that are minted from that instant until then, and
-    /// may be refused until then. Giving the tokens back does not undo that. To plan, ask
-    /// [`available_at`](Self::available_at), which changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket)
-    /// also lets calls wait, and [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) says until when.
+    /// A `now` ahead of the clock does not plan a call. The call takes its tokens as of that instant, and returns at
+    /// once. Until the clock reaches that instant, the key lacks the tokens that are minted until then, and may be
+    /// refused. A refund does not undo that. To plan, read [`available_at`](Self::available_at), which changes nothing.
+    /// A [`TokenBucket`](crate::rate_limit::TokenBucket) also lets calls wait, and
+    /// [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) returns when the wait ends.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time until there are enough, or with none where the cost is above the burst: such a
-    /// call is refused for ever. For a key that finds no slot see [`Overflow`](crate::rate_limit::Overflow).
+    /// [`RateLimited`] with the time until there are enough tokens. Without a time if the cost is above the burst: such
+    /// a call is never admitted. For a key that finds no slot see [`Overflow`](crate::rate_limit::Overflow).
     #[inline]
     pub fn try_acquire_at(&self, key: &K, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         if tokens == 0 {
@@ -138,21 +141,21 @@ where
         self.take_at(self.hash(key), tokens, now).map(|_| ())
     }
 
-    /// Gives `tokens` of this key's back that were taken for a call which then was not made, or need not count. Never
-    /// more than a burst is kept.
+    /// Gives `tokens` of this key back that were taken for a call which was not made, or need not count. A bucket never
+    /// holds more than a burst.
     ///
-    /// Tokens taken of the bucket that newcomers share stay taken: a key without a slot has a full bucket, to which
-    /// nothing is added.
+    /// Tokens taken from the [overflow](crate::rate_limit::Overflow) bucket stay taken. A key without a slot has a full
+    /// bucket, to which no tokens can be added.
     pub fn refund(&self, key: &K, tokens: u64) {
         self.refund_at(key, tokens, Instant::now());
     }
 
-    /// Gives tokens back like [`refund`](Self::refund), at `now`, the present by the caller's clock.
+    /// Gives tokens back as [`refund`](Self::refund) does, at `now`, the present by the caller's clock.
     pub fn refund_at(&self, key: &K, tokens: u64, now: Instant) {
         self.give_back_at(self.hash(key), CountedOn::OwnBucket, tokens, now);
     }
 
-    /// Hashes a key and finds its tier, once per call.
+    /// Hashes a key and finds its tier. Runs once per call.
     #[inline]
     pub(super) fn hash(&self, key: &K) -> HashedKey {
         let (shared, functions) = (&*self.shared, &*self.functions);
@@ -165,13 +168,13 @@ where
 }
 
 impl<K: ?Sized, T, S> Keyed<K, T, S> {
-    /// Takes tokens, at least one, and says where.
+    /// Takes tokens, at least one, and returns the bucket that counted them.
     #[inline]
     pub(super) fn take_at(&self, key: HashedKey, tokens: u64, now: Instant) -> Result<CountedOn, RateLimited> {
         self.shared.take(key, Tokens(tokens), now)
     }
 
-    /// Gives tokens back to where they were taken.
+    /// Gives tokens back to the bucket that counted them.
     pub(super) fn give_back_at(&self, key: HashedKey, counted: CountedOn, tokens: u64, now: Instant) {
         match counted {
             CountedOn::OwnBucket => self.shared.give_back(key, Tokens(tokens), now),
@@ -181,23 +184,23 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         }
     }
 
-    /// Follows another quota in this tier from now on: 0 is that of the builder's quota. The tokens of its keys stay,
-    /// up to the new burst. A key whose bucket is full counts as one that was never seen: it has the new burst.
+    /// Changes the quota of this tier while calls pass. Tier 0 is that of the builder's quota.
     ///
-    /// All buckets are looked at before this returns, a block at a time, while traffic flows.
+    /// The keys of the tier keep their tokens, up to the new burst. A key whose bucket is full counts as new, and gets
+    /// the new burst. The function visits all buckets before it returns, one block at a time, while calls pass.
     ///
     /// # Errors
     ///
-    /// As [`build`](KeyedBuilder::build); or if there is no such tier. The old quota stays.
+    /// Those of [`build`](KeyedBuilder::build), or if there is no such tier. The old quota then stays.
     pub fn set_quota(&self, tier: usize, quota: Quota) -> Result<(), ConfigError> {
         self.set_quota_at(tier, quota, Instant::now())
     }
 
-    /// Changes the quota like [`set_quota`](Self::set_quota), at `now`.
+    /// Changes the quota as [`set_quota`](Self::set_quota) does, at `now`.
     ///
     /// # Errors
     ///
-    /// As [`set_quota`](Self::set_quota).
+    /// Those of [`set_quota`](Self::set_quota).
     pub fn set_quota_at(&self, tier: usize, quota: Quota, now: Instant) -> Result<(), ConfigError> {
         tier::check(quota)?;
         let shared = &*self.shared;
@@ -216,8 +219,8 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         Ok(())
     }
 
-    /// Follows these quotas from now on, one for each tier, which were [checked](tier::check). It is short; buckets are
-    /// converted as their keys come, and the rest by [`convert_all`](Self::convert_all), before the next switch.
+    /// Changes to these [checked](tier::check) quotas, one for each tier, in a short time. A bucket is converted when
+    /// its key is used. [`convert_all`](Self::convert_all) converts the others, before the next switch.
     pub(in crate::rate_limit) fn switch_quotas(&self, to: &[Quota]) {
         let (shared, now) = (&*self.shared, Instant::now());
         let mut quotas = lock(&shared.quotas);
@@ -227,31 +230,30 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         }
     }
 
-    /// Looks at all buckets that may be counted by a quota which is no longer in force, a block at a time, while
-    /// traffic flows.
+    /// Converts all buckets that an old quota still counts, one block at a time, while calls pass.
     pub(in crate::rate_limit) fn convert_all(&self) {
         let shared = &*self.shared;
         shared.convert_all(&mut lock(&shared.quotas), Instant::now());
     }
 
-    /// The quota of the keys of this tier. For an index without a tier, that of the first tier.
+    /// Returns the quota of this tier. For an index without a tier, returns the quota of tier 0.
     pub fn quota(&self, tier: usize) -> Quota {
         let quotas = &lock(&self.shared.quotas).in_force;
-        // There is a first one.
+        // There is always a first one.
         quotas.get(tier).or(quotas.first()).copied().unwrap_or(Quota::new(1, Duration::from_secs(1)))
     }
 
-    /// How many tiers there are.
+    /// Returns the number of tiers.
     pub fn tiers(&self) -> usize {
         1 + self.shared.more.len()
     }
 
-    /// For how many live keys there is room.
+    /// Returns the number of live keys for which there is room.
     pub fn max_keys(&self) -> usize {
         self.shared.max_keys
     }
 
-    /// The bytes that all this takes, now and for ever.
+    /// Returns the memory that the table takes, in bytes. It never changes.
     pub fn memory(&self) -> usize {
         let KeyedShared { table, more, .. } = &*self.shared;
         size_of::<KeyedShared>() + size_of::<KeyFunctions<T, S>>() + table.bytes() + size_of_val(&**more)

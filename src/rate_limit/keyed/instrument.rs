@@ -6,7 +6,7 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// What can be read of a table of buckets, whatever its keys are.
+/// The instrument of a table of buckets, without the type of its keys.
 pub(super) struct KeyedInstrument(Arc<KeyedShared>);
 
 impl<K: ?Sized, T, S> Keyed<K, T, S> {
@@ -25,14 +25,14 @@ impl Instrument for KeyedInstrument {
     }
 }
 
-/// Gives the number of live keys, `keys`, and how often a key found no slot, `keys_overflow_total`: both with the label
-/// `mechanism="rate_limit"`.
+/// Gives `keys`, the number of live keys, and `keys_overflow_total`, which counts how often a key found no slot. Both
+/// have the label `mechanism="rate_limit"`.
 ///
 /// # Cost
 ///
-/// A look at all slots, a block of 8 KiB at a time: calls wait for at most that. In a table for more than 700,000 keys
-/// it looks at a part of the blocks that stands for all. Then the number is an estimate. It is off by less than one in
-/// a hundred where there are enough keys to matter.
+/// A reading visits all slots, one block of 8 KiB at a time. A call may wait until the reading has visited a block. In
+/// a table for more than 700,000 keys it visits a sample of the blocks, and the number of live keys is an estimate. The
+/// estimate is off by less than 1% if many keys are live.
 impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Instrument for Keyed<K, T, S> {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         read(&self.shared, now, readings);

@@ -1,4 +1,4 @@
-//! What can be seen of the buckets. Nothing changes by looking, whatever instant is asked about.
+//! Reads the buckets. Reading changes nothing, even for an instant in the future.
 
 use super::{
     handle::Keyed,
@@ -16,8 +16,8 @@ where
     T: TierOf<K>,
     S: BuildHasher,
 {
-    /// The whole tokens that there are at `now` for this key: a burst, if it has no slot. Nothing changes by looking,
-    /// not even into the future.
+    /// Returns the whole tokens of this key at `now`: a burst, if it has no slot. Reading changes nothing, even for an
+    /// instant in the future.
     pub fn available_at(&self, key: &K, now: Instant) -> u64 {
         let (shared, key) = (&*self.shared, self.hash(key));
         let nanos = shared.look_at(now);
@@ -32,14 +32,15 @@ where
         rate.tokens(left).0
     }
 
-    /// Whether `tokens` of this key's would be refused at `due`, if no other call takes or returns any before.
+    /// Returns whether `tokens` of this key would be refused at `due`, if no other call takes or returns any before.
     pub(in crate::rate_limit) fn would_refuse_at(&self, key: &K, tokens: u64, due: Instant) -> bool {
         self.shared.would_refuse(self.hash(key), Tokens(tokens), due)
     }
 }
 
 impl<K: ?Sized, T, S> Keyed<K, T, S> {
-    /// How many keys are live at `now`: their buckets are not full. It looks at all slots, a block at a time.
+    /// Returns the number of keys that are live at `now`: their buckets are not full. Visits all slots, one block at a
+    /// time.
     pub fn live_keys_at(&self, now: Instant) -> usize {
         let Some(nanos) = self.shared.look_at(now) else { return 0 };
         let shared = &self.shared;
@@ -48,13 +49,13 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
 }
 
 impl KeyedShared {
-    /// The time of an instant that is only looked at. `None` where all buckets are full by then.
+    /// Returns the time of an instant for a read. `None` if all buckets are full by then.
     fn look_at(&self, now: Instant) -> Option<Nanos> {
         let nanos = self.origin.to(now);
         (!self.all_are_full(nanos)).then_some(nanos)
     }
 
-    /// The live keys at `now`, estimated where the table is large.
+    /// Returns the number of live keys at `now`, which is an estimate if the table is large.
     pub(super) fn about_live_keys(&self, now: Instant) -> usize {
         let Some(nanos) = self.look_at(now) else { return 0 };
         self.table.estimate(|block| self.live_in(&block, nanos))

@@ -1,11 +1,10 @@
-//! A bucket for each of many keys, in a table of fixed size.
+//! A token bucket for each of many keys, in a table of fixed size.
 //!
-//! - `table` finds a bucket by the hash of its key, and decides which one gives way to a new one.
-//! - `tier` is what the keys of a tier are counted by, and the change from one quota to the next.
-//! - `shared` puts both together: what all handles share.
-//! - `handle` is what users ask; `look` is what can be seen without a change, and
-//!   `instrument` what observers read.
-//! - `by_key` makes a limit of a stack of it.
+//! - `table` finds a bucket by the hash of its key, and decides which bucket gives its slot to a new key.
+//! - `tier` counts the tokens of a tier's keys, and converts them from one quota to the next.
+//! - `shared` combines both into the state that all handles share.
+//! - `handle` is the handle, `look` its reads that change nothing, and `instrument` its readings for observers.
+//! - `by_key` implements the limit of a stack.
 
 mod builder;
 mod by_key;

@@ -13,23 +13,22 @@ use crate::{
 use std::mem;
 use tokio::time::Instant;
 
-/// All but the last two is read by every call, and seldom written.
+/// Every call reads all fields but the last two, and they are rarely written.
 pub(super) struct KeyedShared {
     pub(super) table: Table,
     pub(super) origin: Origin,
-    /// When all buckets have to be looked at again, so that none is left alone for longer than its state can tell: in
-    /// nanoseconds since the origin. Written with the lock on the quotas held; a thread that reads an old one takes
-    /// that lock.
+    /// When all buckets have to be visited again, before their states wrap, in nanoseconds since the origin. Written
+    /// with the lock on the quotas held. Relaxed: a thread that reads an old value takes that lock.
     pub(super) renewal: AtomicU64,
-    /// Also that of keys without a tier.
+    /// The tier of the builder's quota. Keys without a tier belong to it.
     pub(super) first: Tier,
     pub(super) more: Box<[Tier]>,
     pub(super) max_keys: usize,
-    /// Held to change a quota, or to look at all buckets.
+    /// The lock is held to change a quota, or to visit all buckets.
     pub(super) quotas: Mutex<Quotas>,
 }
 
-/// How keys are hashed, and which tier each has: what a call asks of the user's types.
+/// The user's types that hash a key and return its tier.
 pub(super) struct KeyFunctions<T, S> {
     pub(super) hasher: S,
     pub(super) tier_of: T,
@@ -37,16 +36,16 @@ pub(super) struct KeyFunctions<T, S> {
 
 pub(super) struct Quotas {
     pub(super) in_force: Vec<Quota>,
-    /// A quota was switched, and buckets may still be counted by the one before: they have to be looked at before the
-    /// next switch.
+    /// A quota was switched, and the old quota may still count some buckets. They have to be converted before the next
+    /// switch.
     pub(super) unconverted: bool,
 }
 
-/// 417 days, and longer than any bucket takes to fill. A bucket that was not touched is looked at after twice as long,
-/// and the time to fill before: less than the four and a half years after which it would seem to owe.
+/// 417 days: longer than any bucket takes to fill. An unused bucket is visited at the latest after its time to fill and
+/// two of these. That is less than the four and a half years after which its state would wrap into a debt.
 pub(super) const RENEWAL: Nanos = Nanos(1 << 55);
 
-/// A key that was hashed, and its tier.
+/// The hash of a key, and its tier.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HashedKey {
     pub(super) address: Address,
@@ -54,7 +53,7 @@ pub(super) struct HashedKey {
     pub(super) tier: usize,
 }
 
-/// Where tokens were taken.
+/// The bucket that counted the tokens of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CountedOn {
     OwnBucket,
@@ -62,7 +61,7 @@ pub(super) enum CountedOn {
 }
 
 impl KeyedShared {
-    /// When all buckets have to be looked at again.
+    /// Returns when all buckets have to be visited again.
     #[inline]
     fn renewal(&self) -> Nanos {
         Nanos(self.renewal.load(Ordering::Relaxed))
@@ -85,8 +84,8 @@ impl KeyedShared {
         self.take_at(key, tokens, nanos, now)
     }
 
-    /// Takes tokens when all buckets are due to be looked at. A refusal changes nothing, so that only a call that is
-    /// admitted renews them.
+    /// Takes tokens when all buckets are due for a visit. A refusal changes nothing, so only an admitted call renews
+    /// them.
     #[cold]
     fn take_and_renew(
         &self,
@@ -124,7 +123,7 @@ impl KeyedShared {
         self.take_with_lock(key, tokens, nanos, now)
     }
 
-    /// Takes tokens of a key that has no slot, or is about to get one, or is counted by another quota.
+    /// Takes tokens with the lock: the key has no slot, its slot is changing, or an old quota counts it.
     #[inline(never)]
     fn take_with_lock(
         &self,
@@ -155,7 +154,7 @@ impl KeyedShared {
                 overflow.try_acquire_at(tokens.0, now).map(|()| CountedOn::OverflowBucket)
             }
             None => {
-                // Of all those slots the first to be free. At least a nanosecond: they were not.
+                // The time until the first of the slots is free: at least 1 ns, because none of them is free now.
                 let first =
                     block.candidates(address.fingerprint).map(|slot| self.time_until_fresh(&block, slot, nanos)).min();
                 Err(KeyedRefusal::For(first.unwrap_or_default().max(Nanos(1))).into())
@@ -169,9 +168,9 @@ impl KeyedShared {
             self.renew(&mut lock(&self.quotas), nanos);
         }
         let block = self.table.lock(key.address);
-        // A bucket that is not there was full.
+        // A key without a slot has a full bucket.
         let Some(slot) = block.find(key.address) else { return };
-        // By the tier that it is counted by now: that of the call may be another.
+        // The tier that counts the bucket now may differ from the tier of the call.
         let tier = self.tier_of_tag(slot.tagged());
         let tag = tier.tag();
         self.convert(&block, slot, tier, tag, nanos);
@@ -180,11 +179,11 @@ impl KeyedShared {
             let left = rate.left(state, nanos).saturating_add(rate.subtokens(tokens));
             Ok::<_, KeyedRefusal>(rate.state(left.min(rate.full()), nanos))
         };
-        // It never refuses.
+        // `more` never refuses.
         let _ = slot.change_locked(&block, more);
     }
 
-    /// Makes a bucket count by the quota in force of this tier, whose tag is given.
+    /// Converts a bucket to the quota in force of this tier, whose tag is given.
     fn convert(&self, block: &LockedBlock<'_>, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: Nanos) {
         let tagged = slot.tagged();
         if tagged & TAG != tag {
@@ -194,15 +193,15 @@ impl KeyedShared {
         }
     }
 
-    /// The tier of a tag.
+    /// Returns the tier of a tag.
     fn tier_of_tag(&self, tagged: u64) -> &Tier {
         self.tier(((tagged & TAG) >> 1) as usize)
     }
 
-    /// The contents of a bucket, as parts of the quota of this tier whose tag was seen in force.
+    /// Returns the contents of a bucket, in subtokens of this tier's quota with the tag `tag`.
     ///
-    /// A tag is read once for all that is computed by it. Another may come into force meanwhile, but no quota is
-    /// overwritten by which this block counts a bucket.
+    /// The caller reads the tag once for the whole computation. Another quota may come into force during it, but a
+    /// quota that still counts a bucket of this block is never overwritten.
     pub(super) fn left_by(
         &self,
         _block: &LockedBlock<'_>,
@@ -220,13 +219,14 @@ impl KeyedShared {
         if is_same { left } else { rate.convert(left, &tier.rate(tag)) }
     }
 
-    /// The parts for which a bucket has been full. Less than zero are the parts that it lacks.
+    /// Returns the subtokens that a bucket would hold above a burst if it had no bound. If it is not full, returns the
+    /// subtokens that it lacks, as a negative number.
     pub(super) fn surplus(&self, _block: &LockedBlock<'_>, tagged: u64, word: u64, nanos: Nanos) -> i64 {
         let tier = self.tier_of_tag(tagged);
         tier.surplus(tier.tag(), tagged & TAG, word, nanos)
     }
 
-    /// The time until a bucket is full.
+    /// Returns the time until a bucket is full.
     fn time_until_fresh(&self, _block: &LockedBlock<'_>, slot: Slot<'_>, nanos: Nanos) -> Nanos {
         let tier = self.tier_of_tag(slot.tagged());
         let in_force = tier.tag();
@@ -234,7 +234,7 @@ impl KeyedShared {
         tier.rate(in_force).time_until(missing, nanos)
     }
 
-    /// Counts by another quota in this tier, of those that there are.
+    /// Changes the quota of a tier. Does nothing if there is no such tier.
     pub(super) fn switch(&self, quotas: &mut Quotas, tier: usize, quota: Quota, now: Instant) {
         let Some(in_force) = quotas.in_force.get_mut(tier) else { return };
         if mem::replace(in_force, quota) != quota {
@@ -242,13 +242,13 @@ impl KeyedShared {
             let changed = self.tier(tier);
             changed.change(quota, self.origin.to(now));
             if let Some(overflow) = changed.overflow() {
-                // It was checked.
+                // The quota was checked.
                 let _ = overflow.set_quota_at(quota, now);
             }
         }
     }
 
-    /// Looks at all buckets, if a quota was switched or they are due.
+    /// Converts and renews the buckets, if a quota was switched or the renewal is due.
     pub(super) fn convert_all(&self, quotas: &mut Quotas, now: Instant) {
         let nanos = self.origin.to(now);
         self.renew(quotas, nanos);
@@ -257,7 +257,7 @@ impl KeyedShared {
         }
     }
 
-    /// Converts all buckets that are counted by a quota which is no longer in force, and forgets those that are full.
+    /// Converts all buckets that an old quota counts, and forgets the full ones.
     fn look_at_all(&self, quotas: &mut Quotas, nanos: Nanos) {
         quotas.unconverted = false;
         let look_at = |block: LockedBlock<'_>| {
@@ -272,13 +272,13 @@ impl KeyedShared {
         self.table.locked_blocks().for_each(look_at);
     }
 
-    /// Whether every bucket is full at `nanos`: none was taken from since the renewal was due, which was longer ago
-    /// than any takes to fill. Their states may seem to be of another time then.
+    /// Returns whether every bucket is full at `nanos`. No call took tokens since the renewal was due, and that is
+    /// longer ago than any bucket takes to fill. The states of the buckets may have wrapped by then.
     pub(super) fn all_are_full(&self, nanos: Nanos) -> bool {
         nanos.saturating_sub(self.renewal()) > RENEWAL
     }
 
-    /// If it is due, forgets the buckets that are full, before their states seem to be of another time.
+    /// Forgets the full buckets before their states wrap, if the renewal is due.
     fn renew(&self, quotas: &mut Quotas, nanos: Nanos) {
         if nanos <= self.renewal() {
             return;

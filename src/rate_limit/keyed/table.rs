@@ -1,4 +1,5 @@
-//! A table of fixed size that finds a bucket by the hash of its key, and which of them gives way to a new one.
+//! A hash table of fixed size. It finds a bucket by the hash of its key, and chooses the bucket whose slot a new key
+//! gets.
 
 mod census;
 
@@ -6,32 +7,33 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The slots of a cache line.
 pub(super) const SLOTS: usize = if cfg!(steadfast_loom) { 1 } else { 4 };
-/// The lines in which a key may be.
+/// The number of cache lines in which a key may be.
 const CHOICES: usize = 4;
-/// At least as many lines are in a block as there are choices.
+/// A block has at least as many cache lines as there are choices.
 const LEAST_BLOCK_LOG2: u32 = 2;
-/// 8 KiB: large enough that no block has many more keys than another, and small enough that a lock on one is short.
+/// 8 KiB: large enough that blocks have about equally many keys, and small enough that a lock on a block is short.
 const MOST_BLOCK_LOG2: u32 = 7;
-/// Slots for every 2 keys: 1.5 times as many as there are to be keys.
+/// The slots for every 2 keys: 1.5 slots for each key.
 const SLOTS_FOR_2_KEYS: usize = 3;
 const STRIPES: usize = 64;
 
-/// A fingerprint's lowest bits say by what its bucket is counted.
+/// The lowest bits of a fingerprint: the tier and the rate that count its bucket.
 pub(super) const TAG: u64 = (1 << TAG_BITS) - 1;
 const TAG_BITS: u32 = 8;
 
-/// A word's lowest bits, which change whenever its slot gets another key or counts by other rules.
+/// The lowest bits of a word. They change whenever the slot gets another key or another tag.
 ///
-/// A thread that slept through 32 such changes, and finds the same state by the last, takes it for its own.
+/// If a thread sleeps through 32 such changes and finds the state that it loaded before, it takes the slot for
+/// unchanged.
 const VERSION: u64 = (1 << VERSION_BITS) - 1;
 const VERSION_BITS: u32 = 6;
-/// Every second version: the thread with the block's lock is writing the slot.
+/// Odd versions: the thread with the block's lock is writing the slot.
 const CLAIMED: u64 = 1;
 
-/// Slots in lines, and lines in blocks. A key may be in four lines of one block.
+/// Slots in cache lines, and cache lines in blocks. A key may be in four cache lines of one block.
 ///
-/// A fingerprint is written only with the lock on its block held, and while the word beside it is claimed. A word is
-/// written by all, by compare-and-swap.
+/// A fingerprint is written only with the lock on its block held, while its word is claimed. All threads write words,
+/// by compare-and-swap.
 #[derive(Debug)]
 pub(super) struct Table {
     cache_lines: Box<[CacheLine]>,
@@ -43,33 +45,33 @@ pub(super) struct Table {
 #[derive(Debug)]
 #[repr(align(64))]
 struct CacheLine {
-    /// Zero: empty. Otherwise 56 bits of a hash, and a tag.
+    /// 56 bits of a hash, and a tag. Zero if the slot is empty.
     fingerprints: [AtomicU64; SLOTS],
     /// The state of a bucket, in the upper bits, and a version. See the constants above.
     words: [AtomicU64; SLOTS],
 }
 
-/// The lock on the blocks of one stripe, and how often a key found no slot in one of them.
+/// The lock on the blocks of one stripe. It guards the count of keys that found no slot in them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(Mutex<u64>);
 
-/// Where a key belongs: all that the table knows of it.
+/// The block and the fingerprint of a key. The table stores nothing else about it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address {
     block: usize,
-    /// Without a tag, and not zero.
+    /// Has no tag, and is not zero.
     pub(super) fingerprint: u64,
 }
 
-/// A place for a bucket.
+/// The slot of a bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot<'a> {
     fingerprint: &'a AtomicU64,
     word: &'a AtomicU64,
 }
 
-/// A slot that no other thread writes, with the word that it had before. It must be published.
+/// A slot that no other thread writes, and the word that it had before. The owner must publish it.
 #[derive(Debug)]
 #[must_use = "calls with its key wait for a lock until it is published"]
 pub(super) struct Claim<'a> {
@@ -77,22 +79,22 @@ pub(super) struct Claim<'a> {
     pub(super) word: u64,
 }
 
-/// How a change ended.
+/// The result of a change.
 #[derive(Debug)]
 pub(super) enum Change<E> {
     Done,
     Refused(E),
-    /// Nothing was changed: the slot got another key, counts by other rules, or is about to.
+    /// Nothing was changed: the slot has another key or tag, or is about to.
     Elsewhere,
 }
 
-/// The state in a word, in units of [`UNIT`].
+/// Returns the state in a word, in units of 2^[`UNIT`].
 #[inline]
 pub(super) fn state_of(word: u64) -> u64 {
     word & !VERSION
 }
 
-/// What a state is counted in: it has 58 binary digits, and wraps.
+/// A state is shifted by this many bits in its word. It has 58 binary digits, and wraps.
 pub(super) const UNIT: u32 = VERSION_BITS;
 
 impl CacheLine {
@@ -100,8 +102,8 @@ impl CacheLine {
         Self { fingerprints: [(); SLOTS].map(|()| AtomicU64::new(0)), words: [(); SLOTS].map(|()| AtomicU64::new(0)) }
     }
 
-    /// The slot with this fingerprint and tag. Whether it is there is not predictable, where it is even less so: all
-    /// are compared, without a branch.
+    /// Returns the slot with this fingerprint and tag. Compares all of them without a branch, because the processor
+    /// could not predict the position.
     #[inline]
     fn find(&self, tagged: u64) -> Option<Slot<'_>> {
         let mut place = SLOTS;
@@ -117,7 +119,7 @@ impl CacheLine {
 }
 
 impl Table {
-    /// A table for this many keys, at least one, or nothing where there is no memory for it.
+    /// Allocates a table for this many keys, at least one. Returns `None` if there is no memory for it.
     pub(super) fn for_keys(keys: usize) -> Option<Self> {
         let cache_lines = keys.saturating_mul(SLOTS_FOR_2_KEYS).div_ceil(2 * SLOTS);
         let block_log2 = cache_lines.next_power_of_two().ilog2().clamp(LEAST_BLOCK_LOG2, MOST_BLOCK_LOG2);
@@ -134,8 +136,8 @@ impl Table {
         size_of_val(&*self.cache_lines) + size_of_val(&*self.stripes)
     }
 
-    /// Where a key with this hash belongs. The block follows from the hash's highest bits, the fingerprint is the
-    /// others: with 256 blocks or more all 64 tell keys apart.
+    /// Returns the address of a key with this hash. The highest bits of the hash choose the block, and the lowest 56
+    /// are the fingerprint. With 256 blocks or more, all 64 bits distinguish keys.
     #[inline]
     pub(super) fn address(&self, hash: u64) -> Address {
         let block = ((u128::from(hash) * u128::from(self.blocks)) >> 64) as usize;
@@ -143,27 +145,28 @@ impl Table {
         Address { block, fingerprint }
     }
 
-    /// The first of the lines in which this fingerprint may be.
+    /// Returns the first of the cache lines in which this fingerprint may be.
     #[inline]
     fn home_of(&self, block: usize, fingerprint: u64) -> usize {
         (block << self.block_log2) + self.bits(fingerprint, 0)
     }
 
-    /// All of them: the first one, and its sums without carry with an odd number, an even one, and both.
+    /// Returns all cache lines in which this fingerprint may be: the first one, and its XOR with an odd number, with an
+    /// even number, and with both.
     fn cache_lines_of(&self, block: usize, fingerprint: u64) -> [usize; CHOICES] {
         let (odd, even) = (self.bits(fingerprint, 12) | 1, (self.bits(fingerprint, 24) & !1) | 2);
         // A block begins at a multiple of its size.
         [0, odd, even, odd ^ even].map(|difference| self.home_of(block, fingerprint) ^ difference)
     }
 
-    /// As many bits of a fingerprint as tell the lines of a block apart, from this one on.
+    /// Returns the bits of a fingerprint that choose a cache line of a block, starting at bit `from`.
     #[inline]
     fn bits(&self, fingerprint: u64, from: u32) -> usize {
         (fingerprint >> (TAG_BITS + from)) as usize & ((1 << self.block_log2) - 1)
     }
 
-    /// The bucket of a key that is counted by this tag. Without the lock it may be gone by now, and one that is not
-    /// found may be there.
+    /// Returns the slot of a key with this tag. Does not take the lock: the slot may have changed since, and a slot
+    /// that was not found may exist.
     #[inline]
     pub(super) fn find(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
         let home = self.home_of(address.block, address.fingerprint);
@@ -179,19 +182,19 @@ impl Table {
         others.into_iter().find_map(|cache_line| self.cache_lines.get(cache_line)?.find(address.fingerprint | tag))
     }
 
-    /// Holds the lock on a key's block. No other thread then writes a fingerprint in it, and none of its slots is
-    /// claimed.
+    /// Takes the lock on a key's block. While it is held, no other thread writes a fingerprint in the block, and no
+    /// other thread has a slot claimed.
     pub(super) fn lock(&self, address: Address) -> LockedBlock<'_> {
         self.lock_block(address.block)
     }
 
     fn lock_block(&self, block: usize) -> LockedBlock<'_> {
-        // There are stripes.
+        // There is at least one stripe.
         let guard = self.stripes.get(block % self.stripes.len().max(1)).map(|stripe| lock(&stripe.0));
         LockedBlock { table: self, block, guard }
     }
 
-    /// All blocks, each with the lock on it held until the next.
+    /// Iterates over all blocks, with the lock on each.
     pub(super) fn locked_blocks(&self) -> impl Iterator<Item = LockedBlock<'_>> {
         (0..self.blocks as usize).map(|block| self.lock_block(block))
     }
@@ -202,7 +205,7 @@ type Guard<'a> = std::sync::MutexGuard<'a, u64>;
 #[cfg(steadfast_loom)]
 type Guard<'a> = loom::sync::MutexGuard<'a, u64>;
 
-/// A block whose fingerprints no other thread writes.
+/// A block whose lock is held, so that no other thread writes its fingerprints.
 #[derive(Debug)]
 pub(super) struct LockedBlock<'a> {
     table: &'a Table,
@@ -211,29 +214,30 @@ pub(super) struct LockedBlock<'a> {
 }
 
 impl<'a> LockedBlock<'a> {
-    /// The bucket of a key of this block, whatever it is counted by.
+    /// Returns the slot of a key of this block, with any tag.
     pub(super) fn find(&self, address: Address) -> Option<Slot<'a>> {
         self.candidates(address.fingerprint).find(|slot| slot.tagged() & !TAG == address.fingerprint)
     }
 
-    /// The slots in which a fingerprint of this block may be.
+    /// Iterates over the slots in which a fingerprint of this block may be.
     pub(super) fn candidates(&self, fingerprint: u64) -> impl Iterator<Item = Slot<'a>> + use<'a> {
         let table = self.table;
         let cache_lines = table.cache_lines_of(self.block, fingerprint & !TAG);
         cache_lines.into_iter().filter_map(|cache_line| table.cache_lines.get(cache_line)).flat_map(CacheLine::slots)
     }
 
-    /// All slots of the block that are not empty.
+    /// Iterates over all slots of the block that are not empty.
     pub(super) fn entries(&self) -> impl Iterator<Item = Slot<'a>> + use<'a> {
         let start = self.block << self.table.block_log2;
         let cache_lines = self.table.cache_lines.iter().skip(start).take(1 << self.table.block_log2);
         cache_lines.flat_map(CacheLine::slots).filter(|slot| slot.tagged() != 0)
     }
 
-    /// A slot for a key that has none. An empty one, if there is any; or that of the bucket which has been full for
-    /// longest, which gives way; or else one in the first line whose bucket can move to such a slot of its own.
+    /// Claims a slot for a key that has none: an empty slot, or else the slot of the bucket that has been full for
+    /// longest, or else a slot in the first cache line whose bucket can move to another such slot.
     ///
-    /// `surplus` says, of a tag and a word, for how long the bucket has been full: less than zero if it is not.
+    /// `surplus` returns, for a tag and a word, how long the bucket has been full, in subtokens. Less than zero if the
+    /// bucket is not full.
     pub(super) fn make_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
         if let Some(claim) = self.claim_any(address.fingerprint, &surplus) {
             return Some(claim);
@@ -241,8 +245,7 @@ impl<'a> LockedBlock<'a> {
         self.candidates(address.fingerprint).take(SLOTS).find_map(|slot| {
             let tagged = slot.tagged();
             let target = self.claim_any(tagged, &surplus)?;
-            // A quota was changed since the first look, and by the next one this very bucket is full: then it gives
-            // way.
+            // The quota changed since the first look, and this bucket is full by the new one. Its slot is free.
             if std::ptr::eq(target.slot.word, slot.word) {
                 return Some(target);
             }
@@ -252,7 +255,7 @@ impl<'a> LockedBlock<'a> {
         })
     }
 
-    /// Whether [`make_room`](Self::make_room) would find a slot. Changes nothing.
+    /// Returns whether [`make_room`](Self::make_room) would find a slot. Changes nothing.
     pub(super) fn has_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> bool {
         let gives_way = |slot: &Slot<'_>| slot.tagged() == 0 || surplus(slot.tagged() & TAG, slot.word()) >= 0;
         let fits = |fingerprint: u64| self.candidates(fingerprint).any(|slot| gives_way(&slot));
@@ -275,7 +278,7 @@ impl<'a> LockedBlock<'a> {
                 }
             }
             let (slot, word) = longest.1?;
-            // Or it was used just now.
+            // An error means that the bucket was used just now. Look again.
             if let Ok(claim) = slot.claim_at(word) {
                 return Some(claim);
             }
@@ -284,7 +287,7 @@ impl<'a> LockedBlock<'a> {
 }
 
 impl<'a> Slot<'a> {
-    /// The fingerprint and the tag.
+    /// Loads the fingerprint and the tag.
     pub(super) fn tagged(&self) -> u64 {
         self.fingerprint.load(Ordering::Acquire)
     }
@@ -293,17 +296,15 @@ impl<'a> Slot<'a> {
         self.word.load(Ordering::Acquire)
     }
 
-    /// Changes the state, if this is the slot of this fingerprint and tag. `change` gets the state and returns the
-    /// next.
+    /// Changes the state, if the slot has this fingerprint and tag. `change` takes the state and returns the next one.
     ///
-    /// It runs after the word was loaded, and whatever it looks at must stay as it is for as long as a slot has the
-    /// tag.
+    /// `change` runs after the word was loaded. The data that it reads must not change while any slot has the tag.
     #[inline]
     pub(super) fn change<E>(&self, tagged: u64, change: impl Fn(u64) -> Result<u64, E>) -> Change<E> {
-        // The word first. A thread that gives the slot to another key claims the word, then writes the fingerprint,
-        // then publishes the word, each a release. So a thread that sees the word of the next key sees at least its
-        // fingerprint; and one that sees the next fingerprint beside the former word finds, in the compare-and-swap,
-        // another word.
+        // Load the word first. A thread that gives the slot to another key claims the word, then stores the
+        // fingerprint, then publishes the word, all with release. These pair with the acquire loads here. If this
+        // thread loads the word of the new key, it also sees the new fingerprint. If it loads the new fingerprint after
+        // the old word, the compare-and-swap finds another word.
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if self.fingerprint.load(Ordering::Acquire) != tagged || word & CLAIMED != 0 {
@@ -318,7 +319,7 @@ impl<'a> Slot<'a> {
                     }
                 }
                 Err(refusal) => {
-                    // Was it right to refuse? If the version is the same nothing that was looked at had changed.
+                    // The refusal is right if the version is the same: then no data that `change` read had changed.
                     let newer = self.word.load(Ordering::Acquire);
                     if (newer ^ word) & VERSION == 0 {
                         return Change::Refused(refusal);
@@ -329,7 +330,7 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// Changes the state of a slot that stays as it is, since its block is locked.
+    /// Changes the state of a slot. Its key and tag cannot change, because its block is locked.
     pub(super) fn change_locked<E>(
         &self,
         _block: &LockedBlock<'_>,
@@ -345,7 +346,7 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// Keeps all other threads from changing the state. They wait for the lock.
+    /// Claims the slot: no other thread changes its state. Calls for its key wait for the lock.
     pub(super) fn claim(&self, _block: &LockedBlock<'_>) -> Claim<'a> {
         let mut word = self.word();
         loop {
@@ -380,7 +381,7 @@ impl<'a> Slot<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Makes the slot that of this fingerprint and tag.
+    /// Gives the slot this fingerprint, tag and state, and ends the claim.
     pub(super) fn publish(self, tagged: u64, state: u64) -> Slot<'a> {
         self.slot.fingerprint.store(tagged, Ordering::Release);
         let version = next_version(next_version(self.word)) & VERSION;
@@ -388,7 +389,7 @@ impl<'a> Claim<'a> {
         self.slot
     }
 
-    /// Makes the slot an empty one.
+    /// Empties the slot, and ends the claim.
     pub(super) fn clear(self) {
         self.publish(0, 0);
     }

@@ -1,4 +1,4 @@
-//! What the keys of a tier are counted by, and the change from one quota to the next.
+//! Counts the tokens of a tier's keys, and converts them from one quota to the next.
 
 use super::table::{UNIT, state_of};
 use crate::{
@@ -14,17 +14,17 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// At most one part per nanosecond, so that a state counts them for nine years before it wraps.
+/// At most one subtoken per nanosecond, so that a state of 58 bits counts for nine years before it wraps.
 const FRACTION: u32 = 63;
 const MOST_LOG2: u32 = 0;
 const FULL_LOG2: u32 = 55;
 
-/// As many as fit into a tag beside the generation of the quota.
+/// The tiers that fit into the tag, beside the bit that says which quota counts.
 pub(super) const MOST_TIERS: usize = 128;
 
 const LONGEST_TO_FILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// A quota of keys: as that of a bucket, but for a burst that fills in a year.
+/// Checks a quota of keys: valid for a token bucket, and a bucket fills within 366 days.
 pub(super) fn check(quota: Quota) -> Result<(), ConfigError> {
     quota.check()?;
     if quota.time_to_fill() > LONGEST_TO_FILL {
@@ -34,17 +34,19 @@ pub(super) fn check(quota: Quota) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The quotas of all tiers. An error names the tier, where there are several.
+/// Checks the quotas of all tiers. If there are several tiers, an error names the tier.
 pub(in crate::rate_limit) fn check_all(quotas: &[Quota]) -> Result<(), ConfigError> {
     quotas.iter().enumerate().try_for_each(|(tier, quota)| {
         check(*quota).map_err(|error| if quotas.len() > 1 { error.of(format_args!("in tier {tier}")) } else { error })
     })
 }
 
-/// Why there are no tokens, and the time until there are.
+/// Why a key gets no tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyedRefusal {
+    /// There are too few for this time.
     For(Nanos),
+    /// The cost is above the burst.
     ForEver,
 }
 
@@ -57,11 +59,11 @@ impl From<KeyedRefusal> for RateLimited {
     }
 }
 
-/// How many parts of a token a bucket has minted by now: `full + rate * time`, modulo 2^58.
+/// The subtokens that a bucket has minted by an instant: `full + rate * time`, modulo 2^58.
 ///
-/// All buckets of a table count from one origin. What a bucket holds is the difference to its state, which is what was
-/// spent: up to 2^55 parts; less than nothing, if a thread with a later clock took them; or up to 2^57, and no more,
-/// where no call took any for long.
+/// All buckets of a table count from one origin. The state of a bucket is the subtokens spent. Its contents are the
+/// difference between the subtokens minted and its state: up to 2^55; less than zero, if a thread with a later clock
+/// took tokens; or up to 2^57, if no call took any for a long time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     fixed_point: FixedPointRate<FRACTION>,
@@ -72,7 +74,7 @@ impl Rate {
         Self { fixed_point: FixedPointRate::new(quota, MOST_LOG2, FULL_LOG2) }
     }
 
-    /// The parts of a burst.
+    /// Returns the subtokens of a burst.
     #[inline]
     pub(super) fn full(&self) -> i64 {
         self.fixed_point.full.0 as i64
@@ -83,36 +85,36 @@ impl Rate {
         self.fixed_point.full.0.wrapping_add(self.fixed_point.minted(now).0) << UNIT
     }
 
-    /// What a bucket holds at this time in parts, or would if it held more than a burst.
+    /// Returns the subtokens in a bucket at `now`, not bounded by the burst.
     #[inline]
     pub(super) fn left(&self, state: u64, now: Nanos) -> i64 {
         (self.minted(now).wrapping_sub(state) as i64) >> UNIT
     }
 
-    /// The state of a bucket that has `left` parts at this time.
+    /// Returns the state of a bucket that has `left` subtokens at `now`.
     #[inline]
     pub(super) fn state(&self, left: i64, now: Nanos) -> u64 {
         self.minted(now).wrapping_sub((left as u64) << UNIT)
     }
 
-    /// All parts of these tokens, or more than a burst if they are more than that.
+    /// Converts tokens to subtokens. Saturates above a burst.
     #[inline]
     pub(super) fn subtokens(&self, tokens: Tokens) -> i64 {
         self.fixed_point.subtokens(tokens).0.min(i64::MAX as u64) as i64
     }
 
-    /// The whole tokens in these parts.
+    /// Converts subtokens to whole tokens, rounded down.
     pub(super) fn tokens(&self, subtokens: i64) -> Tokens {
         self.fixed_point.whole_tokens(Subtokens(subtokens.max(0) as u64))
     }
 
-    /// The time from `now` on in which `parts` more are minted.
+    /// Returns the time from `now` until `subtokens` more are minted.
     pub(super) fn time_until(&self, subtokens: i64, now: Nanos) -> Nanos {
         let minted = self.fixed_point.minted(now).saturating_add(Subtokens(subtokens.max(0) as u64));
         self.fixed_point.time_to_mint(minted).saturating_sub(now)
     }
 
-    /// Why a cost that is above what is left, in parts, is refused.
+    /// Returns the refusal of a cost above `left`, both in subtokens.
     #[inline(never)]
     fn refuse(&self, cost: i64, left: i64, now: Nanos) -> KeyedRefusal {
         match cost > self.full() {
@@ -121,30 +123,30 @@ impl Rate {
         }
     }
 
-    /// The parts at `now` of a bucket that had `left` at an earlier time.
+    /// Returns the subtokens at `now` of a bucket that had `left` at `then`, an earlier time.
     pub(super) fn left_later(&self, left: i64, then: Nanos, now: Nanos) -> i64 {
         let minted = self.fixed_point.minted(now).0.wrapping_sub(self.fixed_point.minted(then).0) as i64;
         left.saturating_add(minted)
     }
 
-    /// These parts by this rate in parts by another: rounded down, and at most a burst.
+    /// Converts subtokens of this rate to subtokens of another, rounded down, and at most a burst.
     pub(super) fn convert(&self, subtokens: i64, other: &Self) -> i64 {
         let wide = i128::from(subtokens) * i128::from(other.fixed_point.subtokens_per_token);
         let converted = wide.div_euclid(i128::from(self.fixed_point.subtokens_per_token.max(1)));
-        // No key owes more than a burst's worth of time, whatever the clocks say.
+        // A key owes at most a burst, even if the clocks of threads differ by more.
         converted.clamp(-i128::from(other.full()), i128::from(other.full())) as i64
     }
 }
 
-/// A quota of a tier that threads read while another writes the next one.
+/// A rate of a tier that threads read while another thread overwrites it.
 ///
-/// The loads are acquires and the stores releases, so that a thread which saw a part of a rate also sees that all
-/// buckets which its predecessor counted have another version by now.
+/// The stores are releases and pair with the acquire loads. A thread that loads a field of a new rate therefore also
+/// sees that all buckets which the old rate counted have another version.
 struct SharedRate {
     subtokens_per_nano: AtomicU64,
     subtokens_per_token: AtomicU64,
     full: AtomicU64,
-    /// Since when it has been in force, in nanoseconds since the table's origin.
+    /// When the quota came into force, in nanoseconds since the table's origin.
     since: AtomicU64,
 }
 
@@ -176,14 +178,14 @@ impl SharedRate {
     }
 }
 
-/// What the keys of a tier are counted by.
+/// The quota of a tier, and the bucket that its new keys share when no slot is free.
 #[repr(align(128))]
 pub(super) struct Tier {
-    /// Of the tier, times two, and in the lowest bit which of its quotas is in force.
+    /// The index of the tier, times two. The lowest bit says which of its rates is in force.
     tag: AtomicU64,
-    /// The quota in force and the one before or after. One is written only when no bucket has its tag.
+    /// The rate in force, and the one before or after it. A rate is overwritten only when no bucket has its tag.
     rates: [SharedRate; 2],
-    /// The bucket that newcomers without a slot share, if they are not refused.
+    /// The bucket that keys without a slot share. `None` if they are refused.
     overflow: Option<TokenBucket>,
 }
 
@@ -194,23 +196,25 @@ impl Tier {
         Self { tag: AtomicU64::new((index as u64) << 1), rates, overflow }
     }
 
-    /// The tag of those that are counted by the quota in force.
+    /// Returns the tag of the rate in force.
     #[inline]
     pub(super) fn tag(&self) -> u64 {
-        // Pairs with the release in `change`: a thread that sees a tag sees its rate.
+        // The acquire pairs with the release in `change`: a thread that loads a tag also sees its rate.
         self.tag.load(Ordering::Acquire)
     }
 
-    /// The rate by which those of a tag of this tier are counted, if it is loaded after their word.
+    /// Returns the rate of a tag of this tier. It counts a bucket with that tag if the caller loaded the bucket's word
+    /// before.
     #[inline]
     pub(super) fn rate(&self, tag: u64) -> Rate {
         self.rates[(tag & 1) as usize].load()
     }
 
-    /// The state of a bucket with this tag after it gave `tokens`.
+    /// Returns the state of a bucket with this tag after `tokens` are taken.
     #[inline]
     pub(super) fn take(&self, tag: u64, state: u64, tokens: Tokens, now: Nanos) -> Result<u64, KeyedRefusal> {
-        // A rate that is being overwritten is any numbers, and the arithmetic wraps. The word then shows it.
+        // While another thread overwrites the rate, its numbers are arbitrary, and the arithmetic wraps. The bucket's
+        // word has then changed, and the caller notices.
         let rate = self.rate(tag);
         let (cost, full) = (rate.subtokens(tokens), rate.full());
         let left = rate.left(state, now).min(full);
@@ -224,17 +228,17 @@ impl Tier {
         self.overflow.as_ref()
     }
 
-    /// Puts another quota in force. No bucket may have the tag of the one before this one; all that have the tag of
-    /// this one are to be converted before the next change.
+    /// Puts another quota in force. No bucket may have the other tag when this is called. All buckets with the old tag
+    /// must be converted before the next change.
     pub(super) fn change(&self, quota: Quota, now: Nanos) {
         let tag = self.tag.load(Ordering::Acquire) ^ 1;
         self.rates[(tag & 1) as usize].store(Rate::new(quota), now);
         self.tag.store(tag, Ordering::Release);
     }
 
-    /// How many parts more than a burst the bucket with this tag of this tier, and this word, would hold at this time,
-    /// by the quota whose tag was seen in force, if it went on for ever; less than zero while it is not full. One that
-    /// was full when its quota was changed is full by the next.
+    /// Returns the subtokens above a burst that a bucket with this tag and word would hold at `now` if it had no bound.
+    /// Less than zero while it is not full. Counts by the quota with the tag `in_force`. A bucket that was full when
+    /// its quota changed is full by the new quota.
     pub(super) fn surplus(&self, in_force: u64, tag: u64, word: u64, now: Nanos) -> i64 {
         let (rate, state) = (self.rate(tag), state_of(word));
         if tag == in_force {

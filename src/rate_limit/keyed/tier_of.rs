@@ -1,6 +1,6 @@
-/// Which tier a key belongs to, by its index: 0 is that of the builder's quota.
+/// Returns the tier of a key, by its index. Tier 0 is that of the builder's quota.
 pub trait TierOf<K: ?Sized> {
-    /// The index of the tier. One without a tier counts as 0.
+    /// Returns the index of the key's tier. An index without a tier counts as 0.
     fn tier_of(&self, key: &K) -> usize;
 }
 
@@ -8,7 +8,7 @@ pub trait TierOf<K: ?Sized> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OneTier;
 
-/// Keys belong to the tier that a function says: [`KeyedBuilder::tiers`](crate::rate_limit::KeyedBuilder::tiers).
+/// A function returns the tier of a key: [`KeyedBuilder::tiers`](crate::rate_limit::KeyedBuilder::tiers).
 #[derive(Clone, Copy, Debug)]
 pub struct TierBy<F>(pub(super) F);
 

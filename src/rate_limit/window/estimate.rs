@@ -1,10 +1,10 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Two counters: of the present period, which is as long as the window, and of the one before. Of that one the share
-/// counts that the window still covers.
+/// Two counters: one for the present period, which is as long as the window, and one for the period before. The count
+/// of the period before is weighted by the part of it that the window still covers.
 ///
-/// All of it is in integers, multiplied by the nanoseconds of the window: fewer than 2^60 tokens by fewer than 2^55 ns.
+/// The arithmetic is in integers, scaled by the window in nanoseconds: fewer than 2^60 tokens times fewer than 2^55 ns.
 #[derive(Clone, Copy)]
 pub(super) struct Estimate {
     /// When the present period began.
@@ -14,13 +14,13 @@ pub(super) struct Estimate {
 }
 
 impl Estimate {
-    /// Periods are counted from this instant on.
+    /// Starts the first period at this instant.
     pub(super) fn new(began: Instant) -> Self {
         Self { began, present: 0, last: 0 }
     }
 
-    /// Takes the tokens, or changes nothing and returns the time until there are enough. `now` is no earlier than ever
-    /// before, and the tokens are no more than the limit.
+    /// Takes the tokens, or changes nothing and returns the time until there are enough. `now` never goes back, and
+    /// `tokens` is at most the limit.
     pub(super) fn take(&mut self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Result<(), Duration> {
         let seen = self.at(now, window);
         if tokens > seen.available(limit, now, window) {
@@ -30,7 +30,7 @@ impl Estimate {
         Ok(())
     }
 
-    /// Gives the newest tokens back.
+    /// Gives tokens back: the newest ones.
     pub(super) fn refund(&mut self, tokens: u64) {
         let from_present = tokens.min(self.present);
         self.present -= from_present;
@@ -46,34 +46,35 @@ impl Estimate {
         }
     }
 
-    /// The tokens that are there at an instant no earlier than ever before: the most for which
+    /// Returns the tokens available at `now`, which never goes back: the most for which
     /// `last * covered + present + tokens <= limit`.
     pub(super) fn available(self, limit: u64, now: Instant, window: Duration) -> u64 {
         let Self { began, present, last } = self.at(now, window);
         let covered = window.saturating_sub(now.saturating_duration_since(began));
         let counted = (u128::from(last) * covered.as_nanos()).div_ceil(window.as_nanos());
-        // No more than `last`, since no more than a window is covered.
+        // The cast is exact: `counted` is at most `last`, because at most a whole window is covered.
         limit.saturating_sub(present).saturating_sub(counted as u64)
     }
 
-    /// The time until there are `tokens`, if no call takes any.
+    /// Returns the time until there are `tokens`, if no call takes any.
     ///
-    /// The estimate never rises meanwhile, and at the end of a period it does not jump: what then is the last period is
-    /// still covered in full.
+    /// Until then the estimate never rises. It does not jump at the end of a period, because the window then still
+    /// covers that period in full.
     fn time_until_free(self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Duration {
         let Self { began, present, last } = self;
-        // In this period, as the last one slides out; or in the next, as this one does.
+        // Tokens become free in this period, as the last one leaves the window, or in the next, as this one leaves it.
         let (sliding, room, after) = match (limit - tokens).checked_sub(present) {
             Some(room) => (last, room, Duration::ZERO),
             None => (present, limit - tokens, window),
         };
-        // So much of the sliding period leaves room. There is none of it only if it is not in the way.
+        // There is room once the window covers at most this part of the sliding period. An empty one leaves room at
+        // once.
         let covered = (u128::from(room) * window.as_nanos()).checked_div(sliding.into()).unwrap_or(u128::MAX);
         let covered = Duration::from_nanos(u64::try_from(covered).unwrap_or(u64::MAX));
         (after + window.saturating_sub(covered)).saturating_sub(now.saturating_duration_since(began))
     }
 
-    /// The same two counters at an instant.
+    /// Returns the counters as of `now`, in the period that contains it.
     fn at(self, now: Instant, window: Duration) -> Self {
         let passed = now.saturating_duration_since(self.began);
         if passed < window {

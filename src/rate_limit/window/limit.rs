@@ -1,4 +1,4 @@
-//! Windows as limits of a stack.
+//! Sliding windows as limits of a stack.
 
 use super::sliding_window::SlidingWindow;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 use std::convert::Infallible;
 use tokio::time::Instant;
 
-/// Of a call that costs one token.
+/// For a call that costs one token.
 impl RefusesNow for SlidingWindow {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.available_at(frame.now()) == 0
@@ -20,7 +20,7 @@ impl RefusesNow for SlidingWindow {
 }
 
 impl<Request> Limit<Request> for SlidingWindow {
-    /// The tokens taken, and when: what is given back is given back to the cell that counts it.
+    /// The tokens taken, and when, so that a refund goes to the cell that counts them.
     type Permit = (u64, Instant);
     type Place = Infallible;
 

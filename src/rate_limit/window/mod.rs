@@ -1,9 +1,9 @@
-//! A limit on what any window of time admits.
+//! Sliding windows: a limit on the calls admitted in any window of time.
 //!
-//! - `strict` counts in cells, so that no window holds more than the limit.
+//! - `strict` counts in cells, so that no window admits more than the limit.
 //! - `estimate` counts in two counters.
-//! - `sliding_window` is the handle around either.
-//! - `limit` makes a limit of a stack of it.
+//! - `sliding_window` is the handle of both.
+//! - `limit` implements the limit of a stack.
 
 mod estimate;
 mod limit;

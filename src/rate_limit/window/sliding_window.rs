@@ -6,16 +6,15 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// A limit on what is admitted in any window of time: never more than `limit` tokens in `(t - window, t]`, for every
+/// Limits the tokens admitted in any window of time: never more than `limit` tokens in `(t - window, t]`, for every
 /// `t`.
 ///
-/// It counts a call when it is admitted. A call may then wait until the service is ready, and travel. Where the
-/// service counts what arrives, make the window longer than its own by the longest such delay, and bound that by a
-/// timeout. What other processes send, or this one sent before it was restarted, is not counted.
+/// Use it for a partner that counts 100 calls per minute. A [`TokenBucket`](crate::rate_limit::TokenBucket) of 100 per
+/// minute admits nearly 200 calls in the minute after a quiet one: its burst, and the tokens minted in that minute.
 ///
-/// That is what a partner means who counts a hundred calls a minute. A [`TokenBucket`](crate::rate_limit::TokenBucket)
-/// of a hundred per minute lets nearly two hundred through in the minute after a quiet one: its burst, and what is
-/// minted meanwhile.
+/// The window counts a call when it admits the call. The call may then wait until the service is ready, and takes time
+/// to arrive. If the service counts arrivals, make this window longer than the service's by the longest such delay, and
+/// bound the delay with a timeout. The window does not count calls of other processes, or of this one before a restart.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,25 +38,27 @@ use tokio::time::Instant;
 ///
 /// # How it counts
 ///
-/// Strictly, unless told otherwise. What was admitted is kept in up to 256 cells of about a 256th of the limit each,
-/// and a cell counts in full until its last admission has left the window. So the error is on the safe side only: fewer
-/// tokens than a 256th of the limit are held longer than an exact log would hold them. A limit up to 256 loses nothing,
-/// whatever the arrivals and the costs; of a larger one, asked for as much or more at random instants, about 0.2% are
-/// lost.
+/// Strictly, by default. The window keeps admitted tokens in up to 256 cells of about a 256th of the limit each. A cell
+/// counts in full until its last admission has left the window, so the error is always on the safe side: fewer tokens
+/// than a 256th of the limit stay longer than in an exact log. A limit of up to 256 is exact, whatever the arrivals and
+/// the costs. A larger limit loses about 0.2% if calls at random instants ask for at least the limit.
 ///
-/// With [`estimate`](SlidingWindowBuilder::estimate) it keeps two counters and guesses. See there by how much it errs.
+/// With [`estimate`](SlidingWindowBuilder::estimate), the window keeps two counters and estimates. See there for the
+/// error.
 ///
 /// # The clock
 ///
-/// The time of a window never goes back: an instant before the latest at which it was asked for tokens, or before it
-/// was built, counts as that one. Threads that have read the clock in one order and ask in another are counted in the
-/// order in which they ask. A clock that stands still frees nothing, and one that jumps ahead frees at most the limit.
+/// The time of a window never goes back. A call for an instant before the latest admission, or before the window was
+/// built, counts as made at that time. Calls are counted in the order in which they take the lock, even if their
+/// threads read the clock in another order. A clock that stands still frees nothing, and a clock that jumps ahead frees
+/// at most the limit.
 ///
 /// # Cost
 ///
-/// A lock, held for a few steps however large the limit: a refusal looks at the cells that have to expire for the call
-/// to pass, which is one for one token. No allocation after the window was built. Memory: 24 bytes for each token of
-/// the limit, and at most 6 KiB; an estimate has none of it. Clones share the window.
+/// A call takes a lock for a few steps, however large the limit. A refusal visits the cells that have to expire before
+/// the call could pass: a single cell for one token. The window allocates nothing after it was built, except as
+/// [`set_limit`](Self::set_limit) says. Memory: 24 bytes for each token of the limit, at most 6 KiB. An estimate needs
+/// no cells. Clones share the window.
 #[derive(Clone)]
 pub struct SlidingWindow {
     shared: Arc<WindowShared>,
@@ -70,31 +71,31 @@ struct WindowShared {
 
 struct WindowState {
     limit: u64,
-    /// The latest instant at which tokens were asked for. What it has forgotten would be missed at an earlier one.
+    /// The latest instant at which tokens were taken. An earlier instant would need cells that were forgotten.
     latest: Instant,
     counts: Counts,
 }
 
-/// What was admitted.
+/// The admitted tokens.
 enum Counts {
-    /// In cells, so that no window ever holds more than the limit.
+    /// In cells, so that no window ever admits more than the limit.
     Strict(Strict),
-    /// In two counters, so that it takes next to no memory.
+    /// In two counters, which take little memory.
     Estimate(Estimate),
 }
 
 impl SlidingWindow {
-    /// The address of what all its handles share.
+    /// Returns the address of the state that all handles share.
     pub(crate) fn address(&self) -> usize {
         crate::held::address(&self.shared)
     }
 
-    /// Whether there is another handle of it.
+    /// Returns whether the window has another handle.
     pub(crate) fn is_shared(&self) -> bool {
         crate::held::is_held(&self.shared)
     }
 
-    /// At most `limit` tokens in every window of this length.
+    /// Configures a window that admits at most `limit` tokens in any time of this length.
     pub fn builder(limit: u64, window: Duration) -> SlidingWindowBuilder {
         SlidingWindowBuilder { limit, window, estimate: false }
     }
@@ -103,27 +104,27 @@ impl SlidingWindow {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`try_acquire_at`](Self::try_acquire_at).
     #[inline]
     pub fn try_acquire(&self, tokens: u64) -> Result<(), RateLimited> {
         self.try_acquire_at(tokens, Instant::now())
     }
 
-    /// Takes `tokens` at `now`, all or none. Zero tokens are always there. A refusal changes nothing, whatever instant
-    /// it is asked for.
+    /// Takes `tokens` at `now`, all or none. A call for zero tokens always passes. A refusal changes nothing, even for
+    /// an instant in the future.
     ///
-    /// `now` is the present by the caller's clock. An instant ahead of the clock is no plan for that instant. If the
-    /// call is admitted, the window's time is that instant: older admissions have left the window, and later calls
-    /// count as of that instant until the clock reaches it. So calls may be refused until a window's length after it,
-    /// and in real time more than the limit may pass. Giving the tokens back does not undo that. To plan, ask
+    /// `now` is the present by the caller's clock. A `now` ahead of the clock does not plan a call. If the call is
+    /// admitted, `now` becomes the window's time: older admissions leave the window, and later calls count as made at
+    /// that instant until the clock reaches it. Calls may then be refused until a window's length after `now`, and more
+    /// than the limit may pass in real time. A refund does not undo that. To plan, read
     /// [`available_at`](Self::available_at), which changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket)
-    /// also lets calls wait, and [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) says until when.
+    /// also lets calls wait, and [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) returns when the wait ends.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time from `now` on until they will be admitted, to the nanosecond, if no other caller
-    /// takes or gives back any; or with none where the cost is above the limit: such a call is refused for as long as
-    /// the limit stays.
+    /// [`RateLimited`] with the time from `now` until the call would be admitted, exact to the nanosecond, if no other
+    /// caller takes or gives back any tokens. Without a time if the cost is above the limit: the call is refused until
+    /// the limit is raised.
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         if tokens == 0 {
             return Ok(());
@@ -131,15 +132,15 @@ impl SlidingWindow {
         lock(&self.shared.state).take(tokens, now, self.shared.window).map_err(RateLimited::new)
     }
 
-    /// Gives `tokens` back that were taken last, for a call which then was not made. Never more is given back than
-    /// there is.
+    /// Gives `tokens` back that were taken last, for a call which was not made. Gives back at most the tokens that the
+    /// window holds.
     ///
-    /// What goes is the newest that the window holds. If others took some in between, theirs go instead, and what stays
-    /// leaves the window too early. Then a window may admit more than the limit, by no more than the tokens that are
-    /// on their way at once: taken, and given back later. Where calls are not refused at once but wait further in, use
+    /// The refund removes the newest tokens. If another caller took tokens in between, the refund removes those, and
+    /// the older tokens that stay leave the window too early. A window may then admit more than the limit, by at most
+    /// the tokens of all calls that are refunded later. If calls wait in an inner layer before they are refunded, use
     /// [`refund_taken_at`](Self::refund_taken_at), which keeps the promise.
     ///
-    /// An estimate gives back from its present counter, and then from the last one.
+    /// An estimate removes tokens from its present counter, and then from the last one.
     pub fn refund(&self, tokens: u64) {
         match &mut lock(&self.shared.state).counts {
             Counts::Strict(strict) => strict.refund(tokens),
@@ -147,14 +148,14 @@ impl SlidingWindow {
         }
     }
 
-    /// Gives `tokens` back that were taken at `taken`, for a call which then was not made. What has left the window
-    /// meanwhile is not given back.
+    /// Gives `tokens` back that were taken at `taken`, for a call which was not made. Tokens that have left the window
+    /// since are not given back.
     ///
-    /// It breaks no promise, whatever others took in between: those very tokens go. Only where `taken` was earlier than
-    /// the window's own time, and so they were counted at that, older ones may go in their place, which is on the safe
-    /// side.
+    /// The window keeps its promise even if other callers took tokens in between, because the refund removes the tokens
+    /// of that instant. If `taken` was earlier than the window's own time, the tokens were counted at that time. The
+    /// refund may then remove older tokens, which is on the safe side.
     ///
-    /// An estimate gives back from the counter of that instant.
+    /// An estimate removes tokens from the counter of that instant.
     pub fn refund_taken_at(&self, tokens: u64, taken: Instant) {
         let WindowState { latest, counts, .. } = &mut *lock(&self.shared.state);
         match counts {
@@ -163,7 +164,7 @@ impl SlidingWindow {
         }
     }
 
-    /// The tokens that are there at `now`. Takes a look at every cell.
+    /// Returns the tokens available at `now`. Changes nothing. Takes the lock and may visit every cell.
     pub fn available_at(&self, now: Instant) -> u64 {
         let WindowState { limit, latest, counts } = &*lock(&self.shared.state);
         let now = now.max(*latest);
@@ -173,27 +174,27 @@ impl SlidingWindow {
         }
     }
 
-    /// The most tokens that are admitted in a window, and so the most that one call may cost.
+    /// Returns the most tokens that a window admits, and so the most that one call may cost.
     pub fn limit(&self) -> u64 {
         lock(&self.shared.state).limit
     }
 
-    /// The length of the window. It stays: a longer one would have to know of what was forgotten.
+    /// Returns the length of the window. It cannot change: a longer window would need admissions that were forgotten.
     pub fn window(&self) -> Duration {
         self.shared.window
     }
 
     /// Changes the limit while calls pass.
     ///
-    /// What was admitted stays counted. Below that, calls are refused until enough has left the window, which takes no
-    /// longer than the window; above it, there is at once as much more as was added. For a window's length after a
-    /// limit was raised, more than a 256th of it may be held too long.
+    /// Admitted tokens stay counted. If the new limit is below them, calls are refused until enough tokens have left
+    /// the window, which takes at most a window's length. If the limit is raised, the added tokens are available at
+    /// once. For a window's length after a raise, more than a 256th of the limit may stay too long.
     ///
     /// Raising a limit below 256 allocates.
     ///
     /// # Errors
     ///
-    /// As for [`build`](SlidingWindowBuilder::build); otherwise the old one stays.
+    /// Those of [`build`](SlidingWindowBuilder::build); then the old limit stays.
     pub fn set_limit(&self, limit: u64) -> Result<(), ConfigError> {
         check_limit(limit)?;
         let state = &mut *lock(&self.shared.state);
@@ -206,7 +207,7 @@ impl SlidingWindow {
 }
 
 impl WindowState {
-    /// Takes all of the tokens, at least one, or none, and says after how long there will be enough.
+    /// Takes all of the tokens, at least one, or none. A refusal returns the time until there will be enough.
     fn take(&mut self, tokens: u64, now: Instant, window: Duration) -> Result<(), Option<Duration>> {
         if tokens > self.limit {
             return Err(None);
@@ -240,14 +241,13 @@ pub struct SlidingWindowBuilder {
 }
 
 impl SlidingWindowBuilder {
-    /// Counts in two counters, and estimates. Two numbers per window, for programs that have very many of them and can
-    /// be a little generous.
+    /// Estimates with two counters. Use it for very many windows, if a window may admit a little more than its limit.
     ///
-    /// Time is cut into periods of a window's length from the instant at which it was built. The count of the present
-    /// period is taken in full, and that of the one before by the share of it that the window still covers, as if it
-    /// had been spread evenly. Where it was not, more than the limit passes. Of a limit of 100 per minute the most in
-    /// any true minute of ten hours was 118 with arrivals at random, 186 with bursts of a hundred, and 199, which is as
-    /// bad as it gets, with an adversary who fills a period at its end. It may also refuse what an exact log would
+    /// Time is divided into periods of a window's length, from the instant at which the window was built. The present
+    /// period counts in full. The period before counts by the part of it that the window still covers, as if its calls
+    /// had been spread evenly. If they were not, more than the limit passes. With a limit of 100 per minute, the most
+    /// in any true minute of ten hours was 118 with random arrivals and 186 with bursts of 100. The worst case is 199,
+    /// with an adversary that fills a period at its end. The estimate may also refuse a call that an exact log would
     /// admit.
     ///
     /// Default: strict.
@@ -255,11 +255,11 @@ impl SlidingWindowBuilder {
         Self { estimate: true, ..self }
     }
 
-    /// The window, empty.
+    /// Builds the window, empty.
     ///
     /// # Errors
     ///
-    /// The limit must be from 1 to a quintillion (10^18); the window longer than zero and at most 366 days.
+    /// The limit must be at least 1 and at most 10^18. The window must be longer than zero, and at most 366 days.
     pub fn build(self) -> Result<SlidingWindow, ConfigError> {
         let Self { limit, window, estimate } = self;
         check_duration("rate_limit.window", window)?;
@@ -272,16 +272,13 @@ impl SlidingWindowBuilder {
     }
 }
 
-/// The largest limit: the sum of two never overflows, nor the product of one and the longest window in nanoseconds.
+/// The largest limit. The sum of two limits does not overflow, and neither does the product of a limit and the longest
+/// window in nanoseconds.
 const LARGEST_LIMIT: u64 = 1_000_000_000_000_000_000;
 
 pub(in crate::rate_limit) fn check_limit(limit: u64) -> Result<(), ConfigError> {
     if limit == 0 || limit > LARGEST_LIMIT {
-        return Err(ConfigError::new(
-            "rate_limit.limit",
-            limit,
-            "must be at least 1, and at most a quintillion (10^18)",
-        ));
+        return Err(ConfigError::new("rate_limit.limit", limit, "must be at least 1, and at most 10^18"));
     }
     Ok(())
 }

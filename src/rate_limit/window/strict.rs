@@ -4,24 +4,24 @@ use tokio::time::Instant;
 /// The most cells of a window.
 const MOST_CELLS: u64 = 256;
 
-/// What was admitted in the last window, in a fixed number of cells.
+/// The tokens admitted in the last window, in a fixed number of cells.
 ///
-/// A cell counts in full until its *last* admission has left the window, so that nothing is forgotten too early. A cell
-/// begins when the one before has a 256th of the limit, rounded up, and the time is another. From this follows:
+/// A cell counts in full until its *last* admission has left the window, so no token is forgotten too early. A new cell
+/// begins when the newest one has a 256th of the limit, rounded up, and the instant differs. It follows:
 ///
-/// - There is always a cell for what is admitted. Of `n` cells all but the newest hold a 256th of the limit, and
-///   together they hold no more than the limit.
-/// - A limit up to 256 has a cell for each instant, and loses nothing.
-/// - What is held too long is held by the oldest cell alone, since all in the others was admitted after its last. It is
-///   what the cell had before its last admission: less than a 256th of the limit.
+/// - There is always a cell for an admission. All cells but the newest hold at least a 256th of the limit, and together
+///   the cells hold at most the limit.
+/// - A limit of up to 256 has a cell for each instant, and loses nothing.
+/// - Only the oldest cell holds tokens too long, because all tokens in the other cells were admitted after its last.
+///   They are the tokens that the cell had before its last admission: less than a 256th of the limit.
 ///
-/// Only refunds and a changed limit leave cells behind that hold less. They are merged when there is no room for
-/// another.
+/// Only refunds and a changed limit leave smaller cells behind. These are merged when there is no room for another
+/// cell.
 pub(super) struct Strict {
-    /// From the oldest to the newest, each later than the one before, none of them empty. Never more than there is
-    /// capacity for.
+    /// From the oldest to the newest, each later than the one before, none of them empty. It never grows beyond its
+    /// capacity.
     cells: VecDeque<Cell>,
-    /// What all cells hold.
+    /// The tokens in all cells.
     held: u64,
 }
 
@@ -32,18 +32,18 @@ struct Cell {
 }
 
 impl Strict {
-    /// With as many cells as this limit can need.
+    /// Allocates the cells that this limit can need.
     pub(super) fn with_room_for(limit: u64) -> Self {
         Self { cells: VecDeque::with_capacity(most_cells(limit)), held: 0 }
     }
 
-    /// Adds cells, if this limit can need more.
+    /// Allocates more cells, if this limit can need them.
     pub(super) fn make_room_for(&mut self, limit: u64) {
         self.cells.reserve_exact(most_cells(limit).saturating_sub(self.cells.len()));
     }
 
-    /// Takes the tokens, or changes nothing and returns the time until there are enough. `now` is no earlier than ever
-    /// before, and the tokens are no more than the limit.
+    /// Takes the tokens, or changes nothing and returns the time until there are enough. `now` never goes back, and
+    /// `tokens` is at most the limit.
     pub(super) fn take(&mut self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Result<(), Duration> {
         let gone = self.gone_by(now, window);
         let missing = (self.held - gone).saturating_add(tokens).saturating_sub(limit);
@@ -68,7 +68,7 @@ impl Strict {
         Ok(())
     }
 
-    /// Gives the newest tokens back.
+    /// Gives tokens back: the newest ones.
     pub(super) fn refund(&mut self, tokens: u64) {
         let newest_first = self.cells.iter_mut().rev();
         self.held = self.held.saturating_sub(give_back(tokens, newest_first));
@@ -82,18 +82,18 @@ impl Strict {
         if has_left(taken, latest, window) {
             return;
         }
-        // They are in the first of these cells, or, if they were counted at a later instant, in one after it.
+        // The tokens are in the first of these cells, or in a later one if they were counted at a later instant.
         let since = self.cells.iter_mut().skip_while(|cell| cell.last < taken);
         self.held = self.held.saturating_sub(give_back(tokens, since));
         self.cells.retain(|cell| cell.tokens > 0);
     }
 
-    /// The tokens that are there at an instant no earlier than ever before.
+    /// Returns the tokens available at `now`, which never goes back.
     pub(super) fn available(&self, limit: u64, now: Instant, window: Duration) -> u64 {
         limit.saturating_sub(self.held - self.gone_by(now, window))
     }
 
-    /// The tokens in the cells that have left the window by `now`: part of what is held.
+    /// Returns the tokens in the cells that have left the window by `now`. They are part of `held`.
     fn gone_by(&self, now: Instant, window: Duration) -> u64 {
         self.cells.iter().take_while(|cell| has_left(cell.last, now, window)).map(|cell| cell.tokens).sum()
     }
@@ -105,7 +105,7 @@ impl Strict {
         }
     }
 
-    /// The time until `tokens`, no more than are held, have left the window.
+    /// Returns the time until `tokens`, at most `held`, have left the window.
     fn time_until_free(&self, tokens: u64, now: Instant, window: Duration) -> Duration {
         let mut free = 0;
         let last = self.cells.iter().find(|cell| {
@@ -116,13 +116,13 @@ impl Strict {
         window.saturating_sub(age)
     }
 
-    /// Merges cells that hold less than enough with those that follow, which holds tokens longer and never shorter.
+    /// Merges each cell with fewer than `enough` tokens with the next cell. Tokens then stay longer, never shorter.
     fn merge(&mut self, enough: u64) {
         let mut merged = 0;
         for _ in 0..self.cells.len() {
             let Some(cell) = self.cells.pop_front() else { return };
             match self.cells.back_mut() {
-                // The back is one that was merged, unless none was yet.
+                // The back is a merged cell, unless this is the first.
                 Some(before) if merged > 0 && before.tokens < enough => {
                     before.last = cell.last;
                     before.tokens += cell.tokens;
@@ -136,7 +136,7 @@ impl Strict {
     }
 }
 
-/// Takes tokens out of these cells, one after the other, and returns how many there were.
+/// Takes tokens out of these cells, one after the other, and returns the number taken.
 fn give_back<'cell>(tokens: u64, cells: impl Iterator<Item = &'cell mut Cell>) -> u64 {
     let mut left = tokens;
     for cell in cells {
@@ -150,12 +150,12 @@ fn give_back<'cell>(tokens: u64, cells: impl Iterator<Item = &'cell mut Cell>) -
     tokens - left
 }
 
-/// Whether what was taken at an instant is not in the window any more that ends now.
+/// Returns whether tokens taken at `taken` have left the window that ends at `now`.
 fn has_left(taken: Instant, now: Instant, window: Duration) -> bool {
     now.saturating_duration_since(taken) >= window
 }
 
-/// A cell for each token at most, since none is empty.
+/// Returns the most cells that a limit can need: at most one for each token, because no cell is empty.
 fn most_cells(limit: u64) -> usize {
     limit.min(MOST_CELLS) as usize
 }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn when_there_is_no_cell_left_those_that_hold_too_little_are_merged() {
+    fn small_cells_are_merged_when_no_cell_is_left() {
         let now = Instant::now();
         let mut strict = Strict::with_room_for(256);
         let mut take = |limit, nanos| {
@@ -202,7 +202,7 @@ mod tests {
         };
         assert!((0..256).all(|nanos| take(256, nanos).0 == nanos as usize + 1));
         assert!((256..259).all(|nanos| take(1_000, nanos) == (256, 256)));
-        // Cells of four, and the new one.
+        // 64 cells of four tokens, and the new one.
         assert_eq!(take(1_000, 259), (65, 256));
     }
 
@@ -210,7 +210,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn cells_are_in_order_none_is_empty_and_there_are_never_more_than_was_room_for(
+        fn cells_are_in_order_and_not_empty_and_never_more_than_their_capacity(
             limit in any_limit(),
             steps in prop::collection::vec(any_step(), 1..3_000),
         ) {

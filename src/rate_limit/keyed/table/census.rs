@@ -1,13 +1,13 @@
-//! The counts of the whole table.
+//! Counts over the whole table.
 
 use super::{LockedBlock, SLOTS, Table};
 use crate::sync::lock;
 
-/// About as many slots are looked at for a count of keys: 16 MiB of memory, for a few milliseconds.
+/// A count of keys visits about this many slots: 16 MiB of memory, in a few milliseconds.
 const MOST_SLOTS: usize = 1 << 20;
 
 impl LockedBlock<'_> {
-    /// A key has found no slot.
+    /// Counts a key that found no slot.
     pub(in crate::rate_limit::keyed) fn count_overflow(&mut self) {
         if let Some(overflows) = &mut self.guard {
             **overflows = overflows.wrapping_add(1);
@@ -16,13 +16,13 @@ impl LockedBlock<'_> {
 }
 
 impl Table {
-    /// How often a key found no slot. It wraps around.
+    /// Returns how often a key found no slot. The count wraps.
     pub(in crate::rate_limit::keyed) fn overflows(&self) -> u64 {
         self.stripes.iter().map(|stripe| *lock(&stripe.0)).fold(0, u64::wrapping_add)
     }
 
-    /// The sum of what `count` says of each block, with the lock on it held. In a large table the sum is estimated from
-    /// a part of the blocks, at equal distances: a hash chooses the block of a key, so all have about as many.
+    /// Returns the sum of `count` over all blocks, each with its lock held. In a large table, estimates the sum from a
+    /// sample of blocks at equal distances. A hash chooses the block of a key, so all blocks have about equally many.
     pub(in crate::rate_limit::keyed) fn estimate(&self, count: impl Fn(LockedBlock<'_>) -> usize) -> usize {
         self.estimate_from(MOST_SLOTS, count)
     }
@@ -43,7 +43,7 @@ mod tests {
     use std::hash::{BuildHasher, RandomState};
 
     #[test]
-    fn a_count_is_exact_in_a_small_table_and_close_where_a_part_of_the_blocks_stands_for_all() {
+    fn a_count_is_exact_in_a_small_table_and_close_in_a_sample_of_blocks() {
         let (table, hasher) = (Table::for_keys(100_000).unwrap(), RandomState::new());
         for key in 0..50_000 {
             let address = table.address(hasher.hash_one(key));
@@ -53,7 +53,7 @@ mod tests {
         }
         let entries = |block: LockedBlock<'_>| block.entries().count();
         assert_eq!(table.estimate(entries), 50_000);
-        // A tenth of the 293 blocks: about 5000 keys, give or take 71.
+        // A tenth of the 293 blocks: about 5000 keys, with a standard deviation of 71.
         let estimate = table.estimate_from(1 << 14, entries);
         assert!((47_000..53_000).contains(&estimate), "{estimate}");
         assert_ne!(estimate, 50_000);
