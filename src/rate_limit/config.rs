@@ -10,30 +10,31 @@ use crate::{
     shell::{Course, Reconfigure},
 };
 
-/// A rate limit.
+/// The configuration of a rate limit.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct RateLimitConfig {
-    /// One for each tier, as many as were built; a single one where there are no tiers. That of a
-    /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit in its window, and the burst the same.
+    /// One quota for each tier that was built, or a single quota if there are no tiers. The quota of a
+    /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit per window, and its burst equals its count.
     pub quotas: Vec<Quota>,
-    /// Only counts the calls that it would refuse. Where several limits were put in shadow as a whole, each of them
-    /// reads `true`. Once one of them is put in force, each has a mode of its own, and a
-    /// [count](crate::rate_limit::RateLimit::refused) of its own.
+    /// If true, the limit only counts the calls that it would refuse. If combined limits were put in shadow as a whole,
+    /// each of them reads `true`. Once one of them is put in force, each has its own mode and its own
+    /// [count](crate::rate_limit::RateLimit::refused).
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
 }
 
 impl RateLimitConfig {
-    /// These quotas, in force.
+    /// Puts these quotas in force.
     pub fn new(quotas: impl Into<Vec<Quota>>) -> Self {
         Self { quotas: quotas.into(), shadow: false }
     }
 }
 
-/// A rate limit of one or several [`LiveLimit`]s, each with its shadow mode.
+/// A rate limit that consists of one or several [`LiveLimit`]s, each with its shadow mode.
 pub trait LiveLimits {
-    /// Adds each of them, in order. `outer` are the modes of the limits that it is a part of, the outermost first.
+    /// Adds each limit to `handle`, in order. `outer` are the modes of the limits that contain this one, from the
+    /// innermost to the outermost.
     #[doc(hidden)]
     fn add_to(&self, outer: &[Shadow], handle: &mut LimitsHandle);
 }
@@ -45,7 +46,7 @@ pub struct LimitsHandle(Vec<LimitHandle>);
 
 struct LimitHandle {
     limit: Box<dyn LiveLimit + Send + Sync>,
-    /// Its own mode, and those of the limits that it is a part of. One of them on is enough for it to be in shadow.
+    /// The limit's own mode, and the modes of the limits that contain it. The limit is in shadow if any of them is on.
     modes: Vec<Shadow>,
 }
 
@@ -54,22 +55,22 @@ impl LimitHandle {
         self.modes.iter().any(Shadow::is_on)
     }
 
-    /// It refuses from now on, and so the whole has to.
+    /// Puts the limit in force, and with it all limits that contain it.
     fn put_in_force(&self) {
         self.modes.iter().for_each(|mode| mode.set(false));
     }
 
-    /// It only counts from now on, as it may do already by the mode of a whole that stays in shadow.
+    /// Puts the limit in shadow, unless a mode that `stays` on has this effect already.
     fn put_in_shadow(&self, stays: impl Fn(&Shadow) -> bool) {
         if let (false, Some(own)) = (self.modes.iter().any(|mode| mode.is_on() && stays(mode)), self.modes.first()) {
             own.set(true);
         }
     }
 
-    /// The strictest way from one configuration to another, if there is one.
+    /// Returns the configuration that admits only what both `now` and `to` admit, if there is one.
     fn strictest(&self, now: &RateLimitConfig, to: &RateLimitConfig) -> Option<RateLimitConfig> {
         Some(match (now.shadow, to.shadow) {
-            // Its quotas decide nothing.
+            // In shadow, its quotas decide nothing.
             (true, _) => to.clone(),
             (false, true) => now.clone(),
             (false, false) if now == to => now.clone(),
@@ -100,7 +101,7 @@ impl<L, C, J> RateLimit<L, C, J>
 where
     Self: LiveLimits,
 {
-    /// The handle that changes its quotas and modes.
+    /// Returns the handle that changes the quotas and modes.
     pub(crate) fn handle(&self) -> LimitsHandle {
         let mut handle = LimitsHandle::default();
         self.add_to(&[], &mut handle);
@@ -108,7 +109,7 @@ where
     }
 }
 
-/// The limits in their order.
+/// Reads and applies one configuration for each limit, in order.
 impl Reconfigure for LimitsHandle {
     type Config = Vec<RateLimitConfig>;
 
@@ -135,7 +136,8 @@ impl Reconfigure for LimitsHandle {
         }
     }
 
-    /// Calls pass meanwhile, and see no quota in force that is to be in shadow.
+    /// Puts limits in shadow first, then changes quotas, then puts limits in force. Calls that pass during the change
+    /// are never refused by a quota that belongs to shadow.
     fn apply(&self, config: &Vec<RateLimitConfig>) {
         let parts = || self.0.iter().zip(config);
         let ends =

@@ -1,10 +1,10 @@
-//! What can be read of limits that are no limits by key.
+//! The readings of token buckets and sliding windows. Keyed limits have their own.
 
 use super::{SlidingWindow, TokenBucket};
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// The name of a limit that has none, for the label `limit`.
+/// The label `limit` of a limit without a name.
 const UNNAMED: &str = "rate_limit";
 
 /// A limit with its name.
@@ -13,7 +13,7 @@ pub(super) struct Named<L> {
     pub(super) limit: L,
 }
 
-/// `rate_limit_available`: the tokens that can be had now; `rate_limit_waiting`: the callers that wait for theirs.
+/// Gives `rate_limit_available`, the tokens available now, and `rate_limit_waiting`, the calls in the wait queue.
 impl Instrument for Named<TokenBucket> {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let Self { name, limit: bucket } = self;
@@ -27,7 +27,7 @@ impl Instrument for Named<TokenBucket> {
     }
 }
 
-/// `rate_limit_available`: the tokens that can be had now.
+/// Gives `rate_limit_available`, the tokens available now.
 impl Instrument for Named<SlidingWindow> {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let Self { name, limit: window } = self;
@@ -40,7 +40,7 @@ impl Instrument for Named<SlidingWindow> {
     }
 }
 
-/// `rate_limit_available`: the tokens that can be had now; `rate_limit_waiting`: the callers that wait for theirs. The
+/// Gives `rate_limit_available`, the tokens available now, and `rate_limit_waiting`, the calls in the wait queue. The
 /// label `limit` is `rate_limit`.
 impl Instrument for TokenBucket {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
@@ -52,7 +52,7 @@ impl Instrument for TokenBucket {
     }
 }
 
-/// `rate_limit_available`: the tokens that can be had now. The label `limit` is `rate_limit`.
+/// Gives `rate_limit_available`, the tokens available now. The label `limit` is `rate_limit`.
 impl Instrument for SlidingWindow {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         Named { name: UNNAMED, limit: self.clone() }.read(now, readings);

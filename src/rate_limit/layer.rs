@@ -12,8 +12,8 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A limit on the rate of calls: where the tokens come from, what each call costs, and what becomes of a call for which
-/// there are too few. See the [module](super).
+/// A limit on the rate of calls: the source of the tokens, the cost of a call, and how to handle a call for which there
+/// are too few tokens. See the [module](super).
 #[derive(Clone, Debug)]
 pub struct RateLimit<L = TokenBucket, C = OneToken, J = AllCount> {
     pub(super) limit: L,
@@ -25,7 +25,7 @@ pub struct RateLimit<L = TokenBucket, C = OneToken, J = AllCount> {
 }
 
 impl<L> RateLimit<L> {
-    /// Each call costs one token of this [`Limit`], and is refused where there is none.
+    /// Makes a rate limit in which each call costs one token of this [`Limit`], and is refused if there is none.
     pub fn new(limit: L) -> Self {
         let refused = RefusedCalls::default();
         Self { limit, cost: OneToken, refund_if: AllCount, name: None, shadow: Shadow::default(), refused }
@@ -33,14 +33,14 @@ impl<L> RateLimit<L> {
 }
 
 impl<L, J> RateLimit<L, OneToken, J> {
-    /// Each call costs what `cost` says of its request, in tokens. A call that costs nothing passes; one that costs
-    /// more than the burst is refused for ever.
+    /// Charges each call the tokens that `cost` returns for its request. A call that costs nothing passes. A call that
+    /// costs more than the burst is never admitted.
     ///
-    /// It runs once per attempt, before the call is admitted. It runs once more before a [retry](crate::retry) further
-    /// out waits, to find out whether there will be enough tokens.
+    /// `cost` runs once per attempt, before the call is admitted. It runs once more before the backoff of an outer
+    /// [retry](crate::retry), which asks whether there will be enough tokens.
     ///
     /// `cost` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter:
-    /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
+    /// `|order: &Order|`, or `|order: &&Order|` if the request is itself a reference.
     pub fn cost<F>(self, cost: F) -> RateLimit<L, CostBy<F>, J> {
         let Self { limit, cost: OneToken, refund_if, name, shadow, refused } = self;
         RateLimit { limit, cost: CostBy(cost), refund_if, name, shadow, refused }
@@ -48,9 +48,9 @@ impl<L, J> RateLimit<L, OneToken, J> {
 }
 
 impl<L, C, J> RateLimit<L, C, J> {
-    /// Gives the tokens of a call back if `need_not_count` is true of the service's answer: a `304 Not Modified`, say.
+    /// Refunds a call if `need_not_count` returns true for the service's answer, such as a `304 Not Modified`.
     ///
-    /// It runs when the service has answered. Default: whatever reached the service counts.
+    /// `need_not_count` runs when the service has answered. Default: every call that reached the service counts.
     ///
     /// ```
     /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -75,30 +75,31 @@ impl<L, C, J> RateLimit<L, C, J> {
         RateLimit { limit, cost, refund_if: RefundBy(need_not_count), name, shadow, refused }
     }
 
-    /// Names the limit in its refusals: [`RateLimited::limit`]. Of [several](RateLimit::and) each has its own name, and
-    /// one without has that of the whole. Default: no name.
+    /// Names the limit in its refusals: [`RateLimited::limit`]. Each of several [combined](RateLimit::and) limits can
+    /// have its own name. A limit without a name takes the name of the whole. Default: no name.
     pub fn named(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
     }
 
-    /// Only counts what it would refuse ([`refused`](Self::refused)), and lets it pass. Calls that are within the limit
-    /// take their tokens as ever, the others take none; no call waits, but for a store that has to be asked. To see
-    /// what a limit would do before it does it.
+    /// Only counts the calls that the limit would refuse ([`refused`](Self::refused)), and lets them pass. Use it to
+    /// try a limit on real traffic.
     ///
-    /// Among [several](RateLimit::and) it belongs at the end, where it sees the calls that the others admit.
+    /// Calls within the limit take their tokens, the others take none. No call waits for tokens. A distributed limit
+    /// still waits for its store to decide. Put a shadow limit last among [combined](RateLimit::and) limits, where it
+    /// counts only the calls that the others admit.
     pub fn shadow(self) -> Self {
         let shadow = Shadow::default();
         shadow.set(true);
         Self { shadow, ..self }
     }
 
-    /// A handle that counts the calls that this limit refuses. Clones of the limit, and all layers and stacks that are
-    /// made of it, count together.
+    /// Returns a handle that counts the calls that this limit refuses. All clones of the limit, and all layers and
+    /// stacks made from it, count together.
     pub fn refused(&self) -> RefusedCalls {
         self.refused.clone()
     }
 
-    /// Admits a call, or not. `None` is what a call has taken that is let through beyond the rate.
+    /// Admits a call, refuses it or lets it wait. The permit is `None` if the call passes in shadow without tokens.
     #[inline]
     pub(super) fn decide<Request>(
         &self,
@@ -126,7 +127,7 @@ impl<L, C, J> RateLimit<L, C, J> {
         }
     }
 
-    /// Whether a call would be refused at `due`. In shadow none is.
+    /// Returns whether a call would be refused at `due`. A limit in shadow refuses no call.
     pub(super) fn would_refuse<Request>(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool
     where
         L: Limit<Request>,
@@ -139,7 +140,7 @@ impl<L, C, J> RateLimit<L, C, J> {
         self.limit.would_refuse(request, tokens, due, frame)
     }
 
-    /// What becomes of a call that has waited.
+    /// Admits or refuses a call that has waited.
     pub(super) fn admit_waited<Permit>(
         &self,
         verdict: Result<Permit, RateLimited>,
@@ -154,7 +155,7 @@ impl<L, C, J> RateLimit<L, C, J> {
         }
     }
 
-    /// Counts a refusal, and gives it the limit's name.
+    /// Counts a refusal, and adds the limit's name to it.
     #[cold]
     pub(super) fn refuse(&self, refused: RateLimited) -> RateLimited {
         self.refused.count();
@@ -176,17 +177,18 @@ impl<L, C, J> RateLimit<L, C, J> {
 }
 
 impl<L, C> RateLimit<L, C> {
-    /// Both limits at once: a call passes if there are enough tokens of each, and otherwise takes none of either. Chain
-    /// it for more: ten per second, a thousand per hour and a megabyte per second, each with a cost of its own.
+    /// Combines two limits: a call passes if both have enough tokens, and otherwise takes none of either. Chain it to
+    /// combine more limits: 10 per second, 1,000 per hour and a megabyte per second, each with its own cost.
     ///
-    /// A refusal names the first limit that refuses, and the time of that one. So the limit with the longest period
-    /// comes first: a caller that comes back at that time is then not refused by another. A call that is refused by the
-    /// second limit has the tokens of the first for a moment, in which another may be refused for the lack of them.
+    /// A refusal carries the name and the time of the first limit that refuses. Put the limit with the longest period
+    /// first, so that a caller that comes back at that time is not refused by another limit. A call that the second
+    /// limit refuses holds the tokens of the first limit for a moment. During that moment another call may be refused
+    /// for lack of them.
     ///
-    /// Each part has its own cost of a call, and the whole has no [`cost`](RateLimit::cost). Which calls need not count
-    /// is a question to the whole: [`refund_if`](Self::refund_if) comes last. Limits that [`wait`](RateLimit::wait)
-    /// cannot be parts: while a call waited for one, it would hold the tokens of the others. A stack with such a part
-    /// does not compile where it is called: its places are not `Infallible`.
+    /// Each part has its own cost, and the whole has no [`cost`](RateLimit::cost). Refunds belong to the whole: call
+    /// [`refund_if`](Self::refund_if) last. A limit that lets calls [`wait`](RateLimit::wait) cannot be a part, because
+    /// a waiting call would hold the tokens of the other parts. Calling a stack with such a part does not compile: its
+    /// `Place` is not `Infallible`.
     pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
         RateLimit {
             limit: Both { first: self, second: other },
@@ -200,7 +202,7 @@ impl<L, C> RateLimit<L, C> {
 }
 
 impl<L, C, J> RateLimit<L, C, J> {
-    /// Puts another limit in the place of this one.
+    /// Replaces the limit.
     pub(super) fn map<M>(self, change: impl FnOnce(L) -> M) -> RateLimit<M, C, J> {
         let Self { limit, cost, refund_if, name, shadow, refused } = self;
         RateLimit { limit: change(limit), cost, refund_if, name, shadow, refused }
@@ -214,7 +216,7 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
         if self.shadow.is_on() { format!("{named} (shadow)") } else { named }
     }
 
-    /// Adds what can be read of it. A limit without a name has that of the whole of which it is a part.
+    /// Adds the instruments of the limit. A limit without a name has the name of the whole.
     pub(super) fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
         self.limit.instruments(self.name.unwrap_or(name), explanation);
         explanation.instrument(self.refused());
@@ -245,13 +247,13 @@ impl From<SlidingWindow> for RateLimit<SlidingWindow> {
 
 /// Limits the rate of calls, as a tower layer. See the [module](super).
 ///
-/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
-/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+/// The layer keeps the service's error type, which must be `From<Rejection>`. [`typed_error`](StackLayer::typed_error)
+/// and [`respond_with`](StackLayer::respond_with) change that.
 pub type RateLimitLayer<L = TokenBucket, C = OneToken, J = AllCount, X = KeepError> =
     StackLayer<AdmissionStage<RateLimit<L, C, J>, Leaf>, X>;
 
 impl<L, C, J> RateLimitLayer<L, C, J> {
-    /// A layer with this limit: a [`TokenBucket`], or a [`RateLimit`].
+    /// Makes a layer with this limit: a [`TokenBucket`], a [`SlidingWindow`] or a [`RateLimit`].
     pub fn new(limit: impl Into<RateLimit<L, C, J>>) -> Self {
         StackLayer::from_stages(AdmissionStage::with(limit.into(), Leaf::default()), KeepError)
     }

@@ -1,8 +1,9 @@
-//! Refuses calls beyond a rate, or lets them wait for their turn, and says when to come back.
+//! Limits the rate of calls: refuses calls beyond the rate, or lets them wait for their turn.
 //!
 //! A rate limit is a promise about traffic, not about load: 100 calls per second to a partner that counts them, 1,000
-//! tokens per minute for a tenant. It refuses a call that is over the rate even if the service is idle. To protect a
-//! service from more work than it can do, use [`load_shed`](crate::load_shed), which sees what is going on.
+//! tokens per minute for a tenant. It refuses a call beyond the rate even if the service is idle. A refusal says when
+//! to come back. To protect a service from more work than it can do, use [`load_shed`](crate::load_shed), which counts
+//! the calls in flight.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -13,7 +14,7 @@
 //!
 //! let upload = service_fn(async |body: Vec<u8>| Ok::<_, BoxError>(body.len()));
 //!
-//! // A megabyte per second, and no more than two at once.
+//! // A megabyte per second, with a burst of two megabytes.
 //! let bytes = TokenBucket::builder(1_000_000, Duration::from_secs(1)).burst(2_000_000).build()?;
 //! let limit = RateLimit::new(bytes).cost(|body: &Vec<u8>| body.len() as u64);
 //! let service = RateLimitLayer::new(limit).typed_error().layer(upload);
@@ -31,11 +32,11 @@
 //! | limit | admits in any interval of length t at most | memory |
 //! |---|---|---|
 //! | [`TokenBucket`] | `burst + rate * t` | one word |
-//! | [`Keyed`] | the same for each key | 24 bytes for each key |
+//! | [`Keyed`] | `burst + rate * t` for each key | 24 bytes for each key |
 //! | [`SlidingWindow`] | `limit`, if t is at most the window | up to 6 KiB |
-//! | [`Leased`](distributed::Leased) | the same, by many processes together, for each key | in a store |
+//! | [`Leased`](distributed::Leased) | `limit` for each key in all processes, if t is at most the window | in a store |
 //!
-//! A [`RateLimit`] is one of these, or another [`Limit`], and says what becomes of a call:
+//! A [`RateLimit`] wraps one of these, or another [`Limit`], and adds the cost of a call, refunds and waiting:
 //!
 //! ```
 //! # fn main() -> Result<(), steadfast::ConfigError> {
@@ -50,8 +51,8 @@
 //! const SECOND: Duration = Duration::from_secs(1);
 //! const HOUR: Duration = Duration::from_secs(3600);
 //!
-//! // For each tenant a thousand per hour in the long run (up to two thousand in the first: see below) and ten per second;
-//! // for all of them a megabyte per second.
+//! // For each tenant, 1,000 calls per hour in the long run (up to 2,000 in the first hour: see below) and 10 per
+//! // second. For all tenants together, a megabyte per second.
 //! let per_second = Keyed::<str>::builder(10_000, Quota::new(10, SECOND)).build()?;
 //! let per_hour = Keyed::<str>::builder(10_000, Quota::new(1000, HOUR)).build()?;
 //! let bytes = TokenBucket::builder(1_000_000, SECOND).burst(8_000_000).build()?;
@@ -69,35 +70,35 @@
 //!
 //! # Semantics
 //!
-//! - A call is admitted or refused in the first poll of its future. Where calls may [wait](RateLimit::wait) it takes
-//!   its place in line in that poll instead, if its turn comes in time.
-//! - A refusal says which limit it was, and after how long there will be enough tokens, if no other caller takes them.
-//!   The limit's own handle says at any time how many are left: `available_at`.
-//! - A call that was refused further in, in the same stack, or was dropped before it reached the service, gets its
-//!   tokens back. A call that reached the service has spent them, however it ended, unless
-//!   [`refund_if`](RateLimit::refund_if) says that its answer need not count.
-//! - A limit in [shadow](RateLimit::shadow) refuses nothing and counts what it would have refused.
-//! - A refused call costs nothing, or what it would have cost: [`count_refused`](RateLimit::count_refused).
-//! - A bucket that is [closed](TokenBucket::close) refuses all calls that wait and all that come, with
+//! - A call is admitted or refused in the first poll of its future. If calls may [wait](RateLimit::wait), the first
+//!   poll takes a place in the wait queue instead, provided that the call's turn comes in time.
+//! - A refusal names the limit, and the time until there are enough tokens if no other caller takes any. The limit's
+//!   handle says how many tokens are left: `available_at`.
+//! - The limit refunds a call that an inner layer of the same stack refused, or that was dropped before it reached the
+//!   service. A call that reached the service has spent its tokens, whatever the result, unless
+//!   [`refund_if`](RateLimit::refund_if) refunds it.
+//! - A limit in [shadow](RateLimit::shadow) refuses no call and counts those that it would have refused.
+//! - A refused call costs nothing. With [`count_refused`](RateLimit::count_refused) it costs as much as an admitted
+//!   one.
+//! - A bucket that is [closed](TokenBucket::close) refuses all waiters and all later calls, with
 //!   [`Rejection::Closed`](crate::Rejection::Closed).
-//! - One limit may serve many layers: its clones share their tokens. It can also be asked without tower, and changed
-//!   while it is in use.
+//! - One limit may serve many layers: its clones share their tokens. It also works without tower, and its quota can
+//!   change while it is in use.
 //!
 //! # A bucket or a window
 //!
-//! A [`TokenBucket`] is the choice where the limit is yours: it spreads calls over time, needs one word of memory and
-//! one compare-and-swap, and gives back a little at every moment, so that no caller waits for long. In any window of a
-//! period's length it admits at most a burst and what is minted meanwhile, and so up to twice its count if the burst is
-//! that.
+//! Use a [`TokenBucket`] if the limit is yours. It spreads calls over time, and needs one word of memory and one
+//! compare-and-swap. It mints tokens continuously, so no caller waits for long. In any window of one period it admits
+//! at most the burst and the tokens minted in that period: twice the count, if the burst equals the count.
 //!
-//! A [`SlidingWindow`] is the choice where another party counts: never more than `n` calls in any minute. It lets a
-//! whole limit through at once and nothing for the rest of the window. It takes a lock and up to 6 KiB. To keep to the
-//! same promise with a bucket, its count and its burst have to be halved.
+//! Use a [`SlidingWindow`] if another party counts: never more than `n` calls in any minute. It can admit the whole
+//! limit at once, and then nothing for the rest of the window. It takes a lock and up to 6 KiB. A token bucket that
+//! keeps the same promise needs half the count and half the burst.
 //!
 //! # A limit for each key
 //!
-//! [`Keyed`] has a bucket for each of many keys: users, tenants, addresses, in tiers with quotas of their own. Its
-//! memory is fixed when it is built, whatever keys come; a key whose bucket is full again gives way to another.
+//! [`Keyed`] has a bucket for each of many keys: users, tenants or addresses. Tiers of keys can have different quotas.
+//! Its memory is fixed when it is built. A key whose bucket is full again gives its slot to another key.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -115,31 +116,36 @@
 //!
 //! # Cost
 //!
-//! One reading of the clock, shared with the rest of the stack, and one compare-and-swap; to refuse, none. No
-//! allocation.
+//! An admitted call reads the clock once, shared with the rest of the stack, and makes one compare-and-swap. A refused
+//! call makes none. Neither allocates.
 //!
-//! Threads that share a bucket move its cache line from core to core, once per admitted call. A lock around the same
-//! state would write it twice. So all threads together admit at the rate at which the cache line moves: some ten to
-//! twenty million calls per second between the cores of one socket. A refusal writes nothing shared, and scales with
-//! the cores. Stripes, a part of the rate for each core, would lift that bound and break the promise. A stripe that
-//! runs dry refuses what another has, or has to look into all of them, and so moves every cache line.
+//! Threads that share a bucket move its cache line from core to core once per admitted call. A lock around the same
+//! state would write the cache line twice. All threads together therefore admit 10 to 20 million calls per second
+//! between the cores of one socket. A refusal writes no shared memory, and scales with the cores. Stripes, with a part
+//! of the rate for each core, would lift that bound and break the promise: an empty stripe refuses a call although
+//! another stripe has tokens, or it reads all stripes and moves every cache line.
 //!
 //! # Differences from `tower::limit::RateLimit`
 //!
-//! Tower's counts in fixed windows, so that twice the rate passes around the edge of two; each of its services has a
-//! count of its own and is not `Clone`; it cannot refuse.
+//! Tower's limit counts in fixed windows, so twice the rate passes around the edge of two windows. Each of its services
+//! has its own count and is not `Clone`. It cannot refuse a call.
 //!
 //! # Differences from governor
 //!
-//! Governor keeps whole nanoseconds per token, and so admits two thirds more than 600 million per second; its keyed
-//! state stays until the program drops it. It computes when a call would be admitted; here a call can wait for that, in
-//! line.
+//! Governor rounds the time per token down to whole nanoseconds: a limit of 600 million per second admits two thirds
+//! more.
+//! Its keyed state stays until the program removes it. It computes when a call would be admitted; here a call can wait
+//! for that in a wait queue.
 //!
 //! # Defaults
 //!
-//! A burst of one period's worth; a cost of one token per call; refusing, not waiting; refused calls do not count. A
-//! window is strict, since a caller that chooses it has a promise to keep. The estimate in two counters takes less
-//! memory and breaks the promise, so it is a choice of its own.
+//! | what | default | because |
+//! |---|---|---|
+//! | burst | the count | a caller that was quiet for a period may use a period's tokens at once |
+//! | cost | one token per call | most limits count calls |
+//! | a call beyond the rate | is refused | waiting calls hold resources of their callers |
+//! | refused calls | cost nothing | a caller that comes back in time is admitted |
+//! | window | strict | its user has a promise to keep, which the [estimate](SlidingWindowBuilder::estimate) can break |
 
 mod bucket;
 mod config;

@@ -1,9 +1,10 @@
 use crate::error::{ConfigError, check_duration};
 use std::{fmt, time::Duration};
 
-/// A rate and a burst: `count` tokens in every `period`, and how many of them may be saved up.
+/// A rate and a burst: `count` tokens in every `period`, and the most tokens that a limit keeps.
 ///
-/// Plain data, checked by each limit that is built from it or changed to it. Two quotas are equal if they say the same.
+/// A quota is plain data. Each limit checks it when it is built or changed. Two quotas are equal if all three fields
+/// are: 60 per minute is not equal to 1 per second.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,7 +26,7 @@ pub struct Quota {
     burst: u64,
 }
 
-/// A quota as it is read, and written: without a burst it has the default one.
+/// The serde form of a quota. The burst may be left out.
 #[cfg(feature = "serde")]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename = "Quota", deny_unknown_fields)]
@@ -53,44 +54,46 @@ impl From<QuotaFields> for Quota {
 }
 
 impl Quota {
-    /// `count` tokens every `period`, minted evenly over it, and as many saved up.
+    /// `count` tokens every `period`, minted evenly over the period, with a burst of `count`.
     ///
-    /// The count must be from 1 to one per nanosecond, the period longer than zero and at most 366 days.
+    /// The count must be at least 1, and at most one per nanosecond. The period must be longer than zero, and at most
+    /// 366 days.
     pub const fn new(count: u64, period: Duration) -> Self {
         Self { count, period, burst: count }
     }
 
-    /// The same rate with another burst: the most tokens that are saved up, and so the most that one call may cost.
+    /// Returns this rate with another burst: the most tokens that a limit keeps, and so the most that one call may
+    /// cost.
     ///
-    /// It must be at least 1 and at most 2^55, and fill within a hundred years. Default: the count, so that a caller
-    /// that was quiet for a period may use a period's worth at once.
+    /// It must be at least 1 and at most 2^55, and an empty bucket must fill within a hundred years. Default: the
+    /// count. A caller that was quiet for a period may use a period's tokens at once.
     #[must_use]
     pub const fn with_burst(self, burst: u64) -> Self {
         Self { burst, ..self }
     }
 
-    /// The tokens that are minted in a period.
+    /// Returns the tokens minted in a period.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// The time in which they are minted.
+    /// Returns the time in which `count` tokens are minted.
     pub const fn period(&self) -> Duration {
         self.period
     }
 
-    /// The most tokens that are saved up.
+    /// Returns the most tokens that a limit keeps.
     pub const fn burst(&self) -> u64 {
         self.burst
     }
 
-    /// The time in which an empty bucket fills, rounded up: at most a hundred years for a quota that was checked.
+    /// Returns the time in which an empty bucket fills, rounded up: at most a hundred years for a checked quota.
     pub(crate) fn time_to_fill(&self) -> Duration {
         let nanos = (u128::from(self.burst) * self.period.as_nanos()).div_ceil(u128::from(self.count.max(1)));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// The lower of two rates with the lower of two bursts: what both admit.
+    /// Returns the lower of the two rates with the lower of the two bursts: a quota that admits only what both admit.
     pub(crate) fn strictest(self, other: Self) -> Self {
         let is_slower =
             u128::from(other.count) * self.period.as_nanos() < u128::from(self.count) * other.period.as_nanos();

@@ -22,7 +22,7 @@ where
 {
     const READS_DEADLINE: bool = L::WAITS;
 
-    /// Nothing for a call that is let through though it is beyond the rate.
+    /// `None` for a call that passes in shadow without tokens.
     type Permit = Option<L::Permit>;
     type Place = L::Place;
 

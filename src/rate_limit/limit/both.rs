@@ -10,7 +10,7 @@ use crate::{
 use std::convert::Infallible;
 use tokio::time::Instant;
 
-/// Two limits on one call, all or nothing: [`RateLimit::and`].
+/// Two limits on each call, all or none: [`RateLimit::and`].
 #[derive(Clone, Debug)]
 pub struct Both<A, B> {
     pub(in crate::rate_limit) first: A,
@@ -27,7 +27,7 @@ where
     type Permit = (Option<L::Permit>, Option<M::Permit>);
     type Place = Infallible;
 
-    /// The cost of each limit counts, not that of the whole.
+    /// Charges each limit its own cost, and ignores the cost of the whole.
     #[inline]
     fn admit(
         &self,
@@ -39,7 +39,7 @@ where
             Ok(first) => first,
             Err(refused) => return Decision::Refused(refused),
         };
-        // What the second one costs is the user's to say: it may panic.
+        // The second limit runs the user's cost function, which may panic.
         let refused = Ending::Refused { retry_after: None };
         let give_back = |first, _, frame: &mut Frame| self.first.give_back(first, frame);
         let first = SettleOnDrop::new(give_back, Some(first), refused);

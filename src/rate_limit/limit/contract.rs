@@ -9,12 +9,13 @@ use std::{
 use tokio::time::Instant;
 
 /// The source of a rate limit's tokens: a [`TokenBucket`](crate::rate_limit::TokenBucket), a
-/// [`SlidingWindow`](crate::rate_limit::SlidingWindow), a bucket for each key, several of them; or one of your own. One
-/// that refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and its place is
-/// [`Infallible`](std::convert::Infallible).
+/// [`SlidingWindow`](crate::rate_limit::SlidingWindow), a bucket for each key, several combined limits, or a type of
+/// your own.
 ///
-/// [`RateLimit::new`](crate::rate_limit::RateLimit::new) makes a rate limit of it. A stack asks for [`DescribeLimit`],
-/// and a [live stack](crate::stack::live) for [`LiveLimit`](crate::rate_limit::LiveLimit).
+/// A limit that admits or refuses at once implements [`admit`](Self::admit) and [`refund`](Self::refund), and its
+/// [`Place`](Self::Place) is [`Infallible`](std::convert::Infallible).
+/// [`RateLimit::new`](crate::rate_limit::RateLimit::new) makes a rate limit from it. A stack also requires
+/// [`DescribeLimit`], and a [live stack](crate::stack::live) requires [`LiveLimit`](crate::rate_limit::LiveLimit).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 /// use steadfast::stack::live::{RateLimitConfig, StackConfig};
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
-/// /// A fixed number of calls, until an operator allows more.
+/// /// Admits a fixed number of calls, until an operator allows more.
 /// #[derive(Clone)]
 /// struct Trial(Arc<Mutex<(u64, u64)>>);
 ///
@@ -88,21 +89,21 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub trait Limit<Request> {
-    /// Whether calls may wait here, and [`admit`](Self::admit) reads their deadline from the frame.
+    /// Whether calls may wait, and [`admit`](Self::admit) reads their deadline from the frame.
     const WAITS: bool = false;
 
-    /// Whether calls wait for a decision, not for tokens: the limit asks a store. Such calls wait in
-    /// [shadow](crate::rate_limit::RateLimit::shadow), too, since only the decision says whether they would be refused.
+    /// Whether calls wait for a store's decision, not for tokens. Such calls also wait in
+    /// [shadow](crate::rate_limit::RateLimit::shadow), because only the decision says whether they would be refused.
     const ASKS: bool = false;
 
     /// The tokens of an admitted call. The permit is kept or refunded exactly once, so it needs no destructor.
     type Permit;
 
-    /// The place of a call that waits. It ends by [`poll`](Self::poll) or [`leave`](Self::leave), exactly once, so it
-    /// needs no destructor. [`Infallible`](std::convert::Infallible) where no call waits.
+    /// The place of a call that waits. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so it needs
+    /// no destructor. [`Infallible`](std::convert::Infallible) if no call waits.
     type Place;
 
-    /// Takes tokens for a call, all or none, or says that it has to wait.
+    /// Takes tokens for a call, all or none, or makes the call wait.
     fn admit(
         &self,
         request: &Request,
@@ -110,16 +111,16 @@ pub trait Limit<Request> {
         frame: &mut Frame,
     ) -> Decision<Self::Permit, Self::Place, RateLimited>;
 
-    /// Whether a call of this cost would be refused at `due`, as far as can be known now. Nothing changes by asking. A
-    /// [retry](crate::retry) further out asks before it waits.
+    /// Returns whether a call of this cost would be refused at `due`, as far as is known now. Changes nothing. An outer
+    /// [retry](crate::retry) asks before its backoff.
     ///
-    /// A limit that lets calls wait refuses those that would have to wait too long. Default: `false`.
+    /// A limit that lets calls wait returns `true` for a call that would have to wait too long. Default: `false`.
     fn would_refuse(&self, _request: &Request, _tokens: u64, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
 
-    /// Asks for a place. On `Pending` the waker is registered, or [`Frame::wake_at`] was asked; on `Ready` the place is
-    /// gone. Not called where no call waits.
+    /// Polls a place. On `Pending`, the implementation has registered the waker or called [`Frame::wake_at`]. On
+    /// `Ready`, the place is gone. Not called if no call waits.
     fn poll(
         &self,
         _place: &mut Self::Place,
@@ -129,29 +130,29 @@ pub trait Limit<Request> {
         Poll::Ready(Err(RateLimited::new(None)))
     }
 
-    /// Gives up a place, and what was granted to it meanwhile. Not called where no call waits.
+    /// Gives up a place, with the tokens that were granted to it. Not called if no call waits.
     fn leave(&self, _place: &mut Self::Place, _frame: &mut Frame) {}
 
-    /// Gives back what was taken for a call that then was not made, or need not count.
+    /// Gives back the tokens of a call that was not made, or need not count.
     fn refund(&self, permit: Self::Permit, frame: &mut Frame);
 }
 
-/// Says in words what a limit allows, for [`Explanation`](crate::stack::Explanation).
+/// Describes a limit for an [`Explanation`](crate::stack::Explanation).
 pub trait DescribeLimit {
-    /// The text: the quota, or the limit and its window.
+    /// Returns the description: the quota, or the limit and its window.
     fn describe(&self) -> String;
 
-    /// Adds what the limit lets others read, with `name` for the label `limit`: see [`Explanation::instrument`].
+    /// Adds the instruments of the limit, with `name` for the label `limit`: see [`Explanation::instrument`].
     ///
     /// Default: nothing.
     fn instruments(&self, _name: &'static str, _explanation: &mut Explanation) {}
 
-    /// The longest that a call waits here.
+    /// Returns the longest wait of a call.
     fn longest_wait(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// The longest that a call waits here in [shadow](crate::rate_limit::RateLimit::shadow).
+    /// Returns the longest wait of a call in [shadow](crate::rate_limit::RateLimit::shadow).
     fn longest_wait_in_shadow(&self) -> Duration {
         Duration::ZERO
     }

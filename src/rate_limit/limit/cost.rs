@@ -1,8 +1,8 @@
 use crate::shell::Frame;
 
-/// What a call costs, in tokens.
+/// The cost of a call, in tokens.
 pub trait Cost<Request> {
-    /// The tokens that this request costs.
+    /// Returns the cost of this request, in tokens.
     fn tokens(&self, request: &Request, frame: &mut Frame) -> u64;
 }
 
@@ -10,11 +10,11 @@ pub trait Cost<Request> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OneToken;
 
-/// Each call costs what each of [several](crate::rate_limit::RateLimit::and) limits says.
+/// Each of several [combined](crate::rate_limit::RateLimit::and) limits has its own cost of a call.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CostsOfParts;
 
-/// Each call costs what a function says: [`RateLimit::cost`](crate::rate_limit::RateLimit::cost).
+/// A function returns the cost of a call: [`RateLimit::cost`](crate::rate_limit::RateLimit::cost).
 #[derive(Clone, Copy, Debug)]
 pub struct CostBy<F>(pub(in crate::rate_limit) F);
 
@@ -26,7 +26,7 @@ impl<Request> Cost<Request> for OneToken {
 }
 
 impl<Request> Cost<Request> for CostsOfParts {
-    /// The parts are asked later, each by itself.
+    /// Returns zero: the combined limits compute their costs later.
     #[inline]
     fn tokens(&self, _request: &Request, _frame: &mut Frame) -> u64 {
         0

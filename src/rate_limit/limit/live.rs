@@ -15,46 +15,46 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// A limit whose quotas can change while calls pass: one, or one for each tier. A [`Limit`](crate::rate_limit::Limit)
-/// of your own implements it to stand in a [live stack](crate::stack::live).
+/// A limit whose quotas can change while calls pass: a single quota, or one for each tier. A
+/// [`Limit`](crate::rate_limit::Limit) of your own implements it to be part of a [live stack](crate::stack::live).
 pub trait LiveLimit {
-    /// A handle that shares the state of this limit: a clone, without the functions that look at requests. Allocates one
-    /// box.
+    /// Returns a handle that shares the state of this limit: a clone, without the functions that read requests.
+    /// Allocates one box.
     fn handle(&self) -> Box<dyn LiveLimit + Send + Sync>;
 
-    /// The quotas in force.
+    /// Returns the quotas in force.
     fn quotas(&self) -> Vec<Quota>;
 
-    /// Whether the limit can follow these quotas. Nothing changes.
+    /// Checks whether the limit can change to these quotas. Changes nothing.
     ///
     /// # Errors
     ///
-    /// The quota that is wrong, and why. Its field is one of [`Quota`]: `rate_limit.count`, `rate_limit.period` or
-    /// `rate_limit.burst`; or `rate_limit.quotas`, if their number is wrong.
+    /// The error names the wrong quota's field and the rule: `rate_limit.count`, `rate_limit.period` or
+    /// `rate_limit.burst`; or `rate_limit.quotas`, if there are too many or too few quotas.
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError>;
 
-    /// The quotas that admit what both of these admit, where both are checked and as many. `None` where the limit
-    /// changes in one step.
+    /// Returns the quotas that admit only what both `now` and `to` admit. Both are checked and have one quota for each
+    /// tier. `None` if the limit changes in one step.
     #[doc(hidden)]
     fn strictest(&self, _now: &[Quota], _to: &[Quota]) -> Option<Vec<Quota>> {
         None
     }
 
-    /// Follows these quotas, which were checked. Calls ask meanwhile: each of them has to be decided by the quotas
-    /// before, or by these. A change may wait for it, so it must be short.
+    /// Changes to these quotas, which were checked. Calls pass during the change: the limit must decide each of them by
+    /// the old quotas or by the new ones. It must return soon, because a reload may wait for it.
     fn set_quotas(&self, quotas: &[Quota]);
 
-    /// Does what is left to do after a change. It may take longer: calls pass meanwhile.
+    /// Finishes a change, while calls pass. It may take longer than [`set_quotas`](Self::set_quotas).
     fn settle_quotas(&self) {}
 }
 
-/// Whether a limit only counts what it would refuse.
+/// The shadow mode: whether a limit only counts the calls that it would refuse.
 #[doc(hidden)]
 #[derive(Clone, Debug, Default)]
 pub struct Shadow(Arc<AtomicBool>);
 
 impl Shadow {
-    /// Relaxed, here and below: it guards no other memory.
+    /// Relaxed, here and below: the flag guards no other memory.
     #[inline]
     pub(in crate::rate_limit) fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -64,13 +64,13 @@ impl Shadow {
         self.0.store(is_on, Ordering::Relaxed);
     }
 
-    /// Whether both are one mode.
+    /// Returns whether both handles are of one mode.
     pub(in crate::rate_limit) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-/// The one quota of a limit without tiers.
+/// Returns the single quota of a limit without tiers.
 fn the_one(quotas: &[Quota]) -> Result<Quota, ConfigError> {
     match quotas {
         [quota] => Ok(*quota),
@@ -78,7 +78,7 @@ fn the_one(quotas: &[Quota]) -> Result<Quota, ConfigError> {
     }
 }
 
-/// The stricter of each two.
+/// Returns the stricter quota of each pair.
 fn strictest(now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
     Some(now.iter().zip(to).map(|(now, to)| now.strictest(*to)).collect())
 }
@@ -101,7 +101,7 @@ impl LiveLimit for TokenBucket {
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {
-        // They were checked.
+        // It was checked.
         if let Ok(quota) = the_one(quotas) {
             self.set_quota_quietly(quota);
         }
@@ -112,7 +112,7 @@ impl LiveLimit for TokenBucket {
     }
 }
 
-/// A limit with one quota, of which calls ask a store, and wait for what that says. It changes in one step.
+/// Implements [`LiveLimit`] for a distributed limit with one quota. It changes in one step.
 macro_rules! live_with_one_quota {
     ($($limit:ty),*) => {
         $(impl LiveLimit for $limit {
@@ -129,7 +129,7 @@ macro_rules! live_with_one_quota {
             }
 
             fn set_quotas(&self, quotas: &[Quota]) {
-                // They were checked.
+                // It was checked.
                 let _ = the_one(quotas).and_then(|quota| self.set_quota(quota));
             }
         })*
@@ -138,7 +138,7 @@ macro_rules! live_with_one_quota {
 
 live_with_one_quota!(Exact, WriteBehind);
 
-/// A limit that is another one inside.
+/// Implements [`LiveLimit`] for a wrapper around another limit.
 macro_rules! live_as_inside {
     ($([$($generics:tt)*] $limit:ty, $inside:tt;)*) => {
         $(impl<$($generics)*> LiveLimit for $limit {
@@ -181,7 +181,7 @@ impl LiveLimit for SlidingWindow {
         Box::new(self.clone())
     }
 
-    /// The limit, in the window.
+    /// Returns the limit as the count, and the window as the period.
     fn quotas(&self) -> Vec<Quota> {
         vec![Quota::new(self.limit(), self.window())]
     }
@@ -201,7 +201,7 @@ impl LiveLimit for SlidingWindow {
     }
 }
 
-/// A limit in a window has no burst of its own, and its window stays.
+/// Checks that a quota of a sliding window has the window as its period, and no other burst.
 fn check_fixed_window(quota: Quota, window: std::time::Duration) -> Result<(), ConfigError> {
     if quota.period() != window {
         return Err(ConfigError::new("rate_limit.period", quota.period(), "must be the window as it was built"));
@@ -236,7 +236,8 @@ impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Li
         check_tiers(quotas)
     }
 
-    /// By way of a third one all buckets would be looked at within the change.
+    /// Returns `None` unless one of the two is the stricter. A third set of quotas would take two changes, and the
+    /// second would convert all buckets before it returns.
     fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
         strictest(now, to).filter(|strictest| strictest == now || strictest == to)
     }
@@ -255,7 +256,7 @@ impl LiveLimit for Leased {
         Box::new(self.clone())
     }
 
-    /// The limit, in the window.
+    /// Returns the limit as the count, and the window as the period.
     fn quotas(&self) -> Vec<Quota> {
         let (limit, window) = self.terms();
         vec![Quota::new(limit, window)]

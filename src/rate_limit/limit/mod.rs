@@ -1,5 +1,5 @@
-//! The limit of a stack: the trait that buckets, windows and users' own limits implement, and the parts of a
-//! `RateLimit`.
+//! The parts of a `RateLimit`: the trait that token buckets, windows and users' own limits implement, the cost of a
+//! call, refunds and the count of refusals.
 
 mod both;
 mod contract;

@@ -1,8 +1,8 @@
 use crate::shell::Frame;
 
-/// Which answered calls need not count.
+/// Decides which answered calls are refunded.
 pub trait RefundIf<Response, Error> {
-    /// Whether the call that was answered so gets its tokens back.
+    /// Returns whether a call with this result gets its tokens back.
     fn need_not_count(&self, result: Result<&Response, &Error>, frame: &mut Frame) -> bool;
 }
 
@@ -10,7 +10,7 @@ pub trait RefundIf<Response, Error> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AllCount;
 
-/// Calls count unless a function says otherwise: [`RateLimit::refund_if`](crate::rate_limit::RateLimit::refund_if).
+/// A function decides which calls are refunded: [`RateLimit::refund_if`](crate::rate_limit::RateLimit::refund_if).
 #[derive(Clone, Copy, Debug)]
 pub struct RefundBy<F>(pub(in crate::rate_limit) F);
 

@@ -6,9 +6,10 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// How many calls a rate limit has refused, or would have in shadow mode. A cheap handle; clones count together.
+/// Counts the calls that a rate limit has refused, or would have refused in shadow mode. A cheap handle; clones count
+/// together.
 ///
-/// Each of a few threads counts on a cache line of its own: refused calls do not wait for each other.
+/// The counter is striped over cache lines, so threads with refused calls rarely contend.
 #[derive(Clone, Default)]
 pub struct RefusedCalls(Arc<Counts>);
 
@@ -19,12 +20,13 @@ struct Counts {
 }
 
 impl RefusedCalls {
-    /// The calls so far.
+    /// Returns the number of calls refused so far, including those in shadow mode.
     pub fn get(&self) -> u64 {
         self.0.all.get()
     }
 
-    /// Those among them that passed, since the limit was in [shadow](crate::rate_limit::RateLimit::shadow).
+    /// Returns the number of those calls that passed because the limit was in
+    /// [shadow](crate::rate_limit::RateLimit::shadow).
     pub fn in_shadow(&self) -> u64 {
         self.0.in_shadow.get()
     }
@@ -33,7 +35,7 @@ impl RefusedCalls {
         self.0.all.add_one();
     }
 
-    /// Counts one that passes all the same.
+    /// Counts a call that passes in shadow.
     pub(in crate::rate_limit) fn count_in_shadow(&self) {
         self.count();
         self.0.in_shadow.add_one();
@@ -46,7 +48,7 @@ impl fmt::Debug for RefusedCalls {
     }
 }
 
-/// `shadow_rejections_total` of the mechanism `rate_limit`.
+/// Gives `shadow_rejections_total` of the mechanism `rate_limit`.
 impl Instrument for RefusedCalls {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         let in_shadow = Reading::count("shadow_rejections_total", self.in_shadow());
