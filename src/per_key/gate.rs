@@ -1,4 +1,4 @@
-//! Gates by key, in a stack.
+//! Gates by key: circuit breakers and limiters in a stack.
 
 use super::{handle::PerKey, mechanism::Mechanism, table::Entry};
 use crate::{
@@ -8,14 +8,14 @@ use crate::{
 use std::{hash::Hash, sync::Arc};
 use tokio::time::Instant;
 
-/// What a call has taken, and the entry that it was taken from. The entry is in use while there is one.
+/// The permit of a call, and the entry that gave it. The entry is in use while the permit exists.
 pub struct Admitted<T, K, P> {
     pub(super) entry: Arc<Entry<T, K>>,
     pub(super) permit: P,
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// The entry for a request.
+    /// Returns the entry for a request. Makes one if the key is new.
     #[inline]
     pub(super) fn entry<Request>(&self, request: &Request, frame: &mut Frame) -> Arc<Entry<T, K>>
     where
@@ -27,7 +27,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         let Some(entry) = self.keys.find(hash) else {
             frame.user_code_runs();
             let entry = self.keys.find_place(hash, key, frame.now());
-            // It made a mechanism, and dropped another one, with their keys.
+            // User code may have made a mechanism, and dropped keys.
             frame.user_code_runs();
             return entry;
         };
@@ -36,7 +36,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         entry
     }
 
-    /// Asks the entry that would serve this request, if that can be known. Changes nothing.
+    /// Asks the entry that would serve this request, if it is known, whether it would refuse. Changes nothing.
     pub(super) fn would_refuse_by<Request>(
         &self,
         request: &Request,
@@ -72,7 +72,7 @@ where
     fn admit(&self, request: &Request, frame: &mut Frame) -> Result<Self::Permit, Rejection> {
         let entry = self.entry(request, frame);
         match entry.handle.admit(request, frame) {
-            // Its use is noted at its end. Until then it is in use.
+            // The call is noted as a use when it ends. Until then the entry is in use.
             Ok(permit) => Ok(Admitted { entry, permit }),
             Err(refused) => {
                 entry.touch(self.time(frame.now()));
@@ -93,16 +93,16 @@ where
     #[inline]
     fn settle(&self, Admitted { entry, permit }: Self::Permit, ending: Ending, frame: &mut Frame) {
         entry.handle.settle(permit, ending, frame);
-        // This reference is not the last: an entry that is in use is not forgotten.
+        // This reference is not the last one: the table does not forget an entry in use.
         entry.touch(self.time(frame.now()));
     }
 }
 
-/// Without a request there is no key.
+/// Never refuses: without a request there is no key.
 impl<T: Mechanism, K, F> RefusesNow for PerKey<T, K, F> {}
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// The rule, in words.
+    /// Describes the rule.
     pub(super) fn rule(&self) -> String {
         let rule = self.keys.overflow().map_or_else(|| "its own rule".to_owned(), |entry| entry.handle.rule());
         let most_open = self.keys.most_open().share();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// One mechanism for each key. See the [module](super).
 ///
-/// `T` is the mechanism, `K` the key, `F` the function that makes the key of a request. Clones share everything.
+/// `T` is the mechanism, `K` the key, and `F` the function that returns the key of a request. Clones share everything.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,22 +40,23 @@ pub struct PerKey<T: Mechanism, K, F> {
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// A mechanism for each key that `key_of` makes of a request, each like the others.
+    /// Makes a mechanism for each key, all with one configuration.
     ///
-    /// `recipe` is what the mechanism is otherwise built from: a
+    /// `recipe` is the builder or the configuration of the mechanism: a
     /// [`BreakerBuilder`](crate::circuit_breaker::BreakerBuilder), a
     /// [`LoadShedConfig`](crate::load_shed::LoadShedConfig), a
     /// [`TokenBucketBuilder`](crate::rate_limit::TokenBucketBuilder), a
     /// [`SlidingWindowBuilder`](crate::rate_limit::SlidingWindowBuilder) or a
-    /// [`RetryBudgetBuilder`](crate::retry::RetryBudgetBuilder). Where keys differ in it, see [`with`](Self::with).
+    /// [`RetryBudgetBuilder`](crate::retry::RetryBudgetBuilder). If keys need different configurations, use
+    /// [`with`](Self::with).
     ///
     /// `key_of` is a closure or function `Fn(&Request) -> Key`. It runs once per attempt, before the call is admitted,
-    /// and so does `Hash` of the key. Keys are told apart by 64 bits of a secretly seeded hash. Of 1024 keys, any two
-    /// share a mechanism with a probability of 3 in 10^14.
+    /// and so does `Hash` of the key. Keys are compared by 64 bits of a hash with a secret seed. Among 1024 keys, the
+    /// probability that any two share a mechanism is 3 in 10^14.
     ///
     /// # Errors
     ///
-    /// As the recipe's `build`. It is checked here, once: later no key can fail.
+    /// Those of the recipe's `build`. The recipe is checked here once, so no later key can fail.
     pub fn new<Request, R>(key_of: F, recipe: R) -> Result<Self, ConfigError>
     where
         K: Send + Sync + 'static,
@@ -69,18 +70,20 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         Ok(Self { keys: Arc::new(keys), key_of })
     }
 
-    /// A mechanism for each key, made by `make`: where keys differ in their limits, or each has a listener.
+    /// Makes a mechanism for each key with the function `make`. Use it if keys have different limits, or if each needs
+    /// its own listener.
     ///
-    /// It runs when a key is new or was forgotten, under no lock, and has to make another mechanism each time: one
-    /// with a handle elsewhere is never forgotten. Two threads that bring one key at the same time may each make one,
-    /// of which one is dropped. The first key that finds no place makes the one that newcomers share.
+    /// `make` runs when a key is new or was forgotten, and no lock is held. It must return a new mechanism each time: a
+    /// mechanism with another handle is never forgotten. If two threads bring a key at the same time, each may make a
+    /// mechanism, and one of the two is dropped. The first key that finds no place makes the [overflow](Self::overflow)
+    /// mechanism.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, per_key::PerKey};
     ///
     /// # fn main() -> Result<(), steadfast::ConfigError> {
     /// let [small, large] = [2, 100];
-    /// // Here, once: a limit of zero would be an error.
+    /// // Check the limits once, here: a limit of zero would be an error.
     /// for limit in [small, large] {
     ///     Limiter::fixed(limit)?;
     /// }
@@ -104,28 +107,28 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         Self { keys: Arc::new(Keys::new(Box::new(make))), key_of }
     }
 
-    /// The most keys that have a mechanism of their own, from now on and for all clones. Default: 1024.
+    /// Sets the most keys that have their own mechanism, from now on and for all clones. Default: 1024.
     ///
-    /// It bounds the memory: a [`Breaker`] takes about a KiB. Where it is lowered below the keys that there are,
-    /// newcomers make those go that may. With zero all keys share one mechanism.
+    /// It bounds the memory: a [`Breaker`] takes about 1 KiB. If it is lowered below the number of keys, each new key
+    /// removes the keys above the bound that can be forgotten. With zero, all keys share one mechanism.
     pub fn max_keys(self, max_keys: usize) -> Self {
         self.keys.set_max_keys(max_keys);
         self
     }
 
-    /// After how long without a call a key is forgotten, evidence and all, from now on and for all clones. Default: ten
-    /// minutes, longer than a circuit stays open and than most limits look back. See [what is
+    /// Sets the time without a call after which a key with evidence can be forgotten, from now on and for all clones.
+    /// Default: 10 minutes, longer than a circuit stays open, and longer than most windows. See [what is
     /// forgotten](super#what-is-forgotten).
     pub fn idle_after(self, idle_after: Duration) -> Self {
         self.keys.set_idle_after(idle_after);
         self
     }
 
-    /// The handle of this key, if it has one. Nothing changes by asking.
+    /// Returns the handle of this key, if the key has a mechanism. Changes nothing.
     ///
     /// # Cost
     ///
-    /// The hash of the key, one read lock, and one clone of an `Arc`.
+    /// Hashes the key, takes one read lock, and clones the handle, which is an `Arc`.
     pub fn get<Q>(&self, key: &Q) -> Option<T>
     where
         K: Borrow<Q>,
@@ -134,11 +137,10 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         self.keys.handle(self.keys.hash(key), None)
     }
 
-    /// The handle of this key, for use without tower, by tokio's clock. A key that has none gets one; or that which
-    /// newcomers share, if there is no place.
+    /// Returns the handle of this key, for use without tower, by tokio's clock. Makes a mechanism if the key is new, or
+    /// returns the [overflow](Self::overflow) mechanism if there is no place.
     ///
-    /// A key whose handle is held is in use and keeps its place. The handle stays valid when the key is forgotten, but
-    /// then it is no longer the key's.
+    /// While your code holds the handle, the key is in use and keeps its place.
     ///
     /// # Cost
     ///
@@ -150,7 +152,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         self.handle_at(key, Instant::now())
     }
 
-    /// The handle of this key, which is in use at `now`. See [`handle`](Self::handle).
+    /// Returns the handle of this key as [`handle`](Self::handle) does, and counts the key as used at `now`.
     #[inline]
     pub fn handle_at(&self, key: K, now: Instant) -> T
     where
@@ -163,9 +165,9 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         }
     }
 
-    /// Calls `each` with all keys and their handles, in no order. Keys that come meanwhile may be left out.
+    /// Calls `each` with all keys and their handles, in no order. Keys that are added during the call may be left out.
     ///
-    /// It runs under no lock. Until it returns, all these keys are in use.
+    /// `each` runs without a lock. All these keys are in use until the function returns.
     pub fn for_each(&self, mut each: impl FnMut(&K, &T)) {
         for entry in self.keys.all() {
             if let Some(key) = &entry.key {
@@ -174,46 +176,49 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         }
     }
 
-    /// The number of keys that have a mechanism of their own.
+    /// Returns the number of keys that have their own mechanism.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether no key has a mechanism of its own.
+    /// Returns whether no key has its own mechanism.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How often a key was served by the mechanism that newcomers share, since no place was free. It wraps around. If
-    /// it grows, [`max_keys`](Self::max_keys) is too small.
+    /// Returns how often a key used the [overflow](Self::overflow) mechanism because no place was free. The count
+    /// wraps. If it grows, [`max_keys`](Self::max_keys) is too small.
     pub fn overflowed(&self) -> u64 {
         self.keys.overflowed()
     }
 
-    /// The mechanism that newcomers share. `None` before the first of them, where the keys are made by a function.
+    /// Returns the overflow mechanism, which new keys share if there is no place for them. `None` for a `PerKey` made
+    /// by [`with`](Self::with) that has not needed it yet.
     pub fn overflow(&self) -> Option<T> {
         self.keys.overflow().map(|entry| entry.handle.clone())
     }
 
-    /// Notes a use.
+    /// Returns the time of an instant since the origin of the table.
     pub(super) fn time(&self, now: Instant) -> Nanos {
         self.keys.time(now)
     }
 }
 
 impl<K, F> PerKey<Breaker, K, F> {
-    /// The largest share of the keys whose circuits may be open at once, from now on and for all clones. Default: no
-    /// bound.
+    /// Sets the largest fraction of the keys whose circuits may be open at once, from now on and for all clones.
+    /// Default: no bound.
     ///
-    /// Where most hosts seem to be dead, more often than not the fault is elsewhere: the network, or the client itself.
-    /// Then calls to all of them tell more than none.
+    /// If most hosts seem to be down, the fault is usually elsewhere: in the network, or in the client itself. Calls to
+    /// all hosts then show when the fault ends.
     ///
-    /// - The share is of the keys in the table, rounded down, and at least one. Open and half-open circuits count, also
-    ///   that of the breaker which newcomers share. Circuits that were opened by hand do not.
-    /// - It is never exceeded, however many threads ask: a circuit takes its place in the same step in which it opens,
-    ///   and keys are not forgotten where that would leave too many open. Lowering the share closes none.
-    /// - A circuit that finds no place stays closed, lets all calls through and goes on counting. It opens at the first
-    ///   failure for which there is a place, if its calls still say so.
+    /// - The bound is this fraction of the keys in the table, rounded down, and at least one circuit. Open and
+    ///   half-open circuits count, including that of the overflow breaker. Circuits that were opened by hand do not
+    ///   count.
+    /// - The bound is never exceeded, even under contention: a circuit takes its place in the step in which it opens,
+    ///   and no key is forgotten if too many of the remaining circuits would be open. Lowering the bound closes no
+    ///   circuit.
+    /// - A circuit that finds no place stays closed, lets all calls through and keeps counting. It opens at the next
+    ///   failure when there is a place, if its calls still justify that.
     ///
     /// ```
     /// use steadfast::{circuit_breaker::{Breaker, BreakerState}, per_key::PerKey};
@@ -239,7 +244,7 @@ impl<K, F> PerKey<Breaker, K, F> {
         Ok(self)
     }
 
-    /// The circuits that are open or half-open now. Those that were opened by hand do not count.
+    /// Returns the number of circuits that are open or half-open. Circuits that were opened by hand do not count.
     pub fn open(&self) -> usize {
         self.keys.most_open().open()
     }

@@ -1,4 +1,4 @@
-//! What can be read of the mechanisms of all keys.
+//! The readings of all keys.
 
 use super::{
     handle::PerKey,
@@ -15,7 +15,7 @@ use crate::{
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
-/// All keys, whatever the function is that makes them of a request.
+/// The instrument of all keys, without the type of the key function.
 pub(super) struct PerKeyInstrument<T: Mechanism, K>(pub(super) Arc<Keys<T, K>>);
 
 impl<T: Mechanism, K: Send + Sync + 'static> Instrument for PerKeyInstrument<T, K> {
@@ -32,25 +32,25 @@ impl<T: Mechanism, K: Send + Sync + 'static> Instrument for PerKeyInstrument<T, 
     }
 }
 
-/// All keys together, or some [by their own](PerKey::label_keys). A reading takes no key into use.
+/// Gives readings of all keys together, or of [labeled keys](PerKey::label_keys). A reading does not count as a use.
 ///
 /// | of | readings |
 /// |---|---|
-/// | all | `keys`, and `keys_overflow_total`: how often a key was served by the mechanism that newcomers share |
+/// | all | `keys`, and `keys_overflow_total`: how often a key used the overflow mechanism |
 /// | [`Breaker`]s | `circuit_state`: the number of circuits in each state |
-/// | | `circuit_transitions_total` of all keys, also of those that were forgotten |
-/// | | `circuit_failure_ratio`: the largest of those breakers that count enough calls to open |
+/// | | `circuit_transitions_total` of all keys, including forgotten ones |
+/// | | `circuit_failure_ratio`: the largest among the breakers that count enough calls to open |
 /// | | `circuit_half_open_in_seconds`: the longest time until an open circuit lets probes through |
 /// | [`Limiter`]s | `in_flight` and `in_flight_limit`: the sums |
-/// | | `shadow_rejections_total` of all keys, also of those that were forgotten |
+/// | | `shadow_rejections_total` of all keys, including forgotten ones |
 /// | [`RetryBudget`]s | `retry_budget_balance`: the sum |
 ///
-/// What newcomers share is in them once it was shared. A listener learns the transitions of all breakers, also of those
-/// that are made later.
+/// The overflow mechanism is included once a key has used it. A listener gets the transitions of all breakers,
+/// including later ones.
 ///
 /// # Cost
 ///
-/// A look at each mechanism, a 64th of the keys at a time: a call that brings a new key may wait for that.
+/// A reading visits each mechanism, a 64th of the keys at a time. A call with a new key may wait for that.
 impl<T, K, F> Instrument for PerKey<T, K, F>
 where
     T: Mechanism,
@@ -96,7 +96,7 @@ impl<T: Mechanism, K> Keys<T, K> {
     }
 }
 
-/// Circuits of several keys.
+/// The circuits of several keys.
 #[derive(Default)]
 pub struct Circuits {
     /// In the order of [`BreakerState::ALL`].
@@ -124,7 +124,7 @@ impl Tally for Circuits {
     }
 }
 
-/// Calls in flight of several keys.
+/// The calls in flight of several keys.
 #[derive(Default)]
 pub struct Flights {
     in_flight: usize,
@@ -145,7 +145,7 @@ impl Tally for Flights {
     }
 }
 
-/// Earned retries of several keys.
+/// The retry budgets of several keys.
 #[derive(Default)]
 pub struct Retries {
     balance: f64,

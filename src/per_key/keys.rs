@@ -1,4 +1,4 @@
-//! What all handles of one [`PerKey`](super::PerKey) share.
+//! The state that all handles of one [`PerKey`](super::PerKey) share.
 
 use super::{
     instrument::PerKeyInstrument,
@@ -21,9 +21,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Bounds the memory: a breaker takes about a KiB. Few clients call more hosts.
+/// Bounds the memory: a breaker takes about 1 KiB. Few clients call more hosts.
 const MAX_KEYS: usize = 1024;
-/// Longer than any circuit stays open by default, and than the windows of most limits.
+/// Longer than a circuit stays open by default, and longer than most windows.
 const IDLE_AFTER: Duration = Duration::from_secs(600);
 
 /// Makes the mechanism of a key.
@@ -31,36 +31,37 @@ type Make<T, K> = Box<dyn Fn(&K) -> T + Send + Sync>;
 
 /// The keys, their mechanisms, and how they are made.
 ///
-/// Locks are taken in this order: `order`, a shard of the table, that of a mechanism. `config` is taken alone. Nothing
-/// of a user runs under any of them: keys are hashed before, and keys and mechanisms are made before and dropped after.
+/// Lock order: `order`, a shard of the table, the lock of a mechanism. `config` is taken alone. No user code runs under
+/// these locks: keys are hashed before, and keys and mechanisms are made before and dropped after.
 pub struct Keys<T: Mechanism, K> {
     table: Table<T, K>,
-    /// Secretly seeded: no caller can choose keys that share an entry.
+    /// Has a secret seed, so no caller can choose keys that share an entry.
     hasher: RandomState,
     origin: Origin,
     make: Make<T, K>,
-    /// Made together with the rest, or of the first key that needs it.
+    /// The mechanism that keys without a place share. Made with the rest, or for the first key that needs it.
     overflow: OnceLock<Arc<Entry<T, K>>>,
-    /// Relaxed, as that below: each is read by itself.
+    /// Relaxed, as the next one: each is read by itself.
     max_keys: AtomicUsize,
     idle_after: AtomicU64,
-    /// Keys that found no place.
+    /// Counts the keys that found no place.
     overflowed: Counter,
     most_open: Arc<MostOpen>,
     order: Mutex<Order>,
     config: Mutex<Versioned<T::Config>>,
-    /// The keys that have readings of their own. It is taken alone.
+    /// The keys that have their own readings. The lock is taken alone.
     labels: Mutex<Arc<Labels>>,
-    /// The calls that forgotten mechanisms let pass in shadow. Relaxed, as that below.
+    /// Counts the calls that forgotten mechanisms let pass in shadow. Relaxed, as the next one.
     forgotten: AtomicU64,
-    /// The most calls in shadow that a reading has given, so that none is lower: what is being forgotten may be in
-    /// neither part of the sum.
+    /// The highest shadow count that a reading has given, so that no later reading is lower: a mechanism that is just
+    /// being forgotten may be in neither part of the sum.
     most_read: AtomicU64,
-    /// Hands an instrument out, where that could be asked of the types.
+    /// Adds the instrument to an explanation. Stored as a function, because only [`new`](Self::new) has the bounds on
+    /// `K` that it needs.
     hand_out: fn(&Arc<Self>, &mut Explanation),
 }
 
-/// What was changed for all keys since, and how often.
+/// The last configuration that was applied to all keys, and the number of changes.
 struct Versioned<C> {
     version: u64,
     config: Option<C>,
@@ -90,7 +91,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
     }
 
-    /// Newcomers without a place share this.
+    /// Sets the mechanism that keys without a place share.
     pub(super) fn set_overflow(&self, handle: T) {
         handle.be_bound(&self.most_open);
         let _ = self.overflow.set(Arc::new(Entry::new(handle, None, Nanos::ZERO)));
@@ -124,7 +125,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         lock(&self.order).len()
     }
 
-    /// Hands the instrument of all keys to the explanation.
+    /// Adds the instrument of all keys to the explanation.
     pub(super) fn instruments(self: &Arc<Self>, explanation: &mut Explanation) {
         (self.hand_out)(self, explanation);
     }
@@ -137,7 +138,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         lock(&self.labels).clone()
     }
 
-    /// Calls `look` with the hash and the handle of each key, and the handle that newcomers share, if there were any.
+    /// Calls `look` with the hash and the handle of each key, and with the overflow handle if a key has used it.
     pub(super) fn look_at_all(&self, mut look: impl FnMut(Option<u64>, &T)) {
         self.table.look_at_all(|hash, handle| look(Some(hash), handle));
         if let Some(entry) = self.overflow().filter(|_| self.overflowed() > 0) {
@@ -145,14 +146,14 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
     }
 
-    /// The calls that forgotten mechanisms let pass in shadow. Read before the present ones are looked at: what is
-    /// forgotten in between is then counted once at most.
+    /// Returns the number of calls that forgotten mechanisms let pass in shadow. A reading calls this before it visits
+    /// the present mechanisms, so that a mechanism that is forgotten in between counts at most once.
     pub(super) fn forgotten_in_shadow(&self) -> u64 {
         self.forgotten.load(Ordering::Relaxed)
     }
 
-    /// The calls that mechanisms let pass in shadow, where these are those of the forgotten and the present ones. It
-    /// never falls.
+    /// Returns the number of calls that mechanisms let pass in shadow, from the `sum` over forgotten and present ones.
+    /// It never falls.
     pub(super) fn all_in_shadow(&self, sum: u64) -> u64 {
         self.most_read.fetch_max(sum, Ordering::Relaxed).max(sum)
     }
@@ -176,7 +177,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         self.table.find(hash)
     }
 
-    /// A handle of a known key. With an instant it is in use then.
+    /// Returns the handle of a known key. With an instant, counts the key as used then.
     #[inline]
     pub(super) fn handle(&self, hash: u64, now: Option<Instant>) -> Option<T> {
         self.table.handle(hash, now.map(|now| self.time(now)))
@@ -186,14 +187,14 @@ impl<T: Mechanism, K> Keys<T, K> {
         self.table.all()
     }
 
-    /// The entry that would serve a key that has none, if it is known without a look at all others.
+    /// Returns the entry that would serve a new key, if that is known without a search.
     pub(super) fn forecast_for_newcomer(&self, due: Instant) -> Option<&Arc<Entry<T, K>>> {
         let order = lock(&self.order);
         let shares = order.len() >= self.max_keys() && (self.max_keys() == 0 || order.pauses(self.time(due)));
         shares.then(|| self.overflow()).flatten()
     }
 
-    /// The entry of a key that had none when it was looked for: its own, or the one that newcomers share.
+    /// Returns an entry for a key that had none: its own, or the overflow entry.
     #[cold]
     pub(super) fn find_place(&self, hash: u64, key: K, now: Instant) -> Arc<Entry<T, K>> {
         let moment = Moment { now, nanos: self.time(now) };
@@ -214,14 +215,14 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
     }
 
-    /// Whether there is a place, or an entry that may go.
+    /// Returns whether the table has a place, or an entry that can be removed.
     fn has_place(&self, moment: Moment) -> bool {
         let (max_keys, idle_after) = (self.max_keys(), self.idle_after());
         let mut order = lock(&self.order);
         order.len() < max_keys || max_keys > 0 && order.find(&self.table, moment, idle_after)
     }
 
-    /// Gives this entry a place. What goes is dropped without a lock.
+    /// Gives this entry a place. Removed entries are dropped after the lock is released.
     fn place(&self, hash: u64, entry: &Arc<Entry<T, K>>, moment: Moment) -> Placed<T, K> {
         let (max_keys, idle_after) = (self.max_keys(), self.idle_after());
         let mut order = lock(&self.order);
@@ -230,7 +231,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
         let may_be_fewer = || self.most_open.remove_breaker();
         let mut gone = order.remove_old(&self.table, moment, idle_after, may_be_fewer);
-        // The bound was lowered.
+        // `max_keys` was lowered.
         while order.len() > max_keys && may_be_fewer() {
             match order.remove(&self.table, moment, idle_after) {
                 Some(entry) => gone.push(entry),
@@ -246,7 +247,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         } else if max_keys == 0 {
             Placed::Nowhere
         } else {
-            // There are as many breakers as before.
+            // The new entry replaces one, so the number of breakers stays.
             match order.remove(&self.table, moment, idle_after) {
                 Some(entry) => {
                     gone.push(entry);
@@ -266,7 +267,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         placed
     }
 
-    /// The entry that newcomers share.
+    /// Returns the overflow entry, and counts its use.
     fn share(&self, key: &K) -> Arc<Entry<T, K>> {
         self.overflowed.add_one();
         if let Some(entry) = self.overflow() {
@@ -275,13 +276,14 @@ impl<T: Mechanism, K> Keys<T, K> {
         let handle = (self.make)(key);
         let version = self.follow(&handle, None);
         self.set_overflow(handle.clone());
-        // Two threads may make one each. The first counts.
+        // Two threads may each make one. The first is kept.
         let entry = self.overflow.get_or_init(|| Arc::new(Entry::new(handle, None, Nanos::ZERO)));
         self.follow(&entry.handle, Some(version));
         entry.clone()
     }
 
-    /// Has a new mechanism follow what was changed for all, unless that is of this version. Returns its version.
+    /// Applies the common configuration to a new mechanism, unless it has the version `known` already. Returns the
+    /// version.
     fn follow(&self, handle: &T, mut known: Option<u64>) -> u64 {
         loop {
             let (version, config) = {
@@ -298,27 +300,27 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
     }
 
-    /// Has all mechanisms follow another configuration, and those that are made from now on.
+    /// Applies a configuration to all mechanisms, including those that are made later.
     pub(super) fn follow_all(&self, config: &T::Config) {
         {
             let mut versioned = lock(&self.config);
-            // First. An entry that is not among those below looks at it after it was added.
+            // Store it first. An entry that the loop below misses reads it after it was added.
             versioned.version = versioned.version.wrapping_add(1);
             versioned.config = Some(config.clone());
         }
         self.all().iter().chain(self.overflow()).for_each(|entry| entry.handle.follow(config));
     }
 
-    /// What was last changed for all.
+    /// Returns the last configuration that was applied to all keys.
     pub(super) fn config(&self) -> Option<T::Config> {
         lock(&self.config).config.clone()
     }
 }
 
-/// What became of an entry.
+/// The result of placing an entry.
 enum Placed<T, K> {
     Here,
-    /// Another thread has brought its key.
+    /// Another thread has added the key before.
     Before(Arc<Entry<T, K>>),
     Nowhere,
 }

@@ -1,10 +1,10 @@
-//! Keys with readings of their own.
+//! Keys with their own readings.
 
 use super::{handle::PerKey, mechanism::Mechanism};
 use crate::error::ConfigError;
 use std::{collections::HashMap, hash::Hash};
 
-/// Each label is a series of its own for each reading, in every process.
+/// Each label adds a time series for each reading, in every process.
 const MOST_LABELS: usize = 64;
 
 /// The label of all keys that have none.
@@ -13,14 +13,14 @@ const OTHER: &str = "other";
 /// The labels of keys, by their hash.
 #[derive(Default)]
 pub(super) struct Labels {
-    /// The place of each key's label.
+    /// The index of each key's label.
     places: HashMap<u64, usize>,
-    /// The first is that of all other keys. None where keys have no labels.
+    /// The first is the label of all other keys. Empty if no key has a label.
     labels: Vec<&'static str>,
 }
 
 impl Labels {
-    /// The labels, of which each has a tally. `None` is that of all keys, without labels.
+    /// Returns all labels, each of which has a tally. A single `None` if no key has a label.
     pub(super) fn all(&self) -> Vec<Option<&'static str>> {
         match &*self.labels {
             [] => vec![None],
@@ -28,7 +28,7 @@ impl Labels {
         }
     }
 
-    /// The place of the label of a key among all.
+    /// Returns the index of a key's label.
     pub(super) fn place(&self, hash: Option<u64>) -> usize {
         hash.and_then(|hash| self.places.get(&hash)).copied().unwrap_or(0)
     }
@@ -43,12 +43,11 @@ impl Labels {
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// Gives these keys readings of their own in metrics: they have the label `key` with this value, and all other keys
-    /// together the value `other`. Several keys may have one label. Default: the readings are of all keys together,
-    /// without the label.
+    /// Gives these keys their own readings in metrics, with the label `key`. All other keys together have the value
+    /// `other`. Several keys may share a label. Default: the readings combine all keys, without the label.
     ///
-    /// The labels hold from now on and for all clones, in the place of those before. What counts events, such as
-    /// `circuit_transitions_total`, stays one for all keys.
+    /// The labels apply from now on and to all clones, and replace earlier labels. Counts of events, such as
+    /// `circuit_transitions_total`, still combine all keys.
     ///
     /// ```
     /// use steadfast::{circuit_breaker::Breaker, per_key::PerKey, shell::{Reading, Readings, Instrument}};
@@ -69,7 +68,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     ///
     /// # Errors
     ///
-    /// At most 64 keys: each label multiplies the series of all processes.
+    /// There must be at most 64 keys, because each label multiplies the time series of all processes.
     pub fn label_keys(self, labels: impl IntoIterator<Item = (K, &'static str)>) -> Result<Self, ConfigError>
     where
         K: Hash,
@@ -80,7 +79,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
                 all.labels.push(OTHER);
             }
             all.add(self.keys.hash(&key), label);
-            // A key that comes twice has the last of its labels, and the others are there, too.
+            // A key that is given twice gets its last label, but its first label stays in the list. So count both.
             if all.places.len() > MOST_LABELS || all.labels.len() > MOST_LABELS + 1 {
                 return Err(ConfigError::new("per_key.label_keys", "more than 64", "must be at most 64 keys"));
             }

@@ -55,7 +55,7 @@ impl<T: Mechanism, K, F> DescribeLimit for PerKey<T, K, F> {
 }
 
 impl<T: Mechanism, K, F> From<PerKey<T, K, F>> for RateLimit<PerKey<T, K, F>> {
-    /// One token of the mechanism of its key for each call.
+    /// Makes a limit in which each call costs one token of its key's mechanism.
     fn from(limit: PerKey<T, K, F>) -> Self {
         Self::new(limit)
     }

@@ -1,4 +1,4 @@
-//! One configuration for all keys, while calls pass.
+//! Changes the common configuration of all keys while calls pass.
 
 use super::{handle::PerKey, keys::Keys, mechanism::Mechanism};
 use crate::{
@@ -9,15 +9,15 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// All keys, to a live stack.
+/// The handle of all keys for a live stack.
 pub(crate) struct AllKeys<T: Mechanism, K> {
     keys: Arc<Keys<T, K>>,
-    /// That which newcomers share, and which says what all of them do.
+    /// The overflow mechanism, which has the configuration of all keys.
     first: T,
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// All keys, where they are alike.
+    /// Returns the handle of all keys. `None` if [`with`](Self::with) makes the mechanisms and none has overflowed.
     pub(crate) fn all_keys(&self) -> Option<AllKeys<T, K>> {
         let first = self.overflow()?;
         Some(AllKeys { keys: self.keys.clone(), first })
@@ -31,7 +31,7 @@ where
     type Config = <T as Mechanism>::Config;
 
     fn read(&self) -> Self::Config {
-        // That of one key may have been changed by hand.
+        // Not the configuration of a single key, which may have been changed by hand.
         self.keys.config().unwrap_or_else(|| self.first.read())
     }
 
@@ -53,7 +53,7 @@ where
     }
 }
 
-/// A mechanism, or one for each key: what fills the place of a mechanism in a stack.
+/// A mechanism, or one for each key, in the slot of a stack.
 pub trait OneOrPerKey<T> {}
 
 impl OneOrPerKey<Breaker> for Breaker {}

@@ -1,4 +1,4 @@
-//! The mechanisms of which there can be one for each key, and what each of them would lose by being forgotten.
+//! The mechanisms that a key can have, and the evidence that each would lose if it were forgotten.
 
 use super::instrument::{Circuits, Flights, Retries};
 use crate::{
@@ -12,61 +12,62 @@ use crate::{
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// A handle of a mechanism of this crate, cheap to clone. All that a table does with it under a lock is its own code.
+/// A handle of a mechanism of this crate, cheap to clone. Its methods run no user code, so a table may call them under
+/// a lock.
 pub trait Mechanism: Clone + Send + Sync + 'static {
-    /// What is changed for all keys at once, while calls pass.
+    /// The configuration that can be changed for all keys at once, while calls pass.
     type Config: Clone + Send;
 
-    /// Its name among the layers of a stack.
+    /// The name of the mechanism's layer in an explanation.
     const LAYER: &'static str;
 
-    /// Its name in metrics.
+    /// The mechanism's name in metrics.
     const NAME: &'static str;
 
-    /// What is read of several of them together.
+    /// Combines the readings of several mechanisms.
     type Tally: Tally;
 
-    /// Adds what can be read of it at `now`.
+    /// Adds the mechanism's readings at `now` to the tally.
     fn add_to(&self, _tally: &mut Self::Tally, _now: Instant) {}
 
-    /// A count of it that is not to fall when it is forgotten: of the calls that it let pass in shadow.
+    /// Returns the number of calls that it let pass in shadow. The total must not fall when a mechanism is forgotten.
     fn in_shadow(&self) -> u64 {
         0
     }
 
-    /// Gives the counts of all of them together, also of those that were forgotten.
+    /// Gives the counts of all mechanisms together, including forgotten ones.
     fn give_counts(_of_breakers: &MostOpen, _in_shadow: u64, _readings: &mut Readings<'_>) {}
 
-    /// What the mechanism remembers at `now`.
+    /// Returns what would be lost if the mechanism were forgotten at `now`.
     fn memory_at(&self, now: Instant) -> Memory;
 
-    /// Whether there is another handle of it.
+    /// Returns whether the mechanism has another handle.
     fn is_shared(&self) -> bool;
 
-    /// The rule that it follows, in words.
+    /// Describes the mechanism's rule.
     fn rule(&self) -> String;
 
-    /// Follows another configuration, which was checked.
+    /// Applies another configuration, which was checked.
     fn follow(&self, _config: &Self::Config) {}
 
-    /// Counts among those of which not all may be open at once.
+    /// Counts the mechanism towards the bound on open circuits.
     fn be_bound(&self, _most_open: &Arc<MostOpen>) {}
 }
 
-/// What is read of several mechanisms together.
+/// The combined readings of several mechanisms.
 pub trait Tally: Default {
-    /// Gives all readings. The same ones come each time.
+    /// Gives all readings: always all of them, even if they are zero.
     fn give(&self, give: &mut dyn FnMut(Reading));
 }
 
-/// What would be lost by forgetting a mechanism.
+/// What would be lost if a mechanism were forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// Nothing: it is as good as a new one.
+    /// Nothing: it is equal to a new one.
     Nothing,
-    /// What it has seen, which grows old.
+    /// Results of recent calls, which lose their value with time.
     Evidence,
-    /// Calls in flight, a promise to callers, or the will of an operator.
+    /// Calls in flight, an open time that has not ended, or a state that an operator set.
     InUse,
 }
 
@@ -218,12 +219,12 @@ impl Mechanism for RetryBudget {
     }
 }
 
-/// Makes mechanisms that are all alike.
+/// Makes mechanisms with one configuration.
 pub trait Recipe: Send + Sync + 'static {
-    /// Of which it is the configuration.
+    /// The mechanism that it makes.
     type Mechanism: Mechanism;
 
-    /// A new one. It is an error always or never.
+    /// Makes a new mechanism. It fails always or never.
     fn make(&self) -> Result<Self::Mechanism, ConfigError>;
 }
 

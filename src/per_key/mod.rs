@@ -1,8 +1,8 @@
 //! One mechanism for each key: a circuit breaker for each host, a limit for each tenant.
 //!
-//! A breaker in front of many hosts judges them as one. Where one of twenty is dead, it stays closed for the dead one,
-//! or opens for the living. A [`PerKey`] makes a breaker for each host that is called, and forgets those that are not
-//! called any more.
+//! A single breaker in front of many hosts judges them as one. If one of twenty hosts is down, the breaker stays closed
+//! for that host, or opens for the healthy ones too. A [`PerKey`] makes a breaker for each host that is called, and
+//! forgets hosts that are no longer called.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -35,9 +35,9 @@
 //! # }
 //! ```
 //!
-//! # Which mechanisms, and where
+//! # Mechanisms
 //!
-//! | one for each key of | made from a | stands in |
+//! | mechanism | built from | used in |
 //! |---|---|---|
 //! | [`Breaker`](crate::circuit_breaker::Breaker) | `BreakerBuilder` | `client().circuit_breaker(..)` |
 //! | [`Limiter`](crate::load_shed::Limiter) | `LoadShedConfig` | `load_shed(..)` of both stacks |
@@ -45,89 +45,89 @@
 //! | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | `SlidingWindowBuilder` | `rate_limit(..)` of both stacks |
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
 //!
-//! A `PerKey` is a [`Gate`](crate::shell::Gate) or a [`Limit`](crate::rate_limit::Limit) where its mechanism is one,
-//! and so stands in stages of your own, too. Without tower, [`PerKey::handle`] gives the mechanism of a key.
+//! A `PerKey` implements [`Gate`](crate::shell::Gate) or [`Limit`](crate::rate_limit::Limit) if its mechanism does, so
+//! it also works in a stage of your own. Without tower, [`PerKey::handle`] returns the mechanism of a key.
 //!
-//! For token buckets alike, [`Keyed`](crate::rate_limit::Keyed) is smaller and faster: it keeps 24 bytes for each key,
-//! and no handles. Use a `PerKey` of buckets where each key has its own quota, or where a handle is needed.
+//! For token buckets with a common quota, [`Keyed`](crate::rate_limit::Keyed) is smaller and faster: it keeps 24 bytes
+//! for each key, and no handles. Use a `PerKey` of buckets if each key has its own quota, or if you need a handle.
 //!
 //! # What is forgotten
 //!
-//! At most [`max_keys`](PerKey::max_keys) keys have a mechanism. In a full table a newcomer takes the place of the key
-//! that was not used for longest among those that have nothing to lose:
+//! At most [`max_keys`](PerKey::max_keys) keys have a mechanism. In a full table, a new key replaces the least recently
+//! used key that can be forgotten:
 //!
-//! | mechanism | has nothing to lose | has evidence | is in use |
+//! | mechanism | forgotten at once | has evidence | is in use |
 //! |---|---|---|---|
 //! | breaker | closed, no failure counts | closed with failures, half-open, open and due | open and not due, forced |
 //! | limiter | no call in flight | | calls in flight |
-//! | token bucket, window | full: nothing was taken lately | lacks tokens | closed |
-//! | retry budget | at least what a new one begins with | less than that | |
+//! | token bucket, window | full: no tokens were taken lately | lacks tokens | a closed bucket |
+//! | retry budget | at least the balance of a new budget | a lower balance | |
 //!
-//! - A key is in use as well while a call that it admitted is in flight, and while a handle of it is held.
-//! - A key in use is never forgotten. One with evidence is forgotten only when it was not called for
-//!   [`idle_after`](PerKey::idle_after): an open circuit does not give way to a newcomer.
-//! - Each newcomer removes up to two keys that are idle for longer than `idle_after`, even where there is room.
-//! - If none may be forgotten, newcomers share one mechanism, [which is made like the others](PerKey::overflow), until
-//!   a place is free. [`overflowed`](PerKey::overflowed) counts them. After a vain search, newcomers do not search
-//!   again for a while: 10 µs times the number of keys, so 10 ms with 1024.
-//! - The last use is the end of a call, or its refusal, to a millisecond. A key that a look has found in use counts as
-//!   used then.
-//! - A breaker that is forgotten comes back closed, with the configuration of all: a change by hand is forgotten, too.
+//! - A key is also in use while a call that it admitted is in flight, and while your code holds a handle of it.
+//! - A key in use is never forgotten. A key with evidence is forgotten only if it was not called for
+//!   [`idle_after`](PerKey::idle_after), so a new key never replaces an open circuit that is not due.
+//! - Each new key removes up to two keys that were idle for longer than `idle_after`, even if the table has room.
+//! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. It is
+//!   made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search that found no place,
+//!   new keys do not search again for 10 µs times the number of keys: 10 ms for 1024 keys.
+//! - The last use of a key is the end of a call, or its refusal, exact to a millisecond. If a search finds a key in
+//!   use, that counts as a use.
+//! - A forgotten breaker comes back closed, with the common configuration. A change by hand is forgotten, too.
 //!
-//! So a caller that sends ever new keys takes places from idle keys only, and then shares one with other newcomers. It
-//! can hold places with keys that have evidence for `idle_after`. Do not make keys of what strangers can choose.
+//! A caller that sends ever new keys therefore replaces only idle keys, and then shares one mechanism with other new
+//! keys. It can keep places for `idle_after` with keys that have evidence. Do not let untrusted callers choose keys.
 //!
 //! # A breaker for each host
 //!
-//! With the feature `http`, `PerKey::new(http::authority, Breaker::builder().consecutive_failures(10))` keeps one for
-//! each host and port. Each breaker sees only the calls to its own host. With fewer than 20 in ten seconds the default
-//! never opens: set [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures), or a lower
-//! [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls). A budget for retries is one for all hosts
-//! in a stack: until its circuit is open, a host that is down takes retries from the others.
+//! With the feature `http`, `PerKey::new(http::authority, Breaker::builder().consecutive_failures(10))` keeps a breaker
+//! for each host and port. Each breaker sees only the calls to its own host. With fewer than 20 calls in ten seconds, a
+//! default breaker never opens. Set
+//! [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures), or a lower
+//! [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls). A stack has one retry budget for all
+//! hosts: until its circuit opens, a host that is down uses up retries of the others.
 //!
-//! # Not too many at once
-//!
-//! [`most_open`](PerKey::most_open) bounds the share of the breakers that are open at once.
+//! [`most_open`](PerKey::most_open) bounds the fraction of the circuits that are open at once.
 //!
 //! # Live stacks
 //!
-//! The part `circuit_breaker` of a [live](crate::stack::live) stack holds for the breakers of all keys, also for those
-//! that are made later, if they are alike. For breakers that a function makes, and for limiters, a live stack has no
-//! part. A `PerKey` of buckets stands in a live stack as a stage of your own: `own_rate_limit(RateLimit::new(..))`.
+//! In a [live](crate::stack::live) stack, the field `circuit_breaker` configures the breakers of all keys, including
+//! later ones, if [`PerKey::new`] makes them. A live stack cannot configure breakers that [`PerKey::with`] makes, nor
+//! limiters. Add a `PerKey` of buckets as a stage of your own: `own_rate_limit(RateLimit::new(..))`.
 //!
 //! # Metrics
 //!
-//! A [`PerKey`] is an [`Instrument`](crate::shell::Instrument): its readings are of all keys together, and an observer
-//! of a stack gets them. [`label_keys`](PerKey::label_keys) gives up to 64 keys readings of their own. Keys are
-//! therefore `Send`, `Sync` and `'static`.
+//! A [`PerKey`] is an [`Instrument`](crate::shell::Instrument). Its readings combine all keys, and an observer of the
+//! stack gets them. [`label_keys`](PerKey::label_keys) gives up to 64 keys their own readings. Keys must therefore be
+//! `Send`, `Sync` and `'static`.
 //!
 //! # Cancellation
 //!
-//! A call that is dropped settles with the mechanism that admitted it, as it would without keys. The mechanism of a
-//! call in flight is not forgotten.
+//! A dropped call settles with the mechanism that admitted it, as it would without keys. The mechanism of a call in
+//! flight is not forgotten.
 //!
 //! # Cost
 //!
-//! A call with a known key: the function that makes the key, its hash, one read lock on a shard of the table, one clone
-//! and one drop of an `Arc`, and one reading of the clock at its end, shared with the rest of the stack. It allocates
-//! nothing, and takes no exclusive lock. A newcomer takes one lock on the order of all keys, and in a full table looks
-//! at keys from the oldest on until one may go: at each key that is in use at most once, before all others had their
-//! turn.
+//! A call with a known key runs the key function, hashes the key, takes one read lock on a shard of the table, clones
+//! and drops an `Arc`, and reads the clock once at its end, shared with the rest of the stack. It allocates nothing,
+//! and takes no exclusive lock.
 //!
-//! The locks of the table are held for a few steps. No function of yours runs under one of them: keys are hashed and
-//! made before, and dropped after. Keys are compared by 64 bits of a secretly seeded hash, so that no `Eq` runs at all.
+//! A new key takes one lock on the order of all keys. In a full table it visits keys, from the least recently used on,
+//! until it finds one that can be forgotten. It visits no key in use twice before it has visited all others.
+//!
+//! The locks of the table are held for a few steps. No code of yours runs under these locks: keys are hashed and made
+//! before, and dropped after. Keys are compared by 64 bits of a hash with a secret seed, so `Eq` never runs.
 //!
 //! # Differences
 //!
-//! Polly and resilience4j keep a breaker by name in a registry that only grows. Envoy and Finagle have one for each
-//! endpoint of a cluster that they know beforehand; here a key is whatever you make of a request.
+//! Polly and resilience4j keep breakers by name in a registry that only grows. Envoy and Finagle have a breaker for
+//! each endpoint of a cluster that they know in advance. Here a function of yours makes the key from the request.
 //!
 //! # Defaults
 //!
 //! | what | default | because |
 //! |---|---|---|
-//! | keys | 1024 | few clients call more hosts; about a MiB of breakers |
-//! | forgotten after | ten minutes | longer than a circuit stays open, and than most limits look back |
+//! | keys | 1024 | few clients call more hosts; breakers take about 1 MiB |
+//! | forgotten after | 10 minutes | longer than a circuit stays open, and longer than most windows |
 //! | most open | no bound | only the user knows whether keys fail together |
 
 mod gate;

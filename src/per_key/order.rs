@@ -1,4 +1,4 @@
-//! Who goes first.
+//! The order in which entries are removed: the least recently used first.
 
 use super::{
     mechanism::{Mechanism, Memory},
@@ -8,21 +8,21 @@ use crate::clock::Nanos;
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use tokio::time::Instant;
 
-/// How long no newcomer looks again after one has found that no entry may go, for each entry that it looked at: less
-/// than one part in a hundred of a processor looks.
+/// After a search that found no entry to remove, new keys do not search again for this time, multiplied by the entries
+/// that were visited. Searches then take less than 1% of a processor.
 const PAUSE_PER_ENTRY: Nanos = Nanos(10_000);
 
-/// How many entries that were not used for long a newcomer looks at, whether it needs a place or not.
+/// The old entries that each new key visits, even if the table has room.
 const LOOKS_AT_OLD: usize = 2;
 
-/// The entries in the order of their last use, or of the last look that found one in use if that was later.
+/// The entries in the order of their last use. An entry that a search found in use counts as used then.
 ///
-/// An entry is in it once. Its turn may be older than its last use; it gets a new one when it is looked at.
+/// Each entry has one turn. The turn may be older than the last use of the entry, and is updated when it is visited.
 pub(super) struct Order {
     turns: BinaryHeap<Reverse<Turn>>,
-    /// Counts the turns that were given.
+    /// Counts the turns, to order those of equal time.
     number: u64,
-    /// No entry is looked at before.
+    /// No search visits entries before this time.
     pause_until: Nanos,
 }
 
@@ -33,7 +33,7 @@ struct Turn {
     hash: u64,
 }
 
-/// A moment, as an instant and as the time since the origin of the table.
+/// The present, as an instant and as the time since the origin of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) now: Instant,
@@ -45,12 +45,12 @@ impl Order {
         Self { turns: BinaryHeap::new(), number: 0, pause_until: Nanos::ZERO }
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.turns.len()
     }
 
-    /// Whether the last newcomer found none that may go, a short while ago.
+    /// Returns whether a recent search found no entry to remove, so that new keys do not search now.
     pub(super) fn pauses(&self, nanos: Nanos) -> bool {
         nanos < self.pause_until
     }
@@ -60,7 +60,7 @@ impl Order {
         self.turns.push(Reverse(Turn { since, number: self.number, hash }));
     }
 
-    /// Finds the entry that goes first, if any may. Its turn stays the first.
+    /// Finds the first entry that can be removed. Its turn is then the first. Returns whether there is one.
     pub(super) fn find<T: Mechanism, K>(&mut self, table: &Table<T, K>, moment: Moment, idle_after: Nanos) -> bool {
         if self.pauses(moment.nanos) {
             return false;
@@ -86,7 +86,7 @@ impl Order {
         found
     }
 
-    /// Removes the entry that goes first, if any may.
+    /// Removes the first entry that can be removed.
     pub(super) fn remove<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,
@@ -100,14 +100,14 @@ impl Order {
                 self.turns.pop();
                 return Some(entry);
             }
-            // It came into use between the two looks.
+            // It was used between `find` and `remove_if`.
             self.postpone(turn.since.max(moment.nanos));
         }
         None
     }
 
-    /// Removes some of the entries that were not used for `idle_after` and may go, as far as `may_be_fewer` agrees.
-    /// It is asked for each of them last of all.
+    /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after`, if `may_be_fewer` agrees to each
+    /// removal. `may_be_fewer` runs only for an entry that is removed if it agrees.
     pub(super) fn remove_old<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,
@@ -131,7 +131,8 @@ impl Order {
         removed
     }
 
-    /// The first turn that is as late as its entry's last use.
+    /// Returns the first turn that is not older than the last use of its entry. Updates older turns before it, and drops
+    /// turns without an entry.
     fn first<T, K>(&mut self, table: &Table<T, K>) -> Option<Turn> {
         loop {
             let Reverse(turn) = self.turns.peek().copied()?;
@@ -143,7 +144,7 @@ impl Order {
         }
     }
 
-    /// Gives the first entry a later turn.
+    /// Moves the first entry to a later turn.
     fn postpone(&mut self, since: Nanos) {
         if let Some(Reverse(turn)) = self.turns.pop() {
             self.add(turn.hash, since);
@@ -151,7 +152,7 @@ impl Order {
     }
 }
 
-/// Whether an entry may make room for another key.
+/// Returns whether an entry can be removed to make room for a new key.
 fn may_go(used: Nanos, memory: Memory, nanos: Nanos, idle_after: Nanos) -> bool {
     match memory {
         Memory::Nothing => true,

@@ -1,6 +1,6 @@
-//! The entries by the hash of their key.
+//! The entries, by the hash of their keys.
 //!
-//! Entries are found by 64 bits of hash alone: no `Eq` of a key, which is user code, runs under a lock.
+//! The table finds an entry by a hash of 64 bits alone. `Eq` of a key, which is user code, never runs under a lock.
 
 use super::mechanism::{Mechanism, Memory};
 use crate::{
@@ -15,20 +15,20 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The number of shards, each with a lock of its own, so that two threads with two keys seldom write one cache line.
+/// The number of shards. Each has its own lock, so that threads with different keys rarely write a common cache line.
 const SHARDS: usize = if cfg!(steadfast_loom) { 1 } else { 64 };
-/// The lowest bit of a hash by which the shard is chosen. A map in a shard uses the lowest and the highest bits.
+/// The lowest of the bits of a hash that choose the shard. The map in a shard uses the lowest and the highest bits.
 const SHARD_SHIFT: u32 = 40;
 
-/// The last use of an entry is exact to this.
+/// The precision of the last use of an entry.
 const EXACT_TO: Nanos = Nanos(1_000_000);
 
 /// The mechanism of one key.
 pub struct Entry<T, K> {
     pub(super) handle: T,
-    /// `None` for the one that newcomers share.
+    /// `None` for the overflow entry.
     pub(super) key: Option<K>,
-    /// When it was last used, from the origin of the table on. Relaxed: it guards no other memory.
+    /// When it was last used, in nanoseconds since the origin of the table. Relaxed: it guards no other memory.
     used: AtomicU64,
 }
 
@@ -37,7 +37,7 @@ impl<T, K> Entry<T, K> {
         Self { handle, key, used: AtomicU64::new(now.0) }
     }
 
-    /// Notes a use. Writes at most once in [`EXACT_TO`], so that threads with one key do not contend for it.
+    /// Notes a use. Writes at most once per [`EXACT_TO`], so that threads with one key rarely write its cache line.
     #[inline]
     pub(super) fn touch(&self, now: Nanos) {
         if now.saturating_sub(Nanos(self.used.load(Ordering::Relaxed))) >= EXACT_TO {
@@ -50,7 +50,7 @@ impl<T, K> Entry<T, K> {
     }
 }
 
-/// The hash of a key is taken for what it is.
+/// A hasher that returns the hash of a key unchanged.
 #[derive(Default)]
 pub(super) struct Identity(u64);
 
@@ -60,7 +60,7 @@ impl Hasher for Identity {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // Only whole hashes are written. All others mix as well as they need to.
+        // Not used: the map hashes only `u64` keys.
         self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
     }
 
@@ -72,9 +72,9 @@ impl Hasher for Identity {
 
 type Map<T, K> = HashMap<u64, Arc<Entry<T, K>>, BuildHasherDefault<Identity>>;
 
-/// No user code runs while a shard is locked: entries are dropped, and handles used, after it.
+/// No user code runs while a shard is locked: entries are dropped, and handles used, after the lock is released.
 pub(super) struct Table<T, K> {
-    /// [`SHARDS`] of them.
+    /// There are [`SHARDS`] of them.
     shards: Box<[Stripe<RwLock<Map<T, K>>>]>,
 }
 
@@ -93,7 +93,7 @@ impl<T, K> Table<T, K> {
         read(self.shard(hash)).get(&hash).cloned()
     }
 
-    /// A handle of this entry, which is in use from now on.
+    /// Returns the handle of an entry. With a time, counts the entry as used then.
     #[inline]
     pub(super) fn handle(&self, hash: u64, now: Option<Nanos>) -> Option<T>
     where
@@ -111,22 +111,22 @@ impl<T, K> Table<T, K> {
         write(self.shard(hash)).insert(hash, entry);
     }
 
-    /// When an entry was last used.
+    /// Returns when an entry was last used.
     pub(super) fn used(&self, hash: u64) -> Option<Nanos> {
         read(self.shard(hash)).get(&hash).map(|entry| entry.used())
     }
 
-    /// When an entry was last used, and what it remembers. Nothing, if it is not there.
+    /// Returns when an entry was last used, and what would be lost if it were forgotten. `None` if there is no entry.
     pub(super) fn look(&self, hash: u64, now: Instant) -> Option<(Nanos, Memory)>
     where
         T: Mechanism,
     {
-        // Exclusively: no other thread takes a reference to the entry, or a handle of the mechanism, meanwhile.
+        // With the write lock, no other thread can take a reference to the entry, or a handle of its mechanism.
         let mut shard = write(self.shard(hash));
         shard.get_mut(&hash).map(|entry| (entry.used(), memory(entry, now)))
     }
 
-    /// Removes an entry, if it may be forgotten by what it remembers and its last use.
+    /// Removes an entry, if `may_go` agrees to its last use and to what would be lost.
     pub(super) fn remove_if(
         &self,
         hash: u64,
@@ -142,22 +142,22 @@ impl<T, K> Table<T, K> {
         goes.then(|| shard.remove(&hash)).flatten()
     }
 
-    /// Calls `look` with the hash and the handle of each entry. No entry is in use by that. It is this crate's own code,
-    /// since a shard is locked.
+    /// Calls `look` with the hash and the handle of each entry. Does not count as a use. `look` must not run user code,
+    /// because a shard is locked.
     pub(super) fn look_at_all(&self, mut look: impl FnMut(u64, &T)) {
         for shard in &self.shards {
             read(&shard.0).iter().for_each(|(hash, entry)| look(*hash, &entry.handle));
         }
     }
 
-    /// All entries. Each is in use until its reference is dropped.
+    /// Returns all entries. Each is in use until its reference is dropped.
     pub(super) fn all(&self) -> Vec<Arc<Entry<T, K>>> {
         let entries = |shard: &Stripe<RwLock<Map<T, K>>>| read(&shard.0).values().cloned().collect::<Vec<_>>();
         self.shards.iter().flat_map(entries).collect()
     }
 }
 
-/// What an entry of a locked shard remembers.
+/// Returns what would be lost if an entry of a locked shard were forgotten.
 fn memory<T: Mechanism, K>(entry: &mut Arc<Entry<T, K>>, now: Instant) -> Memory {
     match Arc::get_mut(entry) {
         // No call is in flight.
