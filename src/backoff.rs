@@ -294,7 +294,7 @@ impl fmt::Display for Backoff {
             Jitter::PlusMinus(_) if base == cap => write!(f, "waits of {base:?}")?,
             Jitter::Full | Jitter::Equal if base == cap => write!(f, "waits of at most {base:?}")?,
             _ => {
-                // Only with these two jitters is the base the longest first wait.
+                // The base is the longest first wait with these two jitters only.
                 let at_most = if matches!(jitter, Jitter::Full | Jitter::Equal) { "at most " } else { "" };
                 write!(f, "waits of {at_most}{base:?}, ")?;
                 match growth {

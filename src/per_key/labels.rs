@@ -79,7 +79,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
                 all.labels.push(OTHER);
             }
             all.add(self.keys.hash(&key), label);
-            // A key that is given twice gets its last label, but its first label stays in the list. So count both.
+            // A key that is given twice gets its last label, but its first label stays in the list, and counts too.
             if all.places.len() > MOST_LABELS || all.labels.len() > MOST_LABELS + 1 {
                 return Err(ConfigError::new("per_key.label_keys", "more than 64", "must be at most 64 keys"));
             }

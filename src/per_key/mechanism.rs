@@ -60,7 +60,7 @@ pub trait Tally: Default {
     fn give(&self, give: &mut dyn FnMut(Reading));
 }
 
-/// What would be lost if a mechanism were forgotten.
+/// The loss if a mechanism were forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     /// Nothing: it is equal to a new one.

@@ -75,7 +75,7 @@
 //! - A refusal names the limit, and the time until there are enough tokens if no other caller takes any. The limit's
 //!   handle says how many tokens are left: `available_at`.
 //! - The limit refunds a call that an inner layer of the same stack refused, or that was dropped before it reached the
-//!   service. A call that reached the service has spent its tokens, whatever the result, unless
+//!   service. A call that reached the service has spent its tokens, even if it failed, unless
 //!   [`refund_if`](RateLimit::refund_if) refunds it.
 //! - A limit in [shadow](RateLimit::shadow) refuses no call and counts those that it would have refused.
 //! - A refused call costs nothing. With [`count_refused`](RateLimit::count_refused) it costs as much as an admitted

@@ -1,5 +1,5 @@
-//! The token bucket with all that can happen to it, against an exact one: those who wait, come and go, reservations,
-//! refunds, debts, another quota at any time, and a clock that stands still, jumps, or is behind in some threads.
+//! Compares the token bucket with an exact bucket under all events: waiters that join and leave, reservations, refunds,
+//! debts, changes of the quota, and a clock that stands still, jumps, or is behind in some threads.
 
 use crate::support::{
     ByHand,
@@ -14,27 +14,27 @@ use tokio::{
     time::{Instant, advance},
 };
 
-/// For so many nanoseconds a bucket counts from one anchor.
+/// The nanoseconds after which a bucket moves its anchor.
 const HORIZON: i128 = 1 << 40;
 
-/// A token in the unit of the exact bucket: 2^-64 of one.
+/// A token in the unit of the exact bucket, which is 2^-64 of a token.
 const TOKEN: i128 = 1 << 64;
 
-/// Which way the exact bucket errs, by less than a billionth of a token.
+/// The direction in which the exact bucket errs, by less than a billionth of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bound {
-    /// Nobody may have more than this.
+    /// No call may get more than this.
     Most,
-    /// Nobody may be refused this.
+    /// No call may be refused this.
     Least,
 }
 
-/// A bucket that can follow another quota.
+/// An exact bucket whose quota can change.
 #[derive(Clone, Debug)]
 struct Exact {
     bound: Bound,
     quota: Quota,
-    /// What there was at the instant `at`; more than a burst only by refunds, which the next taker forfeits.
+    /// The contents at the instant `at`. Above a burst only after refunds, which the next call forfeits.
     level: i128,
     at: i128,
 }
@@ -65,7 +65,7 @@ impl Exact {
         self.at(nanos) >= i128::from(tokens) * TOKEN
     }
 
-    /// Whether so many tokens more than there are at `nanos` will have been minted after a `wait`.
+    /// Whether this many tokens more than there are at `nanos` will have been minted after a `wait`.
     fn has_after(&self, tokens: i128, nanos: i128, wait: i128) -> bool {
         self.at(nanos) + self.minted(wait) >= tokens * TOKEN
     }
@@ -89,7 +89,7 @@ impl Exact {
         self.level += i128::from(tokens) * TOKEN;
     }
 
-    /// What a quota's parts of a token are off by, of the old quota and of the new one, goes with the level.
+    /// The rounding errors of both quotas' subtokens carry over with the level.
     fn change(&mut self, quota: Quota, nanos: i128) {
         let level = self.at(nanos);
         let before = self.minted(leeway(self.quota));
@@ -108,27 +108,27 @@ fn leeway(quota: Quota) -> i128 {
     leeway_nanos(quota.count(), quota.period(), quota.burst()).into()
 }
 
-/// What was admitted, less what was given back, in the order in which it was: when, and how many tokens; and the quotas
-/// that were in force meanwhile, each from an instant on.
+/// The admissions in order, less the refunds: the time and the tokens. Also the quotas, each with the time from which it
+/// was in force.
 struct Log {
     calls: Vec<(i128, i128)>,
     quotas: Vec<(i128, Quota)>,
 }
 
 impl Log {
-    /// What was minted from one instant to another, in tokens and 2^-64 of them, by the quotas that were in force then.
+    /// The tokens that the quotas minted between two instants, in units of 2^-64 of a token.
     fn minted(&self, from: i128, to: i128) -> i128 {
         let ends = self.quotas[1..].iter().map(|(start, _)| *start).chain([i128::MAX]);
         let spans = self.quotas.iter().zip(ends).map(|((start, quota), end)| {
             let length = (to.min(end) - from.max(*start)).max(0);
-            // A token may come too early by this much, in each of them.
+            // In each quota, a token may come too early by this much.
             let early = if length > 0 { leeway(*quota) + 1 } else { 0 };
             Exact::new(Bound::Most, *quota).minted(length + early)
         });
         spans.sum()
     }
 
-    /// The largest of those that were in force at an instant, as two are at that of a change.
+    /// The largest burst in force at an instant. At the instant of a change, two quotas are in force.
     fn burst_at(&self, nanos: i128) -> i128 {
         let ends = self.quotas[1..].iter().map(|(start, _)| *start).chain([i128::MAX]);
         let in_force = self.quotas.iter().zip(ends).filter(|((start, _), end)| *start <= nanos && nanos <= *end);
@@ -160,7 +160,7 @@ enum Cost {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// By a clock that is this many nanoseconds behind.
+    /// Takes tokens by a clock that is this many nanoseconds behind.
     TryAcquire(Cost, i64),
     Owe(Cost),
     Reserve(Cost),
@@ -168,19 +168,19 @@ enum Step {
     EndReservation(bool),
     RefundTheLatest,
     Join(Cost),
-    /// Polls somebody who waits, whether woken or not.
+    /// Polls a waiter, whether it was woken or not.
     Poll(usize),
     PollAllWhoWereWoken,
-    /// Drops somebody who waits, or was served and does not know it.
+    /// Drops a waiter, which may have been served without a poll since.
     Leave(usize),
     SetQuota(Quota),
-    /// So many times the count, and half of it, by 16ths; and the burst in the same way.
+    /// Changes the count to half of it plus this many 16ths, and the burst in the same way.
     Scale(u64, u64),
     Wait(u64),
-    /// So many 64ths of the time in which a token is minted.
+    /// Moves the clock by this many 64ths of the time in which a token is minted.
     WaitForTokens(u64),
     WaitToFill,
-    /// A little less than a horizon, or more.
+    /// Moves the clock by a little less than a horizon, or more.
     WaitForTheHorizon(i64),
     WaitAYear,
     Close,
@@ -214,7 +214,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Somebody who joined the line.
+/// A call that joined the wait queue.
 struct Waiter {
     acquire: ByHand<Acquire>,
     tokens: u64,
@@ -231,7 +231,7 @@ enum Standing {
     Closed,
 }
 
-/// A bucket and the exact one side by side.
+/// A token bucket and the exact bucket.
 struct Trial {
     bucket: TokenBucket,
     most: Exact,
@@ -240,10 +240,10 @@ struct Trial {
     origin: Instant,
     max_wait: i128,
     is_closed: bool,
-    /// Where the bucket was told to begin anew, and the latest time that it has seen.
+    /// When the quota last changed, and the latest time that the bucket has seen.
     started: i128,
     seen: i128,
-    /// All who joined and have not ended, in order.
+    /// All calls that joined and have not ended, in order.
     waiters: Vec<Waiter>,
     reservations: Vec<Reservation>,
     taken: Vec<u64>,
@@ -275,13 +275,13 @@ impl Trial {
         (Instant::now() - self.origin).as_nanos() as i128
     }
 
-    /// As what the bucket takes an instant: none is before the one from which it counts.
+    /// The time as which the bucket counts an instant: never before the one from which it counts.
     fn see(&mut self, nanos: i128) -> i128 {
         self.seen = self.seen.max(nanos);
         self.counts_as(nanos)
     }
 
-    /// As `see`, where the bucket stays as it is.
+    /// Like `see`, if the bucket does not change.
     fn counts_as(&self, nanos: i128) -> i128 {
         nanos.max(self.started + (self.seen - self.started) / HORIZON * HORIZON)
     }
@@ -319,8 +319,8 @@ impl Trial {
         self.log.calls.push((nanos, -i128::from(tokens)));
     }
 
-    /// The bucket has had its lock at `nanos`: those whose turn it was have been served, in order, and were woken. The
-    /// one who was `polled` need not have been.
+    /// The bucket has taken its lock at `nanos`. Checks that the waiters whose turn it was were served in order and
+    /// woken. The waiter that was `polled` needs no wake-up.
     fn served(&mut self, nanos: i128, polled: Option<usize>) -> Verdict {
         let waiting = self.waiters.iter().filter(|waiter| waiter.standing == Standing::Waits).count();
         for _ in self.bucket.waiting()..waiting {
@@ -340,16 +340,16 @@ impl Trial {
         Ok(())
     }
 
-    /// Who is refused is told when there will be enough, behind all who wait.
+    /// Checks that a refusal says when there will be enough tokens behind all waiters.
     fn refused(&self, tokens: u64, retry_after: Option<Duration>, asked: i128, nanos: i128) -> Verdict {
         if tokens > self.quota.burst() {
             prop_assert_eq!(retry_after, None);
             return Ok(());
         }
-        // From when it is counted, which is not before when it was asked.
+        // The time from which the wait counts, which is not before the call.
         let wait = retry_after.unwrap().as_nanos() as i128 - (nanos - asked);
         let all = self.in_line() + i128::from(tokens);
-        // What is there may be off by as much as a burst is, and what is waited for by as much for each burst of it.
+        // The contents may be off by the error of a burst, and the wait by that error for each burst of it.
         let bursts = all / i128::from(self.quota.burst());
         let leeway = leeway(self.quota) * (2 + bursts) + (wait >> 50);
         prop_assert!(self.most.has_after(all, nanos, wait + leeway), "{} of {:?} early by {}", all, self.most, wait);
@@ -372,17 +372,17 @@ impl Trial {
             false => self.bucket.try_acquire_at(tokens, instant),
         };
         if self.is_closed {
-            // Nothing changes, and nobody owes anything.
+            // Nothing changes, and there is no debt.
             prop_assert!(answer.is_err_and(|refused| refused.is_closed()));
             return Ok(false);
         }
         let nanos = if answer.is_ok() || owe {
             let nanos = self.see(asked);
-            // If anybody waits.
+            // If any call waits.
             self.served(nanos, None)?;
             nanos
         } else {
-            // A refusal changes nothing, and serves nobody.
+            // A refusal changes nothing, and serves no waiter.
             self.counts_as(asked)
         };
         match &answer {
@@ -428,14 +428,14 @@ impl Trial {
                 self.taken.push(tokens);
             }
             Poll::Ready(Err(refused)) => {
-                // A refusal changes nothing, and serves nobody.
+                // A refusal changes nothing, and serves no waiter.
                 self.refused(tokens, refused.retry_after(), now, self.counts_as(now))?;
                 let wait = refused.retry_after().map_or(i128::MAX, |wait| wait.as_nanos() as i128);
                 prop_assert!(wait > self.max_wait, "refused, for a wait of {}", wait);
             }
             Poll::Pending => {
                 let nanos = self.see(now);
-                // It is behind those who were served before it joined.
+                // It is behind the waiters that were served before it joined.
                 let waiter = Waiter { acquire, tokens, wakes: 0, standing: Standing::Waits };
                 self.waiters.push(waiter);
                 self.served(nanos, None)?;
@@ -466,13 +466,13 @@ impl Trial {
                 prop_assert_eq!(refused.retry_after(), None);
                 prop_assert_eq!(refused.is_closed(), waiter.standing == Standing::Closed);
             }
-            (answer, standing) => prop_assert!(false, "{:?}, and it should be {:?}", answer, standing),
+            (answer, expected) => prop_assert!(false, "{:?}, but expected {:?}", answer, expected),
         }
         self.waiters.remove(number);
         Ok(())
     }
 
-    /// Has those served who are due.
+    /// Makes the bucket serve the waiters that are due.
     fn touch(&mut self) -> Verdict {
         self.bucket.set_quota(self.quota).unwrap();
         let nanos = self.now();
@@ -523,13 +523,13 @@ impl Trial {
         for waiter in &mut self.waiters {
             if waiter.standing == Standing::Waits && waiter.tokens > quota.burst() {
                 waiter.standing = Standing::Refused;
-                prop_assert!(waiter.acquire.wakes() > waiter.wakes, "it waits for what cannot come");
+                prop_assert!(waiter.acquire.wakes() > waiter.wakes, "it waits for tokens that cannot come");
             }
         }
         self.served(nanos, None)
     }
 
-    /// Those who are due have their tokens, and the others are told.
+    /// Checks that the waiters that are due got their tokens, and the others were refused.
     fn close(&mut self) -> Verdict {
         self.touch()?;
         self.bucket.close();
@@ -559,7 +559,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Each who waits knows when its wait will end, and to look changes nothing.
+    /// Checks that each waiter knows when its wait ends, and that reading changes nothing.
     fn check_due(&self) -> Verdict {
         let now = Instant::now();
         let mut up_to = 0;
@@ -601,7 +601,7 @@ impl Trial {
             Step::Owe(cost) => self.try_acquire(self.tokens(cost), 0, true).map(|_| ()),
             Step::Reserve(cost) => {
                 let tokens = self.tokens(cost);
-                // The same call, taken and kept.
+                // A reservation takes the tokens like this call.
                 if self.try_acquire(tokens, 0, false)? {
                     self.bucket.refund(tokens);
                     self.reservations.push(self.bucket.reserve(tokens).unwrap());
@@ -655,7 +655,7 @@ impl Trial {
     }
 }
 
-/// Buckets of all sizes, and more of those that are in use: up to thousands per second or hour, with small bursts.
+/// Buckets of all sizes, mostly typical ones: up to thousands per second or hour, with small bursts.
 fn any_start() -> impl Strategy<Value = Quota> {
     let usual = (1..5000u64, prop_oneof![Just(1), Just(60), Just(3600)], 1..50u64)
         .prop_map(|(count, secs, burst)| Quota::new(count, Duration::from_secs(secs)).with_burst(burst));
@@ -666,7 +666,7 @@ proptest! {
     #![proptest_config(crate::support::cases(1500))]
 
     #[test]
-    fn whatever_happens_nobody_gets_more_than_was_minted_and_nobody_waits_for_what_is_there(
+    fn no_call_gets_unminted_tokens_and_no_call_waits_for_available_ones(
         quota in any_start(),
         max_wait in prop_oneof![1 => Just(0), 3 => of_any_size(YEAR), 6 => Just(YEAR)],
         steps in prop::collection::vec(any_step(), 1..60),
@@ -680,7 +680,7 @@ proptest! {
                 trial.step(step).await?;
                 trial.check_due()?;
             }
-            // What is there is what was minted, less what was taken, whether it can be had or not.
+            // The contents are the tokens minted less the tokens taken, including those that waiters will get.
             let (nanos, there) = (trial.now().max(trial.seen), trial.bucket.available_at(Instant::now()));
             let is_minted = there == 0 || trial.most.has(there, nanos + leeway(trial.quota));
             prop_assert!(is_minted, "{} of {:?}", there, trial.most);

@@ -1,4 +1,4 @@
-//! The token bucket against an exact bucket of rational numbers.
+//! Compares the token bucket with an exact bucket in rational arithmetic.
 
 use crate::support::quotas::{CENTURY, DAY, YEAR, any_bucket, leeway_nanos, of_any_size};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast::rate_limit::{Quota, TokenBucket};
 use tokio::{runtime, time::Instant};
 
-/// A clock that stands still, so that the bucket is built at the very instant from which the tests count.
+/// A stopped clock, so that the bucket is built at the instant from which the tests count.
 fn standing_clock() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
@@ -15,13 +15,13 @@ fn bucket(count: u64, period: Duration, burst: u64) -> TokenBucket {
     TokenBucket::builder(count, period).burst(burst).build().unwrap()
 }
 
-/// A bucket in rational arithmetic: everything is in units of one `period`-th of a token.
+/// A bucket in rational arithmetic: all amounts are in units of one `period`-th of a token.
 #[derive(Debug)]
 struct Exact {
     count: i128,
     period: i128,
     full: i128,
-    /// What was there at the instant `at`; more than `full` only by refunds, which the next taker forfeits.
+    /// The contents at the instant `at`. Above `full` only after refunds, which the next call forfeits.
     level: i128,
     at: i128,
 }
@@ -57,12 +57,12 @@ impl Exact {
     }
 }
 
-/// What was admitted, in the order in which it was: when, and how many tokens. Refunds are negative.
+/// The admissions in order: the time and the tokens. Refunds are negative.
 #[derive(Default)]
 struct Log(Vec<(i64, i128)>);
 
 impl Log {
-    /// In no interval was more admitted, less what was refunded in it, than a burst and what was minted in it.
+    /// Checks that no interval admitted more than a burst and the tokens minted in it, less its refunds.
     fn keeps_to(&self, count: u64, period: Duration, burst: u64) -> Result<(), String> {
         let early = leeway_nanos(count, period, burst);
         let fills = period.as_nanos() * u128::from(burst) / u128::from(count);
@@ -86,13 +86,13 @@ impl Log {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Acquire(Cost),
-    /// Acquires, and again after the wait that a refusal asks for.
+    /// Takes tokens. If refused, tries again after the wait in the refusal.
     Obey(Cost),
-    /// Gives back what was taken last and not given back yet.
+    /// Gives back the tokens that were taken last and not given back yet.
     Refund,
-    /// Moves the clock by some nanoseconds, perhaps back.
+    /// Moves the clock by some nanoseconds, forward or back.
     Wait(i64),
-    /// Moves the clock by so many 64ths of the time in which a token is minted.
+    /// Moves the clock by this many 64ths of the time in which a token is minted.
     WaitForTokens(u64),
     WaitToFill,
 }
@@ -136,7 +136,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A bucket and the exact one side by side.
+/// A token bucket and the exact bucket.
 struct Trial {
     bucket: TokenBucket,
     exact: Exact,
@@ -145,11 +145,11 @@ struct Trial {
     nanos: i64,
     burst: u64,
     leeway_nanos: u64,
-    /// The time in which a token is minted, and a burst, rounded down.
+    /// The times in which a token and a burst are minted, rounded down.
     nanos_per_token: u64,
     nanos_to_fill: u64,
     log: Log,
-    /// What can be refunded.
+    /// The tokens that can be refunded.
     taken: Vec<u64>,
 }
 
@@ -170,7 +170,7 @@ impl Trial {
         }
     }
 
-    /// A rate that is off is off for as long as the bucket is never full. So the error grows with each time to fill.
+    /// The error of a rate adds up until the bucket is full. It therefore grows with each time to fill.
     fn leeway(&self) -> i64 {
         self.leeway_nanos as i64 * (1 + self.nanos.max(0) / (self.nanos_to_fill as i64).max(1))
     }
@@ -184,10 +184,10 @@ impl Trial {
         self.at(self.nanos)
     }
 
-    /// Asks, and compares the answer with the exact bucket's. Returns the wait of a refusal.
+    /// Takes tokens, and compares the answer with the exact bucket's. Returns the wait of a refusal.
     fn acquire(&mut self, tokens: u64) -> Result<Option<i64>, TestCaseError> {
         if tokens == 0 {
-            prop_assert!(self.bucket.try_acquire_at(0, self.now()).is_ok(), "nothing at all was refused");
+            prop_assert!(self.bucket.try_acquire_at(0, self.now()).is_ok(), "a call for zero tokens was refused");
             return Ok(None);
         }
         let Err(refused) = self.bucket.try_acquire_at(tokens, self.now()) else {
@@ -199,7 +199,7 @@ impl Trial {
             return Ok(None);
         };
         if tokens > self.burst {
-            prop_assert_eq!(refused.retry_after(), None, "it cannot ever be admitted");
+            prop_assert_eq!(refused.retry_after(), None, "it can never be admitted");
             return Ok(None);
         }
         let wait = refused.retry_after().unwrap().as_nanos() as i64;
@@ -255,7 +255,7 @@ proptest! {
     #![proptest_config(crate::support::cases(1500))]
 
     #[test]
-    fn no_interval_admits_more_than_its_share_and_nothing_that_is_there_is_refused(
+    fn no_interval_admits_more_than_its_share_and_no_available_token_is_refused(
         (count, period, burst) in any_bucket(),
         steps in prop::collection::vec(any_step(), 1..40),
     ) {
@@ -272,7 +272,7 @@ proptest! {
     }
 }
 
-/// Takes what is there, one by one where that is few, and returns how much that was.
+/// Takes all available tokens, one by one if they are few, and returns their number.
 fn drain(bucket: &TokenBucket, now: Instant) -> u64 {
     let (mut tokens, mut taken) = (bucket.quota().burst(), 0);
     while tokens > 0 {
@@ -291,7 +291,7 @@ fn nanos(nanos: u64) -> Duration {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn every_rate_is_exact_asked_often_and_asked_rarely() {
+fn every_rate_is_exact_under_frequent_and_rare_calls() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let rates = [
@@ -306,7 +306,7 @@ fn every_rate_is_exact_asked_often_and_asked_rarely() {
         (1, nanos(YEAR)),
     ];
     for (count, period) in rates {
-        // The time of so many tokens, in steps of which ten, or one, or a tenth are minted.
+        // The time in which these tokens are minted, in steps that mint ten, one or a tenth.
         let half_a_century = u128::from(CENTURY / 2);
         let tokens = (half_a_century * u128::from(count) / period.as_nanos()).min(30_000);
         let length = tokens * period.as_nanos() / u128::from(count);
@@ -314,11 +314,11 @@ fn every_rate_is_exact_asked_often_and_asked_rarely() {
             let origin = Instant::now();
             let bucket = bucket(count, period, 20);
             assert_eq!(drain(&bucket, origin), 20);
-            // No instant is a round one, and the steps are of at least a nanosecond.
+            // No instant is a round number, and each step is at least a nanosecond.
             let step = (length / steps).max(1) as u64;
             let steps = (length / u128::from(step)) as u64;
             let admitted: u64 = (1..=steps).map(|n| drain(&bucket, origin + Duration::from_nanos(step * n))).sum();
-            // Nothing is lost by asking; two nanoseconds are up to two tokens.
+            // Frequent calls lose nothing. 2 ns are up to two tokens.
             let minted = u128::from(step * steps) * u128::from(count) / period.as_nanos();
             assert!(admitted.abs_diff(minted as u64) <= 2, "{count} per {period:?}: {admitted}, not {minted}");
         }
@@ -326,7 +326,7 @@ fn every_rate_is_exact_asked_often_and_asked_rarely() {
 }
 
 #[test]
-fn every_rate_is_exact_to_one_in_a_million() {
+fn every_rate_is_exact_to_1_ppm() {
     let clock = standing_clock();
     let _guard = clock.enter();
     for (count, period) in [(3, SECOND), (7, SECOND), (1_500_000, SECOND), (999_999_937, SECOND)] {
@@ -366,7 +366,7 @@ fn a_burst_can_be_taken_token_by_token_at_one_instant() {
 }
 
 #[test]
-fn a_period_after_it_was_drained_a_bucket_is_full_again_at_every_rate() {
+fn a_drained_bucket_is_full_again_after_a_period_at_every_rate() {
     let clock = standing_clock();
     let _guard = clock.enter();
     for count in [1, 3, 17, 33, 60, 99, 100, 101, 333, 999, 999_983] {
@@ -391,7 +391,7 @@ fn a_caller_paced_exactly_at_the_rate_is_never_refused() {
 }
 
 #[test]
-fn a_token_given_back_can_be_taken_again_at_the_same_instant() {
+fn a_refunded_token_can_be_taken_again_at_the_same_instant() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -419,7 +419,7 @@ fn refunds_never_fill_a_bucket_beyond_its_burst() {
 }
 
 #[test]
-fn a_cost_above_the_burst_is_refused_for_ever_and_costs_nothing() {
+fn a_cost_above_the_burst_is_never_admitted_and_costs_nothing() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -433,7 +433,7 @@ fn a_cost_above_the_burst_is_refused_for_ever_and_costs_nothing() {
 }
 
 #[test]
-fn a_cost_of_nothing_is_there_even_when_nothing_else_is() {
+fn a_call_for_zero_tokens_passes_even_in_an_empty_bucket() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now() + SECOND;
@@ -445,7 +445,7 @@ fn a_cost_of_nothing_is_there_even_when_nothing_else_is() {
 }
 
 #[test]
-fn a_clock_that_stands_still_mints_nothing_and_one_that_jumps_a_year_mints_a_burst() {
+fn a_stopped_clock_mints_nothing_and_a_jump_of_a_year_mints_a_burst() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -460,7 +460,7 @@ fn a_clock_that_stands_still_mints_nothing_and_one_that_jumps_a_year_mints_a_bur
 // A quota that changes.
 
 #[test]
-fn another_quota_keeps_the_level_in_tokens_up_to_its_burst() {
+fn a_changed_quota_keeps_the_tokens_up_to_its_burst() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -481,11 +481,11 @@ fn another_quota_keeps_the_level_in_tokens_up_to_its_burst() {
 }
 
 #[test]
-fn a_quota_that_is_changed_and_changed_back_mints_nothing_and_forgives_nothing() {
+fn changing_a_quota_and_back_mints_nothing_and_forgives_no_debt() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
-    // The tokens of the other quota cannot be divided: one is minted in a nanosecond.
+    // The other quota has no subtokens: it mints one token per nanosecond.
     let (quota, other) = (Quota::new(1, SECOND).with_burst(5), Quota::new(1, nanos(1)).with_burst(5));
     let bucket = TokenBucket::with_quota(quota).build().unwrap();
     assert_eq!(drain(&bucket, now), 5);
@@ -495,13 +495,13 @@ fn a_quota_that_is_changed_and_changed_back_mints_nothing_and_forgives_nothing()
         bucket.set_quota_at(other, later).unwrap();
         bucket.set_quota_at(quota, later).unwrap();
     }
-    // A quarter of a token is owed. Rounded up it may be a whole one.
+    // A quarter of a token is owed. Rounded up, it may be a whole token.
     let wait = bucket.try_acquire_at(1, later).unwrap_err().retry_after().unwrap();
     assert!((SECOND * 5 / 4..=SECOND * 2).contains(&wait), "{wait:?}");
 }
 
 #[test]
-fn a_change_by_a_clock_that_was_overtaken_mints_nothing_twice() {
+fn a_change_at_an_earlier_time_mints_nothing_twice() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -516,7 +516,7 @@ fn a_change_by_a_clock_that_was_overtaken_mints_nothing_twice() {
 }
 
 #[test]
-fn a_quota_that_cannot_be_leaves_the_old_one() {
+fn an_invalid_quota_leaves_the_old_one() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -534,7 +534,7 @@ fn a_quota_that_cannot_be_leaves_the_old_one() {
 }
 
 #[test]
-fn rates_that_change_every_millisecond_mint_what_each_of_them_would() {
+fn rates_that_change_every_millisecond_mint_the_tokens_of_each_rate() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let origin = Instant::now();
@@ -542,7 +542,7 @@ fn rates_that_change_every_millisecond_mint_what_each_of_them_would() {
     assert_eq!(drain(&bucket, origin), 50);
     let (mut admitted, mut millionths) = (0, 0);
     for step in 1..=100_000u64 {
-        // From 901 per second to 1099, none of which goes into the other.
+        // From 901 to 1099 per second. None of these rates divides another.
         let count = 901 + (step * 37) % 199;
         let now = origin + Duration::from_millis(step);
         admitted += drain(&bucket, now);
@@ -550,14 +550,14 @@ fn rates_that_change_every_millisecond_mint_what_each_of_them_would() {
         millionths += if step < 100_000 { count * 1000 } else { 0 };
     }
     let minted = (millionths + 1_000_000) / 1_000_000;
-    // Each change may cost a nanosecond: one in a million of this.
+    // Each change may cost a nanosecond: 1 ppm of this.
     assert!(admitted <= minted && minted - admitted <= 2, "{admitted}, not {minted}");
 }
 
-// Who is refused.
+// Refusals.
 
 #[test]
-fn who_is_refused_is_never_told_to_come_back_at_once() {
+fn a_refusal_never_says_to_come_back_at_once() {
     let clock = standing_clock();
     let _guard = clock.enter();
     for (count, period) in [(1, nanos(1)), (600_000_000, SECOND), (1_500_000, SECOND), (1, nanos(DAY))] {
@@ -573,30 +573,30 @@ fn who_is_refused_is_never_told_to_come_back_at_once() {
 }
 
 #[test]
-fn one_per_second_asked_for_in_a_tight_loop_is_one_per_second() {
+fn a_tight_loop_gets_exactly_the_rate() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let origin = Instant::now();
     let bucket = bucket(1, SECOND, 1);
-    // Every 7 microseconds, for 20 s.
+    // A call every 7 µs, for 20 s.
     let admitted =
         (0..=20_000_000 / 7u64).filter(|n| bucket.try_acquire_at(1, origin + nanos(7000 * n)).is_ok()).count();
-    assert_eq!(admitted, 1 + 19, "the first at once, and each a little more than a second later");
+    assert_eq!(admitted, 1 + 19, "the first at once, and each further one a little more than a second later");
 }
 
 #[test]
-fn who_owes_pays_up_to_a_burst_and_is_then_admitted() {
+fn a_debt_is_at_most_a_burst_and_a_call_is_admitted_once_it_is_paid() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
     let bucket = bucket(10, SECOND, 5);
     let wait = |refused: Result<(), steadfast::error::RateLimited>| refused.unwrap_err().retry_after();
     assert!(bucket.try_acquire_or_owe_at(5, now).is_ok());
-    // Each is told what it would have to wait for, with what was owed before.
+    // Each refusal says the time until its cost and the earlier debts are paid.
     for (tokens, millis) in [(1, 100), (1, 200), (2, 400), (5, 900)] {
         assert_eq!(wait(bucket.try_acquire_or_owe_at(tokens, now)), Some(Duration::from_millis(millis)));
     }
-    // Five are owed by now, and no more ever.
+    // The debt is five by now, its maximum.
     assert_eq!(wait(bucket.try_acquire_or_owe_at(6, now)), None);
     assert_eq!(wait(bucket.try_acquire_at(1, now)), Some(Duration::from_millis(600)));
     assert_eq!(drain(&bucket, now + nanos(600_000_000)), 1);
@@ -604,7 +604,7 @@ fn who_owes_pays_up_to_a_burst_and_is_then_admitted() {
 }
 
 #[test]
-fn a_debt_is_not_forgiven_by_a_clock_that_is_behind() {
+fn a_clock_that_is_behind_forgives_no_debt() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let origin = Instant::now();
@@ -614,16 +614,16 @@ fn a_debt_is_not_forgiven_by_a_clock_that_is_behind() {
     bucket.try_acquire_or_owe_at(5, now).unwrap();
     bucket.try_acquire_or_owe_at(5, now).unwrap_err();
     assert_eq!(wait(&bucket, now), Duration::from_millis(600));
-    // A second earlier it is a second more.
+    // At a time one second earlier, the wait is one second longer.
     assert_eq!(wait(&bucket, origin), Duration::from_millis(1600));
     bucket.try_acquire_or_owe_at(1, origin).unwrap_err();
     assert_eq!(wait(&bucket, now), Duration::from_millis(600));
 }
 
-// The anchor, which moves on every 2^40 nanoseconds.
+// The anchor, which moves every 2^40 ns.
 
 #[test]
-fn nothing_is_minted_and_nothing_lost_where_the_anchor_moves_on() {
+fn rebasing_the_anchor_mints_nothing_and_loses_nothing() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let horizon = nanos(1 << 40);
@@ -636,14 +636,14 @@ fn nothing_is_minted_and_nothing_lost_where_the_anchor_moves_on() {
             let taken = drain(&moved, origin + horizon + nanos(after));
             let minted = u128::from(before + after) * u128::from(count) / period.as_nanos();
             assert!(u128::from(taken).abs_diff(minted.min(1000)) <= 1, "{taken} tokens, not {minted}");
-            // A clock that is behind finds nothing.
+            // A clock that is behind finds no tokens.
             assert_eq!(drain(&moved, early), 0);
         }
     }
 }
 
 #[test]
-fn to_look_or_to_ask_for_too_much_far_in_the_future_locks_nobody_out() {
+fn reads_and_refusals_far_in_the_future_lock_no_caller_out() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();

@@ -40,8 +40,8 @@ use tokio::time::Instant;
 ///
 /// Strictly, by default. The window keeps admitted tokens in up to 256 cells of about a 256th of the limit each. A cell
 /// counts in full until its last admission has left the window, so the error is always on the safe side: fewer tokens
-/// than a 256th of the limit stay longer than in an exact log. A limit of up to 256 is exact, whatever the arrivals and
-/// the costs. A larger limit loses about 0.2% if calls at random instants ask for at least the limit.
+/// than a 256th of the limit stay longer than in an exact log. A limit of up to 256 is exact for any arrivals and
+/// costs. A larger limit loses about 0.2% if calls at random instants ask for at least the limit.
 ///
 /// With [`estimate`](SlidingWindowBuilder::estimate), the window keeps two counters and estimates. See there for the
 /// error.
