@@ -174,7 +174,7 @@ enum Step {
     /// Drops a waiter, which may have been served without a poll since.
     Leave(usize),
     SetQuota(Quota),
-    /// Changes the count to half of it plus this many 16ths, and the burst in the same way.
+    /// Multiplies the count by the first number of 16ths, and the burst by the second.
     Scale(u64, u64),
     Wait(u64),
     /// Moves the clock by this many 64ths of the time in which a token is minted.

@@ -1,4 +1,5 @@
-//! A token bucket that is closed: who is told, who is admitted, and what is given back. Queues have tests of their own.
+//! Closing a token bucket: which calls are refused, which are admitted, and which tokens are given back. Queues have
+//! their own tests.
 
 use crate::support::{Act, Backend, ByHand, Failed, Stopwatch, ms, secs};
 use std::{
@@ -21,7 +22,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// An empty bucket that mints a token every 10 ms, saves up a `burst`, and lets everybody wait.
+/// An empty bucket that mints a token every 10 ms, holds a `burst`, and lets calls wait for up to an hour.
 fn empty(burst: u64) -> TokenBucket {
     let bucket = TokenBucket::builder(100, secs(1)).burst(burst).max_wait(HOUR).build().unwrap();
     bucket.try_acquire(burst).unwrap();
@@ -40,10 +41,10 @@ fn available(bucket: &TokenBucket) -> u64 {
     bucket.available_at(Instant::now())
 }
 
-// Those who wait.
+// Waiters.
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_in_line_is_woken_once_and_told_that_the_bucket_is_closed() {
+async fn each_waiter_is_woken_once_and_refused_as_closed() {
     let bucket = empty(5);
     let mut waiting: Vec<_> = (0..40).map(|number| ByHand::pending(bucket.acquire(1 + number % 5))).collect();
     bucket.close();
@@ -54,11 +55,11 @@ async fn whoever_is_in_line_is_woken_once_and_told_that_the_bucket_is_closed() {
     }
     advance(HOUR).await;
     assert!(waiting.iter().all(|waiter| waiter.wakes() == 1), "and no timer is left");
-    assert_eq!(available(&bucket), 5, "nobody has taken any");
+    assert_eq!(available(&bucket), 5, "no waiter has taken any");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_refusal_says_so_and_names_no_time_to_come_back() {
+async fn a_closed_refusal_says_closed_and_names_no_time() {
     let bucket = empty(1);
     let [mut waiter] = waiters(&bucket);
     bucket.close();
@@ -77,7 +78,7 @@ async fn a_closed_refusal_says_so_and_names_no_time_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_turn_has_come_by_the_close_is_admitted_whether_its_task_ran_or_not() {
+async fn a_waiter_whose_turn_came_before_the_close_is_admitted_even_if_its_task_did_not_run() {
     let bucket = empty(10);
     let [mut first, mut second, mut third] = waiters(&bucket);
     advance(ms(29)).await;
@@ -98,7 +99,7 @@ async fn the_instant_of_the_close_may_be_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_were_granted_before_the_close_are_given_back_by_whoever_never_sees_them() {
+async fn tokens_granted_before_the_close_are_given_back_if_the_waiter_is_dropped() {
     let bucket = empty(10);
     let [first, _second] = waiters(&bucket);
     advance(ms(10)).await;
@@ -109,7 +110,7 @@ async fn tokens_that_were_granted_before_the_close_are_given_back_by_whoever_nev
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_dropped_after_any_of_its_polls_before_or_after_the_close_leaves_every_token() {
+async fn a_future_dropped_after_any_poll_before_or_after_the_close_loses_no_token() {
     for (before, after) in (0..4).flat_map(|before| (0..2).map(move |after| (before, after))) {
         for is_due in [false, true] {
             let bucket = empty(10);
@@ -133,10 +134,10 @@ async fn a_future_dropped_after_any_of_its_polls_before_or_after_the_close_leave
     }
 }
 
-// Those who come.
+// Later calls.
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_to_a_closed_bucket_is_refused_at_once_though_there_are_tokens() {
+async fn a_later_call_is_refused_at_once_although_there_are_tokens() {
     let bucket = TokenBucket::builder(100, secs(1)).burst(10).build().unwrap();
     assert!(!bucket.is_closed());
     bucket.close();
@@ -147,12 +148,12 @@ async fn who_comes_to_a_closed_bucket_is_refused_at_once_though_there_are_tokens
         assert_eq!(bucket.reserve(tokens).unwrap_err(), RateLimited::closed());
         assert_eq!(bucket.try_acquire_or_owe_at(tokens, Instant::now()), Err(RateLimited::closed()));
     }
-    assert_eq!(available(&bucket), 10, "a refusal takes nothing, and nobody owes anything");
+    assert_eq!(available(&bucket), 10, "a refusal takes nothing, and leaves no debt");
     assert_eq!((bucket.try_acquire(0), ByHand::new(bucket.acquire(0)).poll()), (Ok(()), Poll::Ready(Ok(()))));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_stays_closed_whatever_happens_to_it() {
+async fn a_bucket_stays_closed_through_all_changes() {
     for warm_up in [Duration::ZERO, secs(10)] {
         let bucket = TokenBucket::builder(100, secs(1)).warm_up(warm_up).build().unwrap();
         let reservation = bucket.reserve(1).unwrap();
@@ -167,7 +168,7 @@ async fn a_bucket_stays_closed_whatever_happens_to_it() {
         check();
         bucket.set_quota(Quota::new(1000, secs(1))).unwrap();
         check();
-        // The anchor moves on.
+        // The anchor moves.
         advance(HOUR).await;
         bucket.set_quota(Quota::new(1000, secs(1))).unwrap();
         check();
@@ -178,7 +179,7 @@ async fn a_bucket_stays_closed_whatever_happens_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_given_back_to_a_closed_bucket_is_there_and_wakes_nobody() {
+async fn a_refund_to_a_closed_bucket_is_kept_and_wakes_no_task() {
     let bucket = empty(3);
     let [mut waiter] = waiters(&bucket);
     bucket.close();
@@ -190,7 +191,7 @@ async fn what_is_given_back_to_a_closed_bucket_is_there_and_wakes_nobody() {
 // In a stack.
 
 #[tokio::test(start_paused = true)]
-async fn in_a_stack_those_in_line_and_those_who_come_are_refused_as_closed() {
+async fn in_a_stack_waiters_and_later_calls_are_refused_as_closed() {
     let bucket = empty(1);
     let backend = Backend::always(Act::answer(200));
     let limit = RateLimit::new(bucket.clone()).named("partner").wait();
@@ -240,7 +241,7 @@ async fn a_retry_does_not_wait_for_a_closed_bucket() {
                 false => client.rate_limit(bucket).service(service).unwrap().oneshot(()).await,
             };
             if asked_to_wait {
-                // It is not told when to come back, and so it does not.
+                // The refusal names no time, so the retry does not wait.
                 let Err(Error::Rejected(Rejection::Closed(_))) = end else { panic!("{end:?}") };
             } else {
                 assert_eq!((end, stopwatch.read()), (Err(Error::Service(Failed)), Duration::ZERO));
@@ -270,7 +271,7 @@ async fn a_closed_bucket_is_explained_as_closed() {
 
 // Wakers.
 
-/// A task that comes back to the bucket when it is woken.
+/// A task that uses the bucket when it is woken.
 struct Returns(TokenBucket, mpsc::Sender<(bool, usize)>);
 
 impl Wake for Returns {
@@ -279,9 +280,9 @@ impl Wake for Returns {
     }
 }
 
-/// On a thread of its own: a lock that waits for itself waits for ever.
+/// Runs on its own thread, because a deadlock would block the thread forever.
 #[test]
-fn those_who_are_told_are_woken_without_the_lock_and_find_the_bucket_closed() {
+fn refused_waiters_are_woken_without_the_lock_and_find_the_bucket_closed() {
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -1,4 +1,4 @@
-//! When the wait for a token bucket ends, as known at any moment; and waits of callers that say when they came.
+//! The time at which a wait for a token bucket ends, as known at any moment; and waits that count from a given instant.
 
 use crate::support::{ByHand, ms, secs};
 use std::{task::Poll, time::Duration};
@@ -10,7 +10,7 @@ use tokio::time::{Instant, advance};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// An empty bucket that mints a token every 10 ms, saves up a `burst`, and lets everybody wait.
+/// An empty bucket that mints a token every 10 ms, holds a `burst`, and lets calls wait for up to an hour.
 fn empty(burst: u64) -> TokenBucket {
     let bucket = TokenBucket::builder(100, secs(1)).burst(burst).max_wait(HOUR).build().unwrap();
     bucket.try_acquire(burst).unwrap();
@@ -31,10 +31,10 @@ fn assert_due_in<const N: usize>(waiting: [&ByHand<Acquire>; N], millis: [u64; N
     assert_eq!(waiting.map(due_in), millis.map(|millis| Some(ms(millis))));
 }
 
-// When it is due.
+// The due time.
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_knows_when_its_turn_is_due_and_others_know_nothing() {
+async fn a_waiter_knows_when_its_turn_is_due_and_other_futures_do_not() {
     let bucket = empty(5);
     let unpolled = ByHand::new(bucket.acquire(1));
     let [mut first, mut second, third] = [2, 5, 1].map(|tokens| waiter(&bucket, tokens));
@@ -52,7 +52,7 @@ async fn who_waits_knows_when_its_turn_is_due_and_others_know_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_polled_when_its_turn_has_come_makes_those_behind_it_due_later_once_the_bucket_is_full() {
+async fn an_idle_waiter_at_its_turn_makes_those_behind_due_later_once_the_bucket_is_full() {
     let bucket = empty(5);
     let [first, second] = [5, 5].map(|tokens| waiter(&bucket, tokens));
     for (elapsed, second_due) in [(50, 50), (20, 50), (30, 50)] {
@@ -62,18 +62,18 @@ async fn who_is_not_polled_when_its_turn_has_come_makes_those_behind_it_due_late
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_has_come_is_due_now_whether_it_was_granted_or_not() {
+async fn a_turn_that_has_come_is_due_now() {
     let bucket = empty(5);
     let [first, mut second] = [1, 1].map(|tokens| waiter(&bucket, tokens));
     advance(HOUR).await;
     assert_due_in([&first, &second], [0, 0]);
-    // The first one is granted its token, and does not know it.
+    // The first waiter is granted its token, and is not polled.
     assert!(second.poll().is_ready());
     assert_eq!((due_in(&first), due_in(&second)), (Some(Duration::ZERO), None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_wait_was_refused_is_due_now() {
+async fn a_refused_wait_is_due_now() {
     let bucket = empty(5);
     let [mut too_much, mut closed] = [5, 1].map(|tokens| waiter(&bucket, tokens));
     bucket.set_quota(Quota::new(100, secs(1)).with_burst(4)).unwrap();
@@ -85,7 +85,7 @@ async fn whose_wait_was_refused_is_due_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_due_earlier_when_those_ahead_give_up_wherever_they_stand_and_no_poll_is_needed() {
+async fn it_is_due_earlier_when_any_waiter_ahead_gives_up_without_a_poll() {
     let bucket = empty(5);
     let [first, second, third, last] = [2, 5, 3, 1].map(|tokens| waiter(&bucket, tokens));
     assert_due_in([&last], [110]);
@@ -98,8 +98,7 @@ async fn it_is_due_earlier_when_those_ahead_give_up_wherever_they_stand_and_no_p
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_due_earlier_at_a_higher_rate_and_with_tokens_that_come_back_and_later_at_a_lower_rate_and_behind_a_debt()
-{
+async fn it_is_due_earlier_after_a_faster_rate_or_a_refund_and_later_after_a_slower_rate_or_a_debt() {
     let bucket = empty(5);
     let [first, second] = [2, 3].map(|tokens| waiter(&bucket, tokens));
     assert_due_in([&first, &second], [20, 50]);
@@ -116,18 +115,18 @@ async fn it_is_due_earlier_at_a_higher_rate_and_with_tokens_that_come_back_and_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_that_warms_up_is_due_when_its_slow_start_has_minted_enough() {
-    // Cold it holds one token; 25 are minted in the first five of ten seconds, and 50 in all.
+async fn a_waiter_of_a_warming_bucket_is_due_when_the_ramp_has_minted_enough() {
+    // A cold bucket holds one token. 25 are minted in the first five seconds.
     let bucket = TokenBucket::builder(10, secs(1)).burst(50).warm_up(secs(10)).max_wait(HOUR).build().unwrap();
     bucket.try_acquire(1).unwrap();
     let [first, second] = [25, 50].map(|tokens| waiter(&bucket, tokens));
-    // To a nanosecond, since a third of the warm-up is rounded up. In ten seconds 66 2/3 are minted, and 75 are waited
-    // for.
+    // Exact to a nanosecond, because a third of the warm-up is rounded up. In ten seconds 66 2/3 tokens are minted, and
+    // the two waiters need 75.
     assert_eq!([&first, &second].map(|waiter| due_in(waiter).unwrap().as_micros()), [5_000_000, 10_833_333]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn to_look_changes_nothing() {
+async fn reading_the_due_time_changes_nothing() {
     let (looked_at, left_alone) = (empty(5), empty(5));
     let mut waiting = [&looked_at, &left_alone].map(|bucket| waiter(bucket, 3));
     for _ in 0..30 {
@@ -135,14 +134,14 @@ async fn to_look_changes_nothing() {
         advance(ms(1)).await;
     }
     assert_eq!(waiting.each_ref().map(ByHand::wakes), [1, 1], "their timers");
-    // Nobody has served either.
+    // No read has served either waiter.
     assert_due_in([&waiting[0]], [0]);
     assert_eq!((looked_at.waiting(), left_alone.waiting()), (1, 1));
     assert!(waiting.iter_mut().all(|waiter| waiter.poll() == Poll::Ready(Ok(()))));
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_of_a_hundred_is_served_when_it_was_due() {
+async fn each_of_a_hundred_waiters_is_served_when_it_was_due() {
     let bucket = empty(1);
     let mut waiting: Vec<_> = (0..100).map(|_| waiter(&bucket, 1)).collect();
     for waiter in &mut waiting {
@@ -155,10 +154,10 @@ async fn each_of_a_hundred_is_served_when_it_was_due() {
     }
 }
 
-// Callers that say when they came.
+// Waits that count from a given instant.
 
 #[tokio::test(start_paused = true)]
-async fn who_came_earlier_waits_for_less_and_its_longest_wait_began_then() {
+async fn a_call_that_came_earlier_waits_less_and_its_longest_wait_counts_from_then() {
     let bucket = TokenBucket::builder(100, secs(1)).burst(1).max_wait(ms(20)).build().unwrap();
     let begin = Instant::now();
     bucket.try_acquire_at(1, begin).unwrap();
@@ -184,17 +183,17 @@ async fn tokens_are_taken_as_of_the_given_instant_and_not_before_the_first_poll(
     let later = Instant::now() + ms(30);
     let mut acquire = ByHand::new(bucket.acquire_at(3, later));
     assert_eq!(bucket.available_at(later), 3);
-    assert_eq!(acquire.poll(), Poll::Ready(Ok(())), "by then there are three, whatever tokio's clock says");
+    assert_eq!(acquire.poll(), Poll::Ready(Ok(())), "by then there are three, though not by tokio's clock");
     assert_eq!((bucket.available_at(later), due_in(&acquire)), (0, None));
-    // By tokio's clock there is still none.
+    // By tokio's clock there is still no token.
     assert!(bucket.try_acquire(1).is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_is_judged_from_the_given_instant() {
+async fn a_deadline_counts_from_the_given_instant() {
     let bucket = empty(1);
     let now = Instant::now();
-    // The wait is 10 ms: what is left is more by the earlier instant, and the turn comes no earlier for it.
+    // The wait is 10 ms. From the earlier instant, more time is left, but the turn comes no earlier.
     for (came_at, deadline, is_refused) in [(now, ms(10), true), (now, ms(11), false), (now + ms(5), ms(10), true)] {
         let context = CallContext::new().with_deadline(now + deadline);
         let mut acquire = ByHand::new(bucket.acquire_at(1, came_at));
@@ -203,7 +202,7 @@ async fn a_deadline_is_judged_from_the_given_instant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_came_earlier_does_not_overtake_who_is_in_line() {
+async fn a_call_that_came_earlier_does_not_overtake_a_waiter() {
     let bucket = empty(1);
     let begin = Instant::now();
     advance(ms(4)).await;
@@ -218,7 +217,7 @@ async fn who_came_earlier_does_not_overtake_who_is_in_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_says_when_it_came_leaves_everything_when_it_is_dropped_after_any_poll() {
+async fn a_future_with_a_given_instant_leaves_the_bucket_intact_when_it_is_dropped_after_any_poll() {
     for polls in 0..4_u64 {
         let bucket = TokenBucket::builder(100, secs(1)).burst(3).build().unwrap();
         bucket.try_acquire(3).unwrap();
@@ -233,7 +232,7 @@ async fn a_future_that_says_when_it_came_leaves_everything_when_it_is_dropped_af
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_wait_changes_nothing_whatever_instant_it_is_asked_for() {
+async fn a_refused_wait_changes_nothing_at_any_instant() {
     for ahead in [secs(11), 418 * 24 * secs(3_600), 100 * 366 * 24 * secs(3_600)] {
         let bucket = TokenBucket::builder(1, secs(10)).burst(2).max_wait(secs(5)).build().unwrap();
         let begin = Instant::now();
@@ -241,7 +240,7 @@ async fn a_refused_wait_changes_nothing_whatever_instant_it_is_asked_for() {
         advance(secs(6)).await;
         let mut waits = ByHand::pending(bucket.acquire(1));
         let before = bucket.available_at(begin);
-        // Two more, behind the one that waits: they are not there before 30 s, nor within 5 s of any later instant.
+        // Two more tokens, behind the waiter: not there before 30 s, and not within 5 s of any later instant.
         let mut refused = ByHand::new(bucket.acquire_at(3, begin + ahead));
         assert!(matches!(refused.poll(), Poll::Ready(Err(_))));
         let mut refused = ByHand::new(bucket.acquire_at(2, begin + secs(11)));

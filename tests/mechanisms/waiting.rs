@@ -1,4 +1,4 @@
-//! Those who wait for a token bucket: in which order they are served, when, and how often they are woken for it.
+//! The waiters of a token bucket: in which order they are served, when, and how often they are woken.
 
 use crate::support::{Act, Backend, ByHand, Counted, Stopwatch, ms, secs};
 use futures::future::join_all;
@@ -27,19 +27,19 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// An empty bucket that mints `count` tokens in `period`, saves up a `burst`, and lets everybody wait.
+/// An empty bucket that mints `count` tokens in `period`, holds a `burst`, and lets calls wait for up to a year.
 fn empty(count: u64, period: Duration, burst: u64) -> TokenBucket {
     let bucket = TokenBucket::builder(count, period).burst(burst).max_wait(YEAR).build().unwrap();
     bucket.try_acquire(burst).unwrap();
     bucket
 }
 
-/// A token every 10 ms, and one that is saved up.
+/// An empty bucket that mints a token every 10 ms and holds one.
 fn a_hundred_per_second() -> TokenBucket {
     empty(100, secs(1), 1)
 }
 
-/// Somebody who waits in this line.
+/// A call that waits in the queue of this bucket.
 #[track_caller]
 fn waiter(bucket: &TokenBucket, tokens: u64) -> ByHand<Acquire> {
     ByHand::pending(bucket.acquire(tokens))
@@ -66,7 +66,7 @@ fn wait_of(refused: Result<(), RateLimited>) -> Option<Duration> {
 // In order, at the right instant, with one wake-up.
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_are_served_in_order_each_at_its_instant_and_woken_once() {
+async fn a_thousand_waiters_are_served_in_order_each_at_its_instant_and_woken_once() {
     let bucket = a_hundred_per_second();
     let stopwatch = Stopwatch::start();
     let served = Arc::new(Mutex::new(Vec::new()));
@@ -80,13 +80,13 @@ async fn a_thousand_are_served_in_order_each_at_its_instant_and_woken_once() {
         })
     });
     let polls: Vec<usize> = join_all(tasks.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(polls, [2; 1000], "one poll to take the place, and one when it is its turn");
+    assert_eq!(polls, [2; 1000], "one poll to take the place, and one at the turn");
     let expected: Vec<_> = (0..1000).map(|n| (n, ms(10 * (n + 1)))).collect();
     assert_eq!(*served.lock().unwrap(), expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_that_cost_from_one_to_seven_tokens_are_served_when_what_lies_before_them_was_minted() {
+async fn a_thousand_waiters_of_different_costs_are_served_once_their_tokens_and_those_ahead_are_minted() {
     let bucket = empty(1000, secs(1), 7);
     let stopwatch = Stopwatch::start();
     let mut random = SmallRng::seed_from_u64(1);
@@ -106,7 +106,7 @@ async fn a_thousand_that_cost_from_one_to_seven_tokens_are_served_when_what_lies
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_costs_little_does_not_overtake_who_costs_much() {
+async fn a_cheap_call_does_not_overtake_an_expensive_one() {
     let bucket = empty(100, secs(1), 5);
     let (mut much, mut little) = (waiter(&bucket, 5), waiter(&bucket, 1));
     advance(ms(49)).await;
@@ -119,7 +119,7 @@ async fn who_costs_little_does_not_overtake_who_costs_much() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_waker_of_the_latest_poll_is_the_one_that_is_woken() {
+async fn the_waker_of_the_latest_poll_is_woken() {
     let bucket = a_hundred_per_second();
     let mut waiter = waiter(&bucket, 1);
     let old = waiter.change_waker();
@@ -130,7 +130,7 @@ async fn the_waker_of_the_latest_poll_is_the_one_that_is_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_polled_for_no_reason_keeps_the_place() {
+async fn a_poll_without_a_wake_up_keeps_the_place() {
     let bucket = a_hundred_per_second();
     let [mut first, mut second] = waiters(&bucket);
     for _ in 0..9 {
@@ -143,10 +143,10 @@ async fn who_is_polled_for_no_reason_keeps_the_place() {
     assert_eq!((first.wakes(), second.wakes(), bucket.waiting()), (1, 0, 1));
 }
 
-// Who gives up.
+// Waiters that give up.
 
 #[tokio::test(start_paused = true)]
-async fn those_behind_one_who_gives_up_move_up() {
+async fn waiters_move_up_when_a_waiter_ahead_gives_up() {
     for gives_up in 0..4 {
         let bucket = a_hundred_per_second();
         let stopwatch = Stopwatch::start();
@@ -154,7 +154,7 @@ async fn those_behind_one_who_gives_up_move_up() {
         drop(waiting.remove(gives_up));
         assert_eq!(bucket.waiting(), 4);
         for (n, waiter) in waiting.iter_mut().enumerate() {
-            // Whoever is woken is polled: nobody relies on the turn of another.
+            // Each waiter is polled when it is woken. None relies on a poll of another.
             while !served(waiter) {
                 let woken = waiter.wakes();
                 while waiter.wakes() == woken {
@@ -168,12 +168,12 @@ async fn those_behind_one_who_gives_up_move_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_one_behind_a_first_who_gives_up_is_woken_at_once_for_its_earlier_turn() {
+async fn the_second_waiter_is_woken_at_once_for_its_earlier_turn_when_the_first_gives_up() {
     let bucket = empty(100, secs(1), 10);
     let (first, mut second) = (waiter(&bucket, 10), waiter(&bucket, 5));
     advance(ms(20)).await;
     drop(first);
-    // Its turn comes after 50 ms, and not after 150: it has to learn of that now.
+    // Its turn comes after 50 ms, and not after 150, so it has to be woken now.
     assert_eq!(second.wakes(), 1);
     assert!(!served(&mut second));
     advance(ms(30)).await;
@@ -181,14 +181,14 @@ async fn the_one_behind_a_first_who_gives_up_is_woken_at_once_for_its_earlier_tu
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_thousand_of_whom_every_other_one_gives_up_the_rest_is_served_in_order_without_a_gap() {
+async fn when_every_other_waiter_of_a_thousand_gives_up_the_rest_is_served_in_order_without_a_gap() {
     let bucket = a_hundred_per_second();
     let stopwatch = Stopwatch::start();
     let mut random = SmallRng::seed_from_u64(7);
     let served = Arc::new(Mutex::new(Vec::new()));
     let tasks: Vec<_> = (0..1000u32)
         .map(|n| {
-            // Half of them for good, and at any time before the line has got to them.
+            // Half of the waiters give up, at any time before their turn.
             let patience =
                 if n % 2 == 0 { HOUR } else { Duration::from_micros(random.random_range(0..5 * 1000 * u64::from(n))) };
             let (bucket, served) = (bucket.clone(), served.clone());
@@ -209,15 +209,15 @@ async fn of_a_thousand_of_whom_every_other_one_gives_up_the_rest_is_served_in_or
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gives_up_in_the_moment_after_it_was_served_gives_the_token_to_the_next() {
+async fn a_waiter_that_gives_up_just_after_it_was_served_gives_its_token_to_the_next() {
     let bucket = a_hundred_per_second();
     let [first, mut second, mut third] = waiters(&bucket);
     advance(ms(10)).await;
-    // The second one asks: the first one is granted its token, and does not come for it.
+    // The poll of the second waiter grants the first its token. The first is not polled.
     assert!(!served(&mut second));
     assert_eq!((first.wakes(), bucket.waiting()), (2, 2), "its timer, and the token");
     drop(first);
-    // And the one behind it moves up.
+    // The waiter behind it moves up.
     assert_eq!((second.wakes(), third.wakes()), (1, 1));
     assert!(served(&mut second) && !served(&mut third));
     assert_eq!(bucket.available_at(Instant::now()), 0);
@@ -226,7 +226,7 @@ async fn who_gives_up_in_the_moment_after_it_was_served_gives_the_token_to_the_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_dropped_after_any_of_its_polls_leaves_everything() {
+async fn a_future_dropped_after_any_of_its_polls_leaves_the_bucket_intact() {
     for polls in 0..4 {
         let bucket = TokenBucket::builder(100, secs(1)).burst(3).build().unwrap();
         let before = bucket.reserve(3).unwrap();
@@ -238,39 +238,39 @@ async fn a_future_dropped_after_any_of_its_polls_leaves_everything() {
         drop(acquire);
         before.commit();
         assert_eq!((bucket.waiting(), bucket.available_at(Instant::now())), (0, polls / 2));
-        // Nobody is left whom the fast way would have to wait for.
+        // No waiter is left, so calls take tokens without the lock again.
         advance(ms(30)).await;
         assert_eq!((0..9).filter(|_| bucket.try_acquire(1).is_ok()).count(), 3);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_is_neither_polled_nor_dropped_costs_its_own_tokens_and_holds_up_nobody() {
+async fn a_future_that_is_neither_polled_nor_dropped_costs_its_own_tokens_and_delays_no_waiter() {
     let bucket = a_hundred_per_second();
     let [idle, mut second, mut third] = waiters(&bucket);
     advance(ms(20)).await;
-    // The bucket saves up one token. That is set aside for the idle one, and the second one has to wait for the next.
+    // The bucket holds one token. It is set aside for the idle waiter, and the second waits for the next token.
     assert!(!served(&mut second));
     advance(ms(10)).await;
     assert!(served(&mut second) && !served(&mut third));
     advance(ms(10)).await;
     assert!(served(&mut third));
-    // It is not even in line any more: others go the fast way.
+    // The idle waiter is no longer in the queue, so other calls do not need the lock.
     assert_eq!(bucket.waiting(), 0);
     advance(ms(10)).await;
     assert_eq!(bucket.try_acquire(1), Ok(()));
-    // What was set aside is there for as long as the future is, and then goes to whoever comes.
+    // The token set aside stays with the future. After its drop, any call can take it.
     let mut fourth = waiter(&bucket, 1);
     drop(idle);
     assert!(served(&mut fourth));
 }
 
 #[tokio::test(start_paused = true)]
-async fn behind_an_idle_future_a_rate_that_rises_serves_nobody_later_than_before() {
+async fn behind_an_idle_future_a_higher_rate_serves_no_waiter_later_than_before() {
     let bucket = empty(1, secs(1), 2);
     let [idle, mut second] = waiters(&bucket);
     bucket.set_quota(Quota::new(100, secs(1)).with_burst(2)).unwrap();
-    assert_eq!((idle.wakes(), second.wakes()), (1, 0), "the first one is told");
+    assert_eq!((idle.wakes(), second.wakes()), (1, 0), "the first one is woken");
     advance(secs(2) - ms(1)).await;
     assert_eq!(second.wakes(), 0);
     advance(ms(1)).await;
@@ -279,18 +279,18 @@ async fn behind_an_idle_future_a_rate_that_rises_serves_nobody_later_than_before
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_is_idle_while_it_is_due_is_served_at_once_when_it_is_polled_again() {
+async fn a_future_that_was_idle_at_its_turn_is_served_at_once_when_it_is_polled_again() {
     let bucket = a_hundred_per_second();
     let mut idle = waiter(&bucket, 1);
     advance(HOUR).await;
-    assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(10)), "the token that is there is spoken for");
+    assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(10)), "the available token belongs to the waiter");
     assert!(served(&mut idle));
 }
 
-// Everybody else.
+// Other calls.
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_wait_is_refused_while_somebody_does_and_told_when_all_of_them_are_served() {
+async fn try_acquire_is_refused_while_calls_wait_until_all_of_them_are_served() {
     let bucket = empty(100, secs(1), 6);
     let mut waiting = [waiter(&bucket, 2), waiter(&bucket, 3)];
     advance(ms(15)).await;
@@ -304,14 +304,14 @@ async fn who_does_not_wait_is_refused_while_somebody_does_and_told_when_all_of_t
     assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(1)));
     assert_eq!(bucket.waiting(), 2);
     advance(ms(1)).await;
-    // They are served before this call: none of them has to be polled for that.
+    // This call serves them first. No poll of theirs is needed.
     assert_eq!(bucket.try_acquire(1), Ok(()));
     assert_eq!(bucket.waiting(), 0);
     assert!(waiting.iter_mut().all(served));
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_are_given_back_go_to_those_who_wait_at_once() {
+async fn refunded_tokens_go_to_waiters_at_once() {
     let bucket = empty(1, HOUR, 3);
     let [mut first, mut second, mut third, mut fourth] = waiters(&bucket);
     bucket.refund(2);
@@ -325,7 +325,7 @@ async fn tokens_that_are_given_back_go_to_those_who_wait_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_that_is_dropped_serves_who_waits_and_one_that_is_committed_does_not() {
+async fn a_dropped_reservation_serves_a_waiter_and_a_committed_one_does_not() {
     let bucket = TokenBucket::builder(1, HOUR).burst(5).max_wait(DAY).build().unwrap();
     let (kept, given_up) = (bucket.reserve(2).unwrap(), bucket.reserve(3).unwrap());
     assert_eq!((kept.tokens(), given_up.tokens()), (2, 3));
@@ -340,7 +340,7 @@ async fn a_reservation_that_is_dropped_serves_who_waits_and_one_that_is_committe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_debt_is_paid_before_those_who_wait_are_served() {
+async fn a_debt_is_paid_before_waiters_are_served() {
     let bucket = empty(100, secs(1), 3);
     let mut waiter = waiter(&bucket, 1);
     assert_eq!(wait_of(bucket.try_acquire_or_owe_at(3, Instant::now())), Some(ms(40)));
@@ -351,7 +351,7 @@ async fn a_debt_is_paid_before_those_who_wait_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn to_look_at_the_future_serves_nobody_and_takes_nothing() {
+async fn a_read_for_a_future_instant_serves_no_waiter_and_takes_nothing() {
     let bucket = empty(100, secs(1), 2);
     let [mut first, _second] = waiters(&bucket);
     for later in [ms(10), ms(20), HOUR, YEAR] {
@@ -363,10 +363,10 @@ async fn to_look_at_the_future_serves_nobody_and_takes_nothing() {
     assert_eq!(bucket.waiting(), 1);
 }
 
-// Who does not wait for so long.
+// Calls that would wait too long.
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_beyond_the_longest_is_refused_at_once_with_the_time_that_it_would_take() {
+async fn a_wait_beyond_max_wait_is_refused_at_once_with_its_length() {
     let bucket = TokenBucket::builder(100, secs(1)).burst(5).max_wait(ms(40)).build().unwrap();
     bucket.try_acquire(5).unwrap();
     let mut waiting = [waiter(&bucket, 1), waiter(&bucket, 3)];
@@ -384,7 +384,7 @@ async fn a_wait_beyond_the_longest_is_refused_at_once_with_the_time_that_it_woul
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_wait_is_a_second_unless_it_is_said() {
+async fn the_longest_wait_is_one_second_by_default() {
     let longest = |count, burst| TokenBucket::builder(count, secs(1)).burst(burst).build().unwrap().max_wait();
     assert_eq!((longest(100, 1), longest(1, 100)), (secs(1), secs(1)));
     let none = TokenBucket::builder(100, secs(1)).max_wait(Duration::ZERO).build().unwrap();
@@ -403,15 +403,15 @@ async fn a_wait_up_to_the_deadline_or_beyond_is_refused_at_once() {
     }
     assert_eq!(by(now + ms(10) + Duration::from_nanos(1)).await, Ok(()));
     assert_eq!(Instant::now() - now, ms(10));
-    // One that need not wait is not asked for its deadline.
+    // A call that need not wait is admitted despite its deadline.
     advance(ms(10)).await;
     assert_eq!(by(now).await, Ok(()));
 }
 
-// Another quota while somebody waits.
+// Changes of the quota while calls wait.
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_that_rises_serves_all_who_wait_earlier() {
+async fn a_higher_rate_serves_all_waiters_earlier() {
     let bucket = empty(1, secs(1), 2);
     let stopwatch = Stopwatch::start();
     let tasks: Vec<_> = (0..50)
@@ -420,7 +420,7 @@ async fn a_rate_that_rises_serves_all_who_wait_earlier() {
             spawn(async move {
                 let (answer, polls) = Counted::new(bucket.acquire(1)).await;
                 assert_eq!(answer, Ok(()));
-                // Half a token was there when the rate rose to one in 10 ms.
+                // The bucket had half a token when the rate rose to one per 10 ms.
                 assert_eq!(stopwatch.read(), ms(500 + 5 + 10 * n));
                 assert!(polls <= 3, "{polls} polls");
             })
@@ -434,7 +434,7 @@ async fn a_rate_that_rises_serves_all_who_wait_earlier() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_that_falls_serves_all_who_wait_later_and_wakes_nobody_for_nothing_twice() {
+async fn a_lower_rate_serves_all_waiters_later_and_wakes_none_in_vain_twice() {
     let bucket = a_hundred_per_second();
     let stopwatch = Stopwatch::start();
     let tasks: Vec<_> = (0..50)
@@ -457,14 +457,14 @@ async fn a_rate_that_falls_serves_all_who_wait_later_and_wakes_nobody_for_nothin
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_costs_more_than_a_new_burst_is_refused_at_once_wherever_it_stands() {
+async fn a_waiter_that_costs_more_than_a_new_burst_is_refused_at_once_anywhere_in_the_queue() {
     let bucket = empty(100, secs(1), 5);
     let mut waiting = [waiter(&bucket, 2), waiter(&bucket, 4), waiter(&bucket, 3)];
     bucket.set_quota(Quota::new(100, secs(1)).with_burst(3)).unwrap();
     assert_eq!(waiting.each_ref().map(ByHand::wakes), [0, 1, 0]);
-    let Poll::Ready(Err(refused)) = waiting[1].poll() else { panic!("it waits for what cannot come") };
+    let Poll::Ready(Err(refused)) = waiting[1].poll() else { panic!("it waits for tokens that cannot come") };
     assert_eq!((refused.retry_after(), bucket.waiting()), (None, 2));
-    assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(60)), "it is not waited for");
+    assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(60)), "its tokens do not delay others");
     advance(ms(20)).await;
     assert!(served(&mut waiting[0]));
     advance(ms(30)).await;
@@ -472,7 +472,7 @@ async fn who_costs_more_than_a_new_burst_is_refused_at_once_wherever_it_stands()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_is_set_anew_all_the_time_holds_up_nobody() {
+async fn setting_the_quota_all_the_time_delays_no_waiter() {
     let bucket = a_hundred_per_second();
     let mut waiting = waiters::<20>(&bucket);
     for elapsed in 1..=200 {
@@ -487,7 +487,7 @@ async fn a_quota_that_is_set_anew_all_the_time_holds_up_nobody() {
 // The clock.
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_serves_no_more_than_a_burst_at_its_new_time() {
+async fn a_clock_jump_serves_at_most_a_burst() {
     let bucket = empty(100, secs(1), 3);
     let mut waiting = waiters::<10>(&bucket);
     advance(YEAR).await;
@@ -503,8 +503,8 @@ async fn a_clock_that_jumps_serves_no_more_than_a_burst_at_its_new_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_turns_come_on_time_for_days() {
-    // Every two of them lie more than the 18 minutes apart after which the bucket counts anew.
+async fn turns_come_on_time_for_days() {
+    // Two turns are further apart than the 18 minutes after which the bucket moves its anchor.
     let bucket = empty(1, Duration::from_secs(20 * 60), 2);
     let stopwatch = Stopwatch::start();
     let waiting: Vec<_> = (1..=200)
@@ -522,7 +522,7 @@ async fn the_turns_come_on_time_for_days() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_tokens_come_faster_than_timers_fire_a_burst_of_a_millisecond_keeps_the_rate() {
+async fn a_burst_of_one_millisecond_keeps_a_rate_that_is_faster_than_timers() {
     // tokio's timers fire at whole milliseconds: 10 tokens are minted in one.
     for (burst, millis) in [(10, 100), (5, 200), (1, 1000)] {
         let bucket = empty(10_000, secs(1), burst);
@@ -536,7 +536,7 @@ async fn where_tokens_come_faster_than_timers_fire_a_burst_of_a_millisecond_keep
 // Threads.
 
 #[test]
-fn a_thousand_on_four_threads_lose_no_wake_up_whoever_gives_up_and_whatever_is_changed() {
+fn a_thousand_waiters_on_four_threads_lose_no_wake_up_when_some_give_up_and_the_rate_changes() {
     let threads = runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     threads.block_on(async {
         let bucket = empty(5_000, secs(1), 50);
@@ -544,7 +544,7 @@ fn a_thousand_on_four_threads_lose_no_wake_up_whoever_gives_up_and_whatever_is_c
             .map(|n| {
                 let bucket = bucket.clone();
                 spawn(async move {
-                    // Every third one gives up while it waits.
+                    // Every third waiter gives up.
                     let patience = if n % 3 == 0 { Duration::from_micros(n * 50) } else { HOUR };
                     timeout(patience, bucket.acquire(1)).await.is_ok_and(|answer| answer.is_ok())
                 })
@@ -562,12 +562,11 @@ fn a_thousand_on_four_threads_lose_no_wake_up_whoever_gives_up_and_whatever_is_c
     });
 }
 
-/// A stage of calls that wait, without the timer of a response future, which has a waker of its own.
+/// A stage in which calls wait, without a response future, whose timer would hold a waker of its own.
 type Waiting = RateLimitStage<RateLimit<InLine>, Leaf>;
 type Call = <Waiting as Stage<Backend, ()>>::Call;
 
-/// A waker that is all that keeps its task alive, as in a small executor: the task goes with it, and gives up its
-/// place.
+/// A waker that alone keeps its task alive, as in a small executor. Dropping it drops the task, which gives up its place.
 struct KeepsItsTask {
     stage: Waiting,
     task: Mutex<Pin<Box<Call>>>,
@@ -583,7 +582,7 @@ impl Drop for KeepsItsTask {
     }
 }
 
-/// Joins the line.
+/// Joins the wait queue.
 fn join(stage: &Waiting) -> Pin<Box<Call>> {
     Box::pin(Stage::<Backend, ()>::start(stage, (), &mut Frame::new()))
 }
@@ -598,7 +597,7 @@ fn abandon(stage: &Waiting, call: &mut Pin<Box<Call>>) {
 }
 
 #[test]
-fn a_task_that_goes_with_its_waker_may_give_up_a_place_of_its_own() {
+fn a_task_that_is_dropped_with_its_waker_may_give_up_its_own_place() {
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || {
         let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -606,7 +605,7 @@ fn a_task_that_goes_with_its_waker_may_give_up_a_place_of_its_own() {
         let bucket = a_hundred_per_second();
         let stage = RateLimitStage::with(RateLimit::new(bucket.clone()).wait(), Leaf::default());
         let task = || Waker::from(Arc::new(KeepsItsTask { stage: stage.clone(), task: Mutex::new(join(&stage)) }));
-        // Its waker is replaced; and goes with its place.
+        // The waker is replaced once, and dropped with its place once.
         let mut call = join(&stage);
         for waker in [task(), Waker::noop().clone(), task()] {
             let polled = stage.poll(call.as_mut(), pin!(callee()), &mut Context::from_waker(&waker), &mut Frame::new());
@@ -620,7 +619,7 @@ fn a_task_that_goes_with_its_waker_may_give_up_a_place_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_costs_nobody_else_a_wake_up_and_nobody_a_token() {
+async fn a_waker_that_panics_costs_no_other_wake_up_and_no_token() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {
@@ -638,9 +637,9 @@ async fn a_waker_that_panics_costs_nobody_else_a_wake_up_and_nobody_a_token() {
     assert_eq!(bucket.available_at(Instant::now()), 0);
 }
 
-/// On a thread of its own: a lock that waits for itself waits for ever.
+/// Runs on its own thread, because a deadlock would block the thread forever.
 #[test]
-fn a_waker_whose_clone_asks_the_bucket_does_not_wait_for_itself() {
+fn a_waker_whose_clone_uses_the_bucket_does_not_deadlock() {
     thread_local! {
         static ASKED: RefCell<Option<TokenBucket>> = const { RefCell::new(None) };
     }

@@ -1,4 +1,4 @@
-//! Buckets that warm up: how much they mint on the way, when they get cold, and what a change of quota does meanwhile.
+//! Token buckets with a warm-up: how much they mint on the ramp, when they get cold, and the effect of a changed quota.
 
 use crate::support::{Counted, Stopwatch, ms, secs};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -13,7 +13,7 @@ fn nanos(nanos: u64) -> Duration {
     Duration::from_nanos(nanos)
 }
 
-/// A clock that stands still, so that the bucket is built at the very instant from which the tests count.
+/// A stopped clock, so that the bucket is built at the instant from which the tests count.
 fn standing_clock() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
@@ -23,7 +23,7 @@ fn bucket(count: u64, burst: u64, warm_up: Duration) -> TokenBucket {
     builder.max_wait(secs(3600)).build().unwrap()
 }
 
-/// Takes all that is there.
+/// Takes all available tokens.
 fn drain(bucket: &TokenBucket, now: Instant) -> u64 {
     let mut taken = 0;
     while bucket.try_acquire_at(1, now).is_ok() {
@@ -32,8 +32,8 @@ fn drain(bucket: &TokenBucket, now: Instant) -> u64 {
     taken
 }
 
-/// The tokens that `count` per second mint in `elapsed` from cold on, and in 2^-20 parts: along a rate that grows from
-/// a third of that to the whole in `warm_up`.
+/// The tokens that a cold bucket of `count` per second mints in `elapsed`, in units of 2^-20 of a token. The rate grows
+/// from a third to the whole in `warm_up`.
 fn minted(count: u64, warm_up: Duration, elapsed: Duration) -> u128 {
     let (whole, elapsed) = (warm_up.as_nanos(), elapsed.as_nanos());
     let rate = u128::from(count) << 20;
@@ -42,12 +42,12 @@ fn minted(count: u64, warm_up: Duration, elapsed: Duration) -> u128 {
 }
 
 #[test]
-fn a_new_bucket_has_one_token_and_mints_from_a_third_of_its_rate_to_the_whole() {
+fn a_new_bucket_has_one_token_and_its_rate_grows_from_a_third_to_the_whole() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
     let bucket = bucket(90, 10_000, secs(30));
-    // In the first third of the warm-up two ninths of its half are minted, and so on.
+    // After a share `x` of the warm-up, `x (1 + x) / 3` of its 2,700 tokens at the full rate are minted.
     for (elapsed, there) in [(0, 1), (10, 1 + 400), (20, 1 + 1000), (30, 1 + 1800), (40, 1 + 2700), (50, 1 + 3600)] {
         // A token may come a nanosecond late.
         assert_eq!(bucket.available_at(now + secs(elapsed) + nanos(1)), there, "after {elapsed} s");
@@ -58,18 +58,18 @@ fn a_new_bucket_has_one_token_and_mints_from_a_third_of_its_rate_to_the_whole() 
 }
 
 #[test]
-fn the_page_says_when_the_tokens_of_the_ramp_come() {
+fn the_tokens_of_the_documented_example_come_on_time() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
     let bucket = bucket(10, 1000, secs(10));
-    // And the one that a cold bucket holds. A token may come a nanosecond late.
+    // Add the one token that a cold bucket holds. A token may come a nanosecond late.
     let there = |millis| bucket.available_at(now + ms(millis) + nanos(1));
     assert_eq!([5_000, 8_228, 8_229].map(there), [1 + 25, 1 + 49, 1 + 50]);
 }
 
 #[test]
-fn each_token_of_the_ramp_comes_at_its_nanosecond_and_a_refusal_says_which() {
+fn each_token_of_the_ramp_comes_at_its_nanosecond_and_a_refusal_names_it() {
     let clock = standing_clock();
     let _guard = clock.enter();
     for (count, warm_up) in
@@ -95,7 +95,7 @@ fn each_token_of_the_ramp_comes_at_its_nanosecond_and_a_refusal_says_which() {
 }
 
 #[test]
-fn whoever_asks_and_whenever_no_interval_has_more_than_the_burst_and_the_rate() {
+fn no_interval_admits_more_than_the_burst_and_the_rate() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let mut random = SmallRng::seed_from_u64(3);
@@ -126,7 +126,7 @@ fn whoever_asks_and_whenever_no_interval_has_more_than_the_burst_and_the_rate() 
 }
 
 #[test]
-fn a_bucket_that_was_full_for_as_long_as_it_warms_up_is_cold_and_not_a_nanosecond_earlier() {
+fn a_bucket_is_cold_after_it_was_full_for_its_warm_up_and_not_a_nanosecond_earlier() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
@@ -144,18 +144,18 @@ fn a_bucket_that_was_full_for_as_long_as_it_warms_up_is_cold_and_not_a_nanosecon
     assert_eq!(cold.available_at(full + warm_up), 1);
     assert_eq!(drain(&cold, full + warm_up), 1);
     assert_eq!(drain(&cold, full + warm_up + secs(15)), 50, "75 tokens were minted");
-    // It is the use that counts for when it gets cold again.
+    // A use moves the time at which the bucket gets cold.
     let again = full + warm_up + secs(30);
     assert_eq!(drain(&cold, again), 50);
     assert_eq!(drain(&cold, again + secs(1)), 10, "warm");
 }
 
 #[test]
-fn a_new_bucket_that_is_left_alone_warms_up_and_gets_cold_as_any_other() {
+fn an_unused_new_bucket_warms_up_and_gets_cold_like_any_other() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
-    // One token is all that it holds: it is full from the start, and half way up after 15 s.
+    // The bucket holds only one token: it is full from the start, and half way up the ramp after 15 s.
     let half_way = bucket(30, 1, secs(30));
     assert_eq!(drain(&half_way, now + secs(15)), 1);
     // At two thirds of its rate and a little more, the next token comes in a little less than 50 ms.
@@ -176,7 +176,7 @@ fn a_warm_bucket_in_use_never_gets_cold() {
     let bucket = bucket(10, 400, warm_up);
     let mut now = start + secs(60);
     drain(&bucket, now);
-    // A call now and then, for longer than the 18 minutes after which it counts anew; it is full most of the time.
+    // A rare call, for longer than the 18 minutes after which the anchor moves. The bucket is full most of the time.
     for _ in 0..100 {
         now += warm_up + nanos(100_000_000) - nanos(1);
         assert!(bucket.available_at(now) > 1);
@@ -187,13 +187,13 @@ fn a_warm_bucket_in_use_never_gets_cold() {
 }
 
 #[test]
-fn what_is_given_back_late_does_not_make_a_warm_bucket_cold() {
+fn a_late_refund_does_not_make_a_warm_bucket_cold() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now() + secs(100);
     let bucket = bucket(10, 400, secs(30));
     drain(&bucket, now);
-    // 400 tokens take 40 s. A call was made ten seconds ago, and all is given back that was ever taken.
+    // 400 tokens take 40 s. The last call was ten seconds ago, and all tokens ever taken are given back.
     let later = now + secs(45);
     bucket.try_acquire_at(50, later).unwrap();
     for _ in 0..100 {
@@ -203,7 +203,7 @@ fn what_is_given_back_late_does_not_make_a_warm_bucket_cold() {
 }
 
 #[test]
-fn a_bucket_that_is_told_to_fill_slowly_gets_cold_later() {
+fn a_lower_rate_makes_a_bucket_cold_later() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
@@ -218,7 +218,7 @@ fn a_bucket_that_is_told_to_fill_slowly_gets_cold_later() {
 }
 
 #[test]
-fn another_quota_on_the_way_goes_on_along_the_same_ramp() {
+fn a_changed_quota_continues_the_same_ramp() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let warm_up = secs(30);
@@ -236,7 +236,7 @@ fn another_quota_on_the_way_goes_on_along_the_same_ramp() {
     assert_eq!(drain(&bucket, now + secs(20)), 1600);
     assert_eq!(drain(&bucket, now + secs(30)), 400);
     assert_eq!(drain(&bucket, now + secs(31)), 45);
-    // And one by a clock that is behind mints nothing twice.
+    // A change by a clock that is behind mints nothing twice.
     bucket.set_quota_at(Quota::new(90, secs(1)), now + secs(31)).unwrap();
     bucket.set_quota_at(Quota::new(45, secs(1)), now).unwrap();
     assert_eq!(drain(&bucket, now + secs(31)), 0);
@@ -244,7 +244,7 @@ fn another_quota_on_the_way_goes_on_along_the_same_ramp() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_are_served_along_the_ramp_and_woken_once() {
+async fn waiters_are_served_along_the_ramp_and_woken_once() {
     let bucket = bucket(9, 5, secs(30));
     bucket.try_acquire(1).unwrap();
     let stopwatch = Stopwatch::start();
@@ -266,7 +266,7 @@ async fn those_who_wait_are_served_along_the_ramp_and_woken_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refund_to_a_bucket_that_warms_up_serves_who_waits() {
+async fn a_refund_to_a_warming_bucket_serves_a_waiter() {
     let bucket = bucket(1, 5, secs(600));
     bucket.try_acquire(1).unwrap();
     let stopwatch = Stopwatch::start();
@@ -281,7 +281,7 @@ async fn a_refund_to_a_bucket_that_warms_up_serves_who_waits() {
 }
 
 #[test]
-fn a_bucket_that_warms_up_goes_on_to_the_end_of_time() {
+fn a_bucket_with_a_warm_up_works_until_the_end_of_time() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -314,13 +314,13 @@ fn a_bucket_in_debt_gets_cold_only_after_it_was_full_for_the_warm_up() {
     let there = bucket.available_at(now);
     bucket.try_acquire_at(there, now).unwrap();
     bucket.try_acquire_or_owe_at(100, now).unwrap_err();
-    // Ten seconds to pay, ten to fill, and ten more until it is cold.
+    // Ten seconds to pay the debt, ten to fill, and ten more until it is cold.
     assert!(bucket.available_at(now + secs(29)) >= 99, "{}", bucket.available_at(now + secs(29)));
     assert_eq!(bucket.available_at(now + secs(31)), 1);
 }
 
 #[test]
-fn a_cold_bucket_stays_cold_when_its_quota_changes_and_when_it_refuses_for_ever() {
+fn a_cold_bucket_stays_cold_when_its_quota_changes_and_when_a_cost_is_above_the_burst() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
@@ -329,7 +329,7 @@ fn a_cold_bucket_stays_cold_when_its_quota_changes_and_when_it_refuses_for_ever(
     assert_eq!(bucket.available_at(idle), 1);
     bucket.set_quota_at(Quota::new(101, secs(1)), idle).unwrap();
     assert_eq!(bucket.available_at(idle), 1);
-    // Nothing was admitted, so nothing has begun to warm up.
+    // No call was admitted, so the warm-up has not begun.
     assert_eq!(bucket.try_acquire_at(1000, idle).unwrap_err().retry_after(), None);
     assert_eq!(bucket.available_at(idle + secs(59)), 1);
     bucket.try_acquire_at(1, idle + secs(59)).unwrap();
