@@ -64,8 +64,8 @@
 //! | retry budget | at least the balance of a new budget | a lower balance | |
 //!
 //! - A key is also in use while a call that it admitted is in flight, and while your code holds a handle of it.
-//! - A key in use is never forgotten. A key with evidence is forgotten only if it was not called for
-//!   [`idle_after`](PerKey::idle_after), so a new key never replaces an open circuit that is not due.
+//! - A key in use is never forgotten, so a new key never replaces an open circuit that is not due. A key with evidence
+//!   is forgotten only after it was not called for [`idle_after`](PerKey::idle_after).
 //! - Each new key removes up to two keys that were idle for longer than `idle_after`, even if the table has room.
 //! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. It is
 //!   made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search that found no place,

@@ -79,7 +79,7 @@
 //!   [`refund_if`](RateLimit::refund_if) refunds it.
 //! - A limit in [shadow](RateLimit::shadow) refuses no call and counts those that it would have refused.
 //! - A refused call costs nothing. With [`count_refused`](RateLimit::count_refused) it costs as much as an admitted
-//!   one.
+//!   call.
 //! - A bucket that is [closed](TokenBucket::close) refuses all waiters and all later calls, with
 //!   [`Rejection::Closed`](crate::Rejection::Closed).
 //! - One limit may serve many layers: its clones share their tokens. It also works without tower, and its quota can
@@ -88,7 +88,7 @@
 //! # A bucket or a window
 //!
 //! Use a [`TokenBucket`] if the limit is yours. It spreads calls over time, and needs one word of memory and one
-//! compare-and-swap. It mints tokens continuously, so no caller waits for long. In any window of one period it admits
+//! compare-and-swap. It mints tokens continuously, so no caller waits long. In any window of one period it admits
 //! at most the burst and the tokens minted in that period: twice the count, if the burst equals the count.
 //!
 //! Use a [`SlidingWindow`] if another party counts: never more than `n` calls in any minute. It can admit the whole
@@ -133,9 +133,8 @@
 //! # Differences from governor
 //!
 //! Governor rounds the time per token down to whole nanoseconds: a limit of 600 million per second admits two thirds
-//! more.
-//! Its keyed state stays until the program removes it. It computes when a call would be admitted; here a call can wait
-//! for that in a wait queue.
+//! more. Its keyed state stays until the program removes it. It computes when a call would be admitted; here a call can
+//! also wait for that time in a wait queue.
 //!
 //! # Defaults
 //!
@@ -143,8 +142,8 @@
 //! |---|---|---|
 //! | burst | the count | a caller that was quiet for a period may use a period's tokens at once |
 //! | cost | one token per call | most limits count calls |
-//! | a call beyond the rate | is refused | waiting calls hold resources of their callers |
-//! | refused calls | cost nothing | a caller that comes back in time is admitted |
+//! | a call beyond the rate | is refused | a waiting call holds resources of its caller |
+//! | refused calls | cost nothing | a caller that comes back at the named time is admitted |
 //! | window | strict | its user has a promise to keep, which the [estimate](SlidingWindowBuilder::estimate) can break |
 
 mod bucket;

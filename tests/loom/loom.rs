@@ -36,7 +36,7 @@ fn check(body: impl Fn() + Sync + Send + 'static) {
     check_with(Builder::new(), body);
 }
 
-/// Checks a body under all interleavings in which at most so many threads are interrupted.
+/// Checks a body under all interleavings with at most this many interruptions of threads.
 fn check_with_interruptions(interruptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(interruptions);
@@ -44,19 +44,19 @@ fn check_with_interruptions(interruptions: usize, body: impl Fn() + Sync + Send 
 }
 
 fn check_with(builder: Builder, body: impl Fn() + Sync + Send + 'static) {
-    // On a clock that stands still every run of a model sees the same time.
+    // With a stopped clock, every run of a model sees the same time.
     let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let _guard = clock.enter();
     builder.check(body);
 }
 
-/// Runs the same in so many threads.
+/// Runs `body` in this many threads.
 fn in_threads<T: 'static>(count: usize, body: impl Fn() -> T + Clone + 'static) -> Vec<T> {
     let threads: Vec<JoinHandle<T>> = (0..count).map(|_| thread::spawn(body.clone())).collect();
     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
 }
 
-/// Runs two things in a thread each.
+/// Runs each function in its own thread.
 fn both<A: 'static, B: 'static>(one: impl FnOnce() -> A + 'static, other: impl FnOnce() -> B + 'static) -> (A, B) {
     let (one, other) = (thread::spawn(one), thread::spawn(other));
     (one.join().unwrap(), other.join().unwrap())
@@ -74,7 +74,7 @@ mod token_bucket {
         TokenBucket::builder(1, SECOND).burst(burst).build().unwrap()
     }
 
-    /// So many threads ask for so many tokens each. Returns how many got them.
+    /// Takes tokens in several threads at once. Returns the number of threads that got them.
     fn ask(threads: usize, bucket: &TokenBucket, tokens: u64, now: Instant) -> usize {
         let bucket = bucket.clone();
         count(&in_threads(threads, move || bucket.try_acquire_at(tokens, now).is_ok()))
@@ -113,7 +113,7 @@ mod token_bucket {
     }
 
     #[test]
-    fn threads_whose_clocks_differ_share_what_was_minted() {
+    fn threads_whose_clocks_differ_share_the_minted_tokens() {
         check(|| {
             let bucket = bucket(2);
             let now = Instant::now();
@@ -123,14 +123,14 @@ mod token_bucket {
                 move || early.try_acquire_at(1, now + SECOND).is_ok(),
                 move || late.try_acquire_at(1, now + 2 * SECOND).is_ok(),
             );
-            assert!(late, "one of two tokens is left for whoever comes late");
+            assert!(late, "one of two tokens is left for the later call");
             let taken = 1 + u64::from(early);
             assert_eq!(bucket.available_at(now + 2 * SECOND), 2 - taken);
         });
     }
 
     #[test]
-    fn a_token_that_is_given_back_is_had_by_exactly_one() {
+    fn exactly_one_call_gets_a_refunded_token() {
         check(|| {
             let bucket = bucket(1);
             let now = Instant::now();
@@ -145,7 +145,7 @@ mod token_bucket {
     }
 
     #[test]
-    fn tokens_that_are_given_back_late_do_not_overfill() {
+    fn late_refunds_do_not_overfill_a_bucket() {
         check(|| {
             let bucket = bucket(2);
             let now = Instant::now();
@@ -154,11 +154,11 @@ mod token_bucket {
             let (returning, asking) = (bucket.clone(), bucket.clone());
             let ((), granted) = both(move || returning.refund(1), move || asking.try_acquire_at(2, later).is_ok());
             assert!(granted, "it was full");
-            assert!(bucket.available_at(later) <= 1, "what was forfeited is not given back");
+            assert!(bucket.available_at(later) <= 1, "forfeited tokens are not given back");
         });
     }
 
-    /// A rate whose tokens are divided otherwise than those of one per second.
+    /// A rate with other subtokens than one per second.
     fn another(burst: u64) -> Quota {
         Quota::new(3, 7 * SECOND).with_burst(burst)
     }
@@ -177,13 +177,13 @@ mod token_bucket {
     }
 
     #[test]
-    fn a_token_is_had_once_while_the_rate_is_changed_and_changed_back() {
+    fn a_token_is_taken_once_while_the_rate_is_changed_and_changed_back() {
         check_with_interruptions(3, || {
             let bucket = bucket(1);
             let now = Instant::now();
             let (changing, asking) = (bucket.clone(), bucket.clone());
             let change = move || {
-                // The second change overwrites what the first one made way for.
+                // The second change overwrites the schedule that the first change replaced.
                 changing.set_quota_at(another(1), now).unwrap();
                 changing.set_quota_at(Quota::new(1, SECOND), now).unwrap();
             };
@@ -194,7 +194,7 @@ mod token_bucket {
     }
 
     #[test]
-    fn who_is_refused_while_the_rate_is_changed_twice_is_told_a_time_of_one_of_the_three() {
+    fn a_refusal_while_the_rate_is_changed_twice_names_the_time_of_one_of_the_three() {
         check_with_interruptions(3, || {
             let bucket = bucket(1);
             let now = Instant::now();
@@ -207,7 +207,7 @@ mod token_bucket {
                 },
                 move || asking.try_acquire_at(1, now).unwrap_err().retry_after(),
             );
-            // After a second of one per minute, a sixtieth of a token is there.
+            // After a second at one per minute, the bucket has a 60th of a token.
             let last = SECOND + 7 * SECOND * 59 / 60;
             let times = [SECOND, 60 * SECOND, last].map(|time| time.as_millis());
             assert!(times.contains(&answer.unwrap().as_millis()), "{answer:?}");
@@ -215,7 +215,7 @@ mod token_bucket {
     }
 
     #[test]
-    fn a_token_that_is_given_back_while_the_rate_is_changed_is_one_token() {
+    fn a_token_refunded_while_the_rate_is_changed_is_one_token() {
         check_with_interruptions(3, || {
             let bucket = bucket(3);
             let now = Instant::now();
@@ -229,12 +229,12 @@ mod token_bucket {
     }
 
     #[test]
-    fn an_anchor_that_moves_on_takes_nothing_and_loses_nothing() {
+    fn rebasing_the_anchor_takes_nothing_and_loses_nothing() {
         check_with_interruptions(2, || {
             let bucket = bucket(3);
             let now = Instant::now();
             bucket.try_acquire_at(3, now).unwrap();
-            // More than the 2^40 nanoseconds after which it is counted from there.
+            // More than the 2^40 ns after which the anchor moves.
             let later = now + 1200 * SECOND;
             assert_eq!(ask(3, &bucket, 1, later), 3);
             assert_eq!(bucket.available_at(later), 0);
@@ -243,7 +243,7 @@ mod token_bucket {
     }
 
     #[test]
-    fn a_clock_that_is_a_horizon_behind_shares_with_one_that_moves_on() {
+    fn a_clock_that_is_a_horizon_behind_shares_tokens_with_one_that_rebases() {
         check_with_interruptions(3, || {
             let bucket = bucket(2);
             let now = Instant::now();
@@ -254,7 +254,7 @@ mod token_bucket {
                 move || behind.try_acquire_at(2, now + 2 * SECOND).is_ok(),
                 move || ahead.try_acquire_at(2, later).is_ok(),
             );
-            // Before the anchor moves on there are two tokens for either; after that the same two for both.
+            // Before the anchor moves, there are two tokens for either call. After that, the same two for both.
             assert!(ahead || behind);
             let taken = if ahead { 2 } else { 0 };
             assert_eq!(bucket.available_at(later), 2 - taken);
@@ -262,7 +262,7 @@ mod token_bucket {
     }
 }
 
-mod line {
+mod wait_queue {
     use super::*;
     use std::{
         pin::Pin,
@@ -270,7 +270,7 @@ mod line {
         task::{Context, Poll, Wake, Waker},
     };
 
-    /// Somebody in the line of a bucket, who counts how often it is woken.
+    /// A waiter of a bucket. It counts its wake-ups.
     pub struct Waiter {
         acquire: Pin<Box<Acquire>>,
         wakes: sync::Arc<Wakes>,
@@ -290,8 +290,8 @@ mod line {
             Self { acquire: Box::pin(bucket.acquire(1)), wakes: sync::Arc::default() }
         }
 
-        /// The same, in line.
-        pub fn in_line(bucket: &TokenBucket) -> Self {
+        /// Makes a waiter that has joined the wait queue.
+        pub fn queued(bucket: &TokenBucket) -> Self {
             let mut waiter = Self::of(bucket);
             assert!(!waiter.is_served());
             waiter
@@ -312,16 +312,16 @@ mod line {
             self.acquire.as_mut().poll(&mut Context::from_waker(&waker))
         }
 
-        /// Whether it was admitted, at once or now that it was woken; if not, it was refused.
-        pub fn is_admitted_or_told(&mut self, at_once: Poll<Result<(), RateLimited>>) -> bool {
+        /// Returns whether it was admitted, at once or after its wake-up. Otherwise it was refused as closed.
+        pub fn is_admitted_or_closed(&mut self, at_once: Poll<Result<(), RateLimited>>) -> bool {
             let answer = match at_once {
                 Poll::Pending => {
-                    assert!(self.was_woken(), "it waits for ever");
+                    assert!(self.was_woken(), "it waits forever");
                     self.poll()
                 }
                 answer => answer,
             };
-            let Poll::Ready(answer) = answer else { panic!("woken for nothing") };
+            let Poll::Ready(answer) = answer else { panic!("woken in vain") };
             assert!(answer.as_ref().is_ok() || answer.as_ref().is_err_and(RateLimited::is_closed));
             answer.is_ok()
         }
@@ -331,7 +331,7 @@ mod line {
         }
     }
 
-    /// An empty bucket, for which everybody waits.
+    /// An empty bucket that lets calls wait.
     pub fn empty() -> TokenBucket {
         let bucket = TokenBucket::builder(1, SECOND).burst(2).max_wait(3600 * SECOND).build().unwrap();
         bucket.try_acquire(2).unwrap();
@@ -339,10 +339,10 @@ mod line {
     }
 
     #[test]
-    fn who_gives_up_while_it_is_served_leaves_the_token_to_the_next() {
+    fn a_waiter_that_gives_up_while_it_is_served_leaves_the_token_to_the_next() {
         check_with_interruptions(3, || {
             let bucket = empty();
-            let (first, mut second) = (Waiter::in_line(&bucket), Waiter::in_line(&bucket));
+            let (first, mut second) = (Waiter::queued(&bucket), Waiter::queued(&bucket));
             let returning = bucket.clone();
             both(move || returning.refund(1), move || drop(first));
             assert!(second.was_woken() && second.is_served());
@@ -351,10 +351,10 @@ mod line {
     }
 
     #[test]
-    fn who_gives_up_while_it_asks_leaves_the_token_to_the_next() {
+    fn a_waiter_that_gives_up_after_a_poll_leaves_the_token_to_the_next() {
         check_with_interruptions(3, || {
             let bucket = empty();
-            let (mut first, mut second) = (Waiter::in_line(&bucket), Waiter::in_line(&bucket));
+            let (mut first, mut second) = (Waiter::queued(&bucket), Waiter::queued(&bucket));
             let returning = bucket.clone();
             let ((), served) = both(
                 move || returning.refund(1),
@@ -365,15 +365,15 @@ mod line {
                 },
             );
             assert_eq!(second.is_served(), !served);
-            assert!(second.was_woken(), "it moved up, whoever had the token");
+            assert!(second.was_woken(), "it moved up, whether the token was taken or not");
         });
     }
 
     #[test]
-    fn nobody_overtakes_who_waits() {
+    fn no_call_overtakes_a_waiter() {
         check_with_interruptions(3, || {
             let bucket = empty();
-            let mut waiter = Waiter::in_line(&bucket);
+            let mut waiter = Waiter::queued(&bucket);
             let (returning, asking) = (bucket.clone(), bucket.clone());
             let now = Instant::now();
             let ((), overtook) = both(move || returning.refund(1), move || asking.try_acquire_at(1, now).is_ok());
@@ -383,7 +383,7 @@ mod line {
     }
 
     #[test]
-    fn of_one_who_joins_the_line_and_one_who_does_not_one_gets_the_token() {
+    fn either_a_waiter_or_try_acquire_gets_the_token() {
         check_with_interruptions(3, || {
             let bucket = empty();
             let now = Instant::now();
@@ -395,7 +395,7 @@ mod line {
             if at_once {
                 assert!(!taken);
             } else {
-                // It is woken by whoever brought the token, or took its place.
+                // The refund wakes it, unless the other call took the token.
                 assert_eq!(waiter.was_woken(), !taken);
                 assert_eq!(waiter.is_served(), !taken);
             }
@@ -404,10 +404,10 @@ mod line {
     }
 
     #[test]
-    fn who_joins_while_the_last_one_leaves_is_seen() {
+    fn a_waiter_that_joins_while_the_last_one_leaves_is_served() {
         check_with_interruptions(3, || {
             let bucket = empty();
-            let leaving = Waiter::in_line(&bucket);
+            let leaving = Waiter::queued(&bucket);
             let mut joining = Waiter::of(&bucket);
             let ((), mut joined) = both(
                 move || drop(leaving),
@@ -419,16 +419,16 @@ mod line {
             let now = Instant::now();
             assert!(bucket.try_acquire_at(1, now).is_err());
             bucket.refund(1);
-            assert!(bucket.try_acquire_at(1, now).is_err(), "it is spoken for");
+            assert!(bucket.try_acquire_at(1, now).is_err(), "it belongs to the waiter");
             assert!(joined.was_woken() && joined.is_served());
         });
     }
 
     #[test]
-    fn two_who_ask_while_two_tokens_come_are_both_served() {
+    fn two_waiters_polled_while_two_tokens_come_are_both_served() {
         check_with_interruptions(2, || {
             let bucket = empty();
-            let (first, second) = (Waiter::in_line(&bucket), Waiter::in_line(&bucket));
+            let (first, second) = (Waiter::queued(&bucket), Waiter::queued(&bucket));
             let ask = |mut waiter: Waiter| move || (waiter.is_served(), waiter);
             let returning = bucket.clone();
             let refund = thread::spawn(move || returning.refund(2));
@@ -441,7 +441,7 @@ mod line {
     }
 
     #[test]
-    fn who_joins_while_the_rate_rises_is_served_by_the_new_one() {
+    fn a_waiter_that_joins_while_the_rate_rises_is_served_at_the_new_rate() {
         check_with_interruptions(3, || {
             let bucket = empty();
             let now = Instant::now();
@@ -453,7 +453,7 @@ mod line {
                     waiter
                 },
             );
-            // Whoever asks two milliseconds later finds the first token taken, and the second.
+            // A call two milliseconds later serves the waiter with the first token, and takes the second.
             assert!(bucket.try_acquire_at(1, now + Duration::from_millis(2)).is_ok());
             assert!(waiter.was_woken() && waiter.is_served());
             assert!(bucket.try_acquire_at(1, now + Duration::from_millis(2)).is_err());
@@ -463,11 +463,11 @@ mod line {
 
 mod closing_bucket {
     use super::{
-        line::{Waiter, empty},
+        wait_queue::{Waiter, empty},
         *,
     };
 
-    /// A closed bucket refuses, and has `left` tokens.
+    /// Checks that a closed bucket refuses, and has `left` tokens.
     fn assert_closed(bucket: &TokenBucket, left: u64) {
         let now = Instant::now();
         assert!(bucket.is_closed() && bucket.try_acquire_at(1, now).unwrap_err().is_closed());
@@ -475,20 +475,20 @@ mod closing_bucket {
     }
 
     #[test]
-    fn of_two_who_wait_while_a_token_comes_and_the_bucket_closes_each_is_told_and_no_token_is_lost() {
+    fn two_waiters_get_their_answers_and_no_token_is_lost_while_a_token_comes_and_the_bucket_closes() {
         check_with_interruptions(3, || {
             let bucket = empty();
-            let mut waiting = [Waiter::in_line(&bucket), Waiter::in_line(&bucket)];
+            let mut waiting = [Waiter::queued(&bucket), Waiter::queued(&bucket)];
             let (returning, closing) = (bucket.clone(), bucket.clone());
             both(move || returning.refund(1), move || closing.close());
-            let [first, second] = waiting.each_mut().map(|waiter| waiter.is_admitted_or_told(std::task::Poll::Pending));
+            let [first, second] = waiting.each_mut().map(|waiter| waiter.is_admitted_or_closed(std::task::Poll::Pending));
             assert!(!second, "one token, for the first one");
             assert_closed(&bucket, u64::from(!first));
         });
     }
 
     #[test]
-    fn who_joins_while_the_bucket_closes_is_refused_at_once_or_woken() {
+    fn a_waiter_that_joins_while_the_bucket_closes_is_refused_at_once_or_woken() {
         check_with_interruptions(3, || {
             let bucket = empty();
             let (mut joining, closing) = (Waiter::of(&bucket), bucket.clone());
@@ -499,16 +499,16 @@ mod closing_bucket {
                 },
                 move || closing.close(),
             );
-            assert!(!joined.is_admitted_or_told(answer));
+            assert!(!joined.is_admitted_or_closed(answer));
             assert_closed(&bucket, 0);
         });
     }
 
     #[test]
-    fn who_gives_up_while_the_bucket_closes_leaves_what_it_was_granted() {
+    fn a_waiter_that_gives_up_while_the_bucket_closes_gives_back_its_token() {
         check_with_interruptions(3, || {
             let bucket = empty();
-            let waiter = Waiter::in_line(&bucket);
+            let waiter = Waiter::queued(&bucket);
             let (returning, closing) = (bucket.clone(), bucket.clone());
             let refund = thread::spawn(move || returning.refund(1));
             both(move || drop(waiter), move || closing.close());
@@ -518,7 +518,7 @@ mod closing_bucket {
     }
 
     #[test]
-    fn nobody_is_admitted_without_the_lock_once_the_bucket_is_closed() {
+    fn no_call_is_admitted_without_the_lock_once_the_bucket_is_closed() {
         check(|| {
             let bucket = TokenBucket::builder(1, SECOND).burst(2).build().unwrap();
             let now = Instant::now();
@@ -545,7 +545,7 @@ mod closing_bucket {
         check_with_interruptions(2, || {
             let bucket = empty();
             let now = Instant::now();
-            let waiter = Waiter::in_line(&bucket);
+            let waiter = Waiter::queued(&bucket);
             let (changing, closing) = (bucket.clone(), bucket.clone());
             let change = thread::spawn(move || changing.set_quota_at(Quota::new(1, 60 * SECOND), now).unwrap());
             both(move || drop(waiter), move || closing.close());
@@ -577,7 +577,7 @@ mod sliding_window {
     }
 
     #[test]
-    fn threads_whose_clocks_differ_share_what_was_forgotten() {
+    fn threads_whose_clocks_differ_share_the_freed_tokens() {
         check(|| {
             let [window, _] = windows(2);
             let now = Instant::now();
@@ -587,7 +587,7 @@ mod sliding_window {
                 move || early.try_acquire_at(2, now + SECOND / 2).is_ok(),
                 move || late.try_acquire_at(2, now + SECOND).is_ok(),
             );
-            assert!(late && !early, "what was taken at first leaves the window after a second, and then there are two");
+            assert!(late && !early, "the first token leaves the window after a second, and then there are two");
         });
     }
 
@@ -1564,7 +1564,7 @@ mod retry_budget {
     }
 }
 
-/// A table of four slots, in each of which any key may be.
+/// Uses a table of four slots, any of which may hold any key.
 mod keyed {
     use super::*;
     use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -1580,7 +1580,8 @@ mod keyed {
         builder.hasher(BuildHasherDefault::default()).build().unwrap()
     }
 
-    /// Keys 1 to 4, one token of each taken, so that there is no slot left; but 1 is full again at the second instant.
+    /// Takes one token of each of the keys 1 to 4, so that no slot is left. Key 1 is full again at the returned
+    /// instant.
     fn crowded(burst: u64) -> (Limit, Instant) {
         let limit = limit(burst);
         let now = Instant::now();
@@ -1598,7 +1599,7 @@ mod keyed {
     }
 
     #[test]
-    fn two_threads_that_ask_for_one_known_key_get_what_there_is() {
+    fn two_threads_with_one_known_key_get_its_tokens() {
         check(|| {
             let limit = limit(3);
             let now = Instant::now();
@@ -1610,7 +1611,7 @@ mod keyed {
     }
 
     #[test]
-    fn two_threads_that_bring_one_new_key_share_one_bucket() {
+    fn two_threads_that_add_one_new_key_share_one_bucket() {
         check(|| {
             let limit = limit(3);
             let now = Instant::now();
@@ -1631,7 +1632,7 @@ mod keyed {
     }
 
     #[test]
-    fn a_bucket_that_is_taken_from_does_not_give_way_and_one_that_gave_way_is_not_taken_from() {
+    fn either_a_known_key_takes_from_its_bucket_or_a_new_key_gets_its_slot() {
         check(|| {
             let (limit, now) = crowded(2);
             let (known, stranger) = both(ask(&limit, 1, 1, now), ask(&limit, 5, 2, now));
@@ -1642,10 +1643,10 @@ mod keyed {
     }
 
     #[test]
-    fn a_slot_that_goes_from_key_to_key_counts_each_of_them_by_itself() {
+    fn a_slot_that_is_reused_counts_each_key_separately() {
         check_with_interruptions(3, || {
             let (limit, now) = crowded(2);
-            // The stranger's bucket is full again for the third one, who has a later clock.
+            // By the later clock of the third call, the bucket of key 5 is full again.
             let (one, other) = (limit.clone(), limit.clone());
             let next = move || {
                 let stranger = other.try_acquire_at(&5, 1, now).is_ok();
@@ -1660,7 +1661,7 @@ mod keyed {
     }
 
     #[test]
-    fn a_hit_and_a_change_of_the_quota_neither_lose_nor_mint() {
+    fn a_call_during_a_change_of_the_quota_neither_loses_nor_mints() {
         check(|| {
             let limit = limit(4);
             let now = Instant::now();
@@ -1675,7 +1676,7 @@ mod keyed {
     }
 
     #[test]
-    fn a_hit_by_a_quota_that_was_changed_twice_meanwhile_neither_loses_nor_mints() {
+    fn a_call_during_two_changes_of_the_quota_neither_loses_nor_mints() {
         check_with_interruptions(3, || {
             let limit = limit(4);
             let now = Instant::now();
@@ -1692,13 +1693,13 @@ mod keyed {
     }
 
     #[test]
-    fn a_hit_and_a_change_of_the_tier_neither_lose_nor_mint() {
+    fn a_call_during_a_change_of_the_tier_neither_loses_nor_mints() {
         check(|| {
             let tier = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-            let told = tier.clone();
+            let tier_now = tier.clone();
             let builder = Keyed::<u64>::builder(1, per_second(4)).overflow(Overflow::Refuse);
             let builder = builder.tiers([Quota::new(1, 60 * SECOND).with_burst(5)], move |_| {
-                told.load(std::sync::atomic::Ordering::Relaxed)
+                tier_now.load(std::sync::atomic::Ordering::Relaxed)
             });
             let limit = builder.hasher(BuildHasherDefault::<DefaultHasher>::default()).build().unwrap();
             let now = Instant::now();
@@ -1715,10 +1716,10 @@ mod keyed {
     }
 
     #[test]
-    fn tokens_that_are_given_back_while_a_stranger_comes_are_there_or_were_not_needed() {
+    fn a_refund_while_a_new_key_comes_is_kept_or_its_bucket_is_full() {
         check(|| {
             let (limit, now) = crowded(2);
-            // Key 2 is full with what comes back, and so may give way; or key 1 does.
+            // After the refund key 2 is full and may lose its slot. Otherwise key 1 does.
             let returning = limit.clone();
             let ((), stranger) = both(move || returning.refund_at(&2, 1, now), ask(&limit, 5, 1, now));
             assert!(stranger);
@@ -1727,7 +1728,7 @@ mod keyed {
     }
 }
 
-/// In each configuration one gate lets nobody pass: a call that saw a half of each would.
+/// In each configuration one gate refuses all calls. A call that saw half of each configuration would pass.
 #[test]
 fn no_call_passes_by_a_half_of_each_of_two_configurations() {
     check_with_interruptions(3, || {

@@ -29,7 +29,7 @@ fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(work)
 }
 
-/// What happens at a limit before the call in question, and how long that waits for its second attempt.
+/// The calls at a limit before the tested call, and the backoff before its second attempt.
 #[derive(Clone, Debug)]
 struct Case {
     idle: Vec<u64>,
@@ -37,7 +37,7 @@ struct Case {
     cost: u64,
 }
 
-/// A call that fails is sent again exactly if the limit then admits it.
+/// Checks that a failed call is retried exactly if the limit then admits it.
 async fn holds<L, C>(limit: RateLimit<L, C>, case: &Case) -> Result<(), TestCaseError>
 where
     L: Limit<u64> + DescribeLimit + Clone,
@@ -68,7 +68,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn an_attempt_is_awaited_exactly_if_the_limit_admits_it_when_it_is_due(
+    fn a_retry_waits_exactly_if_the_limit_admits_the_attempt_when_it_is_due(
         count in 1..5_u64,
         period in 1..3_000_u64,
         burst in 1..5_u64,
@@ -99,10 +99,10 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_does_not_wait_for_a_line_that_is_too_long_for_the_limit_or_for_the_caller() {
-    // The first attempt takes the only token; the next one comes in ten seconds.
+async fn a_retry_does_not_wait_if_the_wait_queue_is_too_long_for_the_limit_or_for_the_caller() {
+    // The first attempt takes the only token. The next token is minted in ten seconds.
     let cases = [
-        // the longest wait in line, the limit of the call, whether the second attempt is made
+        // The longest wait in the queue, the timeout of the call, and whether the second attempt is made.
         (ms(9998), HOUR, false),
         (ms(9999), HOUR, true),
         (secs(60), secs(10), false),
@@ -121,7 +121,7 @@ async fn a_retry_does_not_wait_for_a_line_that_is_too_long_for_the_limit_or_for_
             assert_eq!(call.now_or_never().expect("no wait"), failed());
         }
 
-        // With a deadline of the caller's, and no timeout.
+        // With the caller's deadline instead of a timeout.
         sleep(secs(60)).await;
         let backend = Backend::always(Act::fail());
         let stack = steadfast::client().retry(twice(ms(1))).rate_limit(waits()).service(backend.clone()).unwrap();
@@ -132,13 +132,13 @@ async fn a_retry_does_not_wait_for_a_line_that_is_too_long_for_the_limit_or_for_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_does_not_wait_for_a_limit_of_keys_that_has_no_slot_for_its_key() {
+async fn a_retry_does_not_wait_for_a_keyed_limit_without_a_slot_for_its_key() {
     for overflow in [Overflow::Shared, Overflow::Refuse] {
         let quota = Quota::new(1, HOUR).with_burst(2);
         let keyed = Keyed::<u64>::builder(1, quota).overflow(overflow).build().unwrap();
-        // Keys that come long after the table was built are as live as the first.
+        // Keys that come long after the table was built are as live as early ones.
         sleep(24 * HOUR).await;
-        // All slots belong to live keys, and what newcomers share is used up.
+        // All slots belong to live keys, and the overflow bucket is empty.
         for key in 0..10_000 {
             let _ = keyed.try_acquire(&key, 2);
         }
@@ -148,7 +148,7 @@ async fn a_retry_does_not_wait_for_a_limit_of_keys_that_has_no_slot_for_its_key(
         let stack = steadfast::client().retry(twice(ms(1))).rate_limit(by_key).service(backend.clone()).unwrap();
         let result = stack.oneshot(20_000).now_or_never().expect("no wait");
         match overflow {
-            // There was one token for newcomers.
+            // The overflow bucket had one token.
             Overflow::Shared => assert_eq!((result, backend.calls()), (failed(), 1)),
             _ => assert!(matches!(result, Err(Error::Rejected(_)))),
         }

@@ -1,5 +1,4 @@
-//! What is asked of limits about instants beyond every horizon that they count to, and what becomes of them once a
-//! clock is there.
+//! Calls and reads at instants beyond every horizon of a limit's arithmetic, and limits whose clock has passed them.
 
 use crate::support::secs;
 use std::{sync::mpsc, thread, time::Duration};
@@ -18,8 +17,8 @@ use tokio::{
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A second; the horizon of a bucket's anchor and more; that at which all keys are looked at, and twice that; and when
-/// the state of a key has wrapped around.
+/// A second; beyond the horizon of a bucket's anchor; beyond the renewal of a keyed table, and twice that; and after
+/// the state of a key has wrapped.
 const HORIZONS: [Duration; 9] = [
     Duration::from_secs(1),
     Duration::from_secs(20 * 60),
@@ -32,10 +31,10 @@ const HORIZONS: [Duration; 9] = [
     DAY.saturating_mul(500 * 366),
 ];
 
-/// A limit of ten at once, and at least one per second.
+/// A limit with a burst of ten and a rate of at least one per second.
 trait Limit {
     fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited>;
-    /// Reads all that can be read about an instant.
+    /// Calls all functions that read the limit at an instant.
     fn available(&self, now: Instant) -> u64;
 }
 
@@ -84,13 +83,13 @@ fn limits() -> Vec<(&'static str, Box<dyn Limit>)> {
     ]
 }
 
-/// A clock that stands still unless it is advanced.
+/// A clock that stops unless it is advanced.
 fn standing() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 #[test]
-fn what_is_read_or_refused_at_any_instant_changes_nothing() {
+fn a_read_or_a_refusal_at_any_instant_changes_nothing() {
     let clock = standing();
     let _guard = clock.enter();
     for (name, limit) in limits() {
@@ -109,10 +108,10 @@ fn what_is_read_or_refused_at_any_instant_changes_nothing() {
 }
 
 #[test]
-fn what_is_refused_behind_a_horizon_leaves_the_anchor_where_it_was() {
+fn a_refusal_beyond_a_horizon_does_not_move_the_anchor() {
     let clock = standing();
     let _guard = clock.enter();
-    // A token every 1000 s: each call below asks for one more than there will be.
+    // A token every 1000 s. Each call below asks for one token too many.
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1000)).with_burst(10)).build().unwrap();
     let now = Instant::now();
     bucket.take(10, now).unwrap();
@@ -126,7 +125,7 @@ fn what_is_refused_behind_a_horizon_leaves_the_anchor_where_it_was() {
 }
 
 #[test]
-fn a_bucket_that_warms_up_is_not_made_cold_by_a_refusal() {
+fn a_refusal_does_not_make_a_warming_bucket_cold() {
     let clock = standing();
     let _guard = clock.enter();
     let bucket = TokenBucket::with_quota(quota()).warm_up(secs(10)).build().unwrap();
@@ -142,7 +141,7 @@ fn a_bucket_that_warms_up_is_not_made_cold_by_a_refusal() {
 fn a_refused_withdrawal_changes_nothing() {
     let clock = standing();
     let _guard = clock.enter();
-    // A retry every 5000 s, which is longer than the horizon of the floor's bucket.
+    // A retry every 5000 s, longer than the horizon of the floor's bucket.
     let budget = RetryBudget::builder().ratio(0.0).floor(1, secs(5000)).build().unwrap();
     let now = Instant::now() + secs(10_000);
     assert!(budget.withdraw_at(now).is_some());
@@ -154,7 +153,7 @@ fn a_refused_withdrawal_changes_nothing() {
 }
 
 #[test]
-fn a_breaker_and_a_queue_that_are_read_at_any_instant_stay_as_they_are() {
+fn reading_a_breaker_or_a_queue_at_any_instant_changes_nothing() {
     let clock = standing();
     let _guard = clock.enter();
     let breaker = Breaker::builder().failure_rate(0.5, secs(10)).slow_call_rate(0.5, secs(1)).minimum_calls(2);
@@ -177,7 +176,7 @@ fn a_breaker_and_a_queue_that_are_read_at_any_instant_stay_as_they_are() {
 }
 
 #[test]
-fn behind_every_horizon_a_limit_is_full_and_goes_on_as_before() {
+fn beyond_every_horizon_a_limit_is_full_and_works_as_before() {
     for horizon in HORIZONS.into_iter().skip(1) {
         let clock = standing();
         let _guard = clock.enter();
@@ -194,9 +193,9 @@ fn behind_every_horizon_a_limit_is_full_and_goes_on_as_before() {
     }
 }
 
-/// On a thread of its own: a lock that waits for itself waits for ever.
+/// Runs on its own thread, because a deadlock would block the thread forever.
 #[test]
-fn behind_every_horizon_a_live_stack_is_reconfigured_then_called_then_read() {
+fn beyond_every_horizon_a_live_stack_can_be_reconfigured_called_and_read() {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let clock = standing();
@@ -207,7 +206,7 @@ fn behind_every_horizon_a_live_stack_is_reconfigured_then_called_then_read() {
         });
         sender.send(()).unwrap();
     });
-    receiver.recv_timeout(secs(20)).expect("it neither fails nor waits for itself");
+    receiver.recv_timeout(secs(20)).expect("it failed or deadlocked");
 }
 
 async fn reconfigured_behind(horizon: Duration) {

@@ -1,4 +1,4 @@
-//! A bucket for each of many keys, against plain buckets in a map.
+//! Compares the keyed rate limit with plain buckets in a map.
 
 use crate::support::size;
 use proptest::prelude::*;
@@ -23,15 +23,15 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// A clock that stands still, so that a table is built at the very instant from which the tests count.
+/// A stopped clock, so that a table is built at the instant from which the tests count.
 fn standing_clock() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// Hashes the same in every run, so that it is always the same keys that share lines.
+/// Hashes equally in every run, so that the same keys always share cache lines.
 type SameEveryRun = BuildHasherDefault<DefaultHasher>;
 
-/// One token per hour, and a few at once: nothing is minted while a test runs.
+/// One token per hour, with a small burst: no token is minted while a test runs.
 fn slow(burst: u64) -> Quota {
     Quota::new(1, HOUR).with_burst(burst)
 }
@@ -40,21 +40,21 @@ fn builder(max_keys: usize, quota: Quota) -> KeyedBuilder<u64, OneTier, SameEver
     Keyed::builder(max_keys, quota).hasher(SameEveryRun::default())
 }
 
-/// Refuses those who find no slot.
+/// Refuses keys that find no slot.
 fn strict(max_keys: usize, quota: Quota) -> Keyed<u64, OneTier, SameEveryRun> {
     builder(max_keys, quota).overflow(Overflow::Refuse).build().unwrap()
 }
 
-/// Billionths of a billionth of a token: at the rates below a whole number of them is minted per nanosecond.
+/// In units of 10^-18 of a token: the rates below mint a whole number of them per nanosecond.
 const TOKEN: i128 = 1_000_000_000_000_000_000;
 
-/// A bucket that is one number, moved on by hand.
+/// A plain bucket: one number, updated by hand.
 #[derive(Clone, Copy, Debug)]
 struct Plain {
     level: i128,
     at: u64,
     tier: usize,
-    /// By how much conversions may have rounded: each by a part of a token of either quota.
+    /// The most that conversions may have rounded: each by a subtoken of either quota.
     rounded: i128,
 }
 
@@ -78,28 +78,28 @@ impl Plain {
         Self { level: self.level.min(full(new)), rounded, ..self }
     }
 
-    fn move_on(&mut self, nanos: u64, quota: Quota) {
+    fn advance_to(&mut self, nanos: u64, quota: Quota) {
         (self.level, self.at) = (self.level_at(nanos, quota), nanos);
     }
 }
 
-/// The keyed limit and a map of plain buckets, asked the same.
+/// The keyed limit and a map of plain buckets, with the same calls.
 struct Trial {
     keyed: Keyed<usize, steadfast::rate_limit::TierBy<Box<dyn Fn(&usize) -> usize>>, SameEveryRun>,
     tiers: Arc<Vec<AtomicUsize>>,
     quotas: Vec<Quota>,
-    /// Keys whose buckets are not known to be full. One that is not here has a full one.
+    /// The keys whose buckets may not be full. Any other key has a full bucket.
     plain: HashMap<usize, Plain>,
     origin: Instant,
     nanos: u64,
-    /// Whether all keys have room.
+    /// Whether the table has slots for all keys.
     roomy: bool,
     taken: Vec<(usize, u64)>,
 }
 
 const KEYS: usize = 40;
 
-/// Exact ones, and some whose parts of a token are not whole nanoseconds.
+/// Exact rates, and some whose subtokens do not take whole nanoseconds.
 fn quotas() -> Vec<Quota> {
     let count = |count| Quota::new(count, SECOND);
     vec![
@@ -116,16 +116,16 @@ fn quotas() -> Vec<Quota> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A key, and a cost: so many 8ths of the burst, rounded up.
+    /// A key, and a cost in 8ths of the burst, rounded up.
     Acquire(usize, u64),
     TooMuch(usize),
     Refund,
     Wait(u64),
     WaitToFill(usize),
     WaitAYear,
-    /// A key comes with another tier from now on.
+    /// Gives a key another tier.
     Move(usize, usize),
-    /// A tier gets another quota.
+    /// Gives a tier another quota.
     Change(usize, usize),
 }
 
@@ -147,8 +147,8 @@ impl Trial {
     fn new(max_keys: usize) -> Self {
         let quotas = quotas()[..3].to_vec();
         let tiers: Arc<Vec<_>> = Arc::new((0..KEYS).map(|_| AtomicUsize::new(0)).collect());
-        let told = tiers.clone();
-        let tier_of: Box<dyn Fn(&usize) -> usize> = Box::new(move |key| told[*key].load(Ordering::Relaxed));
+        let tier_now = tiers.clone();
+        let tier_of: Box<dyn Fn(&usize) -> usize> = Box::new(move |key| tier_now[*key].load(Ordering::Relaxed));
         let builder = Keyed::builder(max_keys, quotas[0]).tiers(quotas[1..].to_vec(), tier_of);
         let keyed = builder.hasher(SameEveryRun::default()).overflow(Overflow::Refuse).build().unwrap();
         let (origin, roomy) = (Instant::now(), max_keys >= KEYS);
@@ -164,14 +164,14 @@ impl Trial {
         if tier < self.quotas.len() { tier } else { 0 }
     }
 
-    /// The plain bucket of a key by its tier of now.
+    /// The plain bucket of a key, by its present tier.
     fn plain(&mut self, key: usize) -> (Plain, Quota) {
         let tier = self.tier(key);
         let quota = self.quotas[tier];
         let fresh = Plain { level: full(quota), at: self.nanos, tier, rounded: 0 };
         let mut plain = *self.plain.get(&key).unwrap_or(&fresh);
-        plain.move_on(self.nanos, self.quotas[plain.tier]);
-        // A key whose bucket is full may have been forgotten meanwhile, and then it comes as a new one.
+        plain.advance_to(self.nanos, self.quotas[plain.tier]);
+        // A key whose bucket is full may have been forgotten. Then it is a new key.
         let was_full = plain.level >= full(self.quotas[plain.tier]);
         if plain.tier != tier && was_full && self.keyed.available_at(&key, self.now()) == quota.burst() {
             return (fresh, quota);
@@ -184,7 +184,7 @@ impl Trial {
 
     fn acquire(&mut self, key: usize, tokens: u64) -> Result<(), TestCaseError> {
         if tokens == 0 {
-            prop_assert!(self.keyed.try_acquire_at(&key, 0, self.now()).is_ok(), "nothing at all was refused");
+            prop_assert!(self.keyed.try_acquire_at(&key, 0, self.now()).is_ok(), "a call for zero tokens was refused");
             return Ok(());
         }
         let (plain, quota) = self.plain(key);
@@ -216,18 +216,18 @@ impl Trial {
                 let wrong = (wait * per_nano(quota) - missing).abs();
                 let most = tolerance + 2 * per_nano(quota);
                 prop_assert!(wrong <= most, "{} ns for {} of {:?}: {:?}", wait, tokens, quota, plain);
-                // It has a bucket of this tier by now.
+                // By now the key has a bucket of this tier.
                 self.plain.insert(key, plain);
             }
         }
         Ok(())
     }
 
-    /// Forgets what is full, as the table does when a quota changes: those come as new ones.
+    /// Changes a quota. Forgets full buckets, as the table does.
     fn change(&mut self, tier: usize, quota: Quota) -> Result<(), TestCaseError> {
         let (nanos, old) = (self.nanos, self.quotas.clone());
         if old[tier] != quota {
-            // Within the tolerance both would be right.
+            // Within the tolerance, both results are right.
             let unclear = |plain: &Plain| {
                 let quota = old[plain.tier];
                 let missing = full(quota) - plain.level_at(nanos, quota);
@@ -238,7 +238,7 @@ impl Trial {
             }
             self.plain.retain(|_, plain| plain.level_at(nanos, old[plain.tier]) < full(old[plain.tier]));
             for plain in self.plain.values_mut().filter(|plain| plain.tier == tier) {
-                plain.move_on(nanos, old[tier]);
+                plain.advance_to(nanos, old[tier]);
                 *plain = plain.converted(old[tier], quota);
             }
             self.plain.retain(|_, plain| plain.tier != tier || plain.level < full(quota));
@@ -261,10 +261,10 @@ impl Trial {
             }
             Step::Refund => {
                 if let Some((key, tokens)) = self.taken.pop() {
-                    // It counts by the tier that the bucket is counted by, whatever the key's is by now.
+                    // A refund counts by the tier of the bucket, which may differ from the key's present tier.
                     if let Some(plain) = self.plain.get_mut(&key) {
                         let quota = self.quotas[plain.tier];
-                        plain.move_on(self.nanos, quota);
+                        plain.advance_to(self.nanos, quota);
                         plain.level = (plain.level + i128::from(tokens) * TOKEN).min(full(quota));
                     }
                     self.keyed.refund_at(&key, tokens, self.now());
@@ -288,7 +288,7 @@ proptest! {
     #![proptest_config(crate::support::cases(600))]
 
     #[test]
-    fn every_key_has_what_a_bucket_of_its_own_would_give_it(steps in prop::collection::vec(any_step(), 1..80)) {
+    fn every_key_is_limited_like_its_own_bucket(steps in prop::collection::vec(any_step(), 1..80)) {
         let clock = standing_clock();
         let _guard = clock.enter();
         let mut trial = Trial::new(KEYS);
@@ -298,12 +298,12 @@ proptest! {
     }
 
     #[test]
-    fn keys_that_are_known_have_it_too_when_there_is_no_room_for_others(
+    fn known_keys_are_limited_like_their_own_buckets_when_the_table_is_full(
         steps in prop::collection::vec(any_step(), 1..300),
     ) {
         let clock = standing_clock();
         let _guard = clock.enter();
-        // Sixteen slots for forty keys.
+        // 16 slots for 40 keys.
         let mut trial = Trial::new(1);
         for step in steps {
             trial.step(step)?;
@@ -311,7 +311,7 @@ proptest! {
     }
 }
 
-/// Takes what is there of a key, token by token, and returns how much that was.
+/// Takes all available tokens of a key, one by one, and returns their number.
 fn drain<S: BuildHasher>(keyed: &Keyed<u64, OneTier, S>, key: u64, now: Instant) -> u64 {
     (0..).find(|_| keyed.try_acquire_at(&key, 1, now).is_err()).unwrap()
 }
@@ -331,17 +331,17 @@ fn a_key_is_admitted_as_a_bucket_of_its_quota_would_admit_it() {
             ours += keyed.try_acquire_at(&7, tokens, now).map_or(0, |()| tokens);
             theirs += bucket.try_acquire_at(tokens, now).map_or(0, |()| tokens);
         }
-        // Two nanoseconds are up to two tokens.
+        // 2 ns are up to two tokens.
         assert!(ours.abs_diff(theirs) <= 2, "{quota:?}: {ours}, not {theirs}");
     }
 }
 
 #[test]
-fn no_key_is_admitted_more_than_a_burst_and_what_was_minted() {
+fn no_key_is_admitted_more_than_a_burst_and_the_tokens_minted() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
-    // Ten keys for each slot, and each comes twice as often as it may.
+    // Ten keys for each slot. Each calls at twice its rate.
     let keyed = strict(100, Quota::new(10, SECOND).with_burst(3));
     let mut admitted: HashMap<u64, Vec<u64>> = HashMap::new();
     for millis in (0..20_000).step_by(50) {
@@ -363,7 +363,7 @@ fn no_key_is_admitted_more_than_a_burst_and_what_was_minted() {
 }
 
 #[test]
-fn a_table_with_as_many_live_keys_as_it_is_for_refuses_none() {
+fn a_table_refuses_no_key_while_at_most_max_keys_are_live() {
     let clock = standing_clock();
     let _guard = clock.enter();
     for max_keys in [1, 2, 10, 11, 21, 42, 85, 100, 170, 341, 342, 512, 1_000, size(10_000, 300_000)] {
@@ -379,11 +379,11 @@ fn a_table_with_as_many_live_keys_as_it_is_for_refuses_none() {
 }
 
 #[test]
-fn keys_that_come_and_go_find_room_for_as_many_as_the_table_is_for() {
+fn keys_that_come_and_go_find_slots_while_at_most_max_keys_are_live() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
-    // A key is live for ten thousand microseconds, and each microsecond brings another.
+    // A key is live for 10,000 µs, and each microsecond brings a new key.
     let keyed = strict(10_000, Quota::new(100, SECOND).with_burst(1));
     let now = |micros: u64| start + Duration::from_micros(micros);
     let keys = size(60_000, 500_000);
@@ -394,7 +394,7 @@ fn keys_that_come_and_go_find_room_for_as_many_as_the_table_is_for() {
 }
 
 #[test]
-fn known_keys_notice_nothing_of_many_strangers() {
+fn many_new_keys_do_not_affect_known_keys() {
     let clock = standing_clock();
     let _guard = clock.enter();
     for overflow in [Overflow::Shared, Overflow::Refuse] {
@@ -405,7 +405,7 @@ fn known_keys_notice_nothing_of_many_strangers() {
         }
         let strangers = 1_000..size(21_000, 1_001_000);
         let admitted = strangers.filter(|key| keyed.try_acquire_at(key, 1, now).is_ok()).count();
-        // There were 536 slots more, nearly all of which were found; and one bucket for the others.
+        // There were 536 more slots, and the strangers found nearly all of them. The others share one bucket.
         let slots = keyed.live_keys_at(now) - 1_000;
         assert!((400..=536).contains(&slots), "{slots}");
         assert_eq!(admitted, slots + if overflow == Overflow::Shared { 4 } else { 0 });
@@ -416,19 +416,19 @@ fn known_keys_notice_nothing_of_many_strangers() {
 }
 
 #[test]
-fn a_bucket_that_is_full_again_gives_way_and_none_that_is_not() {
+fn only_full_buckets_lose_their_slots() {
     let clock = standing_clock();
     let _guard = clock.enter();
-    // Any key may be in any of the sixteen slots of so small a table.
+    // In this small table, each key may be in any of the 16 slots.
     let keyed = strict(1, slow(10));
     let now = Instant::now();
     for key in 0..16 {
         keyed.try_acquire_at(&key, 1 + key % 4, now).unwrap();
     }
     let refused = keyed.try_acquire_at(&99, 1, now).unwrap_err();
-    assert_eq!(refused.retry_after(), Some(HOUR), "when the first of them is full");
+    assert_eq!(refused.retry_after(), Some(HOUR), "when the first bucket is full");
     assert!(keyed.try_acquire_at(&99, 1, now + HOUR - NANO).is_err());
-    // Those that took one token are full, four of them.
+    // The four keys that took one token are full.
     for stranger in 100..104 {
         assert!(keyed.try_acquire_at(&stranger, 1, now + HOUR).is_ok(), "{stranger}");
     }
@@ -439,7 +439,7 @@ fn a_bucket_that_is_full_again_gives_way_and_none_that_is_not() {
 }
 
 #[test]
-fn of_the_buckets_that_are_full_the_one_that_was_left_alone_for_longest_gives_way() {
+fn the_bucket_that_has_been_full_for_longest_loses_its_slot_first() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
@@ -449,7 +449,7 @@ fn of_the_buckets_that_are_full_the_one_that_was_left_alone_for_longest_gives_wa
     }
     let now = start + 16 * HOUR;
     keyed.try_acquire_at(&16, 1, now).unwrap();
-    // Only the first one is gone: if the others come first, in the reverse order, there is no other to give way.
+    // Only the first key has lost its slot. All others come first and become live, so that no slot is left for it.
     for key in (1..16).rev() {
         keyed.try_acquire_at(&key, 1, now).unwrap();
     }
@@ -457,7 +457,7 @@ fn of_the_buckets_that_are_full_the_one_that_was_left_alone_for_longest_gives_wa
 }
 
 #[test]
-fn newcomers_of_a_tier_share_one_bucket_when_there_is_no_slot() {
+fn keys_of_a_tier_without_a_slot_share_one_bucket() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let keyed = Keyed::<u64>::builder(1, slow(3)).tiers([slow(5)], |key| (*key >= 1_000) as usize).build().unwrap();
@@ -471,7 +471,7 @@ fn newcomers_of_a_tier_share_one_bucket_when_there_is_no_slot() {
     let refused = keyed.try_acquire_at(&2_000, 1, now).unwrap_err();
     assert_eq!(refused.retry_after(), Some(HOUR));
     assert_eq!(keyed.try_acquire_at(&2_000, 6, now).unwrap_err().retry_after(), None);
-    // It follows the quota of its tier.
+    // The shared bucket follows the quota of its tier.
     keyed.set_quota_at(0, Quota::new(1, SECOND).with_burst(3), now).unwrap();
     assert_eq!(keyed.try_acquire_at(&2_000, 1, now).unwrap_err().retry_after(), Some(HOUR));
 }
@@ -532,13 +532,13 @@ impl BuildHasher for Itself {
 }
 
 #[test]
-fn keys_that_all_belong_in_one_line_find_room_in_three_others_and_are_never_admitted_too_much() {
+fn keys_of_one_cache_line_overflow_into_three_others_and_are_never_admitted_too_much() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let limit = Keyed::<u64>::builder(100_000, slow(2)).overflow(Overflow::Refuse).hasher(Itself::default());
     let limit = limit.build().unwrap();
     let now = Instant::now();
-    // The lowest and the highest bits say where a key belongs, and these are the same for all.
+    // The lowest and the highest bits choose the slots of a key. They are equal for all keys.
     let keys: Vec<u64> = (1..=100).map(|n| n << 40).collect();
     let admitted: Vec<usize> =
         keys.iter().map(|key| (0..3).filter(|_| limit.try_acquire_at(key, 1, now).is_ok()).count()).collect();
@@ -548,7 +548,7 @@ fn keys_that_all_belong_in_one_line_find_room_in_three_others_and_are_never_admi
 }
 
 #[test]
-fn a_changed_quota_leaves_each_key_what_it_has_up_to_the_new_burst() {
+fn a_changed_quota_leaves_each_key_its_tokens_up_to_the_new_burst() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let keyed = strict(100, slow(10));
@@ -566,11 +566,11 @@ fn a_changed_quota_leaves_each_key_what_it_has_up_to_the_new_burst() {
     }
     keyed.set_quota_at(0, Quota::new(1, SECOND).with_burst(2), now).unwrap();
     assert_eq!(keyed.try_acquire_at(&10, 1, now).unwrap_err().retry_after(), Some(SECOND));
-    assert!(keyed.try_acquire_at(&10, 1, now + SECOND).is_ok(), "nobody is locked out");
+    assert!(keyed.try_acquire_at(&10, 1, now + SECOND).is_ok(), "no key is locked out");
 }
 
 #[test]
-fn a_larger_burst_does_not_make_live_keys_of_those_that_were_full() {
+fn a_larger_burst_does_not_make_full_keys_live() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let keyed = strict(1, Quota::new(1, SECOND).with_burst(1));
@@ -585,24 +585,24 @@ fn a_larger_burst_does_not_make_live_keys_of_those_that_were_full() {
 }
 
 #[test]
-fn a_key_that_changes_its_tier_keeps_what_it_has_up_to_the_new_burst() {
+fn a_key_that_changes_its_tier_keeps_its_tokens_up_to_the_new_burst() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let tier = Arc::new(AtomicUsize::new(0));
-    let told = tier.clone();
+    let tier_now = tier.clone();
     let builder =
-        Keyed::<u64>::builder(10, slow(10)).tiers([slow(100), slow(4)], move |_| told.load(Ordering::Relaxed));
+        Keyed::<u64>::builder(10, slow(10)).tiers([slow(100), slow(4)], move |_| tier_now.load(Ordering::Relaxed));
     let keyed = builder.build().unwrap();
     let now = Instant::now();
     keyed.try_acquire_at(&1, 2, now).unwrap();
-    // An index without a tier counts as the first one.
+    // An index without a tier counts as the first tier.
     for (index, left) in [(0, 8), (3, 8), (usize::MAX, 8), (1, 8), (2, 4), (0, 4), (1, 4)] {
         tier.store(index, Ordering::Relaxed);
         assert_eq!(keyed.available_at(&1, now), left, "in tier {index}");
         keyed.try_acquire_at(&1, left + 1, now).unwrap_err();
         assert_eq!(keyed.available_at(&1, now), left, "in tier {index}");
     }
-    // Back and forth mints nothing.
+    // Changing back and forth mints nothing.
     for round in 0..1_000 {
         tier.store(round % 3, Ordering::Relaxed);
         keyed.refund_at(&1, 0, now);
@@ -611,7 +611,7 @@ fn a_key_that_changes_its_tier_keeps_what_it_has_up_to_the_new_burst() {
 }
 
 #[test]
-fn tokens_that_are_given_back_fill_a_bucket_and_no_more() {
+fn refunds_never_fill_a_bucket_beyond_its_burst() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let keyed = strict(10, slow(5));
@@ -630,7 +630,7 @@ fn tokens_that_are_given_back_fill_a_bucket_and_no_more() {
 }
 
 #[test]
-fn a_cost_of_nothing_leaves_no_trace_and_one_above_the_burst_neither() {
+fn a_call_for_zero_tokens_and_one_above_the_burst_leave_no_trace() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let keyed = strict(10, slow(5));
@@ -659,14 +659,14 @@ fn a_clock_that_goes_back_mints_nothing() {
 }
 
 #[test]
-fn nothing_ends_when_the_state_of_a_bucket_wraps() {
+fn a_bucket_works_on_when_its_state_wraps() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
     for quota in [Quota::new(1, SECOND).with_burst(3), Quota::new(999_999_937, SECOND), Quota::new(1, YEAR)] {
         let keyed = strict(10, quota);
         let mut now = start;
-        // A key that comes often, one that comes every three years, and one that never comes again until the end.
+        // A key that is used often, a key that is used every three years, and a key that is unused until the end.
         assert_eq!(drain_all(&keyed, 1, now), quota.burst());
         assert_eq!(drain_all(&keyed, 2, now), quota.burst());
         assert_eq!(drain_all(&keyed, 3, now), quota.burst());
@@ -679,7 +679,7 @@ fn nothing_ends_when_the_state_of_a_bucket_wraps() {
             }
         }
         assert_eq!(drain_all(&keyed, 3, now), quota.burst());
-        // And jumps of up to twenty years.
+        // Then the clock jumps by up to 20 years.
         for years in [2, 4, 5, 9, 10, 20] {
             now += years * YEAR;
             assert_eq!(drain_all(&keyed, 1, now), quota.burst(), "after {years} years");
@@ -688,7 +688,7 @@ fn nothing_ends_when_the_state_of_a_bucket_wraps() {
     }
 }
 
-/// Takes what is there of a key, the most at a time.
+/// Takes all available tokens of a key, as many as possible at a time, and returns their number.
 fn drain_all<S: BuildHasher>(keyed: &Keyed<u64, OneTier, S>, key: u64, now: Instant) -> u64 {
     let (mut tokens, mut taken) = (keyed.quota(0).burst(), 0);
     while tokens > 0 {
@@ -700,7 +700,7 @@ fn drain_all<S: BuildHasher>(keyed: &Keyed<u64, OneTier, S>, key: u64, now: Inst
     taken
 }
 
-/// What so many threads counted that start together.
+/// The sum of the counts of threads that start together.
 fn on_threads(threads: usize, body: impl Fn(usize) -> u64 + Sync) -> u64 {
     let start = Barrier::new(threads);
     let run = |index| {
@@ -715,7 +715,7 @@ fn on_threads(threads: usize, body: impl Fn(usize) -> u64 + Sync) -> u64 {
 }
 
 #[test]
-fn threads_that_hammer_one_key_are_admitted_exactly_its_burst() {
+fn contending_threads_with_one_key_are_admitted_exactly_its_burst() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -725,7 +725,7 @@ fn threads_that_hammer_one_key_are_admitted_exactly_its_burst() {
 }
 
 #[test]
-fn threads_that_bring_the_same_new_keys_never_double_a_bucket() {
+fn threads_that_add_the_same_new_keys_never_double_a_bucket() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -738,12 +738,12 @@ fn threads_that_bring_the_same_new_keys_never_double_a_bucket() {
 }
 
 #[test]
-fn slots_that_change_hands_all_the_time_never_count_one_key_for_another() {
+fn slots_that_are_reused_all_the_time_never_count_one_key_for_another() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
     let rounds = size(400, 2_000);
-    // Sixteen slots for thirty keys, all of them new in each round, when all that were there before are full again.
+    // 16 slots for 30 keys. Each round brings new keys, when all earlier ones are full again.
     let keyed = strict(1, Quota::new(1, SECOND).with_burst(3));
     let admitted: Vec<AtomicUsize> = (0..30 * rounds).map(|_| AtomicUsize::new(0)).collect();
     let round_begins = Barrier::new(3);
@@ -768,7 +768,7 @@ fn slots_that_change_hands_all_the_time_never_count_one_key_for_another() {
 }
 
 #[test]
-fn a_quota_that_changes_all_the_time_costs_no_key_a_token_and_gives_none_to_any() {
+fn a_quota_that_changes_all_the_time_neither_costs_a_key_a_token_nor_gives_one() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
@@ -808,7 +808,7 @@ fn clones_share_all_buckets() -> Result<(), ConfigError> {
 }
 
 #[test]
-fn to_look_far_ahead_changes_nothing() {
+fn a_read_far_in_the_future_changes_nothing() {
     standing_clock().block_on(async {
         let now = Instant::now();
         let keyed = strict(10, Quota::new(1, YEAR));

@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance};
 
 type Breakers = PerKey<Breaker, u64, fn(&u64) -> u64>;
 
-/// The request is its key.
+/// The request is its own key.
 fn same(key: &u64) -> u64 {
     *key
 }
@@ -42,7 +42,7 @@ fn keys_of(breakers: &Breakers) -> Vec<u64> {
     keys
 }
 
-/// Uses these keys, one in each second.
+/// Uses these keys, one per second.
 async fn use_all(breakers: &Breakers, keys: impl IntoIterator<Item = u64>) {
     for key in keys {
         drop(breakers.handle(key));
@@ -51,7 +51,7 @@ async fn use_all(breakers: &Breakers, keys: impl IntoIterator<Item = u64>) {
 }
 
 #[test]
-fn a_configuration_that_cannot_work_is_refused_once_with_its_field() {
+fn an_invalid_configuration_is_refused_once_with_its_field() {
     let field = |error: steadfast::ConfigError| error.field();
     let breaker = PerKey::new(same, Breaker::builder().probes(0)).map(|_| ());
     assert_eq!(breaker.map_err(field), Err("circuit_breaker.probes"));
@@ -66,7 +66,7 @@ fn a_configuration_that_cannot_work_is_refused_once_with_its_field() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_key_has_its_own_and_keeps_it() {
+async fn each_key_keeps_its_own_mechanism() {
     let breakers = breakers(fragile());
     fail(&breakers.handle(1));
     assert_eq!(breakers.handle(1).state(), BreakerState::Open);
@@ -76,18 +76,18 @@ async fn each_key_has_its_own_and_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asking_for_a_key_neither_makes_nor_uses_one() {
+async fn get_neither_makes_a_mechanism_nor_counts_as_a_use() {
     let breakers = breakers(fragile()).max_keys(2);
     assert!(breakers.get(&1).is_none() && breakers.is_empty());
     use_all(&breakers, [1, 2]).await;
     assert!(breakers.get(&1).is_some());
-    // So it is still the one that goes first.
+    // This key is therefore still forgotten first.
     use_all(&breakers, [3]).await;
     assert_eq!(keys_of(&breakers), [2, 3]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_those_without_failures_the_one_that_was_not_used_for_longest_goes() {
+async fn the_least_recently_used_key_without_failures_is_forgotten_first() {
     let breakers = breakers(fragile().consecutive_failures(2)).max_keys(3);
     use_all(&breakers, [1, 2, 3, 1]).await;
     use_all(&breakers, [4]).await;
@@ -101,7 +101,7 @@ async fn of_those_without_failures_the_one_that_was_not_used_for_longest_goes() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn newcomers_without_a_place_share_one_and_are_counted() {
+async fn new_keys_without_a_place_share_one_mechanism_and_are_counted() {
     let breakers = breakers(fragile()).max_keys(2);
     for key in [1, 2] {
         fail(&breakers.handle(key));
@@ -116,7 +116,7 @@ async fn newcomers_without_a_place_share_one_and_are_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_no_places_all_keys_share_one() {
+async fn with_no_places_all_keys_share_one_mechanism() {
     let breakers = breakers(fragile()).max_keys(0);
     fail(&breakers.handle(1));
     assert_eq!(breakers.handle(2).state(), BreakerState::Open);
@@ -124,7 +124,7 @@ async fn with_no_places_all_keys_share_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn evidence_is_lost_to_newcomers_only_when_its_key_was_not_used_for_long() {
+async fn a_key_with_evidence_is_replaced_only_after_idle_after() {
     let breakers = breakers(fragile()).max_keys(1).idle_after(secs(60));
     fail(&breakers.handle(1));
     advance(secs(59)).await;
@@ -136,7 +136,7 @@ async fn evidence_is_lost_to_newcomers_only_when_its_key_was_not_used_for_long()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_stays_for_as_long_as_it_refuses() {
+async fn an_open_circuit_is_kept_while_it_refuses() {
     let breakers = breakers(fragile().open_for(secs(1000)).max_open_for(secs(1000))).max_keys(1).idle_after(secs(60));
     fail(&breakers.handle(1));
     for _ in 0..9 {
@@ -150,7 +150,7 @@ async fn an_open_circuit_stays_for_as_long_as_it_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_an_operator_has_forced_stays() {
+async fn a_circuit_that_an_operator_forced_is_kept() {
     let breakers = breakers(fragile()).max_keys(1).idle_after(secs(60));
     breakers.handle(1).force_open();
     advance(secs(100_000)).await;
@@ -163,7 +163,7 @@ async fn one_that_an_operator_has_forced_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_that_were_not_used_for_long_go_though_there_is_room() {
+async fn idle_keys_are_removed_even_if_there_is_room() {
     let breakers = breakers(fragile()).idle_after(secs(60));
     use_all(&breakers, [1, 2]).await;
     advance(secs(60)).await;
@@ -172,7 +172,7 @@ async fn those_that_were_not_used_for_long_go_though_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_whose_handle_is_held_is_in_use_and_a_forgotten_handle_stays_valid() {
+async fn a_key_is_in_use_while_a_handle_or_a_permit_is_held() {
     let breakers = breakers(fragile()).max_keys(1);
     let held = breakers.handle(1);
     drop(breakers.handle(2));
@@ -189,7 +189,7 @@ async fn a_key_whose_handle_is_held_is_in_use_and_a_forgotten_handle_stays_valid
 }
 
 #[tokio::test(start_paused = true)]
-async fn fewer_places_make_those_go_that_may() {
+async fn a_lower_max_keys_removes_keys_that_can_be_forgotten() {
     let breakers = breakers(fragile());
     use_all(&breakers, 0..10).await;
     fail(&breakers.handle(0));
@@ -199,7 +199,7 @@ async fn fewer_places_make_those_go_that_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limiter_with_calls_in_flight_stays() {
+async fn a_limiter_with_calls_in_flight_is_kept() {
     let limiters = PerKey::new(same, LoadShedConfig::new(1)).unwrap().max_keys(1);
     let permit = limiters.handle(1).try_acquire_owned().unwrap();
     assert!(limiters.handle(1).try_acquire().is_err());
@@ -213,7 +213,7 @@ async fn a_limiter_with_calls_in_flight_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_or_a_window_that_lacks_tokens_stays() {
+async fn a_bucket_or_a_window_that_lacks_tokens_is_kept() {
     let buckets = PerKey::new(same, TokenBucket::builder(1, secs(10))).unwrap().max_keys(1);
     let windows = PerKey::new(same, SlidingWindow::builder(1, secs(10))).unwrap().max_keys(1);
     buckets.handle(1).try_acquire(1).unwrap();
@@ -227,7 +227,7 @@ async fn a_bucket_or_a_window_that_lacks_tokens_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_that_is_closed_stays() {
+async fn a_closed_bucket_is_kept() {
     let buckets = PerKey::new(same, TokenBucket::builder(1, secs(10))).unwrap().max_keys(1).idle_after(secs(1));
     buckets.handle(1).close();
     advance(secs(100)).await;
@@ -236,7 +236,7 @@ async fn a_bucket_that_is_closed_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_budget_that_has_less_than_a_new_one_stays() {
+async fn a_retry_budget_below_that_of_a_new_one_is_kept() {
     let budgets = PerKey::new(same, RetryBudget::builder().initial(2).no_floor()).unwrap().max_keys(1);
     assert!(budgets.handle(1).withdraw().is_some());
     drop(budgets.handle(2));
@@ -248,7 +248,7 @@ async fn a_retry_budget_that_has_less_than_a_new_one_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn instants_from_before_and_from_long_after_lose_nothing_and_lock_out_no_one() {
+async fn calls_at_past_and_far_future_instants_lose_nothing_and_lock_no_key_out() {
     let breakers = breakers(fragile()).max_keys(1).idle_after(secs(60));
     let (past, now) = (Instant::now(), Instant::now() + secs(1));
     let far = now + Duration::from_secs(60 * 60 * 24 * 365 * 400);
@@ -266,7 +266,7 @@ async fn instants_from_before_and_from_long_after_lose_nothing_and_lock_out_no_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_the_share_of_circuits_open_and_the_others_go_on_counting() {
+async fn at_most_the_bounded_fraction_of_circuits_opens_and_the_others_keep_counting() {
     let breakers = breakers(fragile().consecutive_failures(2).probes(1)).most_open(0.25).unwrap();
     use_all(&breakers, 0..8).await;
     for key in 0..8 {
@@ -288,7 +288,7 @@ async fn no_more_than_the_share_of_circuits_open_and_the_others_go_on_counting()
     // The run of failures goes on.
     fail(&breakers.handle(7));
     assert!(open(7));
-    // By hand is another matter.
+    // Circuits forced open by hand do not count.
     breakers.handle(2).force_open();
     assert_eq!(breakers.open(), 2);
     breakers.handle(7).force_open();
@@ -298,7 +298,7 @@ async fn no_more_than_the_share_of_circuits_open_and_the_others_go_on_counting()
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_key_is_forgotten_where_that_left_too_large_a_share_open() {
+async fn no_key_is_forgotten_if_too_large_a_fraction_of_circuits_would_be_open() {
     let breakers = breakers(fragile().open_for(secs(500)).max_open_for(secs(500))).most_open(0.5).unwrap();
     let breakers = breakers.idle_after(secs(60));
     use_all(&breakers, 0..4).await;
@@ -315,7 +315,7 @@ async fn no_key_is_forgotten_where_that_left_too_large_a_share_open() {
 }
 
 #[test]
-fn what_is_printed_names_the_mechanism_and_its_numbers() {
+fn debug_output_names_the_mechanism_and_its_numbers() {
     let breakers = breakers(fragile()).max_keys(7);
     drop(breakers.handle(1));
     let text = format!("{breakers:?}");

@@ -1,4 +1,4 @@
-//! How many calls a rate lets through, which of them get their tokens back, and what a refusal says.
+//! Rate limits in a stack: how many calls they admit, which calls they refund, and the content of a refusal.
 
 use crate::support::{Act, Backend, Counted, Failed, Stopwatch, ms, secs};
 use futures::{future::join_all, poll};
@@ -34,7 +34,7 @@ fn available(bucket: &TokenBucket) -> u64 {
     bucket.available_at(Instant::now())
 }
 
-/// After how long a refused call may come again.
+/// The time after which a refused call may come back.
 fn wait_of<T>(end: Result<T, Error<Failed>>) -> Option<Duration> {
     match end {
         Err(Error::Rejected(rejection @ Rejection::RateLimited(_))) => rejection.retry_after(),
@@ -43,7 +43,7 @@ fn wait_of<T>(end: Result<T, Error<Failed>>) -> Option<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_thousand_calls_at_once_exactly_the_burst_is_admitted() {
+async fn exactly_the_burst_of_a_thousand_calls_at_once_is_admitted() {
     let backend = Backend::always(Act::answer(200));
     let service = layer(&bucket(10, secs(1), 25)).layer(backend.clone());
     let ends = join_all((0..1000).map(|_| service.clone().oneshot(()))).await;
@@ -52,21 +52,21 @@ async fn of_a_thousand_calls_at_once_exactly_the_burst_is_admitted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_never_stops_gets_the_rate_and_the_burst_and_nothing_more() {
+async fn a_caller_that_never_stops_gets_exactly_the_burst_and_the_rate() {
     let backend = Backend::always(Act::answer(200));
     let service = layer(&bucket(10, secs(1), 5)).layer(backend.clone());
     for _ in 0..10_000 {
         let _ = service.clone().oneshot(()).await;
         sleep(ms(1)).await;
     }
-    // 5 at once, and one every 100 ms from the first of them on for a little under 10 s.
+    // 5 at once, and then one every 100 ms for a little under 10 s.
     assert_eq!(backend.calls(), 5 + 99);
     assert!(backend.gaps()[5..].iter().all(|gap| (ms(99)..=ms(101)).contains(gap)), "{:?}", backend.gaps());
 }
 
 #[tokio::test(start_paused = true)]
 async fn twice_the_rate_does_not_pass_around_the_edge_of_two_periods() {
-    // Counted in fixed windows, 10 calls at the end of one and 9 at the beginning of the next all pass.
+    // With fixed windows, 10 calls at the end of a window and 9 at the beginning of the next would all pass.
     let backend = Backend::always(Act::answer(200));
     let service = layer(&bucket(10, secs(1), 10)).layer(backend.clone());
     for (wait, admitted) in [(ms(995), 10), (ms(10), 10), (ms(90), 11), (ms(905), 20)] {
@@ -79,7 +79,7 @@ async fn twice_the_rate_does_not_pass_around_the_edge_of_two_periods() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_call_that_comes_back_when_it_was_told_is_admitted() {
+async fn a_refused_call_that_comes_back_at_the_named_time_is_admitted() {
     let service = layer(&bucket(3, secs(1), 1)).layer(Backend::always(Act::answer(200)));
     for _ in 0..10 {
         service.clone().oneshot(()).await.unwrap();
@@ -98,10 +98,10 @@ async fn two_layers_with_one_bucket_share_its_tokens() {
     wait_of(second.oneshot(()).await);
 }
 
-// What a call costs.
+// The cost of a call.
 
 #[tokio::test(start_paused = true)]
-async fn a_call_costs_what_its_request_says_and_one_above_the_burst_never_passes() {
+async fn a_call_has_the_cost_of_its_request_and_one_above_the_burst_never_passes() {
     let bucket = bucket(100, secs(1), 50);
     let limit = RateLimit::new(bucket.clone()).cost(|tokens: &u64| *tokens);
     let service = RateLimitLayer::new(limit).typed_error().layer(Backend::always(Act::answer(200)));
@@ -117,7 +117,7 @@ async fn a_call_costs_what_its_request_says_and_one_above_the_burst_never_passes
     assert_eq!(available(&bucket), 0);
 }
 
-// Which calls get their tokens back.
+// Refunds.
 
 #[tokio::test(start_paused = true)]
 async fn a_future_that_was_never_polled_takes_no_token() {
@@ -127,7 +127,7 @@ async fn a_future_that_was_never_polled_takes_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_reached_the_service_has_spent_its_token_however_it_ended() {
+async fn a_call_that_reached_the_service_has_spent_its_token_even_if_it_failed() {
     let bucket = bucket(1, secs(3600), 10);
     let service = |act| layer(&bucket).layer(Backend::always(act));
     service(Act::answer(200)).oneshot(()).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_call_that_was_dropped_or_timed_out_before_it_reached_the_service_gets
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_refused_further_in_gets_all_its_tokens_back() {
+async fn a_call_that_an_inner_layer_refused_gets_all_its_tokens_back() {
     let bucket = bucket(1, secs(3600), 10);
     let limiter = Limiter::fixed(1).unwrap();
     let held = limiter.try_acquire().unwrap();
@@ -181,7 +181,7 @@ async fn a_call_that_was_refused_further_in_gets_all_its_tokens_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_come_back_to_a_bucket_that_has_filled_meanwhile_are_not_kept() {
+async fn refunds_to_a_full_bucket_are_not_kept() {
     let bucket = bucket(1, secs(1), 2);
     let service = layer(&bucket).layer(Backend::always(Act::hang()).ready_for(0));
     timeout(secs(60), service.oneshot(())).await.unwrap_err();
@@ -193,7 +193,7 @@ async fn tokens_that_come_back_to_a_bucket_that_has_filled_meanwhile_are_not_kep
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_says_which_mechanism_it_was_and_that_the_service_was_not_reached() {
+async fn a_refusal_names_its_mechanism_and_did_not_reach_the_service() {
     let bucket = bucket(4, secs(1), 1);
     bucket.try_acquire(1).unwrap();
     let error = layer(&bucket).layer(Backend::always(Act::answer(200))).oneshot(()).await.unwrap_err();
@@ -203,9 +203,9 @@ async fn a_refusal_says_which_mechanism_it_was_and_that_the_service_was_not_reac
     assert!(text.starts_with("rate limit: used up for another 250"), "{text}");
 }
 
-// Calls that wait.
+// Waiting calls.
 
-/// A bucket that is empty, and for which everybody waits.
+/// An empty bucket that lets calls wait.
 fn empty(count: u64, burst: u64) -> TokenBucket {
     let bucket = TokenBucket::builder(count, secs(1)).burst(burst).max_wait(secs(3600)).build().unwrap();
     bucket.try_acquire(burst).unwrap();
@@ -213,19 +213,19 @@ fn empty(count: u64, burst: u64) -> TokenBucket {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_wait_reach_the_service_in_order_each_at_its_instant() {
+async fn waiting_calls_reach_the_service_in_order_each_at_its_instant() {
     let bucket = empty(100, 1);
     let backend = Backend::always(Act::answer(200));
     let service = RateLimitLayer::new(RateLimit::new(bucket).wait()).typed_error().layer(backend.clone());
     let ends: Vec<_> = (0..100).map(|_| spawn(Counted::new(service.clone().oneshot(())))).collect();
     for end in ends {
-        assert_eq!(end.await.unwrap(), (Ok(200), 2), "a poll to take the place, and one when it was its turn");
+        assert_eq!(end.await.unwrap(), (Ok(200), 2), "one poll to take the place, and one at the turn");
     }
     assert_eq!(backend.arrivals(), (1..=100).map(|n| ms(10 * n)).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_given_up_while_it_waits_lets_those_behind_move_up_and_drops_its_request() {
+async fn a_waiting_call_that_is_dropped_lets_later_calls_move_up_and_drops_its_request() {
     let bucket = empty(100, 1);
     let backend = Backend::always(Act::answer(200));
     let service = RateLimitLayer::new(RateLimit::new(bucket.clone()).wait()).typed_error().layer(backend.clone());
@@ -266,7 +266,7 @@ async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_times_out_while_it_waits_since_the_rate_fell_gives_up_its_place() {
+async fn a_call_that_times_out_while_it_waits_gives_up_its_place() {
     let bucket = empty(100, 1);
     let limit = RateLimit::new(bucket.clone()).wait();
     let stack = steadfast::client().timeout(ms(25)).rate_limit(limit);
@@ -279,13 +279,13 @@ async fn a_call_that_times_out_while_it_waits_since_the_rate_fell_gives_up_its_p
     let rejection = error.rejection().unwrap();
     assert_eq!((rejection.mechanism(), rejection.reached_service(), stopwatch.read()), ("timeout", false, ms(25)));
     assert_eq!(bucket.waiting(), 0);
-    // Half a token was there after 5 ms.
+    // The bucket had half a token after 5 ms.
     sleep(ms(480)).await;
     assert_eq!(bucket.try_acquire(1), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_more_than_a_new_burst_is_refused_and_counted() {
+async fn a_waiting_call_above_a_new_burst_is_refused_and_counted() {
     let bucket = empty(10, 5);
     let limit = RateLimit::new(bucket.clone()).wait().cost(|tokens: &u64| *tokens).named("bulk");
     let refused = limit.refused();
@@ -313,13 +313,13 @@ async fn each_attempt_waits_for_its_own_turn() {
     assert_eq!(backend.arrivals(), [ms(10), ms(20), ms(30)]);
 }
 
-// Several limits at once.
+// Combined limits.
 
-/// A request of so many bytes.
+/// A request of this many bytes.
 struct Bytes(u64);
 
 #[tokio::test(start_paused = true)]
-async fn a_call_passes_if_all_limits_have_what_it_costs_and_takes_of_none_otherwise() {
+async fn a_call_passes_if_all_limits_have_its_cost_and_otherwise_takes_from_none() {
     let (calls, bytes, hourly) = (bucket(10, secs(1), 2), bucket(1000, secs(1), 1000), bucket(3, secs(3600), 3));
     let limit = RateLimit::new(calls.clone())
         .named("calls")
@@ -351,14 +351,14 @@ async fn a_call_passes_if_all_limits_have_what_it_costs_and_takes_of_none_otherw
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_all_limits_took_comes_back_from_a_call_that_did_not_reach_the_service() {
+async fn a_call_that_did_not_reach_the_service_is_refunded_by_all_limits() {
     let (calls, bytes) = (bucket(1, secs(3600), 5), bucket(1, secs(3600), 100));
     let limit = || {
         let bytes = RateLimit::new(bytes.clone()).cost(|request: &Bytes| request.0);
         RateLimit::new(calls.clone()).and(bytes)
     };
     let left = || (available(&calls), available(&bytes));
-    // Refused further in.
+    // Refused by an inner layer.
     let limiter = Limiter::fixed(1).unwrap();
     let held = limiter.try_acquire().unwrap();
     let stack = steadfast::client().rate_limit(limit()).load_shed(limiter.clone());
@@ -374,7 +374,7 @@ async fn what_all_limits_took_comes_back_from_a_call_that_did_not_reach_the_serv
     slow.set_ready_for(1);
     timeout(ms(1), layer.layer(slow).oneshot(Bytes(30))).await.unwrap_err();
     assert_eq!(left(), (4, 70));
-    // Panicked on the way: what the first limit gave is given back.
+    // If the cost function of the second limit panics, the first limit gets its tokens back.
     let panics =
         RateLimit::new(calls.clone()).and(RateLimit::new(bytes.clone()).cost(|_: &Bytes| panic!("so it does")));
     let service = RateLimitLayer::new(panics).typed_error().layer(Backend::always(Act::answer(200)));
@@ -382,10 +382,10 @@ async fn what_all_limits_took_comes_back_from_a_call_that_did_not_reach_the_serv
     assert_eq!(left(), (4, 70));
 }
 
-// Calls that need not count.
+// `refund_if`.
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_need_not_count_gets_its_tokens_back_once() {
+async fn refund_if_gives_a_call_its_tokens_back_once() {
     let (bucket, other) = (bucket(1, secs(3600), 10), bucket(1, secs(3600), 10));
     let limit = RateLimit::new(bucket.clone()).cost(|tokens: &u64| *tokens).and(RateLimit::new(other.clone()));
     let limit = limit.refund_if(|answer: Result<&u16, &Failed>| matches!(answer, Ok(304) | Err(Failed)));
@@ -405,7 +405,7 @@ async fn a_call_that_need_not_count_gets_its_tokens_back_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_spent_if_the_question_whether_it_counts_panics() {
+async fn a_call_is_spent_if_refund_if_panics() {
     let bucket = bucket(1, secs(3600), 10);
     let limit = RateLimit::new(bucket.clone()).refund_if(|_: Result<&u16, &Failed>| panic!("so it does"));
     let service = RateLimitLayer::new(limit).typed_error().layer(Backend::always(Act::answer(304)));
@@ -414,20 +414,20 @@ async fn a_call_is_spent_if_the_question_whether_it_counts_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_back_from_a_call_that_need_not_count_is_had_by_who_waits() {
+async fn a_refund_by_refund_if_goes_to_a_waiter() {
     let bucket = TokenBucket::builder(1, secs(60)).max_wait(secs(3600)).build().unwrap();
     let limit = RateLimit::new(bucket).wait().refund_if(|answer: Result<&u16, &Failed>| answer == Ok(&304));
     let backend = Backend::script([Act::answer(304).after(ms(5)); 3], Act::answer(200));
     let service = RateLimitLayer::new(limit).typed_error().layer(backend.clone());
     join_all((0..5).map(|_| service.clone().oneshot(()))).await;
-    // What was minted in the first 15 ms was one token too many for a bucket of one.
+    // In the first 15 ms the bucket of one minted more than it can hold.
     assert_eq!(backend.arrivals(), [ms(0), ms(5), ms(10), ms(15), ms(60_015)]);
 }
 
-// What becomes of refused calls.
+// Refused calls, and shadow.
 
 #[tokio::test(start_paused = true)]
-async fn whoever_does_not_stop_is_not_admitted_again_where_refused_calls_count() {
+async fn a_caller_that_never_stops_is_not_admitted_again_if_refused_calls_count() {
     let bucket = bucket(10, secs(1), 5);
     let limit = RateLimit::new(bucket.clone()).count_refused();
     let backend = Backend::always(Act::answer(200));
@@ -436,9 +436,9 @@ async fn whoever_does_not_stop_is_not_admitted_again_where_refused_calls_count()
         let _ = service.clone().oneshot(()).await;
         sleep(ms(50)).await;
     }
-    // Twice the rate is asked for: 5 at once, what was minted meanwhile, and none once that is spent.
+    // Calls come at twice the rate: 5 are admitted at once, then those that find minted tokens, then none.
     assert!((5..=10).contains(&backend.calls()), "{}", backend.calls());
-    // What is owed is at most a burst.
+    // The debt is at most a burst.
     let wait = wait_of(service.clone().oneshot(()).await).unwrap();
     assert!(wait <= ms(600), "{wait:?}");
     sleep(ms(600)).await;
@@ -446,7 +446,7 @@ async fn whoever_does_not_stop_is_not_admitted_again_where_refused_calls_count()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_in_shadow_lets_all_calls_pass_and_counts_what_it_would_refuse() {
+async fn a_limit_in_shadow_lets_all_calls_pass_and_counts_its_refusals() {
     let (first, second) = (bucket(10, secs(1), 3), bucket(1, secs(1), 2));
     let backend = Backend::always(Act::answer(200));
     let limit = RateLimit::new(first.clone()).shadow();
@@ -456,9 +456,9 @@ async fn a_limit_in_shadow_lets_all_calls_pass_and_counts_what_it_would_refuse()
     assert!(ends.iter().all(|end| *end == Ok(200)));
     assert_eq!((refused.get(), available(&first)), (7, 0));
     sleep(ms(300)).await;
-    assert_eq!(available(&first), 3, "what passes beyond the rate takes nothing");
+    assert_eq!(available(&first), 3, "calls beyond the rate take no tokens");
 
-    // One that would let calls wait lets nobody wait.
+    // In shadow, no call waits.
     let limit = RateLimit::new(second.clone()).wait().shadow().cost(|tokens: &u64| *tokens);
     let refused = limit.refused();
     let service = RateLimitLayer::new(limit).typed_error().layer(backend.clone());
@@ -470,14 +470,14 @@ async fn a_limit_in_shadow_lets_all_calls_pass_and_counts_what_it_would_refuse()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_in_shadow_gives_back_what_it_took_and_nothing_else() {
+async fn a_limit_in_shadow_gives_back_only_the_tokens_that_it_took() {
     let bucket = bucket(1, secs(3600), 1);
     let limit = RateLimit::new(bucket.clone()).shadow().refund_if(|_: Result<&u16, &Failed>| true);
     let service = RateLimitLayer::new(limit).typed_error().layer(Backend::always(Act::answer(200).after(ms(1))));
     let ends = join_all((0..3).map(|_| service.clone().oneshot(()))).await;
     assert!(ends.iter().all(|end| *end == Ok(200)));
     assert_eq!(available(&bucket), 1);
-    // One in shadow does not stand in the way of another that refuses.
+    // A limit in shadow does not affect another limit that refuses.
     let strict = RateLimit::new(self::bucket(1, secs(1), 1)).named("strict");
     bucket.try_acquire(1).unwrap();
     let limit = RateLimit::new(bucket.clone()).shadow().and(strict);
@@ -487,7 +487,7 @@ async fn a_limit_in_shadow_gives_back_what_it_took_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_names_the_limit_and_all_that_is_made_of_one_limit_count_together() {
+async fn a_refusal_names_the_limit_and_all_clones_of_a_limit_count_together() {
     let limit = RateLimit::new(bucket(4, secs(1), 1)).named("search");
     let refused = limit.refused();
     let layer = RateLimitLayer::new(limit.clone()).typed_error();
@@ -523,7 +523,7 @@ fn a_stack_explains_its_limits() {
         explain(inner().rate_limit(two).layer().unwrap().explain()).0,
         "calls: 10 per 1s, bursts of 5; 7 per 60s, bursts of 5, refused calls count"
     );
-    // The wait comes on top of an attempt, but not one that is only watched.
+    // The wait adds to the time of an attempt, but not in shadow.
     let stack = |limit| {
         let stack = steadfast::client().timeout(ms(1499)).rate_limit(limit).attempt_timeout(secs(1));
         stack.layer().unwrap().explain()
@@ -535,7 +535,7 @@ fn a_stack_explains_its_limits() {
 // By key.
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_by_borrowed_keys_has_every_exit_and_gives_back_what_was_taken_of_a_key() {
+async fn a_limit_by_borrowed_keys_has_every_exit_and_refunds_the_key() {
     let keyed = Keyed::<str>::builder(100, Quota::new(1, secs(3600)).with_burst(2)).build().unwrap();
     let limit = RateLimit::by_key_ref(keyed.clone(), |key: &String| key.as_str()).named("per key");
     let layer = || RateLimitLayer::new(limit.clone());
@@ -552,7 +552,7 @@ async fn a_limit_by_borrowed_keys_has_every_exit_and_gives_back_what_was_taken_o
         assert_eq!(text, "rate limit: per key: used up for another 60 min");
         assert_eq!(responding.clone().oneshot(key.to_owned()).await, Ok(429));
     }
-    // Never ready, so the token comes back.
+    // The service is never ready, so the call is refunded.
     let waiting = layer().typed_error().layer(Backend::always(Act::hang()).ready_for(0));
     let mut call = Box::pin(waiting.oneshot("eve".to_owned()));
     assert!(poll!(call.as_mut()).is_pending());
@@ -568,7 +568,7 @@ async fn a_limit_by_borrowed_keys_has_every_exit_and_gives_back_what_was_taken_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_after_its_key_changed_tier_takes_nothing_of_the_new_one() {
+async fn a_call_that_is_dropped_after_its_key_changed_tier_takes_no_tokens_of_the_new_tier() {
     let tier = Arc::new(AtomicUsize::new(0));
     let of = tier.clone();
     let tiers = move |_: &str| of.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The sliding window against an exact log of all that was admitted, and its estimate against plain fractions.
+//! Compares the sliding window with an exact log of admissions, and its estimate with plain fractions.
 
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
@@ -11,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const NANO: Duration = Duration::from_nanos(1);
 
-/// A clock that stands still, so that the window is built at the very instant from which the tests count.
+/// A stopped clock, so that the window is built at the instant from which the tests count.
 fn standing_clock() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
@@ -28,17 +28,17 @@ fn wait(window: &SlidingWindow, tokens: u64, now: Instant) -> Option<Duration> {
     window.try_acquire_at(tokens, now).unwrap_err().retry_after()
 }
 
-/// What was admitted and not given back: when, in nanoseconds since the window was built, and how many tokens.
+/// The admissions that were not refunded: the time, in nanoseconds since the window was built, and the tokens.
 #[derive(Debug, Default)]
 struct ExactLog(Vec<(i64, u64)>);
 
 impl ExactLog {
-    /// What was admitted in the window `(end - length, end]`.
+    /// The tokens admitted in the window `(end - length, end]`.
     fn in_window(&self, end: i64, length: i64) -> u64 {
         self.0.iter().filter(|(at, _)| end - length < *at && *at <= end).map(|(_, tokens)| tokens).sum()
     }
 
-    /// The most in any window: the fullest one ends with something that was admitted.
+    /// The most tokens in any window. The fullest window ends with an admission.
     fn most(&self, length: i64) -> u64 {
         self.0.iter().map(|(end, _)| self.in_window(*end, length)).max().unwrap_or(0)
     }
@@ -48,14 +48,14 @@ impl ExactLog {
         self.0.remove(index);
     }
 
-    /// How long until at most so many tokens are left of the window that ends at `now`.
+    /// The time until at most this many tokens are left of the window that ends at `now`.
     fn time_until(&self, left: u64, now: i64, length: i64) -> i64 {
         let leaving = self.0.iter().map(|(at, _)| at + length).filter(|at| *at > now);
         leaving.filter(|at| self.in_window(*at, length) <= left).min().unwrap() - now
     }
 }
 
-/// The two-bucket estimate: a counter for each period, and fractions with the length of a period as denominator.
+/// The estimate with two counters, in fractions whose denominator is the length of a period.
 #[derive(Debug, Default)]
 struct Periods(BTreeMap<i64, u64>);
 
@@ -91,16 +91,16 @@ fn any_window() -> impl Strategy<Value = (u64, i64)> {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Acquire(Cost),
-    /// Acquires, and if refused comes back after the wait, and a nanosecond before.
+    /// Takes tokens. If refused, tries again a nanosecond before the end of the wait, and at its end.
     Obey(Cost),
-    /// Gives back what was taken last and not given back yet.
+    /// Gives back the tokens that were taken last and not given back yet.
     Refund,
-    /// Gives back what was taken, the number of takings ago, by the time at which it was taken.
+    /// Gives back the tokens of this many admissions ago, by the time at which they were taken.
     RefundTaken(usize),
-    /// Moves the clock by so many 1024ths of the window.
+    /// Moves the clock by this many 1024ths of the window.
     Wait(i64),
     WaitNanos(i64),
-    /// Moves the clock back by so many 1024ths of the window.
+    /// Moves the clock back by this many 1024ths of the window.
     Back(i64),
     Jump,
     SetLimit(u64),
@@ -146,7 +146,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Also with refunds of what others have taken since, and limits that change.
+/// Includes refunds after other calls have taken tokens, and changes of the limit.
 fn any_step_at_all() -> impl Strategy<Value = Step> {
     let limit = prop_oneof![1..=256u64, 1..=3_000u64];
     prop_oneof![
@@ -156,16 +156,16 @@ fn any_step_at_all() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A window and what it is compared with, side by side.
+/// A window and its model.
 struct Trial<T> {
     window: SlidingWindow,
     limit: u64,
     length: i64,
     origin: Instant,
-    /// The time, in nanoseconds since the window was built, and the latest at which it was asked.
+    /// The time, in nanoseconds since the window was built, and the latest time of an admission.
     now: i64,
     latest: i64,
-    /// What can be refunded: when it was taken by the clock of the caller, when by that of the window, and the tokens.
+    /// The admissions that can be refunded: the time by the caller's clock, the time by the window's, and the tokens.
     taken: Vec<(i64, i64, u64)>,
     reference: T,
 }
@@ -182,12 +182,12 @@ impl<T: Default> Trial<T> {
         if nanos >= 0 { self.origin + distance } else { self.origin - distance }
     }
 
-    /// The instant that counts for who asks now: a refusal does not move the latest.
+    /// The instant that counts for a call now. A refusal does not move the latest time.
     fn seen(&self) -> i64 {
         self.latest.max(self.now)
     }
 
-    /// Asks. Returns `None` if the tokens were taken, and otherwise the wait.
+    /// Takes tokens. Returns `None` if it took them, and otherwise the wait.
     fn ask(&mut self, tokens: u64) -> Result<Option<i64>, TestCaseError> {
         let Err(refused) = self.window.try_acquire_at(tokens, self.at(self.now)) else {
             prop_assert!(tokens <= self.limit, "more than the limit");
@@ -197,7 +197,7 @@ impl<T: Default> Trial<T> {
             }
             return Ok(None);
         };
-        prop_assert!(tokens > 0, "nothing at all was refused");
+        prop_assert!(tokens > 0, "a call for zero tokens was refused");
         let wait = refused.retry_after().map(|wait| wait.as_nanos() as i64);
         prop_assert_eq!(wait.is_none(), tokens > self.limit);
         Ok(wait.or(Some(i64::MAX)))
@@ -221,12 +221,12 @@ impl<T: Default> Trial<T> {
 type Strict = Trial<ExactLog>;
 
 impl Strict {
-    /// The most that a cell can have held before its last token was taken, and so hold too long.
+    /// The most tokens that a cell can hold too long: those in it before its last token was taken.
     fn overdue(&self) -> u64 {
         self.limit.div_ceil(256) - 1
     }
 
-    /// Asks, and compares the answer with the log's.
+    /// Takes tokens, and compares the answer with the log's.
     fn acquire(&mut self, tokens: u64, exact: bool) -> Result<Option<i64>, TestCaseError> {
         let seen = self.seen();
         let before = self.reference.in_window(seen, self.length);
@@ -267,7 +267,7 @@ impl Strict {
                 }
             }
             Step::Refund => {
-                // What has left the window cannot be given back.
+                // Tokens that have left the window cannot be given back.
                 if let Some((_, at, tokens)) = self.taken.pop().filter(|(_, at, _)| self.latest - at < self.length) {
                     self.window.refund(tokens);
                     self.reference.forget(at, tokens);
@@ -303,7 +303,7 @@ impl Strict {
 type Estimate = Trial<Periods>;
 
 impl Estimate {
-    /// Asks, and compares the answer with the fractions.
+    /// Takes tokens, and compares the answer with the fractions.
     fn acquire(&mut self, tokens: u64) -> Result<Option<i64>, TestCaseError> {
         let has = self.reference.has(tokens, self.limit, self.seen(), self.length);
         let wait = self.ask(tokens)?;
@@ -317,7 +317,7 @@ impl Estimate {
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
-        // The period to which the window has come.
+        // The present period of the window.
         let period = self.latest / self.length;
         match step {
             Step::Acquire(cost) => {
@@ -365,7 +365,7 @@ proptest! {
     #![proptest_config(crate::support::cases(400))]
 
     #[test]
-    fn no_window_admits_more_than_its_limit_and_little_that_an_exact_log_would_admit_is_refused(
+    fn no_window_admits_more_than_its_limit_and_few_calls_are_refused_that_an_exact_log_would_admit(
         (limit, length) in any_window(),
         steps in prop::collection::vec(any_step(), 1..300),
     ) {
@@ -380,7 +380,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_gives_back_what_and_whatever_becomes_of_the_limit_no_window_admits_more_than_that(
+    fn no_window_admits_more_than_its_limit_under_any_refunds_and_changes_of_the_limit(
         (limit, length) in any_window(),
         steps in prop::collection::vec(any_step_at_all(), 1..300),
     ) {
@@ -389,7 +389,7 @@ proptest! {
         let builder = SlidingWindow::builder(limit, Duration::from_nanos(length as u64));
         let mut trial = Strict::new(builder, (limit, length));
         for step in steps {
-            // What is given back last is not what was taken last, where others are given back in between.
+            // Without `refund`: after refunds by instant, the newest tokens may not be those of the last admission.
             if !matches!(step, Step::Refund) {
                 trial.step(step, false)?;
             }
@@ -397,7 +397,7 @@ proptest! {
     }
 
     #[test]
-    fn an_estimate_is_what_the_fractions_say(
+    fn an_estimate_equals_the_fractions(
         (limit, length) in any_window(),
         steps in prop::collection::vec(any_step_at_all(), 1..200),
     ) {
@@ -411,13 +411,13 @@ proptest! {
     }
 }
 
-/// Asks for one token so often, and returns how many were admitted.
+/// Takes one token this many times, and returns how many were admitted.
 fn ask(window: &SlidingWindow, times: u64, now: Instant) -> u64 {
     (0..times).filter(|_| window.try_acquire_at(1, now).is_ok()).count() as u64
 }
 
 #[test]
-fn what_was_admitted_counts_for_a_window_and_not_a_nanosecond_longer() {
+fn an_admission_counts_for_a_window_and_not_a_nanosecond_longer() {
     let now = Instant::now() + SECOND;
     let window = strict(1, MINUTE);
     assert!(window.try_acquire_at(1, now).is_ok());
@@ -429,7 +429,7 @@ fn what_was_admitted_counts_for_a_window_and_not_a_nanosecond_longer() {
 }
 
 #[test]
-fn a_whole_limit_passes_at_one_instant_and_then_nothing_for_a_window() {
+fn a_whole_limit_passes_at_one_instant_and_then_no_call_for_a_window() {
     for limit in [1, 100, 256, 257, 10_000] {
         let now = Instant::now() + SECOND;
         let window = strict(limit, MINUTE);
@@ -440,7 +440,7 @@ fn a_whole_limit_passes_at_one_instant_and_then_nothing_for_a_window() {
 }
 
 #[test]
-fn a_call_waits_until_as_many_tokens_as_it_costs_have_left() {
+fn a_call_waits_until_its_cost_has_left_the_window() {
     let now = Instant::now() + SECOND;
     let window = strict(10, MINUTE);
     for second in 0..5 {
@@ -464,7 +464,7 @@ fn a_refusal_takes_nothing() {
 }
 
 #[test]
-fn a_cost_above_the_limit_is_refused_for_ever_and_costs_nothing() {
+fn a_cost_above_the_limit_is_never_admitted_and_costs_nothing() {
     let now = Instant::now() + SECOND;
     for window in [strict(5, MINUTE), estimate(5, MINUTE)] {
         for tokens in [6, 1000, u64::MAX] {
@@ -475,7 +475,7 @@ fn a_cost_above_the_limit_is_refused_for_ever_and_costs_nothing() {
 }
 
 #[test]
-fn a_cost_of_nothing_is_there_even_when_nothing_else_is() {
+fn a_call_for_zero_tokens_passes_even_in_a_full_window() {
     let now = Instant::now() + SECOND;
     for window in [strict(1, MINUTE), estimate(1, MINUTE)] {
         assert!(window.try_acquire_at(1, now).is_ok());
@@ -485,7 +485,7 @@ fn a_cost_of_nothing_is_there_even_when_nothing_else_is() {
 }
 
 #[test]
-fn a_clock_that_stands_still_frees_nothing_and_one_that_jumps_a_year_frees_a_limit() {
+fn a_stopped_clock_frees_nothing_and_a_jump_of_a_year_frees_a_limit() {
     let now = Instant::now() + SECOND;
     for window in [strict(500, MINUTE), estimate(500, MINUTE)] {
         assert_eq!(ask(&window, 5_000, now), 500);
@@ -508,21 +508,21 @@ fn an_instant_before_the_latest_counts_as_the_latest() {
 }
 
 #[test]
-fn a_refusal_forgets_nothing_that_an_older_reading_still_counts() {
+fn a_refusal_forgets_no_tokens_that_an_earlier_instant_still_counts() {
     let now = Instant::now() + SECOND;
     let window = strict(3, MINUTE);
     window.try_acquire_at(2, now).unwrap();
     window.try_acquire_at(1, now + SECOND).unwrap();
-    // The two have left the window of this call, which takes nothing.
+    // The two tokens have left the window of this call, which is refused.
     assert_eq!(wait(&window, 3, now + MINUTE), Some(SECOND));
-    // They are in the window of a second before.
+    // They are still in the window of the second before.
     assert_eq!(wait(&window, 2, now + 59 * SECOND), Some(SECOND));
     window.try_acquire_at(2, now + MINUTE).unwrap();
     assert_eq!(wait(&window, 3, now + 2 * MINUTE - NANO), Some(NANO));
 }
 
 #[test]
-fn tokens_given_back_can_be_taken_again_at_the_same_instant() {
+fn refunded_tokens_can_be_taken_again_at_the_same_instant() {
     let now = Instant::now() + SECOND;
     for window in [strict(1, MINUTE), estimate(1, MINUTE)] {
         for _ in 0..10 {
@@ -548,7 +548,7 @@ fn a_refund_takes_the_newest_first() {
 }
 
 #[test]
-fn no_more_is_given_back_than_was_taken() {
+fn a_refund_gives_back_at_most_the_tokens_taken() {
     let now = Instant::now() + SECOND;
     for window in [strict(300, MINUTE), estimate(300, MINUTE)] {
         for tokens in [1, 300, u64::MAX] {
@@ -562,7 +562,7 @@ fn no_more_is_given_back_than_was_taken() {
 }
 
 #[test]
-fn what_was_given_back_late_does_not_free_what_others_took_since() {
+fn a_late_refund_does_not_free_tokens_that_others_took_since() {
     let now = Instant::now() + SECOND;
     for late in [MINUTE, 3 * MINUTE] {
         let window = strict(1, MINUTE);
@@ -579,7 +579,7 @@ fn what_was_given_back_late_does_not_free_what_others_took_since() {
 }
 
 #[test]
-fn what_was_given_back_by_its_instant_is_not_what_others_took_since() {
+fn a_refund_by_its_instant_does_not_free_tokens_that_others_took_since() {
     let now = Instant::now() + SECOND;
     for (given_back, after_a_minute, after_ninety_seconds) in [(0, 1, 2), (30, 2, 2), (50, 2, 3)] {
         let window = strict(3, MINUTE);
@@ -594,7 +594,7 @@ fn what_was_given_back_by_its_instant_is_not_what_others_took_since() {
 }
 
 #[test]
-fn a_lowered_limit_frees_nothing_and_locks_nobody_out_for_longer_than_a_window() {
+fn a_lowered_limit_frees_nothing_and_locks_no_caller_out_for_longer_than_a_window() {
     let now = Instant::now() + SECOND;
     for window in [strict(1_000, MINUTE), estimate(1_000, MINUTE)] {
         assert_eq!(ask(&window, 1_000, now), 1_000);
@@ -606,7 +606,7 @@ fn a_lowered_limit_frees_nothing_and_locks_nobody_out_for_longer_than_a_window()
         assert!(window.try_acquire_at(1, later - NANO).is_err());
         assert!(window.try_acquire_at(1, later).is_ok());
     }
-    // An exact one forgets within a window.
+    // A strict window forgets within its length.
     let window = strict(1_000, MINUTE);
     assert_eq!(ask(&window, 1_000, now), 1_000);
     window.set_limit(10).unwrap();
@@ -614,14 +614,14 @@ fn a_lowered_limit_frees_nothing_and_locks_nobody_out_for_longer_than_a_window()
 }
 
 #[test]
-fn a_raised_limit_admits_at_once_what_was_added() {
+fn a_raised_limit_admits_the_added_tokens_at_once() {
     let now = Instant::now() + SECOND;
     for window in [strict(10, MINUTE), estimate(10, MINUTE)] {
         assert_eq!(ask(&window, 100, now), 10);
         window.set_limit(1_000).unwrap();
         assert_eq!(ask(&window, 2_000, now), 990);
     }
-    // One cell for each token, and suddenly each has to hold more.
+    // There is one cell for each token, and now each has to hold more.
     let window = strict(256, MINUTE);
     assert_eq!((0..256).filter(|n| window.try_acquire_at(1, now + *n * NANO).is_ok()).count(), 256);
     window.set_limit(LARGEST_LIMIT).unwrap();
@@ -631,13 +631,13 @@ fn a_raised_limit_admits_at_once_what_was_added() {
 }
 
 #[test]
-fn cells_that_have_to_hold_more_since_the_limit_was_raised_forget_nothing_too_early() {
+fn cells_of_a_raised_limit_forget_no_token_too_early() {
     let now = Instant::now() + SECOND;
     let at = |tick: u32| now + tick * Duration::from_millis(100);
     let window = strict(256, MINUTE);
     assert!((0..256).all(|tick| window.try_acquire_at(1, at(tick)).is_ok()));
     window.set_limit(1_000).unwrap();
-    // The newest cell takes three more. For the others there is none, unless those that there are hold four each.
+    // The newest cell takes three more. For the other tokens there is no cell, unless the cells hold four each.
     assert!((256..=260).all(|tick| window.try_acquire_at(1, at(tick)).is_ok()));
     for tick in 0..=260 {
         let available = 1_000 - u64::from(260 - tick);
@@ -660,7 +660,7 @@ fn clones_share_their_tokens_and_their_limit() {
 }
 
 #[test]
-fn an_estimate_admits_nearly_twice_the_limit_to_whoever_fills_a_period_at_its_end() {
+fn an_estimate_admits_nearly_twice_the_limit_if_a_period_is_filled_at_its_end() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let period = Instant::now() + MINUTE;
@@ -672,7 +672,7 @@ fn an_estimate_admits_nearly_twice_the_limit_to_whoever_fills_a_period_at_its_en
 }
 
 #[test]
-fn an_estimate_counts_the_last_period_by_the_share_that_the_window_covers() {
+fn an_estimate_weights_the_last_period_by_the_part_that_the_window_covers() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let period = Instant::now() + MINUTE;

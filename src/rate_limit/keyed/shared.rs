@@ -156,7 +156,7 @@ impl KeyedShared {
             None => {
                 // The time until the first of the slots is free: at least 1 ns, because none of them is free now.
                 let first =
-                    block.candidates(address.fingerprint).map(|slot| self.time_until_fresh(&block, slot, nanos)).min();
+                    block.candidates(address.fingerprint).map(|slot| self.time_until_full(&block, slot, nanos)).min();
                 Err(KeyedRefusal::For(first.unwrap_or_default().max(Nanos(1))).into())
             }
         }
@@ -227,7 +227,7 @@ impl KeyedShared {
     }
 
     /// Returns the time until a bucket is full.
-    fn time_until_fresh(&self, _block: &LockedBlock<'_>, slot: Slot<'_>, nanos: Nanos) -> Nanos {
+    fn time_until_full(&self, _block: &LockedBlock<'_>, slot: Slot<'_>, nanos: Nanos) -> Nanos {
         let tier = self.tier_of_tag(slot.tagged());
         let in_force = tier.tag();
         let missing = tier.surplus(in_force, slot.tagged() & TAG, slot.word(), nanos).saturating_neg();
@@ -263,7 +263,7 @@ impl KeyedShared {
         let look_at = |block: LockedBlock<'_>| {
             for slot in block.entries() {
                 let tier = self.tier_of_tag(slot.tagged());
-                match slot.claim_if_fresh(&block, |tag, word| self.surplus(&block, tag, word, nanos)) {
+                match slot.claim_if_full(&block, |tag, word| self.surplus(&block, tag, word, nanos)) {
                     Some(claim) => claim.clear(),
                     None => self.convert(&block, slot, tier, tier.tag(), nanos),
                 }

@@ -358,7 +358,7 @@ impl<'a> Slot<'a> {
     }
 
     /// Claims the slot if its bucket is full. See [`make_room`](LockedBlock::make_room).
-    pub(super) fn claim_if_fresh(
+    pub(super) fn claim_if_full(
         &self,
         _block: &LockedBlock<'_>,
         surplus: impl Fn(u64, u64) -> i64,

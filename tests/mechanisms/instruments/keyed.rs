@@ -12,14 +12,14 @@ fn readings(keys: f64, overflows: f64) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_live_keys_are_read_from_the_beginning_on_and_until_their_buckets_are_full() {
+async fn live_keys_are_read_from_the_start_until_their_buckets_are_full() {
     let buckets = Keyed::<u64>::builder(100, Quota::new(1, secs(10))).build().unwrap();
     assert_eq!(read(&buckets), readings(0.0, 0.0));
     for key in 0..7 {
         buckets.try_acquire(&key, 1).unwrap();
     }
     assert_eq!(read(&buckets), readings(7.0, 0.0));
-    // In the future, and long after all that the table can tell.
+    // In the future, and long after the states of the table have wrapped.
     for later in [10, 366 * 24 * 3600, 100 * 366 * 24 * 3600] {
         assert_eq!(read_at(&buckets, Instant::now() + secs(later)), readings(0.0, 0.0));
     }
@@ -30,14 +30,14 @@ async fn the_live_keys_are_read_from_the_beginning_on_and_until_their_buckets_ar
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_call_counts_whose_key_finds_no_slot_whether_it_is_refused_or_shares_a_bucket() {
+async fn each_call_whose_key_finds_no_slot_counts_refused_or_shared() {
     for overflow in [Overflow::Shared, Overflow::Refuse] {
         let builder = Keyed::<u64>::builder(1, Quota::new(1, secs(10))).overflow(overflow);
         let buckets = builder.build().unwrap();
         let mut without_slot = 0;
         for key in 0..100 {
             let admitted = buckets.try_acquire(&key, 1).is_ok();
-            // Asking again, or for more than a burst, is no other key, and finds its slot or none.
+            // A second call for the key, above the burst, does not count.
             assert!(buckets.try_acquire(&key, 2).is_err());
             let live = number(&buckets, KEYS);
             if live as u64 + without_slot == key {
@@ -47,7 +47,7 @@ async fn each_call_counts_whose_key_finds_no_slot_whether_it_is_refused_or_share
             assert_eq!(number(&buckets, OVERFLOWS), without_slot as f64);
         }
         assert!(without_slot > 0, "{overflow:?}");
-        // A look into the table is no overflow.
+        // A read of the table does not count as overflow.
         assert!((0..100).all(|key| buckets.available_at(&key, Instant::now()) <= 1));
         assert_eq!(number(&buckets, OVERFLOWS), without_slot as f64);
     }

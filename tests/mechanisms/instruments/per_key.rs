@@ -30,7 +30,7 @@ fn fail(breaker: &Breaker) {
     breaker.try_acquire().unwrap().failure();
 }
 
-/// The circuits in each state that has any, and the transitions to each that had any.
+/// The numbers of circuits and of transitions for each state, without zeros.
 fn circuits(instrument: &(impl Instrument + ?Sized)) -> BTreeMap<String, f64> {
     let all = read(instrument);
     let states = all.iter().filter(|(name, _)| name.starts_with("circuit_state") || name.contains("transitions"));
@@ -54,7 +54,7 @@ async fn all_readings_are_there_before_the_first_key() {
     zero.extend(states.map(|state| format!("circuit_transitions_total{{to={state:?}}}")));
     let zero: BTreeMap<_, _> = zero.into_iter().map(|name| (name, 0.0)).collect();
     assert_eq!(read(&breakers(fragile())), zero);
-    // Where the breakers are made by a function, too.
+    // A function that makes the breakers changes no reading.
     let made = PerKey::with(same, |_: &u64| fragile().build().unwrap());
     assert_eq!(read(&made), zero);
 
@@ -65,13 +65,13 @@ async fn all_readings_are_there_before_the_first_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_circuits_are_counted_by_their_states_and_the_longest_time_and_the_largest_ratio_are_those_of_one() {
+async fn circuits_are_counted_by_state_with_the_longest_open_time_and_the_largest_ratio() {
     let breakers = breakers(Breaker::builder().failure_rate(0.9, secs(10)).minimum_calls(4).open_for(secs(5)));
     for key in 0..3 {
         (0..4).for_each(|_| fail(&breakers.handle(key)));
         advance(secs(1)).await;
     }
-    // Three of four calls failed of one key, and the one call of another is too few to tell.
+    // Three of four calls of one key failed. One call of another key is too few for a ratio.
     (0..3).for_each(|_| fail(&breakers.handle(10)));
     breakers.handle(10).try_acquire().unwrap().success();
     fail(&breakers.handle(11));
@@ -90,14 +90,14 @@ async fn the_circuits_are_counted_by_their_states_and_the_longest_time_and_the_l
     assert_eq!(of("circuit_half_open_in_seconds"), 4.0);
     assert_eq!(of("circuit_failure_ratio"), 0.75);
     assert_eq!(of(r#"keys{mechanism="circuit_breaker"}"#), 6.0);
-    // A reading lets no circuit become half-open, and no key live on.
+    // A reading makes no circuit half-open, and keeps no key alive.
     advance(secs(5)).await;
     assert_eq!(of("circuit_half_open_in_seconds"), 0.0);
     assert_eq!(of(r#"circuit_state{state="open"}"#), 3.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn transitions_of_forgotten_keys_still_count_and_reading_keeps_no_key() {
+async fn transitions_of_forgotten_keys_still_count_and_a_reading_keeps_no_key() {
     let breakers = breakers(fragile()).max_keys(2).idle_after(secs(60));
     for key in 0..100 {
         fail(&breakers.handle(key));
@@ -106,13 +106,13 @@ async fn transitions_of_forgotten_keys_still_count_and_reading_keeps_no_key() {
         advance(secs(31)).await;
     }
     assert_eq!(number(&breakers, r#"keys{mechanism="circuit_breaker"}"#), 2.0);
-    // Each newcomer found a place, though all were read in between.
+    // Each new key found a place, although all keys were read in between.
     assert_eq!(number(&breakers, r#"keys_overflow_total{mechanism="circuit_breaker"}"#), 0.0);
     assert_eq!(number(&breakers, r#"circuit_state{state="open"}"#), 2.0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_newcomers_share_is_read_once_it_was_shared() {
+async fn the_overflow_mechanism_is_read_once_a_key_has_used_it() {
     let breakers = breakers(fragile()).max_keys(1);
     fail(&breakers.handle(1));
     assert_eq!(number(&breakers, r#"circuit_state{state="closed"}"#), 0.0);
@@ -125,7 +125,7 @@ async fn what_newcomers_share_is_read_once_it_was_shared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_learns_the_transitions_of_all_breakers_also_of_later_ones_until_it_is_dropped() {
+async fn a_listener_gets_the_transitions_of_all_breakers_including_later_ones_until_it_is_dropped() {
     let breakers = breakers(fragile());
     fail(&breakers.handle(1));
     let notes = Notes::of(&breakers);
@@ -141,7 +141,7 @@ async fn a_listener_learns_the_transitions_of_all_breakers_also_of_later_ones_un
     drop(notes);
     fail(&breakers.handle(4));
     assert_eq!(second.take(), opened);
-    // It may use what it listens to, and its panic harms no call.
+    // The listener may use the breakers, and its panic harms no call.
     let own = breakers.clone();
     let reading = Notes::also(&breakers, move || {
         assert!(number(&own, r#"circuit_state{state="open"}"#) > 0.0);
@@ -152,7 +152,7 @@ async fn a_listener_learns_the_transitions_of_all_breakers_also_of_later_ones_un
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_of_a_stack_reads_all_keys_and_learns_their_transitions() {
+async fn an_observer_of_a_stack_reads_all_keys_and_gets_their_transitions() {
     let (collector, breakers) = (Collector::default(), breakers(fragile()));
     let service = service_fn(|key: u64| ready(if key == 0 { Ok(()) } else { Err("down") }));
     let client =
@@ -178,7 +178,7 @@ async fn an_observer_of_a_stack_reads_all_keys_and_learns_their_transitions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limiters_add_up_and_what_they_let_pass_in_shadow_still_counts_when_they_are_forgotten() {
+async fn limiters_add_up_and_calls_in_shadow_still_count_when_their_limiter_is_forgotten() {
     let limiters = PerKey::new(same, LoadShedConfig { shadow: true, ..LoadShedConfig::new(2) }).unwrap().max_keys(2);
     let of = |name: &str| number(&limiters, &format!("{name}{{mechanism=\"load_shed\"}}"));
     let first = limiters.handle(1);
@@ -205,7 +205,7 @@ async fn budgets_add_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_with_labels_have_readings_of_their_own_and_all_others_are_one() {
+async fn labeled_keys_have_their_own_readings_and_all_others_share_one() {
     let labels = || [(1, "one"), (2, "two"), (3, "two"), (4, "other")];
     let breakers = breakers(fragile()).label_keys(labels()).unwrap();
     let names: Vec<_> = read(&breakers).into_keys().collect();
@@ -215,16 +215,16 @@ async fn keys_with_labels_have_readings_of_their_own_and_all_others_are_one() {
         let name = format!("circuit_state{{state=\"open\",key={label:?}}}");
         assert_eq!(number(&breakers, &name), open, "{label}");
     }
-    // The names stay when keys come.
+    // New keys change no names.
     assert_eq!(read(&breakers).into_keys().collect::<Vec<_>>(), names);
     assert_eq!(number(&breakers, r#"circuit_transitions_total{to="open"}"#), 9.0);
-    // None again.
+    // Without labels again.
     let breakers = breakers.label_keys([]).unwrap();
     assert_eq!(number(&breakers, r#"circuit_state{state="open"}"#), 9.0);
 }
 
 #[test]
-fn more_than_64_keys_have_no_labels_however_many_there_are() {
+fn more_than_64_labeled_keys_are_refused() {
     let labels = |keys: u64| (0..keys).map(|key| (key, "many"));
     assert!(breakers(fragile()).label_keys(labels(64)).is_ok());
     for keys in [65, u64::MAX] {
@@ -234,7 +234,7 @@ fn more_than_64_keys_have_no_labels_however_many_there_are() {
 }
 
 #[test]
-fn labels_are_bounded_where_one_key_has_all_of_them() {
+fn more_than_64_labels_of_one_key_are_refused() {
     let words: Vec<&'static str> = (0..65).map(|number| &*number.to_string().leak()).collect();
     let labelled = |labels: &[&'static str]| {
         let labels = labels.iter().map(|label| (7, *label));

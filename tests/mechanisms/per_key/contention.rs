@@ -1,4 +1,4 @@
-//! Threads that bring keys at the same time.
+//! Threads that add keys at the same time.
 
 use super::{breakers, fragile};
 use std::{
@@ -16,7 +16,7 @@ use steadfast::{
 };
 use tokio::time::Instant;
 
-/// Runs the same in two threads that begin together, with their numbers.
+/// Runs `body` in two threads that start together, with their numbers.
 fn in_two_threads(work: impl Fn(u64) + Sync) {
     let start = Barrier::new(2);
     thread::scope(|scope| {
@@ -31,7 +31,7 @@ fn in_two_threads(work: impl Fn(u64) + Sync) {
 }
 
 #[test]
-fn two_threads_never_keep_more_keys_than_there_are_places() {
+fn two_threads_never_keep_more_than_max_keys() {
     let breakers = breakers(Breaker::builder()).max_keys(10);
     in_two_threads(|number| {
         for round in 0..3_000 {
@@ -45,7 +45,7 @@ fn two_threads_never_keep_more_keys_than_there_are_places() {
 }
 
 #[test]
-fn two_threads_that_bring_one_new_key_get_one_mechanism() {
+fn two_threads_that_add_one_new_key_get_one_mechanism() {
     for _ in 0..300 {
         let breakers = breakers(fragile().consecutive_failures(2));
         in_two_threads(|_| breakers.handle(7).try_acquire().unwrap().failure());
@@ -55,7 +55,7 @@ fn two_threads_that_bring_one_new_key_get_one_mechanism() {
 }
 
 #[test]
-fn two_threads_open_no_more_circuits_than_the_share_allows() {
+fn two_threads_open_no_more_circuits_than_the_bound() {
     for _ in 0..200 {
         let breakers = breakers(fragile()).most_open(0.3).unwrap();
         let handles: Vec<_> = (0..10).map(|key| breakers.handle(key)).collect();

@@ -1,4 +1,4 @@
-//! The table against a plain model of its documentation: a list, and the rule by which an entry goes.
+//! Compares the table with a simple model of its documentation: a list, and the rule by which an entry is removed.
 
 use super::{Breakers, breakers, fragile};
 use crate::support::{ms, secs};
@@ -17,7 +17,7 @@ const OPEN_FOR: Duration = Duration::from_secs(5);
 enum Step {
     Succeed(u64),
     Fail(u64),
-    /// Keeps a handle, or drops all that are kept.
+    /// Keeps a handle, or drops all kept handles.
     Hold(u64),
     Release,
     /// Milliseconds.
@@ -39,9 +39,9 @@ fn step() -> impl Strategy<Value = Step> {
 struct Known {
     key: u64,
     used: Instant,
-    /// The last use, or the last look that found it in use.
+    /// The last use, or the last search that found it in use.
     turn: Instant,
-    /// A circuit that opens at the first failure.
+    /// When the circuit's open time ends. It opens at the first failure.
     open_until: Option<Instant>,
     held: bool,
 }
@@ -59,7 +59,7 @@ impl Model {
         self.known.iter_mut().find(|known| known.key == key)
     }
 
-    /// Whether this one may make room for another key.
+    /// Whether the entry can be removed to make room for a new key.
     fn may_go(&self, known: &Known, now: Instant) -> bool {
         let unused = now.saturating_duration_since(known.used) >= self.idle_after;
         !known.held && known.open_until.is_none_or(|until| until <= now && unused)
@@ -69,19 +69,19 @@ impl Model {
         (0..self.known.len()).min_by_key(|index| self.known[*index].turn)
     }
 
-    /// The key gets a place, if there is one.
+    /// Gives the key a place, if there is one.
     fn arrive(&mut self, key: u64, now: Instant) {
         if let Some(known) = self.find(key) {
             known.used = now;
             known.turn = now;
             return;
         }
-        // The first look, which only asks.
+        // The first search removes nothing.
         if self.known.len() == self.max_keys && self.look(now).is_none() {
             self.overflowed += 1;
             return;
         }
-        // Two of those that were not used for long.
+        // Each new key visits two old entries.
         for _ in 0..2 {
             let Some(index) = self.first() else { break };
             let known = &self.known[index];
@@ -109,7 +109,7 @@ impl Model {
         self.known.push(Known { key, used: now, turn: now, open_until: None, held: false });
     }
 
-    /// The first that may go. Those before it are found in use now.
+    /// Finds the first entry that can be removed. The entries before it count as used now.
     fn look(&mut self, now: Instant) -> Option<usize> {
         self.known.sort_by_key(|known| known.turn);
         let found = self.known.iter().position(|known| self.may_go(known, now));
@@ -121,7 +121,7 @@ impl Model {
     }
 }
 
-/// A handle of the key, unless it shares one.
+/// Uses a key in the table and in the model.
 fn arrive(breakers: &Breakers, model: &mut Model, key: u64) -> Breaker {
     model.arrive(key, Instant::now());
     breakers.handle(key)
@@ -133,7 +133,7 @@ async fn compare(max_keys: usize, idle_after: Duration, steps: Vec<Step>) {
     let mut model = Model { known: Vec::new(), max_keys, idle_after, overflowed: 0, overflow_is_open: false };
     let mut held = Vec::new();
     for step in steps {
-        // So that no two uses are at the same moment, and no pause is under way.
+        // No two uses are then at the same instant, and no pause between searches is in progress.
         advance(ms(2)).await;
         match step {
             Step::Succeed(key) => {
@@ -187,7 +187,7 @@ async fn compare(max_keys: usize, idle_after: Duration, steps: Vec<Step>) {
 
 proptest! {
     #[test]
-    fn the_table_keeps_and_forgets_what_a_list_does(
+    fn the_table_keeps_and_forgets_the_same_keys_as_a_list(
         max_keys in 1..6_usize,
         idle_after in 1..30_u64,
         steps in prop::collection::vec(step(), 1..120),

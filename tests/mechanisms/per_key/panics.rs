@@ -15,7 +15,7 @@ use steadfast::{
 use tokio::time::advance;
 
 thread_local! {
-    /// What panics.
+    /// The user code that panics.
     static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
 }
 
@@ -35,7 +35,7 @@ fn may_panic(at: Fault) {
     }
 }
 
-/// Runs this with a fault, which has to be reached.
+/// Runs `work` with a fault, and checks that the fault was reached.
 fn with_fault(fault: Fault, work: impl FnOnce()) {
     FAULT.set(fault);
     assert!(catch_unwind(AssertUnwindSafe(work)).is_err(), "{fault:?}");
@@ -74,7 +74,7 @@ fn limiters() -> Limiters {
     PerKey::with(key_of as fn(&u64) -> Key, make).max_keys(2)
 }
 
-/// A call that is admitted, and ends.
+/// Makes a call that is admitted, and ends it.
 fn call(limiters: &Limiters, request: u64) {
     let frame = &mut Frame::new();
     let permit = limiters.admit(&request, frame).unwrap();
@@ -82,7 +82,7 @@ fn call(limiters: &Limiters, request: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_key_panics_takes_nothing_and_holds_up_no_other() {
+async fn a_call_whose_key_panics_takes_nothing_and_blocks_no_other_call() {
     let limiters = limiters();
     for fault in [Fault::KeyOf, Fault::Hash, Fault::Make] {
         with_fault(fault, || call(&limiters, 1));
@@ -96,7 +96,7 @@ async fn a_call_whose_key_panics_takes_nothing_and_holds_up_no_other() {
     assert_eq!(limiters.handle(Key(1)).in_flight(), 0);
     call(&limiters, 2);
     advance(secs(1)).await;
-    // The key of the entry that goes is dropped when the newcomer has its place.
+    // The key of the removed entry is dropped after the new key has its place.
     with_fault(Fault::Drop, || call(&limiters, 3));
     assert_eq!(limiters.len(), 2);
     (1..10).for_each(|request| call(&limiters, request));
@@ -128,7 +128,7 @@ async fn a_listener_may_use_the_table() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_hashed_alone_and_may_use_the_table_when_it_is_dropped() {
+async fn a_key_is_hashed_without_a_lock_and_may_use_the_table_when_it_is_dropped() {
     struct Talks(u64, Option<PerKey<Limiter, u64, fn(&u64) -> u64>>);
 
     impl Hash for Talks {

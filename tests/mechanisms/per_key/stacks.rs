@@ -1,4 +1,4 @@
-//! In the place of a mechanism in a stack.
+//! A `PerKey` in the slot of a mechanism in a stack.
 
 use crate::{
     counting::so_far,
@@ -42,7 +42,7 @@ fn backend() -> impl Service<Request, Response = (), Error = &'static str, Futur
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_host_is_refused_and_the_living_are_not() {
+async fn a_dead_host_is_refused_and_healthy_hosts_are_not() {
     let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(3)).unwrap();
     let client = steadfast::client().circuit_breaker(breakers.clone()).service(backend()).unwrap();
     for _ in 0..3 {
@@ -60,7 +60,7 @@ async fn a_refused_call_is_a_use() {
     let breakers = breakers.idle_after(secs(100));
     let client = steadfast::client().circuit_breaker(breakers.clone()).service(backend()).unwrap();
     client.clone().oneshot(to("dead", false)).await.unwrap_err();
-    // Its callers come just before it may be probed, and so it stays open.
+    // Callers come just before the circuit can be probed, so it stays open.
     advance(secs(4)).await;
     client.clone().oneshot(to("dead", false)).await.unwrap_err();
     advance(secs(97)).await;
@@ -89,7 +89,7 @@ async fn a_call_in_flight_keeps_its_key_and_one_that_is_dropped_gives_it_back() 
     let mut first = Box::pin(server.clone().oneshot(1));
     assert!(timeout(ms(1), &mut first).await.is_err());
     assert!(matches!(server.clone().oneshot(1).await, Err(Error::Rejected(Rejection::Overloaded(_)))));
-    // It shares, with those that have no place.
+    // It shares the overflow mechanism with all keys without a place.
     let mut second = Box::pin(server.clone().oneshot(2));
     assert!(timeout(ms(1), &mut second).await.is_err());
     assert!(matches!(server.clone().oneshot(3).await, Err(Error::Rejected(Rejection::Overloaded(_)))));
@@ -137,7 +137,7 @@ async fn a_change_of_a_live_stack_reaches_all_keys_and_those_made_later() {
     control.apply(&StackConfig { circuit_breaker: forced, ..StackConfig::default() }).unwrap();
     let refused = client.clone().oneshot(to("latest", true)).await.unwrap_err();
     assert!(matches!(refused, Error::Rejected(Rejection::CircuitOpen(_))));
-    // As it was built.
+    // An empty configuration restores that of the build.
     control.apply(&StackConfig::default()).unwrap();
     for _ in 0..2 {
         client.clone().oneshot(to("latest", false)).await.unwrap_err();
@@ -149,7 +149,7 @@ async fn a_change_of_a_live_stack_reaches_all_keys_and_those_made_later() {
 }
 
 #[test]
-fn explain_says_what_holds_for_each_key() {
+fn explain_describes_the_limit_of_each_key() {
     let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(5)).unwrap().max_keys(200);
     let breakers = breakers.most_open(0.5).unwrap();
     let limiters = PerKey::new(host, LoadShedConfig::new(8)).unwrap();
@@ -198,7 +198,7 @@ async fn the_last_use_of_a_key_is_the_end_of_its_last_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_does_not_wait_where_newcomers_are_refused() {
+async fn a_retry_does_not_wait_if_new_keys_are_refused() {
     let shared = PerKey::new(host, Breaker::builder().consecutive_failures(1)).unwrap().max_keys(0);
     let retry = Retry::new(3).backoff(Backoff::exponential(secs(1), secs(1))).without_budget();
     let client = steadfast::client().retry(retry).circuit_breaker(shared.clone()).service(backend()).unwrap();
