@@ -12,14 +12,14 @@ use steadfast::rate_limit::TokenBucket;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
-/// A subject without tokens and places.
+/// A subject with nothing left.
 async fn exhausted(make: Make) -> Subject {
     let subject = Subject::tight(make).await;
     subject.resources.names().for_each(|name| subject.resources.exhaust(name));
     subject
 }
 
-/// Lets the next turn come: a token is minted, or a place in the service is given back.
+/// The turn of the next one comes: a token is minted, or a place in the service is given back.
 async fn turn_comes(subject: &Subject) {
     if subject.resources.bucket.is_some() {
         return pass(MINTING_TIME).await;
@@ -28,22 +28,22 @@ async fn turn_comes(subject: &Subject) {
     pass(Duration::from_millis(1)).await;
 }
 
-/// Checks the rest after `come` turns, of which `spent` were spent: the tokens and places left, and that no call waits.
+/// After so many turns, of which so many were spent for good, this is left and nobody waits.
 #[track_caller]
 fn assert_left_of_turns(subject: &Subject, come: usize, spent: u64) {
     if let Some(bucket) = &subject.resources.bucket {
         assert_eq!(bucket.available_at(Instant::now()), come as u64 - spent);
     }
     if let Some(queue) = &subject.resources.queue {
-        assert_eq!(queue.in_service(), PLACES - come, "the other calls are still there");
+        assert_eq!(queue.in_service(), PLACES - come, "the others are still there");
     }
     assert_eq!(waiting(subject), 0);
 }
 
 fn waiting(subject: &Subject) -> usize {
     let resources = &subject.resources;
-    let queued = resources.bucket.as_ref().map(TokenBucket::waiting);
-    queued.or(resources.held().waiting).unwrap()
+    let in_line = resources.bucket.as_ref().map(TokenBucket::waiting);
+    in_line.or(resources.held().waiting).unwrap()
 }
 
 pub async fn a_call_that_waits_leaves_the_service_alone(make: Make) {
@@ -116,7 +116,7 @@ pub async fn a_panic_of_the_service_after_a_wait_leaves_full_capacity(make: Make
         assert!(call.poll().is_pending());
         turn_comes(&subject).await;
         call.poll_panics();
-        // The token is spent once, and dropping the rest of the call gives nothing back.
+        // What is spent is spent once, and nothing is given back when the rest of the call goes.
         assert_left_of_turns(&subject, 1, 1);
         drop(call);
         assert_left_of_turns(&subject, 1, 1);
@@ -125,7 +125,7 @@ pub async fn a_panic_of_the_service_after_a_wait_leaves_full_capacity(make: Make
     }
 }
 
-pub async fn a_place_given_back_on_one_handle_goes_to_a_waiter_on_another(make: Make) {
+pub async fn a_place_given_back_on_one_handle_is_had_by_who_waits_on_another(make: Make) {
     let subject = Subject::tight(make).await;
     let (blocked, open) = (Below::plain(Controls::new().readiness(Readiness::Blocked)), Below::plain(Controls::new()));
     let mut calls: Vec<_> = (0..PLACES).map(|_| Task::new(subject.around(&blocked).call(7))).collect();
@@ -133,7 +133,7 @@ pub async fn a_place_given_back_on_one_handle_goes_to_a_waiter_on_another(make: 
     let mut waiting = Task::new(subject.cloned_around(&open).call(7));
     assert!(waiting.poll().is_pending());
     assert_eq!(waiting.wakes(), 0);
-    // The dropped call has not reached its service, so its token goes to the waiter at once.
+    // It has not reached its service: its token is for whoever comes next, now.
     calls.pop();
     assert_eq!(waiting.wakes(), 1);
     assert_eq!(waiting.poll(), Poll::Ready(Ok(7)));

@@ -1,4 +1,4 @@
-//! The waits before retries: their bounds, their distribution, and that no two layers draw the same waits.
+//! The waits before retries: their bounds, their spread, and that nobody draws what somebody else drew.
 
 use proptest::prelude::*;
 use std::{
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn no_values_panic_even_those_that_no_retry_accepts(
+    fn no_values_at_all_panic_even_those_that_no_retry_accepts(
         base in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
         cap in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
         jitter in any_jitter(),
@@ -119,7 +119,7 @@ fn tenths(waits: impl Iterator<Item = Duration>, lowest: Duration, highest: Dura
 }
 
 #[test]
-fn a_thousand_clients_at_the_cap_spread_evenly_and_rarely_collide() {
+fn a_thousand_clients_at_the_cap_spread_evenly_and_hardly_two_come_together() {
     let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
     let backoff = Backoff::exponential(base, cap);
     let ranges = [(Jitter::Full, Duration::ZERO), (Jitter::Equal, cap / 2), (Jitter::PlusMinus(0.25), cap * 3 / 4)];
@@ -128,7 +128,7 @@ fn a_thousand_clients_at_the_cap_spread_evenly_and_rarely_collide() {
             let client = |seed| backoff.jitter(jitter).draw(retry, &Random::seeded(seed));
             let mut waits: Vec<_> = (0..1000).map(client).collect();
             let tenths = tenths(waits.iter().copied(), lowest, cap);
-            // 100 are expected in each, and 30 are more than three standard deviations.
+            // A hundred each; thirty are more than three standard deviations.
             assert!(tenths.iter().all(|count| (70..=130).contains(count)), "{jitter:?}, retry {retry}: {tenths:?}");
             waits.sort();
             waits.dedup();
@@ -142,7 +142,7 @@ fn decorrelated_clients_at_the_cap_do_not_line_up_on_it() {
     let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
     let backoff = Backoff::exponential(base, cap).jitter(Jitter::Decorrelated);
     let mut waits: Vec<_> = (0..3000).map(|seed| backoff.draw(10, &Random::seeded(seed))).collect();
-    // After a wait at the cap, two thirds of the waits are first drawn above the cap, and then drawn again.
+    // Of the waits that follow one at the cap two thirds are drawn beyond it, and then again.
     let beyond = waits.iter().copied().filter(|wait| *wait >= cap * 3 / 4);
     assert!((950..=1250).contains(&beyond.clone().count()), "{}", beyond.count());
     let tenths = tenths(beyond.clone(), cap * 3 / 4, cap);
@@ -154,7 +154,7 @@ fn decorrelated_clients_at_the_cap_do_not_line_up_on_it() {
 }
 
 #[test]
-fn a_drawn_decorrelated_wait_has_the_distribution_of_a_sequence_of_waits() {
+fn a_decorrelated_wait_has_the_spread_of_one_that_follows_the_waits_before_it() {
     let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_secs(10)).jitter(Jitter::Decorrelated);
     let mean = |waits: &mut dyn Iterator<Item = Duration>| waits.map(|wait| wait.as_secs_f64()).sum::<f64>() / 4000.0;
     for retry in [1, 2, 4, 6] {
@@ -170,7 +170,7 @@ fn a_drawn_decorrelated_wait_has_the_distribution_of_a_sequence_of_waits() {
 }
 
 #[test]
-fn fixed_waits_are_equal_unless_a_jitter_is_set() {
+fn fixed_waits_are_all_the_same_until_a_jitter_is_asked_for() {
     let (random, wait) = (Random::seeded(0), Duration::from_millis(100));
     let backoff = Backoff::fixed(wait);
     assert!(backoff.waits(&random).take(100).all(|drawn| drawn == wait));
@@ -181,7 +181,7 @@ fn fixed_waits_are_equal_unless_a_jitter_is_set() {
 }
 
 #[test]
-fn plus_minus_jitter_is_even_on_both_sides_of_the_ceiling() {
+fn plus_or_minus_a_factor_is_even_on_both_sides_of_the_ceiling() {
     let (step, cap) = (Duration::from_millis(100), Duration::from_secs(1));
     let backoff = Backoff::linear(step, cap).jitter(Jitter::PlusMinus(0.5));
     for (retry, lowest, highest) in [(1, 50, 150), (4, 200, 600), (8, 400, 1000), (10, 500, 1000), (99, 500, 1000)] {
@@ -194,7 +194,7 @@ fn plus_minus_jitter_is_even_on_both_sides_of_the_ceiling() {
 }
 
 #[test]
-fn the_display_of_a_backoff_names_its_growth_and_its_jitter() {
+fn what_a_backoff_says_of_itself_names_its_growth_and_its_jitter() {
     let (short, long) = (Duration::from_millis(50), Duration::from_secs(2));
     for (backoff, text) in [
         (Backoff::default(), "waits of at most 50ms, doubling up to 2s, full jitter"),
@@ -241,7 +241,7 @@ async fn waits_of_one_call(layer: &RetryLayer) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_of_one_cloned_retry_never_draw_the_same_waits() {
+async fn layers_of_one_cloned_specification_never_draw_the_same_waits() {
     let backoff = Backoff::exponential(Duration::from_secs(10), Duration::from_secs(10));
     let by_default = Retry::new(6).backoff(backoff).without_budget();
     let seeded = by_default.clone().random(Random::seeded(7));
@@ -254,7 +254,7 @@ async fn layers_of_one_cloned_retry_never_draw_the_same_waits() {
             calls.push(waits_of_one_call(layer).await);
         }
         assert!(calls.iter().all(|waits| waits.len() == 5), "{calls:?}");
-        // Timers fire at whole milliseconds. Among 25 waits below ten seconds, two are rarely equal.
+        // Timers go by milliseconds: of 25 waits below ten seconds hardly two are the same.
         let mut waits: Vec<_> = calls.into_iter().flatten().collect();
         waits.sort();
         waits.dedup();

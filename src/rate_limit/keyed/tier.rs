@@ -28,7 +28,7 @@ const LONGEST_TO_FILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub(super) fn check(quota: Quota) -> Result<(), ConfigError> {
     quota.check()?;
     if quota.time_to_fill() > LONGEST_TO_FILL {
-        let rule = "must fill within 366 days where each key has a bucket";
+        let rule = "must fill within 366 days if each key has a bucket";
         return Err(ConfigError::new("rate_limit.burst", quota.burst(), rule));
     }
     Ok(())

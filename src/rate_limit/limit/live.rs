@@ -74,7 +74,9 @@ impl Shadow {
 fn the_one(quotas: &[Quota]) -> Result<Quota, ConfigError> {
     match quotas {
         [quota] => Ok(*quota),
-        _ => Err(ConfigError::new("rate_limit.quotas", quotas.len(), "must be one: the limit has no tiers")),
+        _ => {
+            Err(ConfigError::new("rate_limit.quotas", quotas.len(), "must be 1 quota, because the limit has no tiers"))
+        }
     }
 }
 
@@ -204,14 +206,12 @@ impl LiveLimit for SlidingWindow {
 /// Checks that a quota of a sliding window has the window as its period, and no other burst.
 fn check_fixed_window(quota: Quota, window: std::time::Duration) -> Result<(), ConfigError> {
     if quota.period() != window {
-        return Err(ConfigError::new("rate_limit.period", quota.period(), "must be the window as it was built"));
+        let rule = format!("must stay {window:?}, the window that was built");
+        return Err(ConfigError::new("rate_limit.period", quota.period(), rule));
     }
     if quota.burst() != quota.count() {
-        return Err(ConfigError::new(
-            "rate_limit.burst",
-            quota.burst(),
-            "must be the count, where a window is limited",
-        ));
+        let rule = format!("must equal the count of {}, because a sliding window has no other burst", quota.count());
+        return Err(ConfigError::new("rate_limit.burst", quota.burst(), rule));
     }
     Ok(())
 }
@@ -227,11 +227,8 @@ impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Li
 
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
         if quotas.len() != self.tiers() {
-            return Err(ConfigError::new(
-                "rate_limit.quotas",
-                quotas.len(),
-                "must be one for each tier that was built",
-            ));
+            let rule = format!("must be {}: one quota for each tier that was built", self.tiers());
+            return Err(ConfigError::new("rate_limit.quotas", quotas.len(), rule));
         }
         check_tiers(quotas)
     }
@@ -264,7 +261,11 @@ impl LiveLimit for Leased {
 
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
         if quotas != self.quotas() {
-            return Err(ConfigError::new("rate_limit.quotas", quotas, "must be as built: leases are out by it"));
+            return Err(ConfigError::new(
+                "rate_limit.quotas",
+                quotas,
+                "must stay as built, because leases were granted by it",
+            ));
         }
         Ok(())
     }

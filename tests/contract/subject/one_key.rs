@@ -1,4 +1,4 @@
-//! A breaker for each key, if all requests have one key.
+//! A breaker for each key, where all requests have one.
 
 use super::{Room, Subject, a_breaker};
 use crate::resources::Resources;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 type Breakers = PerKey<Breaker, (), fn(&())>;
 
-/// Accepts requests of all types.
+/// Requests of all types.
 #[derive(Clone)]
 struct OneKey(Breakers);
 
@@ -37,7 +37,7 @@ impl<Request> Gate<Request> for OneKey {
     }
 }
 
-/// Behaves like a single breaker.
+/// It behaves as a breaker alone does.
 pub fn circuit_breaker_of_one_key(room: Room) -> Subject {
     // Made and opened as that of a breaker alone.
     let breakers = PerKey::with((|(): &()| ()) as fn(&()), move |(): &()| a_breaker(room));
