@@ -25,7 +25,7 @@ pub struct RateLimitConfig {
 }
 
 impl RateLimitConfig {
-    /// Puts these quotas in force.
+    /// Makes a configuration with these quotas, in force.
     pub fn new(quotas: impl Into<Vec<Quota>>) -> Self {
         Self { quotas: quotas.into(), shadow: false }
     }

@@ -71,7 +71,7 @@ impl Shadow {
 }
 
 /// Returns the single quota of a limit without tiers.
-fn the_one(quotas: &[Quota]) -> Result<Quota, ConfigError> {
+fn single_quota(quotas: &[Quota]) -> Result<Quota, ConfigError> {
     match quotas {
         [quota] => Ok(*quota),
         _ => {
@@ -95,7 +95,7 @@ impl LiveLimit for TokenBucket {
     }
 
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
-        the_one(quotas)?.check()
+        single_quota(quotas)?.check()
     }
 
     fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
@@ -104,7 +104,7 @@ impl LiveLimit for TokenBucket {
 
     fn set_quotas(&self, quotas: &[Quota]) {
         // It was checked.
-        if let Ok(quota) = the_one(quotas) {
+        if let Ok(quota) = single_quota(quotas) {
             self.set_quota_quietly(quota);
         }
     }
@@ -127,12 +127,12 @@ macro_rules! live_with_one_quota {
             }
 
             fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
-                the_one(quotas)?.check()
+                single_quota(quotas)?.check()
             }
 
             fn set_quotas(&self, quotas: &[Quota]) {
                 // It was checked.
-                let _ = the_one(quotas).and_then(|quota| self.set_quota(quota));
+                let _ = single_quota(quotas).and_then(|quota| self.set_quota(quota));
             }
         })*
     };
@@ -189,7 +189,7 @@ impl LiveLimit for SlidingWindow {
     }
 
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
-        let quota = the_one(quotas)?;
+        let quota = single_quota(quotas)?;
         check_limit(quota.count())?;
         check_fixed_window(quota, self.window())
     }
@@ -199,7 +199,7 @@ impl LiveLimit for SlidingWindow {
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {
-        let _ = the_one(quotas).and_then(|quota| self.set_limit(quota.count()));
+        let _ = single_quota(quotas).and_then(|quota| self.set_limit(quota.count()));
     }
 }
 
