@@ -3,7 +3,7 @@ use super::{
     error::{Fault, FaultKind, Means, RedisError, means},
     keeper::{FIRST_PAUSE, Keeping, Lost, reconnect},
     server::Server,
-    state::{Keeper, Live, Outlook, State},
+    state::{ConnectionState, Keeper, Live, Outlook},
 };
 use crate::{
     random::Random,
@@ -35,12 +35,12 @@ use tokio::{
 /// The library has a `ConnectionManager` for that. But its calls wait while it connects, and one that no longer answers
 /// it keeps: calls here have milliseconds.
 #[derive(Clone)]
-pub(crate) struct Connection(Arc<Shared>);
+pub(crate) struct Connection(Arc<ConnectionShared>);
 
-pub(super) struct Shared {
+pub(super) struct ConnectionShared {
     server: Server,
     random: Random,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<ConnectionState>,
     /// Tells the calls that wait that the state is another.
     changed: Notify,
     /// Numbers connections, attempts at one, and tasks that connect. Relaxed: it guards no other memory.
@@ -81,7 +81,7 @@ impl Connection {
     pub(crate) async fn open(server: Server, random: Random) -> Result<Self, RedisError> {
         let connection = Self::new(server, random);
         let live = connection.0.clone().attempt().await?;
-        connection.0.change(|_| Some(State::Up(Arc::new(live))));
+        connection.0.change(|_| Some(ConnectionState::Up(Arc::new(live))));
         Ok(connection)
     }
 
@@ -91,16 +91,16 @@ impl Connection {
         if Handle::try_current().is_ok() {
             let number = connection.0.number();
             let keeper = Keeper::new(number, Instant::now());
-            connection.0.change(|_| Some(State::Down(unreached(connection.server()), keeper)));
+            connection.0.change(|_| Some(ConnectionState::Down(unreached(connection.server()), keeper)));
             connection.0.keep(number, Duration::ZERO);
         }
         connection
     }
 
     fn new(server: Server, random: Random) -> Self {
-        let state = Mutex::new(State::Left(unreached(&server)));
+        let state = Mutex::new(ConnectionState::Left(unreached(&server)));
         let (changed, numbers, was_up) = Default::default();
-        Self(Arc::new(Shared { server, random, state, changed, numbers, was_up }))
+        Self(Arc::new(ConnectionShared { server, random, state, changed, numbers, was_up }))
     }
 
     /// The server that it leads to.
@@ -123,7 +123,7 @@ impl Connection {
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<Value, ::redis::RedisError>,
     ) -> Result<Value, Failure> {
         let up = match &*lock(&self.0.state) {
-            State::Up(live) => Some(live.clone()),
+            ConnectionState::Up(live) => Some(live.clone()),
             _ => None,
         };
         let live = match up {
@@ -144,7 +144,7 @@ fn unreached(server: &Server) -> Fault {
 
 /// A call on its way. Dropped before the answer is there, it counts as unanswered.
 struct Asked<'a> {
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<ConnectionShared>,
     live: &'a Arc<Live>,
     is_answered: bool,
 }
@@ -179,7 +179,7 @@ impl Drop for Asked<'_> {
 }
 
 /// Loses a connection that does not answer a `PING`.
-async fn find_out(shared: Weak<Shared>, live: Arc<Live>, duty: OnDuty) {
+async fn find_out(shared: Weak<ConnectionShared>, live: Arc<Live>, duty: OnDuty) {
     let mut connection = live.connection.clone();
     // Whatever it is: it answers.
     let answer = timeout(TO_ANSWER_PING, cmd("PING").query_async::<Value>(&mut connection)).await;
@@ -191,17 +191,17 @@ async fn find_out(shared: Weak<Shared>, live: Arc<Live>, duty: OnDuty) {
     drop(duty);
 }
 
-impl Shared {
+impl ConnectionShared {
     fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Goes over to another state, if it is to, and tells the calls that wait. Nothing is dropped under the lock: a
     /// connection that is dropped may come back to it.
-    pub(super) fn change(&self, to: impl FnOnce(&State) -> Option<State>) -> bool {
+    pub(super) fn change(&self, to: impl FnOnce(&ConnectionState) -> Option<ConnectionState>) -> bool {
         let mut state = lock(&self.state);
         let Some(new) = to(&state) else { return false };
-        if matches!(new, State::Up(_)) {
+        if matches!(new, ConnectionState::Up(_)) {
             self.was_up.store(true, Ordering::Relaxed);
         }
         let old = mem::replace(&mut *state, new);
@@ -248,7 +248,7 @@ impl Shared {
         let number = self.number();
         let (server, lost) = (self.server.clone(), Lost { shared: Arc::downgrade(&self), number });
         let mut task = JoinSet::new();
-        task.spawn(async move { server.connect(move || lost.tell()).await });
+        task.spawn(async move { server.connect(move || lost.report()).await });
         match task.join_next().await {
             Some(Ok(connection)) => Ok(Live {
                 number,
@@ -271,7 +271,7 @@ impl Shared {
         let (keeper, now) = (self.number(), Instant::now());
         let mut lived = Duration::ZERO;
         let is_lost = self.change(|state| {
-            let State::Up(live) = state else { return None };
+            let ConnectionState::Up(live) = state else { return None };
             lived = now.saturating_duration_since(live.since);
             let error = error.unwrap_or_else(|| self.unreachable("the connection was lost").into());
             state.lost(number, error, Keeper::new(keeper, now))

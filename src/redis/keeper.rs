@@ -1,6 +1,6 @@
 //! The task that connects, and what tells that one is gone.
 
-use super::connection::Shared;
+use super::connection::ConnectionShared;
 use crate::sync::lock;
 use std::{
     sync::{Arc, Weak},
@@ -19,12 +19,12 @@ pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Belongs to a connection. It is dropped with the task that drives the connection, also when the runtime of that task
 /// ends.
 pub(super) struct Lost {
-    pub(super) shared: Weak<Shared>,
+    pub(super) shared: Weak<ConnectionShared>,
     pub(super) number: u64,
 }
 
 impl Lost {
-    pub(super) fn tell(&self) {
+    pub(super) fn report(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.lose(self.number, None);
         }
@@ -33,19 +33,19 @@ impl Lost {
 
 impl Drop for Lost {
     fn drop(&mut self) {
-        self.tell();
+        self.report();
     }
 }
 
 /// Belongs to a keeper. Dropped, there is none any more.
 pub(super) struct Keeping {
-    pub(super) shared: Weak<Shared>,
+    pub(super) shared: Weak<ConnectionShared>,
     pub(super) number: u64,
 }
 
 impl Keeping {
     /// Shows that the keeper is there. `None`: no handle of the connection is left, or another task keeps it.
-    fn goes_on(&self) -> Option<Arc<Shared>> {
+    fn goes_on(&self) -> Option<Arc<ConnectionShared>> {
         let shared = self.shared.upgrade()?;
         let is_kept = lock(&shared.state).is_seen(self.number, Instant::now());
         is_kept.then_some(shared)

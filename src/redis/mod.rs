@@ -20,7 +20,7 @@ pub(crate) use error::{Fault, FaultKind};
 pub(crate) use keeper::LONGEST_PAUSE;
 pub(crate) use said::{Said, bare, words};
 pub(crate) use script::Script;
-pub(crate) use server::{Server, Terms};
+pub(crate) use server::{RedisOptions, Server};
 pub use target::RedisCredentials;
 pub(crate) use target::{Target, target_settings};
 #[cfg(feature = "redis-tls")]

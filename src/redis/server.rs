@@ -15,12 +15,12 @@ pub(crate) struct Server {
     client: Client,
     /// For the credentials of now.
     target: Target,
-    terms: Terms,
+    options: RedisOptions,
 }
 
 /// How a server is spoken to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct RedisOptions {
     /// The time for a connection to be made and checked.
     pub(crate) connect_timeout: Duration,
     /// The time for the answer to a call, where the caller does not give up before.
@@ -31,8 +31,8 @@ pub(crate) struct Terms {
 
 impl Server {
     /// The server of this target. Nothing is asked of it.
-    pub(crate) fn of(target: &Target, terms: Terms) -> Result<Self, RedisError> {
-        Ok(Self { client: target.client()?, target: target.clone(), terms })
+    pub(crate) fn of(target: &Target, options: RedisOptions) -> Result<Self, RedisError> {
+        Ok(Self { client: target.client()?, target: target.clone(), options })
     }
 
     /// Another one, with the same user, password and so on.
@@ -49,17 +49,17 @@ impl Server {
         };
         let client = Client::open(info.clone().set_addr(address.clone()))
             .map_err(|error| RedisError::Url { url: address.to_string(), reason: error.to_string() })?;
-        Ok(Self { client, target: self.target.clone(), terms: self.terms })
+        Ok(Self { client, target: self.target.clone(), options: self.options })
     }
 
     /// The server with this time for each answer.
     pub(crate) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
-        Self { terms: Terms { answer_timeout, ..self.terms }, ..self.clone() }
+        Self { options: RedisOptions { answer_timeout, ..self.options }, ..self.clone() }
     }
 
     /// The time for a connection to be made and checked.
     pub(crate) fn connect_timeout(&self) -> Duration {
-        self.terms.connect_timeout
+        self.options.connect_timeout
     }
 
     /// Where it is: host and port, or a path.
@@ -80,7 +80,7 @@ impl Server {
         &self,
         lost: impl Fn() + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, RedisError> {
-        let Terms { connect_timeout, answer_timeout, .. } = self.terms;
+        let RedisOptions { connect_timeout, answer_timeout, .. } = self.options;
         let push = move |push: PushInfo| {
             if push.kind == ::redis::PushKind::Disconnection {
                 lost();
@@ -121,7 +121,7 @@ impl Server {
         if let Some(version) = field(&server, "redis_version").filter(|version| !is_enough(version)) {
             return Err(RedisError::TooOld { address: address(), version: version.to_owned(), least: LEAST_VERSION });
         }
-        match (field(&cluster, "cluster_enabled"), self.terms.cluster) {
+        match (field(&cluster, "cluster_enabled"), self.options.cluster) {
             (Some("1"), false) => Err(RedisError::NeedsCluster { address: address() }),
             (Some("0"), true) => Err(RedisError::NotACluster { address: address() }),
             _ => Ok(()),

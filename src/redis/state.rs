@@ -21,7 +21,7 @@ use std::{
 use tokio::time::Instant;
 
 /// See the module.
-pub(super) enum State {
+pub(super) enum ConnectionState {
     Up(Arc<Live>),
     /// There is none, for this reason. The keeper is about to change that.
     Down(Fault, Keeper),
@@ -68,7 +68,7 @@ impl Keeper {
     }
 }
 
-impl State {
+impl ConnectionState {
     pub(super) fn outlook(&self, now: Instant) -> Outlook {
         match self {
             Self::Up(live) => Outlook::Up(live.clone()),

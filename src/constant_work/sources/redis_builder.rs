@@ -2,7 +2,7 @@ use super::redis::{Kept, RedisSink, RedisSource};
 use crate::{
     error::check_duration,
     random::Random,
-    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
+    redis::{Connection, RedisError, RedisOptions, Server, Target, target_settings},
 };
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 pub struct RedisBuilder<End> {
     target: Target,
     key: Arc<[u8]>,
-    terms: Terms,
+    options: RedisOptions,
     random: Random,
     end: PhantomData<fn() -> End>,
 }
@@ -19,8 +19,8 @@ pub struct RedisBuilder<End> {
 impl<End> RedisBuilder<End> {
     pub(super) fn new(url: &str, key: &[u8]) -> Self {
         let second = Duration::from_secs(1);
-        let terms = Terms { connect_timeout: second, answer_timeout: second, cluster: false };
-        Self { target: Target::of(url), key: key.into(), terms, random: Random::new(), end: PhantomData }
+        let options = RedisOptions { connect_timeout: second, answer_timeout: second, cluster: false };
+        Self { target: Target::of(url), key: key.into(), options, random: Random::new(), end: PhantomData }
     }
 
     target_settings!();
@@ -30,7 +30,7 @@ impl<End> RedisBuilder<End> {
     /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for the connection, and the first call after the
     /// runtime of the connection has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.connect_timeout = timeout;
+        self.options.connect_timeout = timeout;
         self
     }
 
@@ -39,7 +39,7 @@ impl<End> RedisBuilder<End> {
     /// The limit must suffice for all bytes of a snapshot. After three answers in a row that did not arrive, a
     /// connection that does not answer a `PING` either is replaced.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.answer_timeout = timeout;
+        self.options.answer_timeout = timeout;
         self
     }
 
@@ -51,19 +51,19 @@ impl<End> RedisBuilder<End> {
     async fn open(self) -> Result<Kept, RedisError> {
         let server = self.check()?;
         let connection = Connection::open(server, self.random).await?;
-        Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
+        Ok(Kept { key: self.key, connection, answer_timeout: self.options.answer_timeout })
     }
 
     fn open_lazily(self) -> Result<Kept, RedisError> {
         let server = self.check()?;
         let connection = Connection::open_lazily(server, self.random);
-        Ok(Kept { key: self.key, connection, answer_timeout: self.terms.answer_timeout })
+        Ok(Kept { key: self.key, connection, answer_timeout: self.options.answer_timeout })
     }
 
     fn check(&self) -> Result<Server, RedisError> {
-        check_duration("constant_work.redis.connect_timeout", self.terms.connect_timeout)?;
-        check_duration("constant_work.redis.answer_timeout", self.terms.answer_timeout)?;
-        Server::of(&self.target, self.terms)
+        check_duration("constant_work.redis.connect_timeout", self.options.connect_timeout)?;
+        check_duration("constant_work.redis.answer_timeout", self.options.answer_timeout)?;
+        Server::of(&self.target, self.options)
     }
 }
 
@@ -106,7 +106,7 @@ impl<End> fmt::Debug for RedisBuilder<End> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.key.escape_ascii().to_string();
         let mut debug = f.debug_struct("RedisBuilder");
-        debug.field("url", &self.target.to_string()).field("key", &key).field("terms", &self.terms);
+        debug.field("url", &self.target.to_string()).field("key", &key).field("options", &self.options);
         debug.finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use super::{
 use crate::{
     error::{ConfigError, check_duration},
     random::Random,
-    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
+    redis::{Connection, RedisError, RedisOptions, Server, Target, target_settings},
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -194,9 +194,12 @@ impl DurableQueueBuilder {
         }
         check_duration("durable.connect_timeout", self.connect_timeout)?;
         check_duration("durable.answer_timeout", limits.answer_timeout)?;
-        let terms =
-            Terms { connect_timeout: self.connect_timeout, answer_timeout: limits.answer_timeout, cluster: false };
-        Server::of(&self.target, terms)
+        let options = RedisOptions {
+            connect_timeout: self.connect_timeout,
+            answer_timeout: limits.answer_timeout,
+            cluster: false,
+        };
+        Server::of(&self.target, options)
     }
 }
 

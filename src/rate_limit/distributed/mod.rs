@@ -171,17 +171,17 @@
 // | `level`, `outage` | how full a bucket is; the policies for outages |
 // | `store` | what a store is and does: the contract, the stores, the suite |
 // | `settings` | what the builders of all limits have in common |
-// | `books` | what one process knows of a key, and has to tell the store |
-// | `sync` | what carries the books to the store and back: entries, flushers, health |
+// | `ledger` | what one process knows of a key, and has to tell the store |
+// | `sync` | what carries the ledger to the store and back: entries, flushers, health |
 // | `by_key` | how a `RateLimit` asks a distributed limit |
 // | `exact`, `leased`, `write_behind` | the limits, one folder each |
 // | `instrument` | what can be read of them |
 
-mod books;
 mod by_key;
 mod exact;
 mod instrument;
 mod leased;
+mod ledger;
 mod level;
 mod outage;
 mod settings;

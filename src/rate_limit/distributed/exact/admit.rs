@@ -7,7 +7,7 @@ use crate::{
             by_key::Distributed,
             outage::Outage,
             sync::bucket::{
-                entry::{Entry, Verdict},
+                entry::{BucketEntry, Verdict},
                 synchronizer::BucketSync,
             },
         },
@@ -33,7 +33,7 @@ use tokio::{
 pub struct Taken {
     tokens: Tokens,
     /// None where the call costs nothing.
-    taken: Option<(Arc<Entry>, By)>,
+    taken: Option<(Arc<BucketEntry>, By)>,
 }
 
 /// Who admitted a call.
@@ -54,7 +54,7 @@ enum By {
 /// | the store does not answer, or not in time | this process decides |
 /// | the call is dropped | it has left: the limit gives back what was granted |
 pub struct Asked {
-    entry: Arc<Entry>,
+    entry: Arc<BucketEntry>,
     tokens: Tokens,
     verdict: oneshot::Receiver<Verdict>,
     /// When it is not waited for any longer.
@@ -68,12 +68,12 @@ impl Taken {
         let mut state = lock(&entry.state);
         match by {
             By::Store { at } => {
-                state.books.refund(self.tokens, at);
+                state.ledger.refund(self.tokens, at);
                 sync.queue(&entry, &mut state);
             }
             By::Itself { at, outage } => {
                 let age = Nanos::of(Instant::now().saturating_duration_since(at));
-                state.books.unspend(self.tokens, age, &sync.quota(), outage);
+                state.ledger.unspend(self.tokens, age, &sync.quota(), outage);
             }
         }
     }
@@ -142,11 +142,11 @@ impl Distributed for Exact {
             };
         }
         let at = sync.origin.to(now);
-        let room = state.books.known(&quota, at).room(&quota);
+        let room = state.ledger.known(&quota, at).room(&quota);
         // Tokens may have been given back since, or the key been deleted: so a refusal is believed for a while only.
-        let is_news = state.books.is_younger(Nanos::of(sync.pace.period()), at);
+        let is_news = state.ledger.is_younger(Nanos::of(sync.pace.period()), at);
         if room < tokens && is_news {
-            let wait = state.books.until_room(&quota, tokens, at).duration();
+            let wait = state.ledger.until_room(&quota, tokens, at).duration();
             return Decision::Refused(RateLimited::new(Some(wait)).with_remaining(room.0));
         }
         let verdict = sync.ask(&entry, state, tokens);
@@ -175,7 +175,7 @@ impl Distributed for Exact {
         // Asked => Left
         if let Verdict::Granted { at } = asked.give_up() {
             let mut state = lock(&asked.entry.state);
-            state.books.refund(asked.tokens, at);
+            state.ledger.refund(asked.tokens, at);
             self.sync().queue(&asked.entry, &mut state);
         }
     }

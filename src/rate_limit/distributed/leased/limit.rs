@@ -8,7 +8,7 @@ use crate::{
             sync::{
                 flusher::Flusher,
                 lease::{
-                    entry::Entry,
+                    entry::LeaseEntry,
                     synchronizer::{LeaseSync, Withdrawn},
                 },
                 readings::Readings,
@@ -69,7 +69,7 @@ pub struct Spent {
 
 /// The place of a call that waits until the store has answered for its key for the first time.
 pub struct Newcomer {
-    entry: Arc<Entry>,
+    entry: Arc<LeaseEntry>,
     tokens: Tokens,
     settled: oneshot::Receiver<()>,
     /// When it is not waited for any longer.
@@ -144,7 +144,7 @@ impl Leased {
         }
     }
 
-    fn take(&self, entry: &Arc<Entry>, tokens: Tokens) -> Result<Spent, RateLimited> {
+    fn take(&self, entry: &Arc<LeaseEntry>, tokens: Tokens) -> Result<Spent, RateLimited> {
         self.sync().take(entry, tokens).map(|taken| Spent { taken, tokens })
     }
 

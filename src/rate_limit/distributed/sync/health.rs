@@ -39,7 +39,7 @@ const FAILURES: u32 = 3;
 
 /// Counts how the store answers, and says whether callers ask it or the flusher alone.
 ///
-/// | standing | when | next |
+/// | store | when | next |
 /// |---|---|---|
 /// | `Up` | the third failure in a row | `Down` |
 /// | `Down` | an answer | `Reporting` |
@@ -52,13 +52,13 @@ pub(crate) struct Health {
     failed: AtomicU64,
     /// Whether the store decides: only then, requests ask it. Relaxed: it guards no other memory.
     decides: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     /// The time that processes need to report their spends, once the store answers again.
     report_for: Duration,
 }
 
-struct State {
-    standing: Standing,
+struct HealthState {
+    store: StoreState,
     /// The number of the present outage, or of the last one.
     outage: Outage,
     answered: Instant,
@@ -68,7 +68,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum StoreState {
     /// It answers; or the last answers were failures, too few to give it up.
     Up { failures: u32 },
     /// It is given up. Only the flusher asks it.
@@ -81,8 +81,8 @@ enum Standing {
 
 impl Health {
     pub(crate) fn new(now: Instant, report_for: Duration) -> Self {
-        let state = State {
-            standing: Standing::Up { failures: 0 },
+        let state = HealthState {
+            store: StoreState::Up { failures: 0 },
             outage: Outage(0),
             answered: now,
             failed: None,
@@ -104,13 +104,13 @@ impl Health {
 
     /// Whether it is given up, so that it is only asked whether it is back.
     pub(crate) fn is_down(&self) -> bool {
-        lock(&self.state).standing == Standing::Down
+        lock(&self.state).store == StoreState::Down
     }
 
     /// When the store decides again, where that is known.
     pub(crate) fn decides_from(&self) -> Option<Instant> {
-        match lock(&self.state).standing {
-            Standing::Reporting { until, .. } => Some(until),
+        match lock(&self.state).store {
+            StoreState::Reporting { until, .. } => Some(until),
             _ => None,
         }
     }
@@ -141,27 +141,27 @@ impl Health {
                 state.failed = Some(now);
             }
         }
-        state.standing = match (answer, state.standing) {
+        state.store = match (answer, state.store) {
             // Unasked => Unasked
-            (_, Standing::Unasked) => Standing::Unasked,
+            (_, StoreState::Unasked) => StoreState::Unasked,
             // Down => Reporting
-            (Ok(_), Standing::Down) => Standing::Reporting { until: now + self.report_for, failures: 0 },
+            (Ok(_), StoreState::Down) => StoreState::Reporting { until: now + self.report_for, failures: 0 },
             // Reporting => Reporting
-            (Ok(_), Standing::Reporting { until, .. }) if now < until => Standing::Reporting { until, failures: 0 },
-            (Err(_), Standing::Reporting { until, failures }) if failures + 1 < FAILURES => {
-                Standing::Reporting { until, failures: failures + 1 }
+            (Ok(_), StoreState::Reporting { until, .. }) if now < until => StoreState::Reporting { until, failures: 0 },
+            (Err(_), StoreState::Reporting { until, failures }) if failures + 1 < FAILURES => {
+                StoreState::Reporting { until, failures: failures + 1 }
             }
             // (Up | Reporting) => Up
-            (Ok(_), Standing::Up { .. } | Standing::Reporting { .. }) => Standing::Up { failures: 0 },
+            (Ok(_), StoreState::Up { .. } | StoreState::Reporting { .. }) => StoreState::Up { failures: 0 },
             // Up => Up
-            (Err(_), Standing::Up { failures }) if failures + 1 < FAILURES => {
+            (Err(_), StoreState::Up { failures }) if failures + 1 < FAILURES => {
                 if failures == 0 {
                     state.outage.0 += 1;
                 }
-                Standing::Up { failures: failures + 1 }
+                StoreState::Up { failures: failures + 1 }
             }
             // (Up | Down | Reporting) => Down
-            (Err(_), Standing::Up { .. } | Standing::Down | Standing::Reporting { .. }) => Standing::Down,
+            (Err(_), StoreState::Up { .. } | StoreState::Down | StoreState::Reporting { .. }) => StoreState::Down,
         };
         self.show(&state);
     }
@@ -169,11 +169,11 @@ impl Health {
     /// The last flusher has gone. From here on the process is on its own.
     pub(crate) fn flushers_are_gone(&self, _crew: &mut Crew) {
         let mut state = lock(&self.state);
-        if matches!(state.standing, Standing::Up { failures: 0 }) {
+        if matches!(state.store, StoreState::Up { failures: 0 }) {
             state.outage.0 += 1;
         }
         // (Up | Down | Reporting) => Unasked
-        state.standing = Standing::Unasked;
+        state.store = StoreState::Unasked;
         self.show(&state);
     }
 
@@ -181,10 +181,10 @@ impl Health {
     /// such a time.
     pub(crate) fn flusher_begins(&self, _crew: &mut Crew) -> bool {
         let mut state = lock(&self.state);
-        let was_unasked = state.standing == Standing::Unasked;
+        let was_unasked = state.store == StoreState::Unasked;
         if was_unasked {
             // Unasked => Down
-            state.standing = Standing::Down;
+            state.store = StoreState::Down;
             self.show(&state);
         }
         was_unasked
@@ -193,15 +193,15 @@ impl Health {
     /// Time has passed: all processes may have reported.
     pub(crate) fn look(&self, now: Instant) {
         let mut state = lock(&self.state);
-        if matches!(state.standing, Standing::Reporting { until, .. } if until <= now) {
+        if matches!(state.store, StoreState::Reporting { until, .. } if until <= now) {
             // Reporting => Up
-            state.standing = Standing::Up { failures: 0 };
+            state.store = StoreState::Up { failures: 0 };
             self.show(&state);
         }
     }
 
-    fn show(&self, state: &State) {
-        let decides = matches!(state.standing, Standing::Up { .. });
+    fn show(&self, state: &HealthState) {
+        let decides = matches!(state.store, StoreState::Up { .. });
         self.decides.store(u64::from(decides), Ordering::Relaxed);
     }
 
@@ -210,7 +210,7 @@ impl Health {
         let concern = store.concern();
         let state = lock(&self.state);
         StoreHealth {
-            is_up: matches!(state.standing, Standing::Up { .. }),
+            is_up: matches!(state.store, StoreState::Up { .. }),
             asked: self.asked.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             staleness: now.saturating_duration_since(state.answered),

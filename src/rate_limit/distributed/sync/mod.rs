@@ -1,6 +1,6 @@
-//! The synchronizer: it carries the books of all keys to the store and back, while calls pass.
+//! The synchronizer: it carries the ledger of all keys to the store and back, while calls pass.
 //!
-//! Callers change the books under a short lock. One task, the flusher, sends batches of charges or demands to the store
+//! Callers change the ledger under a short lock. One task, the flusher, sends batches of charges or demands to the store
 //! and brings the answers back. No caller ever asks the store itself.
 //!
 //! | file | what is in it |

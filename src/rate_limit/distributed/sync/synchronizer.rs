@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-/// Carries the books of all keys of a limit to the store and back.
+/// Carries the ledger of all keys of a limit to the store and back.
 pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
     fn link(&self) -> &Link;
 
@@ -19,7 +19,7 @@ pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
     /// Takes up what the previous flusher left. `was_unasked`: for a time there was no flusher.
     fn take_over(&self, was_unasked: bool);
 
-    /// Works until the last handle is dropped, and then brings the books to an end.
+    /// Works until the last handle is dropped, and then brings the ledger to an end.
     fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send;
 
     /// Sends callers away that wait for the store: no task asks it.

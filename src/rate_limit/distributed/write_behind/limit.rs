@@ -9,7 +9,7 @@ use crate::{
             outage::Outage,
             store::Store,
             sync::{
-                bucket::{entry::Entry, synchronizer::BucketSync},
+                bucket::{entry::BucketEntry, synchronizer::BucketSync},
                 flusher::Flusher,
                 readings::Readings,
                 synchronizer::Handle,
@@ -107,10 +107,10 @@ impl WriteBehind {
             drop(state);
             return Ok(Noted { entry: Some(entry), tokens, at: now, outage });
         }
-        let unflushed = state.books.unflushed();
+        let unflushed = state.ledger.unflushed();
         let at = sync.origin.to(now);
-        let share = state.books.share(&quota, sync.owner.processes, at);
-        let known = *state.books.known(&quota, at);
+        let share = state.ledger.share(&quota, sync.owner.processes, at);
+        let known = *state.ledger.known(&quota, at);
         let left = known.room(&quota);
         if left < unflushed.saturating_add(tokens) {
             let wait = known.until_room(unflushed.saturating_add(tokens), &quota).duration();
@@ -120,7 +120,7 @@ impl WriteBehind {
         if unflushed.saturating_add(tokens) > most {
             return Err(RateLimited::new(Some(sync.pace.period())).with_remaining(most.saturating_sub(unflushed).0));
         }
-        state.books.spend(tokens);
+        state.ledger.spend(tokens);
         sync.queue(&entry, &mut state);
         drop(state);
         Ok(Noted { entry: Some(entry), tokens, at: now, outage: None })
@@ -133,7 +133,7 @@ impl WriteBehind {
         if let Some(entry) = entry {
             let age = Nanos::of(Instant::now().saturating_duration_since(at));
             let quota = self.quota();
-            lock(&entry.state).books.unspend(tokens, age, &quota, outage);
+            lock(&entry.state).ledger.unspend(tokens, age, &quota, outage);
         }
     }
 
@@ -193,7 +193,7 @@ impl WriteBehind {
 /// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends them.
 pub struct Noted {
     /// None where the call costs nothing.
-    entry: Option<Arc<Entry>>,
+    entry: Option<Arc<BucketEntry>>,
     tokens: Tokens,
     at: Instant,
     /// The outage in which this process decided by itself.

@@ -106,9 +106,9 @@ pub(super) async fn what_was_spent_is_counted_for_a_window(probe: Probe<'_>) -> 
     let (mut first, mut second) = (Client::new(&probe, 1, 100, WINDOW), Client::new(&probe, 2, 100, WINDOW));
     first.ask(60).await?;
     let spent = first.spend(60);
-    let told = first.ask(0).await?;
-    same("total", 60, told.total)?;
-    second.ask_until_free(40, (spent, WINDOW), (told.answered, WINDOW + LATE)).await?;
+    let reported = first.ask(0).await?;
+    same("total", 60, reported.total)?;
+    second.ask_until_free(40, (spent, WINDOW), (reported.answered, WINDOW + LATE)).await?;
     same("grant of all", 100, second.ask(100).await?.granted)
 }
 
@@ -117,8 +117,8 @@ pub(super) async fn what_was_spent_before_is_counted_from_then(probe: Probe<'_>)
     first.ask(60).await?;
     let spent = first.spend(60);
     sleep(WINDOW / 2).await;
-    let told = first.ask(0).await?;
-    let travelled = told.answered.saturating_duration_since(told.asked);
+    let reported = first.ask(0).await?;
+    let travelled = reported.answered.saturating_duration_since(reported.asked);
     second.ask_until_free(40, (spent, WINDOW), (spent, WINDOW + LATE + travelled)).await
 }
 

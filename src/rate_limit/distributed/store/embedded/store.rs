@@ -20,17 +20,17 @@ const LEAST_KEYS: usize = 1024;
 /// forgotten.
 #[derive(Clone)]
 pub struct Embedded {
-    shared: Arc<Shared>,
+    shared: Arc<EmbeddedShared>,
 }
 
-struct Shared {
+struct EmbeddedShared {
     origin: Origin,
     buckets: Mutex<ByKey<Bucket>>,
     windows: Mutex<ByKey<Window>>,
 }
 
-struct ByKey<State> {
-    by_key: HashMap<Arc<[u8]>, State>,
+struct ByKey<KeyState> {
+    by_key: HashMap<Arc<[u8]>, KeyState>,
     /// The number of keys at which the store looks for those that it can forget. Twice the number that was left the
     /// last time, so that each key is looked at a bounded number of times.
     look_at: usize,
@@ -43,13 +43,13 @@ impl Embedded {
     /// An empty store, which counts time from now on.
     pub fn new() -> Self {
         let (buckets, windows) = Default::default();
-        Self { shared: Arc::new(Shared { origin: Origin::at(Instant::now()), buckets, windows }) }
+        Self { shared: Arc::new(EmbeddedShared { origin: Origin::at(Instant::now()), buckets, windows }) }
     }
 
     /// Charges a batch at `now`.
     pub fn charge_at(&self, charges: &[Charge], now: Instant) -> Vec<Charged> {
         let mut buckets = lock(&self.shared.buckets);
-        let now = buckets.move_on(self.shared.origin.to(now));
+        let now = buckets.advance_to(self.shared.origin.to(now));
         let charge = |charge: &Charge| {
             buckets.make_room(|bucket| bucket.is_fresh(now));
             let bucket = buckets.by_key.entry(charge.key.clone()).or_insert_with(|| Bucket::new(&charge.quota, now));
@@ -61,7 +61,7 @@ impl Embedded {
     /// Settles a batch at `now`.
     pub fn settle_at(&self, demands: &[Demand], now: Instant) -> Vec<Settled> {
         let mut windows = lock(&self.shared.windows);
-        let now = windows.move_on(self.shared.origin.to(now));
+        let now = windows.advance_to(self.shared.origin.to(now));
         let settle = |demand: &Demand| {
             windows.make_room(|window| window.is_fresh(now));
             windows.by_key.entry(demand.key.clone()).or_default().settle(demand, now)
@@ -81,13 +81,13 @@ impl Embedded {
     }
 }
 
-impl<State> ByKey<State> {
-    fn move_on(&mut self, now: Nanos) -> Nanos {
+impl<KeyState> ByKey<KeyState> {
+    fn advance_to(&mut self, now: Nanos) -> Nanos {
         self.now = self.now.max(now);
         self.now
     }
 
-    fn make_room(&mut self, mut is_fresh: impl FnMut(&mut State) -> bool) {
+    fn make_room(&mut self, mut is_fresh: impl FnMut(&mut KeyState) -> bool) {
         if self.by_key.len() > self.look_at {
             self.by_key.retain(|_, state| !is_fresh(state));
             self.look_at = (2 * self.by_key.len()).max(LEAST_KEYS);
@@ -95,7 +95,7 @@ impl<State> ByKey<State> {
     }
 }
 
-impl<State> Default for ByKey<State> {
+impl<KeyState> Default for ByKey<KeyState> {
     fn default() -> Self {
         Self { by_key: HashMap::new(), look_at: LEAST_KEYS, now: Nanos::ZERO }
     }

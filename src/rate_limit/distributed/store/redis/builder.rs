@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     random::Random,
-    redis::{Connection, RedisError, Server, Target, Terms, target_settings},
+    redis::{Connection, RedisError, RedisOptions, Server, Target, target_settings},
 };
 use std::{fmt, time::Duration};
 
@@ -14,15 +14,15 @@ use std::{fmt, time::Duration};
 pub struct RedisBuilder {
     target: Target,
     prefix: Vec<u8>,
-    terms: Terms,
+    options: RedisOptions,
     random: Random,
 }
 
 impl RedisBuilder {
     pub(super) fn new(url: &str) -> Self {
         let (connect_timeout, answer_timeout) = (Duration::from_secs(1), Duration::from_millis(500));
-        let terms = Terms { connect_timeout, answer_timeout, cluster: false };
-        Self { target: Target::of(url), prefix: b"steadfast:".to_vec(), terms, random: Random::new() }
+        let options = RedisOptions { connect_timeout, answer_timeout, cluster: false };
+        Self { target: Target::of(url), prefix: b"steadfast:".to_vec(), options, random: Random::new() }
     }
 
     /// The prefix of all keys in Redis. Stores with the same prefix keep the same limits. Default: `steadfast:`.
@@ -39,19 +39,19 @@ impl RedisBuilder {
     /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](Redis#runtimes) of a
     /// connection has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.connect_timeout = timeout;
+        self.options.connect_timeout = timeout;
         self
     }
 
     /// The time for the answer to a call that its caller does not give up before. Default: 500 ms.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
-        self.terms.answer_timeout = timeout;
+        self.options.answer_timeout = timeout;
         self
     }
 
     /// Whether the server is one of a cluster, by which the others are found. Default: it is not.
     pub fn cluster(mut self, cluster: bool) -> Self {
-        self.terms.cluster = cluster;
+        self.options.cluster = cluster;
         self
     }
 
@@ -68,8 +68,8 @@ impl RedisBuilder {
     /// [`connect_timeout`](Self::connect_timeout), is too old, refuses, or is part of a cluster and should not be, or
     /// the other way round.
     pub async fn connect(self) -> Result<Redis, RedisError> {
-        let server = Server::of(&self.target, self.terms)?;
-        let servers = match self.terms.cluster {
+        let server = Server::of(&self.target, self.options)?;
+        let servers = match self.options.cluster {
             false => Servers::One(Connection::open(server, self.random).await?),
             true => Servers::Cluster(Cluster::open(server, self.random).await?),
         };
@@ -84,8 +84,8 @@ impl RedisBuilder {
     ///
     /// [`RedisError::Url`].
     pub fn connect_lazily(self) -> Result<Redis, RedisError> {
-        let server = Server::of(&self.target, self.terms)?;
-        let servers = match self.terms.cluster {
+        let server = Server::of(&self.target, self.options)?;
+        let servers = match self.options.cluster {
             false => Servers::One(Connection::open_lazily(server, self.random)),
             true => Servers::Cluster(Cluster::open_lazily(server, self.random)),
         };
@@ -97,7 +97,7 @@ impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = self.prefix.escape_ascii().to_string();
         let mut debug = f.debug_struct("RedisBuilder");
-        debug.field("url", &self.target.to_string()).field("prefix", &prefix).field("terms", &self.terms);
+        debug.field("url", &self.target.to_string()).field("prefix", &prefix).field("options", &self.options);
         debug.finish_non_exhaustive()
     }
 }

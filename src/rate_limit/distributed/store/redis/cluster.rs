@@ -5,7 +5,7 @@
 //! and who has which keys is found out in the background.
 
 use super::{
-    script::{Call, Entry, answers},
+    script::{Call, ScriptKey, answers},
     slots::{Address, Range, ranges_of, slot_of},
 };
 use crate::{
@@ -27,9 +27,9 @@ use tokio::{
 };
 
 #[derive(Clone)]
-pub(super) struct Cluster(Arc<Shared>);
+pub(super) struct Cluster(Arc<ClusterShared>);
 
-struct Shared {
+struct ClusterShared {
     /// The server that was configured. It says who the others are.
     seed: Connection,
     random: Random,
@@ -80,7 +80,7 @@ impl Cluster {
 
     fn around(seed: Connection, random: Random) -> Self {
         let (known, looking) = Default::default();
-        Self(Arc::new(Shared { seed, random, known, looking }))
+        Self(Arc::new(ClusterShared { seed, random, known, looking }))
     }
 
     /// The server that was configured.
@@ -89,9 +89,9 @@ impl Cluster {
     }
 
     /// Calls a script once for each slot that has some of the keys, all at the same time. If one fails all do.
-    pub(super) async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
+    pub(super) async fn call(&self, script: &'static Script, keys: Vec<ScriptKey>) -> Result<Vec<Vec<u8>>, StoreError> {
         let count = keys.len();
-        let mut by_slot: BTreeMap<u16, (Vec<usize>, Vec<Entry>)> = BTreeMap::new();
+        let mut by_slot: BTreeMap<u16, (Vec<usize>, Vec<ScriptKey>)> = BTreeMap::new();
         for (place, entry) in keys.into_iter().enumerate() {
             let (places, entries) = by_slot.entry(slot_of(&entry.key)).or_default();
             places.push(place);
@@ -113,7 +113,7 @@ impl Cluster {
     }
 }
 
-impl Shared {
+impl ClusterShared {
     async fn call(self: &Arc<Self>, slot: u16, call: &Call) -> Result<Value, Failure> {
         let connection = lock(&self.known).of(slot).cloned();
         let Some(connection) = connection else {
@@ -219,7 +219,7 @@ impl Shared {
 }
 
 /// Finds out which server has which keys. No other task does so until the pause after it is over.
-async fn look(shared: Weak<Shared>, duty: OnDuty) {
+async fn look(shared: Weak<ClusterShared>, duty: OnDuty) {
     while duty.goes_on(Instant::now()) {
         let Some(strong) = shared.upgrade() else { return };
         let ranges = strong.look().await;

@@ -16,19 +16,19 @@ pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(includ
 #[derive(Clone)]
 pub(super) struct Call {
     script: &'static Script,
-    keys: Arc<[Entry]>,
+    keys: Arc<[ScriptKey]>,
     /// The server is about to get these keys from another one, and should answer for them already.
     asking: bool,
 }
 
 /// A key as it is in Redis, and the argument of the script for it.
-pub(super) struct Entry {
+pub(super) struct ScriptKey {
     pub(super) key: Vec<u8>,
     pub(super) argument: Vec<u8>,
 }
 
 impl Call {
-    pub(super) fn new(script: &'static Script, keys: Vec<Entry>) -> Self {
+    pub(super) fn new(script: &'static Script, keys: Vec<ScriptKey>) -> Self {
         Self { script, keys: keys.into(), asking: false }
     }
 
@@ -47,10 +47,10 @@ impl Call {
 
     fn write(&self, command: &mut Cmd) {
         command.arg(self.keys.len());
-        for Entry { key, .. } in &*self.keys {
+        for ScriptKey { key, .. } in &*self.keys {
             command.arg(&key[..]);
         }
-        for Entry { argument, .. } in &*self.keys {
+        for ScriptKey { argument, .. } in &*self.keys {
             command.arg(&argument[..]);
         }
     }

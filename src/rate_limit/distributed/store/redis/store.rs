@@ -3,7 +3,7 @@ use super::{
     cluster::Cluster,
     codec::{pack_charge, pack_demand, unpack_charged, unpack_settled},
     memory::Memory,
-    script::{CHARGE, Call, Entry, SETTLE, answers},
+    script::{CHARGE, Call, SETTLE, ScriptKey, answers},
 };
 use crate::{
     rate_limit::distributed::store::{Answering, Charge, Charged, Demand, Settled, Store, StoreError},
@@ -125,7 +125,7 @@ impl Redis {
     }
 
     /// Calls a script about these keys.
-    async fn call(&self, script: &'static Script, keys: Vec<Entry>) -> Result<Vec<Vec<u8>>, StoreError> {
+    async fn call(&self, script: &'static Script, keys: Vec<ScriptKey>) -> Result<Vec<Vec<u8>>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -143,7 +143,8 @@ impl Redis {
 impl Store for Redis {
     fn charge<'a>(&'a self, charges: &'a [Charge]) -> Answering<'a, Charged> {
         Box::pin(async move {
-            let entry = |charge: &Charge| Entry { key: self.key(b"b:", &charge.key), argument: pack_charge(charge) };
+            let entry =
+                |charge: &Charge| ScriptKey { key: self.key(b"b:", &charge.key), argument: pack_charge(charge) };
             let answers = self.call(&CHARGE, charges.iter().map(entry).collect()).await?;
             charges.iter().zip(answers).map(|(charge, answer)| unpack_charged(charge, &answer)).collect()
         })
@@ -151,7 +152,8 @@ impl Store for Redis {
 
     fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
         Box::pin(async move {
-            let entry = |demand: &Demand| Entry { key: self.key(b"w:", &demand.key), argument: pack_demand(demand) };
+            let entry =
+                |demand: &Demand| ScriptKey { key: self.key(b"w:", &demand.key), argument: pack_demand(demand) };
             let answers = self.call(&SETTLE, demands.iter().map(entry).collect()).await?;
             demands.iter().zip(answers).map(|(demand, answer)| unpack_settled(demand, &answer)).collect()
         })

@@ -1,5 +1,5 @@
 use super::{
-    entry::{Entry, Verdict, Waiter},
+    entry::{BucketEntry, Verdict, Waiter},
     synchronizer::{BucketSync, Pace},
 };
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     rate_limit::{
         Quota,
         distributed::{
-            books::bucket::Wants,
+            ledger::bucket::Wants,
             store::{Charge, Charged, LARGEST_BATCH, Store, StoreError},
             sync::{ask::ask, synchronizer::Synchronizer},
         },
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 pub(super) struct Batch {
     charges: Vec<Charge>,
     /// The entry of each charge, and the callers that wait for the answer. None for a probe.
-    asking: Vec<(Arc<Entry>, Vec<Waiter>)>,
+    asking: Vec<(Arc<BucketEntry>, Vec<Waiter>)>,
     sent: Instant,
 }
 
@@ -40,7 +40,7 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         for ((entry, _), charge) in self.asking.iter().zip(&self.charges) {
-            lock(&entry.state).books.failed(charge);
+            lock(&entry.state).ledger.failed(charge);
         }
     }
 }
@@ -61,7 +61,7 @@ impl BucketSync {
             // A caller that has gone meanwhile wants nothing. It is dropped without the lock: its waker may go with it.
             let (gone, waiters): (Vec<_>, Vec<_>) =
                 state.dequeue().into_iter().partition(|waiter| waiter.verdict.is_closed());
-            if waiters.is_empty() && !state.books.has_news() {
+            if waiters.is_empty() && !state.ledger.has_news() {
                 // Queued => Idle
                 drop(state);
                 drop(gone);
@@ -74,7 +74,7 @@ impl BucketSync {
             };
             let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
             let now = self.origin.to(now);
-            batch.charges.push(state.books.charge(&entry.name, &quota, &self.owner, wants, sequence, now));
+            batch.charges.push(state.ledger.charge(&entry.name, &quota, &self.owner, wants, sequence, now));
             drop(state);
             batch.asking.push((entry, waiters));
         }
@@ -111,10 +111,10 @@ impl BucketSync {
     }
 
     /// The store has not answered for this key.
-    fn failed(&self, entry: &Arc<Entry>, waiters: Vec<Waiter>, charge: &Charge) {
+    fn failed(&self, entry: &Arc<BucketEntry>, waiters: Vec<Waiter>, charge: &Charge) {
         let mut state = lock(&entry.state);
-        state.books.failed(charge);
-        if state.books.has_news() {
+        state.ledger.failed(charge);
+        if state.ledger.has_news() {
             // InFlight => Queued
             self.queue(entry, &mut state);
         }
@@ -125,7 +125,7 @@ impl BucketSync {
     /// The store has answered for this key.
     fn answered(
         &self,
-        entry: &Arc<Entry>,
+        entry: &Arc<BucketEntry>,
         waiters: Vec<Waiter>,
         charge: &Charge,
         charged: &Charged,
@@ -140,7 +140,7 @@ impl BucketSync {
             // A call that is admitted by it would be admitted by the store, if no other process spends.
             Pace::Each(_) => None,
         };
-        state.books.answered(charge, charged, asked, now);
+        state.ledger.answered(charge, charged, asked, now);
         // A store that grants more than it was asked for is wrong.
         let mut left = Tokens(charged.granted.min(charge.want));
         let judge = |Waiter { tokens, verdict }| {
@@ -149,7 +149,7 @@ impl BucketSync {
                 left = left.saturating_sub(tokens);
                 Verdict::Granted { at: charged.at }
             } else {
-                let wait = state.books.until_room(&charge.quota, tokens, now);
+                let wait = state.ledger.until_room(&charge.quota, tokens, now);
                 Verdict::Refused { retry_after: wait.duration() }
             };
             (tokens, verdict, answer)
@@ -164,9 +164,9 @@ impl BucketSync {
             }
         }
         let mut state = lock(&entry.state);
-        let left = state.books.pay(left, &charge.quota, now);
-        state.books.refund(left, charged.at);
-        if state.books.has_news() {
+        let left = state.ledger.pay(left, &charge.quota, now);
+        state.ledger.refund(left, charged.at);
+        if state.ledger.has_news() {
             // InFlight => Queued. Callers that came meanwhile have queued the key themselves.
             self.queue(entry, &mut state);
         }

@@ -3,7 +3,7 @@ use crate::{
     clock::Nanos,
     rate_limit::{
         Quota,
-        distributed::{books::bucket::BucketBooks, outage::OnOutage},
+        distributed::{ledger::bucket::BucketLedger, outage::OnOutage},
         tokens::Tokens,
     },
     sync::Mutex,
@@ -12,15 +12,15 @@ use std::{mem, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// One key in use.
-pub(crate) struct Entry {
+pub(crate) struct BucketEntry {
     pub(crate) key: Arc<[u8]>,
     /// Its name in the store.
     pub(super) name: Arc<[u8]>,
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Mutex<BucketEntryState>,
 }
 
-pub(crate) struct State {
-    pub(crate) books: BucketBooks,
+pub(crate) struct BucketEntryState {
+    pub(crate) ledger: BucketLedger,
     turn: Turn,
 }
 
@@ -59,14 +59,14 @@ pub(super) enum Enqueued {
     Before,
 }
 
-impl Entry {
+impl BucketEntry {
     pub(super) fn new(name: Arc<[u8]>, key: Arc<[u8]>, quota: &Quota, now: Nanos) -> Self {
-        let state = State { books: BucketBooks::new(quota, now), turn: Turn::Idle };
+        let state = BucketEntryState { ledger: BucketLedger::new(quota, now), turn: Turn::Idle };
         Self { key, name, state: Mutex::new(state) }
     }
 }
 
-impl State {
+impl BucketEntryState {
     /// There is something to tell.
     pub(super) fn enqueue(&mut self) -> Enqueued {
         match self.turn {
@@ -119,6 +119,6 @@ impl State {
 
     /// Whether nothing is left that a new entry would not know.
     pub(super) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
-        matches!(self.turn, Turn::Idle) && self.books.is_idle(policy, quota, now)
+        matches!(self.turn, Turn::Idle) && self.ledger.is_idle(policy, quota, now)
     }
 }

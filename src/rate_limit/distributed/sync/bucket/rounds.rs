@@ -59,7 +59,7 @@ impl Rounds {
             self.work().await;
         }
         self.land().await;
-        self.tell_the_rest().await;
+        self.report_the_rest().await;
     }
 
     /// One round: sends what is due, and waits for an answer, for news, or for the next time at which something is due.
@@ -108,7 +108,7 @@ impl Rounds {
     }
 
     /// Tells the store what is left to tell, until it does not answer.
-    async fn tell_the_rest(&mut self) {
+    async fn report_the_rest(&mut self) {
         while let Some(batch) = self.sync.next_batch(Instant::now(), &mut usize::MAX.clone()) {
             let (batch, answer) = batch.fly(self.sync.store.clone(), self.sync.deadline).await;
             let is_lost = answer.is_err();

@@ -1,6 +1,6 @@
 use super::{
     batch::release,
-    entry::{Enqueued, Entry, State, Verdict, Waiter},
+    entry::{BucketEntry, BucketEntryState, Enqueued, Verdict, Waiter},
     rounds::Rounds,
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     rate_limit::{
         Quota,
         distributed::{
-            books::{bucket::Owner, share::Share},
+            ledger::{bucket::Owner, share::ProcessShare},
             outage::{OnOutage, Outage},
             settings::Settings,
             store::{LONGEST_KEY, Store, namespace::Namespace},
@@ -38,7 +38,7 @@ use tokio::{sync::oneshot, time::Instant};
 const MOST_DEBT: u64 = 1 << 55;
 
 /// What [`Exact`](crate::rate_limit::distributed::Exact) and
-/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) have in common: the books of each key, and what carries
+/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) have in common: the ledger of each key, and what carries
 /// them to the store and back.
 pub(crate) struct BucketSync {
     pub(super) store: Arc<dyn Store>,
@@ -51,9 +51,9 @@ pub(crate) struct BucketSync {
     pub(super) random: Random,
     pub(crate) origin: Origin,
     namespace: Namespace,
-    pub(super) entries: Entries<Entry>,
+    pub(super) entries: Entries<BucketEntry>,
     /// The keys of which there is something to tell or to ask.
-    pub(super) queue: Mutex<VecDeque<Arc<Entry>>>,
+    pub(super) queue: Mutex<VecDeque<Arc<BucketEntry>>>,
     /// The sequence of the last charge, of all keys: a key that was forgotten and comes again continues it.
     pub(super) sequence: AtomicU64,
     link: Link,
@@ -146,7 +146,7 @@ impl BucketSync {
         tokens: Tokens,
         quota: &Quota,
         now: Instant,
-    ) -> Result<Arc<Entry>, RateLimited> {
+    ) -> Result<Arc<BucketEntry>, RateLimited> {
         if key.len() > LONGEST_KEY {
             return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
         }
@@ -157,9 +157,11 @@ impl BucketSync {
         let own = self.entries.get(
             key,
             |entry| lock(&entry.state).is_idle(&self.on_outage, quota, now),
-            |key| Entry::new(self.namespace.name(&key), key, quota, now),
+            |key| BucketEntry::new(self.namespace.name(&key), key, quota, now),
         );
-        Ok(own.unwrap_or_else(|| self.entries.shared(|key| Entry::new(self.namespace.shared_name(), key, quota, now))))
+        Ok(own.unwrap_or_else(|| {
+            self.entries.shared(|key| BucketEntry::new(self.namespace.shared_name(), key, quota, now))
+        }))
     }
 
     /// Whether there will be too few tokens at `due`, by what the store said last. Nothing changes by asking. What this
@@ -176,23 +178,23 @@ impl BucketSync {
             return false;
         }
         self.entries.find(key).is_some_and(|entry| {
-            let books = &lock(&entry.state).books;
-            books.room_at(&quota, self.origin.to(due)) < books.unflushed().saturating_add(tokens)
+            let ledger = &lock(&entry.state).ledger;
+            ledger.room_at(&quota, self.origin.to(due)) < ledger.unflushed().saturating_add(tokens)
         })
     }
 
     /// Decides by what this process knows, as the policy for outages says.
     pub(crate) fn decide_alone(
         &self,
-        entry: &Arc<Entry>,
-        state: &mut State,
+        entry: &Arc<BucketEntry>,
+        state: &mut BucketEntryState,
         quota: &Quota,
         tokens: Tokens,
         now: Instant,
     ) -> Result<Option<Outage>, RateLimited> {
         let outage = (!self.health().decides()).then(|| self.health().outage());
         let processes = self.owner.processes;
-        match state.books.take_alone(&self.on_outage, quota, tokens, self.origin.to(now), outage, processes) {
+        match state.ledger.take_alone(&self.on_outage, quota, tokens, self.origin.to(now), outage, processes) {
             Ok(()) => {
                 self.queue(entry, state);
                 Ok(outage)
@@ -207,8 +209,8 @@ impl BucketSync {
     /// Asks the store for tokens.
     pub(crate) fn ask(
         &self,
-        entry: &Arc<Entry>,
-        mut state: MutexGuard<'_, State>,
+        entry: &Arc<BucketEntry>,
+        mut state: MutexGuard<'_, BucketEntryState>,
         tokens: Tokens,
     ) -> oneshot::Receiver<Verdict> {
         let (verdict, receiver) = oneshot::channel();
@@ -220,11 +222,11 @@ impl BucketSync {
     }
 
     /// There is something to tell of this key.
-    pub(crate) fn queue(&self, entry: &Arc<Entry>, state: &mut State) {
+    pub(crate) fn queue(&self, entry: &Arc<BucketEntry>, state: &mut BucketEntryState) {
         self.put_into_queue(entry, state.enqueue());
     }
 
-    fn put_into_queue(&self, entry: &Arc<Entry>, enqueued: Enqueued) {
+    fn put_into_queue(&self, entry: &Arc<BucketEntry>, enqueued: Enqueued) {
         if enqueued == Enqueued::Now {
             lock(&self.queue).push_back(entry.clone());
             if matches!(self.pace, Pace::AtOnce { .. }) {
@@ -234,11 +236,11 @@ impl BucketSync {
     }
 
     /// This process's part of what was admitted of a key of late.
-    pub(crate) fn share(&self, key: &[u8], now: Instant) -> Share {
+    pub(crate) fn share(&self, key: &[u8], now: Instant) -> ProcessShare {
         let (quota, processes) = (self.quota(), self.owner.processes);
         match self.entries.find(key) {
-            Some(entry) => lock(&entry.state).books.share(&quota, processes, self.origin.to(now)),
-            None => Share::of(1, processes),
+            Some(entry) => lock(&entry.state).ledger.share(&quota, processes, self.origin.to(now)),
+            None => ProcessShare::of(1, processes),
         }
     }
 
@@ -248,8 +250,8 @@ impl BucketSync {
         self.entries.look_at_all(|entry| {
             let state = lock(&entry.state);
             readings.keys += 1;
-            readings.unflushed = readings.unflushed.saturating_add(state.books.unflushed().0);
-            readings.overshoot = readings.overshoot.max(state.books.overshoot().0);
+            readings.unflushed = readings.unflushed.saturating_add(state.ledger.unflushed().0);
+            readings.overshoot = readings.overshoot.max(state.ledger.overshoot().0);
         });
         readings
     }
@@ -277,7 +279,7 @@ impl Synchronizer for BucketSync {
     fn take_over(&self, _was_unasked: bool) {
         for entry in self.entries.all() {
             let mut state = lock(&entry.state);
-            if state.books.has_news() {
+            if state.ledger.has_news() {
                 self.queue(&entry, &mut state);
             }
         }

@@ -3,8 +3,8 @@ use crate::{
     answer::{answer, make_room},
     rate_limit::{
         distributed::{
-            books::{
-                lease::{LeaseBooks, LeaseTerms},
+            ledger::{
+                lease::{LeaseLedger, LeaseTerms},
                 local::Local,
             },
             store::Demand,
@@ -17,20 +17,20 @@ use std::{mem, sync::Arc};
 use tokio::{sync::oneshot, time::Instant};
 
 /// One key in use.
-pub(crate) struct Entry {
+pub(crate) struct LeaseEntry {
     pub(super) key: Arc<[u8]>,
     /// The tokens that may be spent without asking. Relaxed throughout: it guards no other memory.
     pub(crate) credit: AtomicU64,
     /// The tokens that were asked for in vain since the store was last asked.
     pub(super) refused: AtomicU64,
-    /// The tokens that were admitted beyond the credit, since the books were last brought up to date.
+    /// The tokens that were admitted beyond the credit, since the ledger were last brought up to date.
     pub(super) beyond: AtomicU64,
     terms: LeaseTerms,
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Mutex<LeaseEntryState>,
 }
 
-pub(crate) struct State {
-    pub(crate) books: LeaseBooks,
+pub(crate) struct LeaseEntryState {
+    pub(crate) ledger: LeaseLedger,
     pub(super) question: Question,
     /// Decides in an outage, where the policy has a quota of its own.
     pub(super) local: Local,
@@ -46,10 +46,10 @@ pub(super) enum Question {
     InFlight,
 }
 
-impl Entry {
+impl LeaseEntry {
     pub(super) fn new(key: Arc<[u8]>, terms: LeaseTerms) -> Self {
-        let books = LeaseBooks::new(terms.window);
-        let state = State { books, question: Question::None, local: Local::default(), waiting: Vec::new() };
+        let ledger = LeaseLedger::new(terms.window);
+        let state = LeaseEntryState { ledger, question: Question::None, local: Local::default(), waiting: Vec::new() };
         Self {
             key,
             credit: AtomicU64::new(0),
@@ -64,7 +64,7 @@ impl Entry {
     /// more.
     pub(super) fn wait_for_first_answer(&self, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         let mut state = lock(&self.state);
-        if state.books.was_settled() {
+        if state.ledger.was_settled() {
             return None;
         }
         self.refused.fetch_add(tokens.0, Ordering::Relaxed);
@@ -79,25 +79,25 @@ impl Entry {
     /// Gives back what is not likely to be needed, and says what was spent and what is wanted.
     pub(super) fn demand(&self, now: Instant, whose: Whose) -> Demand {
         let mut state = lock(&self.state);
-        let books = &mut state.books;
+        let ledger = &mut state.ledger;
         let refused = Tokens(self.refused.swap(0, Ordering::Relaxed));
         let is_leaving = whose == Whose::AllLeaving;
         // A process that leaves spends nothing any more, whatever the store knows.
-        if is_leaving || !books.is_cut_off() {
-            let excess = if is_leaving { u64::MAX } else { books.excess(refused, self.terms.limit).0 };
+        if is_leaving || !ledger.is_cut_off() {
+            let excess = if is_leaving { u64::MAX } else { ledger.excess(refused, self.terms.limit).0 };
             let taken = self
                 .credit
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| Some(credit - credit.min(excess)));
             if let Ok(credit) = taken {
-                // What was spent since the books were brought up to date is in them next time.
-                books.returned(Tokens(credit.min(excess)));
+                // What was spent since the ledger were brought up to date is in them next time.
+                ledger.returned(Tokens(credit.min(excess)));
             }
         }
-        books.demand(&self.terms, if is_leaving { Tokens::ZERO } else { refused }, now)
+        ledger.demand(&self.terms, if is_leaving { Tokens::ZERO } else { refused }, now)
     }
 }
 
-impl State {
+impl LeaseEntryState {
     /// Takes the key into a batch, unless it is in one already.
     pub(super) fn take_off(&mut self) -> bool {
         // (None | InFlight) => InFlight

@@ -1,5 +1,5 @@
 use super::{
-    entry::{Entry, release},
+    entry::{LeaseEntry, release},
     synchronizer::LeaseSync,
 };
 use crate::{
@@ -29,7 +29,7 @@ pub(super) enum Whose {
 struct Batches<'a> {
     sync: &'a LeaseSync,
     whose: Whose,
-    known: Chunks<'a, Arc<Entry>>,
+    known: Chunks<'a, Arc<LeaseEntry>>,
     last: Last,
     until: Instant,
 }
@@ -43,7 +43,7 @@ enum Last {
 
 impl Batches<'_> {
     /// The next keys, without those in flight.
-    fn next(&mut self) -> Option<Vec<Arc<Entry>>> {
+    fn next(&mut self) -> Option<Vec<Arc<LeaseEntry>>> {
         // Callers wait for the newcomers. But every other batch is of known keys, however many newcomers there are, so
         // that the flush ends.
         let takes_newcomers = self.whose == Whose::Newcomers || self.last == Last::Known;
@@ -99,18 +99,18 @@ impl LeaseSync {
     }
 
     /// A batch of keys that the store was never asked for.
-    fn next_newcomers(&self) -> Vec<Arc<Entry>> {
+    fn next_newcomers(&self) -> Vec<Arc<LeaseEntry>> {
         let mut newcomers = lock(&self.newcomers);
         let rest = newcomers.len().saturating_sub(LARGEST_BATCH);
         let mut batch = newcomers.split_off(rest);
         drop(newcomers);
         // Some may have been asked for with all others.
-        batch.retain(|entry| !lock(&entry.state).books.was_asked());
+        batch.retain(|entry| !lock(&entry.state).ledger.was_asked());
         batch
     }
 
     /// Settles one batch.
-    async fn ask(self: Arc<Self>, batch: Vec<Arc<Entry>>, now: Instant, whose: Whose) {
+    async fn ask(self: Arc<Self>, batch: Vec<Arc<LeaseEntry>>, now: Instant, whose: Whose) {
         let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, whose)).collect();
         let mut batch = Batch { sync: &self, entries: batch };
         let sent = Instant::now();
@@ -123,7 +123,7 @@ impl LeaseSync {
             let mut state = lock(&entry.state);
             // A store that grants more than the limit is wrong.
             let granted = Tokens(settled.granted).min(self.limit);
-            let more = state.books.answered(granted, settled, now, self.report_for);
+            let more = state.ledger.answered(granted, settled, now, self.report_for);
             entry.credit.fetch_add(more.0, Ordering::Relaxed);
             // InFlight => Known
             let waiting = state.land();
@@ -133,13 +133,13 @@ impl LeaseSync {
     }
 
     /// The store does not answer for this key. One that it never answered for gets what every process can have.
-    pub(super) fn cut_off(&self, entry: &Entry) {
+    pub(super) fn cut_off(&self, entry: &LeaseEntry) {
         let mut state = lock(&entry.state);
         let first = match self.processes {
-            Some(processes) if !state.books.was_settled() => Tokens(self.limit.0 / processes),
+            Some(processes) if !state.ledger.was_settled() => Tokens(self.limit.0 / processes),
             _ => Tokens::ZERO,
         };
-        state.books.cut_off(first);
+        state.ledger.cut_off(first);
         entry.credit.fetch_add(first.0, Ordering::Relaxed);
         // InFlight => Known
         let waiting = state.land();
@@ -151,7 +151,7 @@ impl LeaseSync {
 /// Keys in flight. Dropped on the way, or without an answer, they are cut off.
 struct Batch<'a> {
     sync: &'a LeaseSync,
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<LeaseEntry>>,
 }
 
 impl Drop for Batch<'_> {

@@ -10,7 +10,7 @@
 //! | in flight | the store does not answer, or the batch is dropped | known, and cut off |
 //!
 //! Where the store is down, one batch in each period asks it. All other keys are cut off without asking. How a key then
-//! stands with the store is in its [books](super::super::books::lease).
+//! stands with the store is in its [ledger](super::super::ledger::lease).
 //!
 //! | file | what is in it |
 //! |---|---|

@@ -16,7 +16,7 @@ pub(super) struct Rounds {
     sync: Arc<LeaseSync>,
     /// When all keys are settled next.
     flush: Instant,
-    /// When the books are brought up to date next.
+    /// When the ledger are brought up to date next.
     look: Instant,
 }
 

@@ -1,5 +1,5 @@
 use super::{
-    entry::{Entry, release},
+    entry::{LeaseEntry, release},
     rounds::Rounds,
 };
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     rate_limit::{
         Quota,
         distributed::{
-            books::{lease::LeaseTerms, local::Start, share::Share},
+            ledger::{lease::LeaseTerms, local::Start, share::ProcessShare},
             level::Level,
             outage::OnOutage,
             settings::Settings,
@@ -54,9 +54,9 @@ pub(crate) struct LeaseSync {
     /// When the flusher last looked at the clock. Callers that take tokens do not look: they are taken to have come
     /// then, earlier than they did. Relaxed: it guards no other memory.
     pub(super) looked: AtomicU64,
-    pub(super) entries: Entries<Entry>,
+    pub(super) entries: Entries<LeaseEntry>,
     /// The keys that the store was never asked for.
-    pub(super) newcomers: Mutex<Vec<Arc<Entry>>>,
+    pub(super) newcomers: Mutex<Vec<Arc<LeaseEntry>>>,
     link: Link,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Parts {
 
 /// Tokens that were taken from a credit, and when by the flusher's last look at the clock.
 pub(crate) struct Withdrawn {
-    entry: Arc<Entry>,
+    entry: Arc<LeaseEntry>,
     at: Nanos,
 }
 
@@ -108,7 +108,7 @@ impl LeaseSync {
     }
 
     /// The entry of a key, for a caller that wants `tokens`.
-    pub(crate) fn entry(&self, key: &[u8], tokens: Tokens) -> Result<Arc<Entry>, RateLimited> {
+    pub(crate) fn entry(&self, key: &[u8], tokens: Tokens) -> Result<Arc<LeaseEntry>, RateLimited> {
         if key.len() > LONGEST_KEY {
             return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
         }
@@ -120,7 +120,7 @@ impl LeaseSync {
             is_new.set(true);
             // For the store it is another process than the one that forgot the key: that one had counted further.
             let client = self.clients.with(|random| random.random());
-            Entry::new(key, LeaseTerms { key: name, limit: self.limit, window: self.window, client })
+            LeaseEntry::new(key, LeaseTerms { key: name, limit: self.limit, window: self.window, client })
         };
         let own = self.entries.get(key, |entry| self.is_idle(entry), |key| make(self.namespace.name(&key), key));
         let entry = own.unwrap_or_else(|| self.entries.shared(|key| make(self.namespace.shared_name(), key)));
@@ -132,7 +132,7 @@ impl LeaseSync {
     }
 
     /// Waits until the store first answers for a key. None where it has answered or failed to, or does not decide now.
-    pub(crate) fn wait_for_first_answer(&self, entry: &Entry, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
+    pub(crate) fn wait_for_first_answer(&self, entry: &LeaseEntry, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         // A credit shows that the store has answered.
         if entry.credit.load(Ordering::Relaxed) > 0 || !self.health().decides() {
             return None;
@@ -141,7 +141,7 @@ impl LeaseSync {
     }
 
     /// Takes tokens from the credit; or, while the store is down, as the policy says. Returns what may be refunded.
-    pub(crate) fn take(&self, entry: &Arc<Entry>, tokens: Tokens) -> Result<Option<Withdrawn>, RateLimited> {
+    pub(crate) fn take(&self, entry: &Arc<LeaseEntry>, tokens: Tokens) -> Result<Option<Withdrawn>, RateLimited> {
         if !self.health().decides() {
             if let Some(verdict) = self.take_beyond(entry, tokens) {
                 return verdict.map(|()| None);
@@ -162,7 +162,7 @@ impl LeaseSync {
 
     /// Decides without the credit, where the policy for outages is not that of shares.
     #[cold]
-    fn take_beyond(&self, entry: &Entry, tokens: Tokens) -> Option<Result<(), RateLimited>> {
+    fn take_beyond(&self, entry: &LeaseEntry, tokens: Tokens) -> Option<Result<(), RateLimited>> {
         let quota = match &self.on_outage {
             OnOutage::FairShare | OnOutage::LastKnown => return None,
             OnOutage::Local(quota) => *quota,
@@ -170,7 +170,7 @@ impl LeaseSync {
             OnOutage::Open | OnOutage::Closed => Quota::new(self.limit.0, self.window),
         };
         let now = self.origin.to(Instant::now());
-        let start = Start { level: Level::empty(&quota, now), share: Share::ALL };
+        let start = Start { level: Level::empty(&quota, now), share: ProcessShare::ALL };
         let outage = Some(self.health().outage());
         let verdict = lock(&entry.state).local.take(&self.on_outage, &quota, tokens, now, outage, start);
         Some(match verdict {
@@ -186,7 +186,7 @@ impl LeaseSync {
     pub(crate) fn refund(&self, Withdrawn { entry, at }: Withdrawn, tokens: Tokens, now: Instant) {
         let age = self.origin.to(now).saturating_sub(at).duration();
         if age < self.window.saturating_sub(self.period.mul_f64(1.2)) {
-            // What the books have for spent already is counted twice until a window has passed: on the safe side.
+            // What the ledger have for spent already is counted twice until a window has passed: on the safe side.
             entry.credit.fetch_add(tokens.0, Ordering::Relaxed);
         }
     }
@@ -201,27 +201,27 @@ impl LeaseSync {
         let mut readings = Readings { store, keys: 0, unflushed: 0, overshoot: 0 };
         self.entries.look_at_all(|entry| {
             readings.keys += 1;
-            readings.unflushed = readings.unflushed.saturating_add(lock(&entry.state).books.unflushed().0);
+            readings.unflushed = readings.unflushed.saturating_add(lock(&entry.state).ledger.unflushed().0);
         });
         readings
     }
 
-    /// Brings the books up to date, and what comes back to a process that is cut off.
+    /// Brings the ledger up to date, and what comes back to a process that is cut off.
     pub(super) fn note(&self, now: Instant) {
         for entry in self.entries.all() {
             let mut state = lock(&entry.state);
-            state.books.spent_beyond(Tokens(entry.beyond.swap(0, Ordering::Relaxed)), now);
-            let back = state.books.note(Tokens(entry.credit.load(Ordering::Relaxed)), now, self.window);
+            state.ledger.spent_beyond(Tokens(entry.beyond.swap(0, Ordering::Relaxed)), now);
+            let back = state.ledger.note(Tokens(entry.credit.load(Ordering::Relaxed)), now, self.window);
             entry.credit.fetch_add(back.0, Ordering::Relaxed);
         }
     }
 
     /// Whether no call asked for it, nothing is held of it, and nothing of its quota for outages is spent.
-    fn is_idle(&self, entry: &Entry) -> bool {
+    fn is_idle(&self, entry: &LeaseEntry) -> bool {
         let state = lock(&entry.state);
         // Not later than it is.
         let now = Nanos(self.looked.load(Ordering::Relaxed));
-        state.books.is_idle()
+        state.ledger.is_idle()
             && state.local.is_idle(&self.on_outage, now)
             && entry.beyond.load(Ordering::Relaxed) == 0
             && entry.refused.load(Ordering::Relaxed) == 0
@@ -229,7 +229,7 @@ impl LeaseSync {
     }
 
     /// Forgets a key for which no caller has asked, once nothing is held of it.
-    pub(super) fn forget_if_idle(&self, entry: &Entry) -> bool {
+    pub(super) fn forget_if_idle(&self, entry: &LeaseEntry) -> bool {
         self.entries.forget_if(&entry.key, |entry| self.is_idle(entry))
     }
 }

@@ -1,4 +1,4 @@
-use super::share::Share;
+use super::share::ProcessShare;
 use crate::{
     clock::Nanos,
     rate_limit::{
@@ -23,7 +23,7 @@ pub(crate) enum Local {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decider {
     level: Level,
-    share: Share,
+    share: ProcessShare,
     /// The outage that it is for. None while the store decides, and only one answer is missing.
     outage: Option<Outage>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Decider {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) level: Level,
-    pub(crate) share: Share,
+    pub(crate) share: ProcessShare,
 }
 
 impl Local {
@@ -80,10 +80,10 @@ impl Local {
     fn begin(self, policy: &OnOutage, quota: &Quota, now: Nanos, outage: Option<Outage>, start: Start) -> Decider {
         let (level, share) = match (policy, self) {
             // A quota of the process's own is one for all outages.
-            (OnOutage::Local(_), Self::Deciding(decider)) => (decider.level, Share::ALL),
-            (OnOutage::Local(_), Self::Unused) => (Level::empty(quota, now), Share::ALL),
+            (OnOutage::Local(_), Self::Deciding(decider)) => (decider.level, ProcessShare::ALL),
+            (OnOutage::Local(_), Self::Unused) => (Level::empty(quota, now), ProcessShare::ALL),
             (OnOutage::FairShare, _) => (start.level, start.share),
-            (OnOutage::LastKnown | OnOutage::Open | OnOutage::Closed, _) => (start.level, Share::ALL),
+            (OnOutage::LastKnown | OnOutage::Open | OnOutage::Closed, _) => (start.level, ProcessShare::ALL),
         };
         Decider { level, share, outage }
     }

@@ -1,4 +1,4 @@
-use super::share::Share;
+use super::share::ProcessShare;
 use crate::{
     clock::Nanos,
     rate_limit::{Quota, distributed::level::Level, tokens::Tokens},
@@ -14,13 +14,13 @@ pub(crate) struct Backlog {
     /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It drains from
     /// its time on, which may be in the future.
     level: Level,
-    share: Share,
+    share: ProcessShare,
 }
 
 impl Backlog {
     /// The backlog of a process with this share, which has spent `tokens` that are not in the level `known` to the
     /// store.
-    pub(crate) fn new(quota: &Quota, share: Share, known: &Level, tokens: Tokens) -> Self {
+    pub(crate) fn new(quota: &Quota, share: ProcessShare, known: &Level, tokens: Tokens) -> Self {
         let mut level = Level::empty(quota, known.empty_at());
         level.add_parts(share.cost(tokens, &level));
         Self { level, share }
@@ -38,7 +38,7 @@ impl Backlog {
     }
 
     /// Moves tokens to the store's level. They drain there first.
-    pub(crate) fn told(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
+    pub(crate) fn reported(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
         self.drain(quota, now);
         let cost = self.share.cost(tokens, &self.level).min(self.level.parts());
         self.level.take_back_parts(cost);
@@ -51,7 +51,7 @@ impl Backlog {
         self.share.tokens(&self.level)
     }
 
-    pub(crate) fn share(&self) -> Share {
+    pub(crate) fn share(&self) -> ProcessShare {
         self.share
     }
 

@@ -11,7 +11,7 @@ use std::mem;
 /// | `Unanswered` | the next charge leaves, with these spends and nothing new | `UnderWay` |
 /// | `Unanswered` | the next charge leaves, and all of them have drained | `Nothing`, or `UnderWay` with new ones |
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Told {
+pub(crate) enum Reported {
     #[default]
     Nothing,
     UnderWay(Spends),
@@ -23,7 +23,7 @@ pub(crate) enum Told {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spends {
     /// Spent while the store decided.
-    pub(crate) untold: Tokens,
+    pub(crate) unreported: Tokens,
     /// Spent in an outage and not drained since.
     pub(crate) late: Tokens,
     pub(crate) sequence: u64,
@@ -31,11 +31,11 @@ pub(crate) struct Spends {
 
 impl Spends {
     pub(crate) fn sum(&self) -> Tokens {
-        self.untold.saturating_add(self.late)
+        self.unreported.saturating_add(self.late)
     }
 }
 
-impl Told {
+impl Reported {
     /// The tokens that the store has not confirmed.
     pub(crate) fn sum(&self) -> Tokens {
         match self {
@@ -78,7 +78,7 @@ impl Told {
     /// An outage begins: from here on all of it drains here.
     pub(crate) fn become_late(&mut self) {
         if let Self::UnderWay(spends) | Self::Unanswered(spends) = self {
-            (spends.untold, spends.late) = (Tokens::ZERO, spends.sum());
+            (spends.unreported, spends.late) = (Tokens::ZERO, spends.sum());
         }
     }
 

@@ -5,9 +5,9 @@ use crate::rate_limit::{
 
 /// A part of the whole, in 1024ths: at least one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Share(u64);
+pub(crate) struct ProcessShare(u64);
 
-impl Share {
+impl ProcessShare {
     pub(crate) const ALL: Self = Self(1024);
 
     /// What `own` is of `all`, rounded down.
@@ -39,7 +39,7 @@ impl Share {
     }
 }
 
-impl Default for Share {
+impl Default for ProcessShare {
     fn default() -> Self {
         Self::ALL
     }

@@ -13,7 +13,7 @@ const FIRST_SHARE: u64 = 16;
 
 /// What one process knows of one key: what it holds, what it spent and when, and how it stands with the store.
 ///
-/// Callers take tokens from a credit outside of the books, in one step. The books read the credit now and then, and
+/// Callers take tokens from a credit outside of the ledger, in one step. The ledger read the credit now and then, and
 /// take what is missing for spent just now: later than it was, so on the safe side.
 ///
 /// How the process stands with the store:
@@ -26,11 +26,11 @@ const FIRST_SHARE: u64 = 16;
 /// | `Unheard`, `Connected`, `Reporting` | the store has lost its data | `Reporting` |
 /// | `Reporting` | the store answers, and the time for reports is over | `Connected` |
 #[derive(Debug)]
-pub(crate) struct LeaseBooks {
+pub(crate) struct LeaseLedger {
     /// Spends of at most this length of time are one, at the time of the last: later than most were, so on the safe
     /// side.
     grain: Duration,
-    /// The credit when the books were last brought up to date.
+    /// The credit when the ledger were last brought up to date.
     credit: Tokens,
     /// What was spent in the last window, the oldest first, each at the time when it was noticed.
     log: VecDeque<Spend>,
@@ -43,7 +43,7 @@ pub(crate) struct LeaseBooks {
     /// The highest total that the store answered, and when it last answered.
     total: Tokens,
     answered_at: Option<Instant>,
-    standing: Standing,
+    state: LeaseState,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ struct Spend {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum LeaseState {
     /// The store has neither answered nor failed to.
     Unheard,
     /// The store answered the last time it was asked.
@@ -79,7 +79,7 @@ pub(crate) struct LeaseTerms {
     pub(crate) client: u64,
 }
 
-impl LeaseBooks {
+impl LeaseLedger {
     pub(crate) fn new(window: Duration) -> Self {
         Self {
             grain: window / MOST_SPENDS,
@@ -90,7 +90,7 @@ impl LeaseBooks {
             sequence: 0,
             total: Tokens::ZERO,
             answered_at: None,
-            standing: Standing::Unheard,
+            state: LeaseState::Unheard,
         }
     }
 
@@ -108,7 +108,7 @@ impl LeaseBooks {
             back = back.saturating_add(spend.of_credit);
             self.log.pop_front();
         }
-        if self.standing != Standing::CutOff {
+        if self.state != LeaseState::CutOff {
             return Tokens::ZERO;
         }
         self.credit = self.credit.saturating_add(back);
@@ -162,10 +162,10 @@ impl LeaseBooks {
 
     /// The demand to send now.
     pub(crate) fn demand(&mut self, terms: &LeaseTerms, refused: Tokens, now: Instant) -> Demand {
-        let want = match self.standing {
-            Standing::CutOff => Tokens::ZERO,
-            Standing::Reporting { until } if now < until => Tokens::ZERO,
-            Standing::Unheard | Standing::Connected | Standing::Reporting { .. } => {
+        let want = match self.state {
+            LeaseState::CutOff => Tokens::ZERO,
+            LeaseState::Reporting { until } if now < until => Tokens::ZERO,
+            LeaseState::Unheard | LeaseState::Connected | LeaseState::Reporting { .. } => {
                 self.target(refused, terms.limit).saturating_sub(self.credit)
             }
         };
@@ -206,16 +206,16 @@ impl LeaseBooks {
         self.answered_at = Some(now);
         self.total = self.total.max(Tokens(settled.total));
         self.spent_since = Tokens::ZERO;
-        let was_cut_off = self.standing == Standing::CutOff;
-        self.standing = match self.standing {
+        let was_cut_off = self.state == LeaseState::CutOff;
+        self.state = match self.state {
             // CutOff => Reporting
-            Standing::CutOff => Standing::Reporting { until: now + report_for },
+            LeaseState::CutOff => LeaseState::Reporting { until: now + report_for },
             // (Unheard | Connected | Reporting) => Reporting
-            _ if settled.lost => Standing::Reporting { until: now + report_for },
+            _ if settled.lost => LeaseState::Reporting { until: now + report_for },
             // Reporting => Reporting
-            Standing::Reporting { until } if now < until => self.standing,
+            LeaseState::Reporting { until } if now < until => self.state,
             // (Unheard | Connected | Reporting) => Connected
-            Standing::Unheard | Standing::Connected | Standing::Reporting { .. } => Standing::Connected,
+            LeaseState::Unheard | LeaseState::Connected | LeaseState::Reporting { .. } => LeaseState::Connected,
         };
         if settled.lost {
             // From here on a loss shows by the store's own count.
@@ -235,18 +235,18 @@ impl LeaseBooks {
 
     /// Whether the store has ever answered, or failed to.
     pub(crate) fn was_settled(&self) -> bool {
-        self.standing != Standing::Unheard
+        self.state != LeaseState::Unheard
     }
 
     /// The store has not answered, and the process takes `tokens` without it.
     pub(crate) fn cut_off(&mut self, tokens: Tokens) {
         self.credit = self.credit.saturating_add(tokens);
         // (Unheard | Connected | CutOff | Reporting) => CutOff
-        self.standing = Standing::CutOff;
+        self.state = LeaseState::CutOff;
     }
 
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.standing == Standing::CutOff
+        self.state == LeaseState::CutOff
     }
 
     /// Whether it need not be remembered.

@@ -1,4 +1,4 @@
-use super::share::Share;
+use super::share::ProcessShare;
 use crate::{
     clock::Nanos,
     rate_limit::{Quota, tokens::Tokens},
@@ -57,7 +57,7 @@ impl Meter {
 
     /// The share of this process. It counts some more tokens, admitted by all in equal parts, so that a process with
     /// few calls does not take the whole limit.
-    pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> Share {
+    pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> ProcessShare {
         let [last, .., first] = self.seconds;
         // In its first second a process has no earlier mark.
         let last = if last.total == first.total { self.latest } else { last };
@@ -71,7 +71,7 @@ impl Meter {
         let own = (u128::from(own.0) * parts).saturating_add(besides);
         let all = (u128::from(all.0) + besides).saturating_mul(parts);
         let shrink = (all / u128::from(u64::MAX)) + 1;
-        Share::of((own / shrink) as u64, (all / shrink) as u64)
+        ProcessShare::of((own / shrink) as u64, (all / shrink) as u64)
     }
 }
 

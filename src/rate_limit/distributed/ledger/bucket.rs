@@ -3,8 +3,8 @@ use super::{
     local::{Local, Start},
     meter::Meter,
     missed::Missed,
-    share::Share,
-    told::{Spends, Told},
+    reported::{Reported, Spends},
+    share::ProcessShare,
 };
 use crate::{
     clock::Nanos,
@@ -24,7 +24,7 @@ use std::{mem, sync::Arc, time::Duration};
 ///
 /// Times are by the process's own clock, except where the store said them.
 #[derive(Debug)]
-pub(crate) struct BucketBooks {
+pub(crate) struct BucketLedger {
     /// The bucket's level as the store last said: the lowest that it may have been where the store decides, the highest
     /// where this process does.
     known: Level,
@@ -37,7 +37,7 @@ pub(crate) struct BucketBooks {
     meter: Meter,
     local: Local,
     /// Spent without asking as it may, and not told yet.
-    untold: Tokens,
+    unreported: Tokens,
     /// Spent because an answer did not come in time.
     missed: Missed,
     /// Spent while the store was away and not told yet, and the part that has not drained.
@@ -45,7 +45,7 @@ pub(crate) struct BucketBooks {
     backlog: Backlog,
     /// The outage that the backlog is of.
     outage: Option<Outage>,
-    told: Told,
+    reported: Reported,
     /// Granted and not used, and when the first of it was granted, by the store's clock.
     refund: Tokens,
     refund_of: Duration,
@@ -61,7 +61,7 @@ pub(crate) struct Owner {
     pub(crate) processes: u64,
 }
 
-impl BucketBooks {
+impl BucketLedger {
     pub(crate) fn new(quota: &Quota, now: Nanos) -> Self {
         Self {
             known: Level::empty(quota, now),
@@ -71,12 +71,12 @@ impl BucketBooks {
             said_at: Duration::ZERO,
             meter: Meter::default(),
             local: Local::default(),
-            untold: Tokens::ZERO,
+            unreported: Tokens::ZERO,
             missed: Missed::default(),
             late: Tokens::ZERO,
-            backlog: Backlog::new(quota, Share::ALL, &Level::empty(quota, now), Tokens::ZERO),
+            backlog: Backlog::new(quota, ProcessShare::ALL, &Level::empty(quota, now), Tokens::ZERO),
             outage: None,
-            told: Told::default(),
+            reported: Reported::default(),
             refund: Tokens::ZERO,
             refund_of: Duration::ZERO,
             overshoot: Tokens::ZERO,
@@ -104,8 +104,8 @@ impl BucketBooks {
 
     /// What was spent and the store does not know, or has not said that it does.
     pub(crate) fn unflushed(&self) -> Tokens {
-        let untold = self.untold.saturating_add(self.missed.sum()).saturating_add(self.late);
-        untold.saturating_add(self.told.sum())
+        let unreported = self.unreported.saturating_add(self.missed.sum()).saturating_add(self.late);
+        unreported.saturating_add(self.reported.sum())
     }
 
     pub(crate) fn overshoot(&self) -> Tokens {
@@ -114,14 +114,14 @@ impl BucketBooks {
 
     /// Whether there is something to tell that is not on its way.
     pub(crate) fn has_news(&self) -> bool {
-        let is_free = !matches!(self.told, Told::UnderWay(_));
-        let is_untold = self.untold > Tokens::ZERO || self.missed.is_ripe() || self.late > Tokens::ZERO;
-        self.refund > Tokens::ZERO || is_free && (is_untold || self.told.sum() > Tokens::ZERO)
+        let is_free = !matches!(self.reported, Reported::UnderWay(_));
+        let is_unreported = self.unreported > Tokens::ZERO || self.missed.is_ripe() || self.late > Tokens::ZERO;
+        self.refund > Tokens::ZERO || is_free && (is_unreported || self.reported.sum() > Tokens::ZERO)
     }
 
     /// Spends without asking.
     pub(crate) fn spend(&mut self, tokens: Tokens) {
-        self.untold = self.untold.saturating_add(tokens);
+        self.unreported = self.unreported.saturating_add(tokens);
     }
 
     /// Decides for this process alone, and notes what was spent.
@@ -140,7 +140,7 @@ impl BucketBooks {
         let share = match (policy, outage) {
             (OnOutage::FairShare, Some(_)) => self.backlog.share(),
             (OnOutage::FairShare, None) => self.share(quota, processes, now),
-            _ => Share::ALL,
+            _ => ProcessShare::ALL,
         };
         // What the store does not know of yet was spent of this process's share.
         let mut level = *self.known(quota, now);
@@ -160,9 +160,9 @@ impl BucketBooks {
         self.outage = outage;
         // The store may not have heard of the spends of the last outage.
         self.forget_drained(quota, now);
-        let untold = mem::take(&mut self.untold).saturating_add(self.missed.take_all());
-        self.late = self.late.saturating_add(untold);
-        self.told.become_late();
+        let unreported = mem::take(&mut self.unreported).saturating_add(self.missed.take_all());
+        self.late = self.late.saturating_add(unreported);
+        self.reported.become_late();
         let (share, known) = (self.share(quota, processes, now), *self.known(quota, now));
         self.backlog = Backlog::new(quota, share, &known, self.unflushed());
     }
@@ -172,11 +172,11 @@ impl BucketBooks {
     fn forget_drained(&mut self, quota: &Quota, now: Nanos) {
         let left = self.backlog.tokens(quota, now);
         self.late = self.late.min(left);
-        self.told.keep_late(left.saturating_sub(self.late));
+        self.reported.keep_late(left.saturating_sub(self.late));
     }
 
     /// This process's part of what was admitted of late.
-    pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> Share {
+    pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> ProcessShare {
         self.meter.share(quota, processes, now)
     }
 
@@ -185,9 +185,9 @@ impl BucketBooks {
     pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
-        let of_untold = left.min(self.untold);
-        self.untold = self.untold.saturating_sub(of_untold);
-        let left = left.saturating_sub(of_untold);
+        let of_unreported = left.min(self.unreported);
+        self.unreported = self.unreported.saturating_sub(of_unreported);
+        let left = left.saturating_sub(of_unreported);
         let left = left.saturating_sub(self.missed.pay(left));
         let of_late = left.min(self.late);
         self.late = self.late.saturating_sub(of_late);
@@ -207,7 +207,7 @@ impl BucketBooks {
         // Spends that have drained here are not to be paid for.
         let paid = left.min(self.late).min(self.backlog.tokens(quota, now));
         self.late = self.late.saturating_sub(paid);
-        self.backlog.told(paid, quota, now);
+        self.backlog.reported(paid, quota, now);
         left.saturating_sub(paid)
     }
 
@@ -232,7 +232,7 @@ impl BucketBooks {
         sequence: u64,
         now: Nanos,
     ) -> Charge {
-        let told = self.tell(quota, sequence, now);
+        let reported = self.report(quota, sequence, now);
         if wants.want > Tokens::ZERO {
             self.missed.ask();
         }
@@ -242,9 +242,9 @@ impl BucketBooks {
             key: key.clone(),
             quota: *quota,
             client: owner.client,
-            sequence: told.sequence,
-            spent: told.sum().0,
-            late: told.late.0,
+            sequence: reported.sequence,
+            spent: reported.sum().0,
+            late: reported.late.0,
             max_debt: owner.max_debt,
             refund: mem::take(&mut self.refund).0,
             refund_of: self.refund_of,
@@ -255,13 +255,13 @@ impl BucketBooks {
     }
 
     /// The spends to tell now. None while others are under way.
-    fn tell(&mut self, quota: &Quota, sequence: u64, now: Nanos) -> Spends {
-        if !matches!(self.told, Told::UnderWay(_)) {
+    fn report(&mut self, quota: &Quota, sequence: u64, now: Nanos) -> Spends {
+        if !matches!(self.reported, Reported::UnderWay(_)) {
             self.forget_drained(quota, now);
         }
-        let Self { told, untold, missed, late, .. } = self;
-        told.leave(|| Spends {
-            untold: mem::take(untold).saturating_add(missed.take_ripe()),
+        let Self { reported, unreported, missed, late, .. } = self;
+        reported.leave(|| Spends {
+            unreported: mem::take(unreported).saturating_add(missed.take_ripe()),
             late: mem::take(late),
             sequence,
         })
@@ -272,8 +272,8 @@ impl BucketBooks {
     pub(crate) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<Nanos>, now: Nanos) {
         if charge.spent > 0 {
             // An outage may have begun since it was sent, which made all of it late.
-            let Spends { late, .. } = self.told.answered();
-            self.backlog.told(late, &charge.quota, now);
+            let Spends { late, .. } = self.reported.answered();
+            self.backlog.reported(late, &charge.quota, now);
         }
         if charge.want > 0 {
             self.missed.answer();
@@ -299,7 +299,7 @@ impl BucketBooks {
     /// so twice.
     pub(crate) fn failed(&mut self, charge: &Charge) {
         if charge.spent > 0 {
-            self.told.failed();
+            self.reported.failed();
         }
         if charge.want > 0 {
             self.missed.answer();
@@ -308,10 +308,10 @@ impl BucketBooks {
 
     /// Whether nothing is left that a new process would not know.
     pub(crate) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
-        let is_told = [self.untold, self.missed.sum(), self.told.sum()] == [Tokens::ZERO; 3];
-        let is_told = is_told && (self.late == Tokens::ZERO || self.backlog.tokens(quota, now) == Tokens::ZERO);
+        let is_reported = [self.unreported, self.missed.sum(), self.reported.sum()] == [Tokens::ZERO; 3];
+        let is_reported = is_reported && (self.late == Tokens::ZERO || self.backlog.tokens(quota, now) == Tokens::ZERO);
         let is_empty = self.known(quota, now).empty_at() <= now && self.local.is_idle(policy, now);
-        is_told && self.refund == Tokens::ZERO && is_empty
+        is_reported && self.refund == Tokens::ZERO && is_empty
     }
 }
 
