@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A limit that many processes keep, as a [`RateLimit`] asks it: [`Exact`](super::Exact), [`Leased`](super::Leased) or
+/// A distributed limit as a [`RateLimit`] asks it: [`Exact`](super::Exact), [`Leased`](super::Leased) or
 /// [`WriteBehind`](super::WriteBehind).
 pub trait Distributed {
     /// Whether a call may wait for the store.
@@ -22,16 +22,16 @@ pub trait Distributed {
     /// The place of a call that waits for the store.
     type Place;
 
-    /// Takes tokens of this key's, or says that the store has to be asked.
+    /// Takes tokens of this key, or returns a place if the store has to be asked.
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Self::Permit, Self::Place, RateLimited>;
 
-    /// Whether a call would be refused at `due`, as far as this process knows. Nothing changes by asking. Default:
+    /// Returns whether a call would be refused at `due`, as far as this process knows. Changes no state. Default:
     /// `false`.
     fn would_refuse(&self, _key: &[u8], _tokens: u64, _due: Instant) -> bool {
         false
     }
 
-    /// Asks whether the store has answered. It is pending until [`give_up_at`](Self::give_up_at) at most.
+    /// Polls for the answer of the store. Stays pending until [`give_up_at`](Self::give_up_at) at most.
     fn poll(
         &self,
         place: &mut Self::Place,
@@ -39,26 +39,26 @@ pub trait Distributed {
         now: Instant,
     ) -> Poll<Result<Self::Permit, RateLimited>>;
 
-    /// Until when the store is waited for.
+    /// Returns the time at which the call stops waiting for the store.
     fn give_up_at(&self, place: &Self::Place) -> Instant;
 
-    /// Gives up a place, and what was granted to it meanwhile.
+    /// Gives up a place, and returns the tokens that were granted to it.
     fn leave(&self, place: &mut Self::Place);
 
-    /// Gives back what was taken for a call that then was not made.
+    /// Returns the tokens of a call that was not made after all.
     fn refund(&self, permit: Self::Permit);
 
-    /// Says in words how much it allows.
+    /// Describes in words how much the limit allows.
     fn describe(&self) -> String;
 
-    /// How long a call may wait for the store.
+    /// Returns the longest time that a call may wait for the store.
     fn longest_wait(&self) -> Duration;
 
-    /// Hands its instrument to the explanation.
+    /// Adds the instrument of the limit to the explanation.
     fn instruments(&self, name: &'static str, explanation: &mut Explanation);
 }
 
-/// A limit that many processes keep for each key, and the key of each request: [`RateLimit::distributed`].
+/// A distributed limit, and a function that finds the key of each request: [`RateLimit::distributed`].
 #[derive(Clone, Debug)]
 pub struct DistributedByKey<D, F> {
     pub(in crate::rate_limit) limit: D,
@@ -66,15 +66,15 @@ pub struct DistributedByKey<D, F> {
 }
 
 impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
-    /// Each call costs one token of the bucket of its key that many processes share. `key_of` makes the key of the
-    /// request, of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes; one that lies in the request is borrowed by
-    /// [`distributed_ref`](RateLimit::distributed_ref).
+    /// Takes one token per call from the limit of the request's key, which many processes share. `key_of` makes the key
+    /// of a request, of at most [`LONGEST_KEY`](super::LONGEST_KEY) bytes. Use
+    /// [`distributed_ref`](RateLimit::distributed_ref) to borrow a key that the request contains.
     ///
     /// `key_of` is a closure or function `Fn(&Request) -> Key`, where the key is `AsRef<[u8]>`.
     ///
-    /// A request without a key needs one too: an empty one, say, which all of them have together.
+    /// A request without a key needs one too, for example an empty one. All requests with that key share its limit.
     ///
-    /// A call waits where the store has to be asked, for as long as the limit's own deadline at most.
+    /// A call that has to ask the store waits for the answer, at most for the limit's own deadline.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -106,9 +106,9 @@ impl<D, F> RateLimit<DistributedByKey<D, OwnedKey<F>>> {
 }
 
 impl<D, F, Key: ?Sized> RateLimit<DistributedByKey<D, (BorrowedKey<F>, PhantomData<fn(&Key)>)>> {
-    /// Like [`distributed`](RateLimit::distributed) where the key lies in the request: `key_of` borrows it.
+    /// Like [`distributed`](RateLimit::distributed), but `key_of` borrows a key that the request contains.
     ///
-    /// Write the closure in the call, as below, or pass a function. Where the request is itself a reference, such as
+    /// Write the closure in the call, as below, or pass a function. If the request is itself a reference, such as
     /// `&Order`, pass a function: `fn tenant<'a>(order: &'a &Order) -> &'a str`. See
     /// [`by_key_ref`](RateLimit::by_key_ref).
     ///
@@ -139,7 +139,7 @@ impl<D, F, Key: ?Sized> RateLimit<DistributedByKey<D, (BorrowedKey<F>, PhantomDa
 
 /// Finds the bytes of a request's key.
 pub trait BytesOf<Request> {
-    /// Finds out the key, and does something with it.
+    /// Calls `work` with the bytes of the key.
     fn with_bytes<R>(&self, request: &Request, work: impl FnOnce(&[u8]) -> R) -> R;
 }
 
@@ -179,11 +179,11 @@ where
         let refused = Ending::Refused { retry_after: None };
         let refund = |permit, _, _: &mut Frame| self.limit.refund(permit);
         let admission = self.key_of.with_bytes(request, |key| match self.limit.admit(key, tokens, frame.now()) {
-            // The key is dropped after this, and its drop may panic.
+            // The key is dropped after this, and its destructor may panic.
             Decision::Admitted(permit) => Ok(SettleOnDrop::new(refund, Some(permit), refused)),
             other => Err(other),
         });
-        // The key was dropped after the clock was read.
+        // The destructor of the key ran after the clock was read.
         frame.user_code_runs();
         match admission.map(SettleOnDrop::keep) {
             Ok(Some(permit)) => Decision::Admitted(permit),
@@ -205,7 +205,7 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<D::Permit, RateLimited>> {
         let answer = self.limit.poll(place, cx, frame.now());
-        // It cloned the waker.
+        // Polling cloned the waker.
         frame.user_code_runs();
         if answer.is_pending() {
             frame.wake_at(self.limit.give_up_at(place));

@@ -1,4 +1,4 @@
-//! What can be read of a limit that is in no stack.
+//! The readings of a limit that is not part of a stack.
 
 use super::{
     Exact, Leased, WriteBehind,
@@ -13,17 +13,18 @@ use tokio::time::Instant;
 macro_rules! instruments {
     ($($limit:ty),*) => {
         $(
-            /// `store_up`: 1 while the store decides, else 0; `store_sync_age_seconds`: the time since it last answered
-            /// (a limit without news does not ask); `store_debt`: the tokens that were admitted and that the store has
-            /// not confirmed to have counted; `keys` of the mechanism `rate_limit`: those in memory.
+            /// Reads four gauges. `store_up` is 1 while the store decides, else 0. `store_sync_age_seconds` is the time
+            /// since the store last answered; a limit with nothing to report does not ask it. `store_debt` is the
+            /// number of admitted tokens that the store has not confirmed. `keys` of the mechanism `rate_limit` is the
+            /// number of keys in memory.
             ///
-            /// A stack that has the limit gives them the label `name`, which is that of the limit: several limits in
-            /// different stores need [names](crate::rate_limit::RateLimit::named). A watched handle keeps the limit in
-            /// use, flusher and all; that of a stack does not.
+            /// A stack adds the label `name`, the name of its limit. Several limits in different stores need
+            /// [names](crate::rate_limit::RateLimit::named). A watched handle keeps the limit and its flusher in use; a
+            /// watched stack does not.
             ///
             /// # Cost
             ///
-            /// A look at every key in use, a 16th of them at a time: a call waits for at most that.
+            /// Reads every key in use, one 16th of the table at a time. A call waits at most while one 16th is read.
             impl Instrument for $limit {
                 fn read(&self, now: Instant, readings: &mut Readings<'_>) {
                     instrument::give(&self.handle.synchronizer().readings(now), None, readings);

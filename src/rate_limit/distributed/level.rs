@@ -3,10 +3,10 @@ use crate::{
     rate_limit::{Quota, tokens::Tokens},
 };
 
-/// A debt is repaid with two fifths of the rate.
+/// The part of the rate that repays a debt: two fifths.
 const REPAID: (u128, u128) = (2, 5);
 
-/// Fractions of a token of one level, which says how many of them are a token.
+/// Fractions of a token. Each level states how many of them are a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Subtokens(pub(crate) u128);
 
@@ -22,53 +22,53 @@ impl Subtokens {
     }
 }
 
-/// How full a bucket is with spent tokens: it drains at the rate of its quota, and admits up to the burst.
+/// The number of spent tokens in a bucket. It drains at the rate of its quota, and admits calls up to the burst.
 ///
-/// It admits what a token bucket does, with three differences. It keeps spent tokens, not the time at which they will
-/// be back, so a new rate does not change the price of spent tokens. More than the burst can be owed. A clock that goes
-/// back moves the time only.
+/// It admits the same calls as a token bucket, with three differences. It stores spent tokens, not the time of the next
+/// refill, so a new rate does not change the price of spent tokens. More than the burst can be owed. A clock that goes
+/// back only moves `at`.
 ///
-/// Beside the level there may be a debt. It takes no room, but two fifths of the rate repay it, or all of the rate
-/// while the level is zero. So a debt slows callers down and never locks them out.
+/// Beside the level there may be a debt. The debt takes no room below the burst, but two fifths of the rate repay it,
+/// or the whole rate while the level is zero. A debt slows callers down and never locks them out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Level {
     level: Subtokens,
     debt: Subtokens,
-    /// The time of level and debt.
+    /// The time to which level and debt have drained.
     at: Nanos,
     /// The subtokens that drain in a nanosecond: the quota's count.
     rate: u64,
-    /// The subtokens in a token: the nanoseconds of the quota's period.
+    /// The subtokens of one token: the nanoseconds of the quota's period.
     unit: u64,
 }
 
 impl Level {
-    /// An empty bucket.
+    /// Returns an empty bucket.
     pub(crate) fn empty(quota: &Quota, now: Nanos) -> Self {
         let unit = Nanos::of(quota.period()).0.max(1);
         Self { level: Subtokens(0), debt: Subtokens(0), at: now, rate: quota.count(), unit }
     }
 
-    /// A bucket in which `tokens` were spent at `now`.
+    /// Returns a bucket in which `tokens` were spent at `now`.
     pub(crate) fn of(quota: &Quota, tokens: Tokens, now: Nanos) -> Self {
         let empty = Self::empty(quota, now);
         Self { level: empty.in_parts(tokens), ..empty }
     }
 
-    /// This level, with a debt of `tokens`.
+    /// Returns this level with a debt of `tokens`.
     pub(crate) fn with_debt(self, tokens: Tokens) -> Self {
         Self { debt: self.in_parts(tokens), ..self }
     }
 
-    /// When it was last drained.
+    /// Returns the time of the last drain.
     pub(crate) fn at(&self) -> Nanos {
         self.at
     }
 
-    /// Drains what has drained by `now`, and continues at the rate of this quota.
+    /// Drains up to `now` at the old rate, and then takes the rate of `quota`.
     pub(crate) fn drain(&mut self, quota: &Quota, now: Nanos) {
         let drained = self.drains_in(now.saturating_sub(self.at)).0;
-        // Exact too where the level or the debt reaches zero in between: the other then has the whole rate.
+        // Also exact if level or debt reaches zero in between: the other one then drains at the whole rate.
         let repaid =
             self.debt.0.min(drained / REPAID.1 * REPAID.0 + (drained % REPAID.1 * REPAID.0).div_ceil(REPAID.1));
         let left = drained - repaid;
@@ -87,55 +87,56 @@ impl Level {
         (self.rate, self.unit) = (rate, unit);
     }
 
-    /// The time at which it will be empty, if nothing is spent.
+    /// Returns the time at which level and debt will be zero if nothing more is spent.
     pub(crate) fn empty_at(&self) -> Nanos {
         let wait = self.level.saturating_add(self.debt).0.div_ceil(u128::from(self.rate.max(1)));
         self.at.saturating_add(nanos(wait))
     }
 
-    /// Begins to drain later, by the time in which these parts of a token drain.
+    /// Delays the next drain by the time in which these parts of a token drain.
     pub(crate) fn rest(&mut self, parts: Subtokens) {
         self.at = self.at.saturating_add(nanos(parts.0 / u128::from(self.rate.max(1))));
     }
 
-    /// Adds spent tokens, up to `most` tokens in all.
+    /// Adds spent tokens. The level rises to `most` tokens at most.
     pub(crate) fn add(&mut self, tokens: Tokens, most: Tokens) {
         let sum = self.level.saturating_add(self.in_parts(tokens));
-        // A level that is above the most already, by another quota, stays.
+        // A level that another quota has raised above `most` stays.
         self.level = sum.min(self.in_parts(most).max(self.level));
     }
 
-    /// Adds spent tokens: to the level up to the burst, and the rest to the debt, up to `most` tokens in all.
+    /// Adds spent tokens: to the level up to the burst, and the rest to the debt. Both together rise to `most` tokens
+    /// at most.
     pub(crate) fn add_or_owe(&mut self, tokens: Tokens, quota: &Quota, most: Tokens) {
         let spent = self.in_parts(tokens);
         let room = self.in_parts(burst_of(quota)).saturating_sub(self.level).min(spent);
         self.level = self.level.saturating_add(room);
         let most = self.in_parts(most).saturating_sub(self.level);
-        // A debt that is above the most already, by another charge, stays.
+        // A debt that another charge has raised above `most` stays.
         self.debt = self.debt.saturating_add(spent.saturating_sub(room)).min(most.max(self.debt));
     }
 
-    /// The tokens that are owed beside the level, rounded up.
+    /// Returns the debt in tokens, rounded up.
     pub(crate) fn debt(&self) -> Tokens {
         tokens(self.debt.0.div_ceil(u128::from(self.unit.max(1))))
     }
 
-    /// The parts of a token that have not drained.
+    /// Returns the level in parts of a token.
     pub(crate) fn parts(&self) -> Subtokens {
         self.level
     }
 
-    /// `tokens` in parts of one.
+    /// Converts `tokens` to parts of a token.
     pub(crate) fn in_parts(&self, tokens: Tokens) -> Subtokens {
         Subtokens(u128::from(tokens.0) * u128::from(self.unit))
     }
 
-    /// The parts of a token that drain in a time.
+    /// Returns the parts of a token that drain in `time`.
     fn drains_in(&self, time: Nanos) -> Subtokens {
         Subtokens(u128::from(time.0) * u128::from(self.rate))
     }
 
-    /// Adds parts of a token, up to any level.
+    /// Adds parts of a token, without an upper bound.
     pub(crate) fn add_parts(&mut self, parts: Subtokens) {
         self.level = self.level.saturating_add(parts);
     }
@@ -145,7 +146,7 @@ impl Level {
         self.level = self.level.saturating_sub(parts);
     }
 
-    /// Adds the least that drains of a level in a time, up to `most` tokens in all.
+    /// Adds the least amount that drains in `time`. The level rises to `most` tokens at most.
     pub(crate) fn add_what_drains_in(&mut self, time: Nanos, most: Tokens) {
         let Subtokens(drains) = self.drains_in(time);
         let (to_debt, of) = REPAID;
@@ -153,49 +154,49 @@ impl Level {
         self.level = self.level.saturating_add(Subtokens(drains)).min(self.in_parts(most));
     }
 
-    /// Takes back tokens that were added `age` ago, less what has drained since. Had the addition met an empty bucket,
-    /// nothing else would have drained in that time.
+    /// Takes back tokens that were added `age` ago, less what has drained since. If the bucket was empty when they were
+    /// added, nothing else has drained since.
     pub(crate) fn take_back(&mut self, tokens: Tokens, age: Nanos) {
         self.take_back_of(self.in_parts(tokens), age);
     }
 
-    /// Takes back parts of a token as [`take_back`](Self::take_back) does tokens.
+    /// Takes back parts of a token, as [`take_back`](Self::take_back) takes back tokens.
     pub(crate) fn take_back_of(&mut self, added: Subtokens, age: Nanos) {
         self.level = self.level.saturating_sub(added.saturating_sub(self.drains_in(age)));
     }
 
-    /// Raises the level to what is left of `tokens` after `age`.
+    /// Raises the level to the part of `tokens` that is left after `age`.
     pub(crate) fn raise_to(&mut self, tokens: Tokens, age: Nanos) {
         self.level = self.level.max(self.in_parts(tokens).saturating_sub(self.drains_in(age)));
     }
 
-    /// The tokens spent that have not drained, rounded up.
+    /// Returns the spent tokens that have not drained, rounded up.
     pub(crate) fn tokens(&self) -> Tokens {
         tokens(self.level.0.div_ceil(u128::from(self.unit)))
     }
 
-    /// The whole tokens for which there is room.
+    /// Returns the whole tokens that fit below the burst.
     pub(crate) fn room(&self, quota: &Quota) -> Tokens {
         burst_of(quota).saturating_sub(self.tokens())
     }
 
-    /// Whether level and debt have drained by `now`.
+    /// Returns whether level and debt have drained by `now`.
     pub(crate) fn is_empty_at(&self, now: Nanos) -> bool {
         self.level.saturating_add(self.debt) <= self.drains_in(now.saturating_sub(self.at))
     }
 
-    /// The time until there is room for `tokens`.
+    /// Returns the time until `tokens` fit below the burst.
     pub(crate) fn until_room(&self, tokens: Tokens, quota: &Quota) -> Nanos {
         self.until_room_for_parts(self.in_parts(tokens), quota)
     }
 
-    /// The time until there is room for these parts of a token.
+    /// Returns the time until these parts of a token fit below the burst.
     pub(crate) fn until_room_for_parts(&self, parts: Subtokens, quota: &Quota) -> Nanos {
         let allowed = self.in_parts(burst_of(quota)).saturating_sub(parts);
         let (excess, rate) = (self.level.saturating_sub(allowed).0, u128::from(self.rate.max(1)));
         let (to_debt, of) = REPAID;
         let to_level = of - to_debt;
-        // Until the debt is repaid the level has a part of the rate, then all of it.
+        // The level drains at a part of the rate until the debt is repaid, then at the whole rate.
         let wait = if excess.saturating_mul(to_debt) <= self.debt.0.saturating_mul(to_level) {
             excess.saturating_mul(of).div_ceil(rate.saturating_mul(to_level))
         } else {

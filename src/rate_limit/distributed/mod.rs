@@ -1,8 +1,8 @@
-//! One limit that many processes keep together, with a stated bound.
+//! A rate limit that many processes share, with a stated bound.
 //!
-//! A limit in each of ten processes is ten limits. So the state of each key is in a [`Store`] that all of them share:
-//! [`Embedded`] for one process and for tests, `Redis` (feature `redis`) for a fleet, or one of your own. It is asked
-//! for many keys at once, never for one decision.
+//! A limit in each of ten processes is ten limits. A distributed limit keeps the state of each key in a [`Store`] that
+//! all processes share: [`Embedded`] for one process and for tests, `Redis` (feature `redis`) for a fleet, or a store
+//! of your own. One call to the store carries a batch of up to 64 keys.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -30,74 +30,74 @@
 //! # }
 //! ```
 //!
-//! # Which way
+//! # Which limit to choose
 //!
 //! | | [`Exact`] | [`Leased`] | [`WriteBehind`] |
 //! |---|---|---|---|
-//! | who decides | the store | this process, on a credit | this process, by what it last knew |
-//! | a call waits | a round trip, at most the deadline (5 ms) | the first one of a key (in `acquire`) | never |
-//! | a call costs at most | B | L | U |
+//! | who decides | the store | this process, from its lease | this process, by the last answer of the store |
+//! | a call waits | for a round trip, at most the deadline (5 ms) | only the first call of a key, in `acquire` | never |
+//! | the most tokens that a call may cost | B | L | U |
 //! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
-//! | admitted in any interval of length t, by all, at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
-//! | admitted of what could be, in the long run | all | 91 to 95 of 100 | all |
-//! | choose it where | each call is worth a round trip | the limit belongs to a partner, who counts | the limit protects you, and calls are cheap |
+//! | all processes admit in any interval of length t at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
+//! | the part of the limit that is usable in the long run | all | 91% to 95% | all |
+//! | choose it if | each call is worth a round trip | a partner sets the limit and counts your calls | the limit protects you, and calls are cheap |
 //!
-//! N is the number of processes, r the rate, U the most that one process may have admitted and not told
-//! ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). The `overshoot_bound()` of each is the part beyond `B + r
-//! t`, or beyond L.
+//! B is the burst, r the rate, L the limit of a window, and N the number of processes. U is the most tokens that one
+//! process may have admitted and not yet reported ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). The
+//! `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L.
 //!
-//! Two limits on one store need two [namespaces](ExactBuilder::namespace), where they have keys in common.
+//! Two limits that share a store and have keys in common need two [namespaces](ExactBuilder::namespace).
 //!
-//! # How each is kept
+//! # How the limits work
 //!
-//! The state of a bucket is a level, which drains at the rate by the store's clock, and a total. It admits what a token
-//! bucket does, with three differences. A changed rate does not change the price of spent tokens. Tokens admitted
-//! without the store can be owed. A clock that goes back locks no caller out.
+//! The state of a bucket is a level and a total. The level is the number of spent tokens, and drains at the rate by the
+//! store's clock. A bucket admits the same calls as a token bucket, with three differences. A changed rate does not
+//! change the price of spent tokens. Tokens admitted without the store can be owed. A clock that goes back locks no
+//! caller out.
 //!
-//! [`Leased`] holds a credit of each key in use and takes tokens from it. Each period it tells the store what it spent
-//! and when, gives back what it is not likely to need, and takes a quarter more than it needed in the last one. Tokens
-//! that a process holds count as spent for the others, and spent tokens count for a whole window after the end of the
-//! 40th of a window in which it was. So at most L is spent in any window, and a little less in the long run: with a
-//! flush each second and a window of ten, 9 tokens of 10 that a log of all calls would admit, and 19 of 20 when far
-//! more is asked for.
+//! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each period it
+//! reports what it spent and when, returns the tokens that it is not likely to need, and tops the lease up to 25% more
+//! than it needed in the last period. The store counts leased tokens as spent. A spent token counts until one window
+//! after the end of the fortieth of a window in which it was spent. All processes together therefore spend at most L in
+//! any window, and a little less in the long run. With a flush each second and a window of 10 s, the limit admits 9 of
+//! 10 tokens that a log of all calls would admit, and 19 of 20 if the demand is far above the limit.
 //!
 //! # When something fails
 //!
-//! Every call of the store has a deadline of ours. After three failures in a row it is asked by the flusher alone, each
-//! period or [probe](ExactBuilder::probe_every), and this process decides as [`OnOutage`] says: by default it keeps to
-//! its share of what was admitted before.
+//! Every call to the store has a deadline. After three failures in a row only the flusher asks the store, once in each
+//! period or [probe](ExactBuilder::probe_every). Until the store is back, the process decides as [`OnOutage`] says. By
+//! default it keeps to its share of the tokens that were admitted before the outage.
 //!
-//! When the store is back, each process tells it what it admitted meanwhile. The processes do so for two and a half
-//! periods, and for the time that the store [takes](Store::returns_within) to be reached again. Then the store decides
-//! again.
+//! When the store is back, each process reports what it admitted in the outage. The store decides again after two and a
+//! half periods, plus the time that the processes [need to reconnect](Store::returns_within).
 //!
-//! | what fails, with [`OnOutage::FairShare`] | admitted by [`Exact`] and [`WriteBehind`] in any interval, beyond their bound | by [`Leased`] |
+//! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|
-//! | the store, for all | B + N, and as much more of `r t` as the shares are more than one together | nothing: each keeps what it held and had spent in a window |
-//! | the store loses its data, or a key | B, less what is known to those who ask first | what processes that did not know the key are granted before one that knew it asks: then nothing is granted for a window |
-//! | some processes are cut off, for D | B + r D of their share; what their share of the rate has not drained by then is repaid, up to [`max_debt`](ExactBuilder::max_debt) | their share: the store gives to the others what they had spent a window later, and what they held two windows after that they were last heard of |
-//! | a process ends without a farewell | nothing | nothing: what it held counts as spent, two windows later |
+//! | the store is down for all processes | B + N, and `r t` times the excess of all shares over one | nothing: each process keeps what it held and had spent in a window |
+//! | the store loses its data, or a key | B, less what the processes that ask first know | the grants to processes that did not know the key, until a process that knew it asks. Then the store grants nothing for a window |
+//! | some processes cannot reach the store, for a time D | their share of B + r D. The part that has not drained at their share of the rate is repaid, up to [`max_debt`](ExactBuilder::max_debt) | their share. The store grants others what these processes had spent one window later, and what they held two windows after their last demand |
+//! | a process crashes | nothing | nothing: its lease counts as spent two windows later |
 //!
-//! Tokens admitted in an outage drain in it too, so a process tells the store only what is left of them. The part that
-//! does not fit below the burst is a [debt](ExactBuilder::max_debt). Two fifths of the rate repay it, and callers have
-//! the rest. So an outage, however long, locks no caller out.
+//! Tokens admitted in an outage also drain in it, so a process reports only the tokens that are left. The part that
+//! does not fit below the burst becomes a [debt](ExactBuilder::max_debt). Two fifths of the rate repay the debt, and
+//! callers have the rest. No outage, however long, locks callers out.
 //!
-//! A step of the store's clock counts as time that passed. After a step forward by S a bucket admits what drains in S
-//! once more, at most B, and a window admits up to L once more. A step back locks no caller out.
+//! A step of the store's clock counts as time that passed. After a step forward by S, a bucket admits again what drains
+//! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
-//! The share of a process is its part of all that was admitted in the four seconds before the outage. While the demand
-//! is steady, the shares of all processes add up to one. With [`OnOutage::LastKnown`] every process has the whole
-//! limit.
+//! The share of a process is its part of all tokens that were admitted in the four seconds before the outage. While the
+//! demand is steady, the shares of all processes add up to one. With [`OnOutage::LastKnown`] every process has the
+//! whole limit.
 //!
-//! No call waits for a connection to be made, except within its deadline where the [runtime](#runtimes) of the
-//! connection has ended. An error of the store is an answer of the policy, not of the caller.
+//! No call waits for a new connection, with one exception: if the [runtime](#runtimes) of the connection has ended, a
+//! call waits within its deadline. An error of the store never reaches the caller; the outage policy decides instead.
 //!
 //! # Shutting down
 //!
-//! A flusher ends when the last handle of its limit is dropped, and all stacks and routers that have one; it then tells
-//! the store what is left to tell, and gives back what is held. Where the store does not answer that takes a few of its
-//! deadlines at most. So keep what `spawn` returned, and wait for it at the end. Dropped earlier, it is what a crash
-//! is: what a process held counts as spent for two windows.
+//! A flusher ends when the last handle of its limit is dropped, including every stack and router that has one. Before
+//! it ends, it reports what is left to report and returns what is held. If the store does not answer, that takes a few
+//! of its deadlines at most. Keep the handle that `spawn` returned, and wait for it at the end. To other processes a
+//! flusher that is dropped earlier looks like a crash: the lease of the process counts as spent for two windows.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -108,7 +108,7 @@
 //! let (limit, flusher) = Leased::builder(store.clone(), 100, Duration::from_secs(10)).build()?;
 //! let flusher = tokio::spawn(flusher.run());
 //! limit.acquire(b"tenant 7", 1).await?;
-//! // .. serve until it is time to stop; then drop the server, and with it its handles ..
+//! // .. serve until it is time to stop, then drop the server and its handles ..
 //! drop(limit);
 //! flusher.await?;
 //! # Ok(())
@@ -117,10 +117,10 @@
 //!
 //! # Runtimes
 //!
-//! A limit belongs to no runtime. A flusher belongs to the runtime that it is spawned in. When that ends, the limit
-//! decides as [`OnOutage`] says until another flusher runs. `limit.flusher()` makes one. Flushers take turns: when the
-//! one at work is dropped, the next one goes on at once. A process with a runtime in each thread spawns one in each; so
-//! does a test suite with a runtime in each test.
+//! A limit belongs to no runtime. A flusher belongs to the runtime that it is spawned in. When that runtime ends, the
+//! limit decides as [`OnOutage`] says until another flusher runs. `limit.flusher()` makes another one. One flusher
+//! works at a time; when it is dropped, the next one continues at once. A process with a runtime in each thread spawns
+//! a flusher in each runtime, and so does a test suite with a runtime in each test.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -144,38 +144,40 @@
 //!
 //! # Without a flusher
 //!
-//! A flusher that never runs asks no store: [`Exact`] waits for its deadline in every call and then decides as in an
-//! outage, [`Leased`] refuses, [`WriteBehind`] admits what may be unflushed. [`Readings`] then show that the store was
-//! asked 0 times.
+//! Without a flusher the store is never asked. [`Exact`] waits for its deadline in every call and then decides as in an
+//! outage, [`Leased`] refuses, and [`WriteBehind`] admits up to `max_unflushed` tokens. [`Readings`] then show that the
+//! store was asked 0 times.
 //!
 //! # A store of your own
 //!
-//! [`Store`] has two methods that every store writes, and two with defaults. [`Charge`] and [`Demand`] list the steps
-//! of a store in their order. The suite in `conformance` (feature `conformance`) checks that yours keeps to them.
+//! [`Store`] has two required methods, and two with defaults. [`Charge`] and [`Demand`] list the steps of a store in
+//! order. The suite in `conformance` (feature `conformance`) checks that your store follows them.
 //!
 //! # Defaults
 //!
-//! [`Exact`]: a deadline of 5 ms, some ten round trips within a data centre; a probe each 100 ms.
-//!
-//! [`WriteBehind`]: a flush each 100 ms; as many unflushed tokens as the rate gives in that time.
-//!
-//! [`Leased`]: a flush in each tenth of the window, at least each second: often enough for shares to follow the demand.
-//! Half of a period for the store to answer.
-//!
-//! A debt of at most a burst. Room for 100,000 keys.
+//! | limit | setting | default | because |
+//! |---|---|---|---|
+//! | [`Exact`] | deadline | 5 ms | about ten round trips within a data center |
+//! | [`Exact`] | probe of a store that is down | each 100 ms | |
+//! | [`WriteBehind`] | flush | each 100 ms | |
+//! | [`WriteBehind`] | unflushed tokens | the tokens that the rate gives in a period | one process can use the whole rate |
+//! | [`Leased`] | flush | each tenth of the window, at least each second | the leases follow the demand |
+//! | [`Leased`] | deadline | half of a period | |
+//! | [`Exact`], [`WriteBehind`] | debt | at most a burst; for `WriteBehind` the overshoot bound if that is more | |
+//! | all | keys | 100,000 | |
 
-// The rooms, each of which imports from those before it only:
+// The submodules. Each imports only from those above it:
 //
-// | room | what is in it |
+// | submodule | content |
 // |---|---|
-// | `level`, `outage` | how full a bucket is; the policies for outages |
-// | `store` | what a store is and does: the contract, the stores, the suite |
-// | `settings` | what the builders of all limits have in common |
-// | `ledger` | what one process knows of a key, and has to tell the store |
-// | `sync` | what carries the ledger to the store and back: entries, flushers, health |
-// | `by_key` | how a `RateLimit` asks a distributed limit |
+// | `level`, `outage` | the level of a bucket; the policies for outages |
+// | `store` | the trait, the stores, the conformance suite |
+// | `settings` | the settings that all builders share |
+// | `ledger` | what one process knows of a key, and what it still has to report to the store |
+// | `sync` | the exchange between ledgers and store: entries, flushers, health |
+// | `by_key` | the interface to `RateLimit` |
 // | `exact`, `leased`, `write_behind` | the limits, one folder each |
-// | `instrument` | what can be read of them |
+// | `instrument` | the readings of a limit |
 
 mod by_key;
 mod exact;

@@ -4,24 +4,24 @@ use crate::rate_limit::Quota;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOutage {
-    /// This process's fair share of the limit: the part that it had of all that was admitted in the four seconds
-    /// before. A key without such a part gets one part of the number of [processes] that are expected. The share stays
-    /// for the whole outage. All shares together are about the limit.
+    /// This process keeps to its fair share of the limit: its part of all tokens that were admitted in the four seconds
+    /// before the outage. For a key without such a part the share is one divided by the expected number of [processes].
+    /// The share stays constant for the whole outage. All shares together are about the whole limit.
     ///
     /// [processes]: super::ExactBuilder::processes
     #[default]
     FairShare,
-    /// The whole limit, from the last known state on, by each process for itself. All together admit up to N times the
-    /// limit, where N is the number of processes.
+    /// Each process applies the whole limit by itself, from the last known state on. N processes together admit up to N
+    /// times the limit.
     LastKnown,
-    /// Everything is admitted, and reported to the store later.
+    /// Admits everything, and reports it to the store later.
     Open,
-    /// Everything is refused.
+    /// Refuses everything.
     Closed,
-    /// A quota of each process's own, for each key: N processes admit N times as much.
+    /// Applies this quota in each process, for each key. N processes admit N times the quota.
     Local(Quota),
 }
 
-/// The number of an outage of one limit's store, from 1.
+/// The number of an outage of one limit's store, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outage(pub(crate) u64);

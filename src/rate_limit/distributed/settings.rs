@@ -5,7 +5,7 @@ use super::{
 use crate::{error::ConfigError, random::Random};
 use std::sync::Arc;
 
-/// The settings that every limit of many processes has.
+/// The settings that every distributed limit has.
 pub(crate) struct Settings {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) namespace: Namespace,
@@ -25,7 +25,7 @@ impl Settings {
         }
     }
 
-    /// Checks them, and the number of processes.
+    /// Checks the settings and the number of processes.
     pub(crate) fn check(&self, processes: Option<u64>) -> Result<(), ConfigError> {
         self.namespace.check()?;
         if let OnOutage::Local(quota) = self.on_outage {
@@ -44,16 +44,16 @@ impl Settings {
 /// The setters of a builder with a field `settings`, except for `on_outage`, which each limit documents itself.
 macro_rules! common_settings {
     () => {
-        /// The number of keys for which there is room. Beyond that a new key takes the place of one that is idle. If
-        /// there is none, the new keys of all processes share one more, as though they were one key. Default: 100,000.
+        /// Sets the number of keys that the limit keeps in memory. Beyond that, a new key takes the place of an idle
+        /// key. If there is none, the new keys of all processes share one overflow key. Default: 100,000.
         pub fn max_keys(mut self, max_keys: usize) -> Self {
             self.settings.max_keys = max_keys;
             self
         }
 
-        /// Keeps the keys of this limit from those of other limits in the same store. Two limits on the requests of a
-        /// tenant, one per second and one per hour, need two namespaces. It must be equal in all processes, and at most
-        /// 64 bytes long. Default: none.
+        /// Separates the keys of this limit from those of other limits in the same store. Two limits on the requests of
+        /// a tenant, one per second and one per hour, need two namespaces. All processes must use the same namespace,
+        /// of at most 64 bytes. Default: none.
         pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
             self.settings.namespace = Namespace(namespace.into());
             self

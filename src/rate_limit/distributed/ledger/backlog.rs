@@ -4,22 +4,22 @@ use crate::{
     rate_limit::{Quota, distributed::level::Level, tokens::Tokens},
 };
 
-/// The tokens that this process admitted while the store was away, and that have not drained.
+/// The tokens that this process admitted in an outage, less what has drained.
 ///
-/// The store's level drains while the store is away. When it is empty, each process drains its own backlog at its share
-/// of the rate. So no token of the rate is counted twice in the fleet. The process tells the store only what is left: a
-/// burst that has drained long ago would otherwise count as new, and lock all callers out.
+/// The store's level drains while the store is away. Once it is empty, each process drains its own backlog at its share
+/// of the rate, so the fleet counts no token of the rate twice. The process reports only the tokens that are left.
+/// Otherwise a burst that has long drained would count as new and lock all callers out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog {
-    /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It drains from
-    /// its time on, which may be in the future.
+    /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It starts to
+    /// drain at its own time, which may be in the future.
     level: Level,
     share: ProcessShare,
 }
 
 impl Backlog {
-    /// The backlog of a process with this share, which has spent `tokens` that are not in the level `known` to the
-    /// store.
+    /// Returns the backlog of a process with this share, which has spent `tokens` that the store's level `known` does
+    /// not include.
     pub(crate) fn new(quota: &Quota, share: ProcessShare, known: &Level, tokens: Tokens) -> Self {
         let mut level = Level::empty(quota, known.empty_at());
         level.add_parts(share.cost(tokens, &level));
@@ -32,12 +32,12 @@ impl Backlog {
         self.level.add_parts(self.share.cost(tokens, &self.level));
     }
 
-    /// Removes tokens that were given back.
+    /// Removes tokens that a caller gave back.
     pub(crate) fn unspend(&mut self, tokens: Tokens) {
         self.level.take_back_parts(self.share.cost(tokens, &self.level));
     }
 
-    /// Moves tokens to the store's level. They drain there first.
+    /// Moves tokens to the store's level, where they drain first.
     pub(crate) fn reported(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
         self.drain(quota, now);
         let cost = self.share.cost(tokens, &self.level).min(self.level.parts());
@@ -45,7 +45,7 @@ impl Backlog {
         self.level.rest(cost);
     }
 
-    /// The tokens that have not drained, rounded up.
+    /// Returns the tokens that have not drained, rounded up.
     pub(crate) fn tokens(&mut self, quota: &Quota, now: Nanos) -> Tokens {
         self.drain(quota, now);
         self.share.tokens(&self.level)

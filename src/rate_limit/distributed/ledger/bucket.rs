@@ -20,40 +20,40 @@ use crate::{
 };
 use std::{mem, sync::Arc, time::Duration};
 
-/// What one process knows of the bucket of one key, and has to tell the store.
+/// What one process knows of the bucket of one key, and what it still has to report to the store.
 ///
-/// Times are by the process's own clock, except where the store said them.
+/// Times are by the process's own clock, except where a field says otherwise.
 #[derive(Debug)]
 pub(crate) struct BucketLedger {
-    /// The bucket's level as the store last said: the lowest that it may have been where the store decides, the highest
-    /// where this process does.
+    /// The bucket's level by the last answer of the store. It is the lowest possible level if the store decides, the
+    /// highest if this process does.
     known: Level,
-    /// It may have been higher by what drains in this time.
+    /// The level may have been higher by what drains in this time.
     doubt: Nanos,
     total: Tokens,
-    /// When the store said so: by the clock of this process, and by the store's own.
+    /// The time of that answer: by the clock of this process, and by the store's clock.
     answered_at: Nanos,
     said_at: Duration,
     meter: Meter,
     local: Local,
-    /// Spent without asking as it may, and not told yet.
+    /// Spent without asking, as the limit allows, and not yet reported.
     unreported: Tokens,
     /// Spent because an answer did not come in time.
     missed: Missed,
-    /// Spent while the store was away and not told yet, and the part that has not drained.
+    /// Spent in an outage and not yet reported, and the part of it that has not drained.
     late: Tokens,
     backlog: Backlog,
-    /// The outage that the backlog is of.
+    /// The outage of the backlog.
     outage: Option<Outage>,
     reported: Reported,
-    /// Granted and not used, and when the first of it was granted, by the store's clock.
+    /// Granted and not used, and the time of the first such grant, by the store's clock.
     refund: Tokens,
     refund_of: Duration,
-    /// The most that the level was seen above the burst.
+    /// The most by which the level was ever above the burst.
     overshoot: Tokens,
 }
 
-/// Which key of which process, and how much it may owe.
+/// The process that owns the ledger, and how much a key may owe.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
     pub(crate) client: u64,
@@ -83,26 +83,26 @@ impl BucketLedger {
         }
     }
 
-    /// The level as it was last known, less what has drained by now.
+    /// Returns the last known level, less what has drained by now.
     pub(crate) fn known(&mut self, quota: &Quota, now: Nanos) -> &Level {
-        // A caller may have read the clock before another and come after it. A new quota holds at once.
+        // Two callers may come in another order than they read the clock. A new quota applies at once.
         self.known.drain(quota, now.max(self.known.at()));
         &self.known
     }
 
-    /// The tokens for which there will be room, by what is known.
+    /// Returns the tokens for which there will be room at `at`, by the last known level.
     pub(crate) fn room_at(&self, quota: &Quota, at: Nanos) -> Tokens {
         let mut known = self.known;
         known.drain(quota, at.max(known.at()));
         known.room(quota)
     }
 
-    /// The time after which `tokens` are certainly there, if no other process takes them.
+    /// Returns the time until `tokens` are certainly available, if no other process takes them.
     pub(crate) fn until_room(&mut self, quota: &Quota, tokens: Tokens, now: Nanos) -> Nanos {
         self.known(quota, now).until_room(tokens, quota).saturating_add(self.doubt)
     }
 
-    /// What was spent and the store does not know, or has not said that it does.
+    /// Returns the spent tokens that the store has not confirmed.
     pub(crate) fn unflushed(&self) -> Tokens {
         let unreported = self.unreported.saturating_add(self.missed.sum()).saturating_add(self.late);
         unreported.saturating_add(self.reported.sum())
@@ -112,19 +112,19 @@ impl BucketLedger {
         self.overshoot
     }
 
-    /// Whether there is something to tell that is not on its way.
+    /// Returns whether there is something to report that is not already in flight.
     pub(crate) fn has_news(&self) -> bool {
         let is_free = !matches!(self.reported, Reported::UnderWay(_));
         let is_unreported = self.unreported > Tokens::ZERO || self.missed.is_ripe() || self.late > Tokens::ZERO;
         self.refund > Tokens::ZERO || is_free && (is_unreported || self.reported.sum() > Tokens::ZERO)
     }
 
-    /// Spends without asking.
+    /// Spends without asking the store.
     pub(crate) fn spend(&mut self, tokens: Tokens) {
         self.unreported = self.unreported.saturating_add(tokens);
     }
 
-    /// Decides for this process alone, and notes what was spent.
+    /// Decides for this process alone, and notes what it spent.
     pub(crate) fn take_alone(
         &mut self,
         policy: &OnOutage,
@@ -142,7 +142,7 @@ impl BucketLedger {
             (OnOutage::FairShare, None) => self.share(quota, processes, now),
             _ => ProcessShare::ALL,
         };
-        // What the store does not know of yet was spent of this process's share.
+        // Unconfirmed tokens come out of this process's share.
         let mut level = *self.known(quota, now);
         level.add_parts(share.cost(self.unflushed(), &level));
         self.local.take(policy, quota, tokens, now, outage, Start { level, share })?;
@@ -155,10 +155,10 @@ impl BucketLedger {
         Ok(())
     }
 
-    /// The store is away: from here on what it was not told drains here.
+    /// Begins an outage: unreported tokens drain in the backlog from now on.
     fn begin(&mut self, outage: Option<Outage>, quota: &Quota, now: Nanos, processes: u64) {
         self.outage = outage;
-        // The store may not have heard of the spends of the last outage.
+        // Spends of the last outage may be unreported.
         self.forget_drained(quota, now);
         let unreported = mem::take(&mut self.unreported).saturating_add(self.missed.take_all());
         self.late = self.late.saturating_add(unreported);
@@ -167,21 +167,21 @@ impl BucketLedger {
         self.backlog = Backlog::new(quota, share, &known, self.unflushed());
     }
 
-    /// Forgets what has drained, so that it is not told. The oldest spends drain first: those that were told and not
-    /// answered.
+    /// Drops spends that have drained, so that they are not reported. The oldest spends drain first: those that were
+    /// reported and not answered.
     fn forget_drained(&mut self, quota: &Quota, now: Nanos) {
         let left = self.backlog.tokens(quota, now);
         self.late = self.late.min(left);
         self.reported.keep_late(left.saturating_sub(self.late));
     }
 
-    /// This process's part of what was admitted of late.
+    /// Returns this process's part of the tokens that were admitted recently.
     pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> ProcessShare {
         self.meter.share(quota, processes, now)
     }
 
-    /// Gives back tokens that were spent without asking, `age` ago, in this outage or in none. Except for what has
-    /// drained since, which may have been used again. Tokens that the store has counted stay spent.
+    /// Gives back tokens that were spent without asking, `age` ago, in this outage or outside of any. Tokens that have
+    /// drained since stay spent, since others may have used them. Tokens that the store has counted stay spent, too.
     pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
@@ -195,23 +195,23 @@ impl BucketLedger {
         self.local.give_back(tokens, age, outage);
     }
 
-    /// Whether the last answer of the store for this key is younger than this.
+    /// Returns whether the last answer of the store for this key is younger than `than`.
     pub(crate) fn is_younger(&self, than: Nanos, now: Nanos) -> bool {
         now.saturating_sub(self.answered_at) < than
     }
 
-    /// Pays for spends without the store with tokens that it just granted to callers that have gone. Returns the tokens
-    /// that are left to give back.
+    /// Uses tokens that the store granted to callers that have gone: they pay for spends that the store does not know.
+    /// Returns the tokens that are left to refund.
     pub(crate) fn pay(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) -> Tokens {
         let left = tokens.saturating_sub(self.missed.pay(tokens));
-        // Spends that have drained here are not to be paid for.
+        // Spends that have drained here need no payment.
         let paid = left.min(self.late).min(self.backlog.tokens(quota, now));
         self.late = self.late.saturating_sub(paid);
         self.backlog.reported(paid, quota, now);
         left.saturating_sub(paid)
     }
 
-    /// Gives back what the store granted at `at` by its clock.
+    /// Refunds tokens that the store granted at `at` by its clock.
     pub(crate) fn refund(&mut self, tokens: Tokens, at: Duration) {
         if tokens == Tokens::ZERO {
             return;
@@ -221,8 +221,8 @@ impl BucketLedger {
         self.known.take_back(tokens, Nanos::ZERO);
     }
 
-    /// The next charge to the store. Spends that were sent and not answered are sent again, with nothing new; those
-    /// under way are left alone. New ones have this sequence, which is above all earlier ones.
+    /// Returns the next charge for the store. Spends that were sent and not answered are sent again, without new ones.
+    /// Spends in flight are left out. New spends have this sequence, which is above all earlier ones.
     pub(crate) fn charge(
         &mut self,
         key: &Arc<[u8]>,
@@ -254,7 +254,7 @@ impl BucketLedger {
         }
     }
 
-    /// The spends to tell now. None while others are under way.
+    /// Returns the spends to report now: none while others are in flight.
     fn report(&mut self, quota: &Quota, sequence: u64, now: Nanos) -> Spends {
         if !matches!(self.reported, Reported::UnderWay(_)) {
             self.forget_drained(quota, now);
@@ -267,11 +267,12 @@ impl BucketLedger {
         })
     }
 
-    /// The store has answered this charge. With the time at which it was asked, its level is taken for the lowest that
-    /// it may have been: a call that is refused by it would be refused by the store. Without, for the highest.
+    /// Takes the answer of the store to this charge. With `asked`, the time at which the store was asked, the ledger
+    /// keeps the lowest level that the answer allows, so that a call refused by it would be refused by the store.
+    /// Without `asked` it keeps the highest.
     pub(crate) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<Nanos>, now: Nanos) {
         if charge.spent > 0 {
-            // An outage may have begun since it was sent, which made all of it late.
+            // If an outage has begun since the charge was sent, all of its spends are late.
             let Spends { late, .. } = self.reported.answered();
             self.backlog.reported(late, &charge.quota, now);
         }
@@ -295,8 +296,8 @@ impl BucketLedger {
         self.overshoot = self.overshoot.max(Tokens(above));
     }
 
-    /// The store has not answered this charge. A refund in it is lost: the store may have counted it, and must not do
-    /// so twice.
+    /// Notes that the store has not answered this charge. A refund in it is lost: the store may have counted it, and
+    /// must not count it twice.
     pub(crate) fn failed(&mut self, charge: &Charge) {
         if charge.spent > 0 {
             self.reported.failed();
@@ -306,7 +307,7 @@ impl BucketLedger {
         }
     }
 
-    /// Whether nothing is left that a new process would not know.
+    /// Returns whether the ledger holds nothing that a new ledger would not know.
     pub(crate) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
         let is_reported = [self.unreported, self.missed.sum(), self.reported.sum()] == [Tokens::ZERO; 3];
         let is_reported = is_reported && (self.late == Tokens::ZERO || self.backlog.tokens(quota, now) == Tokens::ZERO);
@@ -315,9 +316,9 @@ impl BucketLedger {
     }
 }
 
-/// The lowest level of which the store may have said this. It may be higher by what drains in the time beside it.
+/// Returns the lowest level that fits this answer, and a time: the level may be higher by what drains in it.
 ///
-/// The store says its level in whole tokens, rounded up. But where it refuses, it says exactly when it would not.
+/// The store states its level in whole tokens, rounded up. But when it refuses, it states exactly when it would not.
 fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Level, Nanos) {
     let Charge { quota, want, .. } = charge;
     let (least, debt) = (Tokens(charge.least), Tokens(charged.debt));
@@ -334,7 +335,7 @@ fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Leve
     (level, passed.saturating_add(a_token))
 }
 
-/// The tokens that a process wants of the store.
+/// The tokens that a process wants from the store.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wants {
     pub(crate) want: Tokens,

@@ -5,20 +5,20 @@ use crate::rate_limit::{
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// About how many spends a window has at most, however many calls there are.
+/// About the most spends that a window has in the log, independent of the number of calls.
 const MOST_SPENDS: u32 = 80;
 
-/// The part of the limit that a process asks for before it knows what it needs: one of 16.
+/// A process asks for one 16th of the limit before it knows its demand.
 const FIRST_SHARE: u64 = 16;
 
-/// What one process knows of one key: what it holds, what it spent and when, and how it stands with the store.
+/// What one process knows of its lease of one key: what it holds, and what it spent and when.
 ///
-/// Callers take tokens from a credit outside of the ledger, in one step. The ledger read the credit now and then, and
-/// take what is missing for spent just now: later than it was, so on the safe side.
+/// Callers take tokens from a credit outside of the ledger, in one atomic step. The ledger reads the credit from time
+/// to time and logs the difference as spent just now. That is later than the truth, which errs on the safe side.
 ///
-/// How the process stands with the store:
+/// The states of the lease:
 ///
-/// | state | when | next state |
+/// | state | event | next state |
 /// |---|---|---|
 /// | `Unheard` | the store answers | `Connected` |
 /// | `Unheard`, `Connected`, `Reporting` | the store does not answer | `CutOff` |
@@ -27,20 +27,20 @@ const FIRST_SHARE: u64 = 16;
 /// | `Reporting` | the store answers, and the time for reports is over | `Connected` |
 #[derive(Debug)]
 pub(crate) struct LeaseLedger {
-    /// Spends of at most this length of time are one, at the time of the last: later than most were, so on the safe
-    /// side.
+    /// Spends within this time are one entry of the log, at the time of the last one. That is later than most of them
+    /// were, which errs on the safe side.
     grain: Duration,
-    /// The credit when the ledger were last brought up to date.
+    /// The credit at the last update of the ledger.
     credit: Tokens,
-    /// What was spent in the last window, the oldest first, each at the time when it was noticed.
+    /// The spends of the last window, the oldest first, each at the time when it was noticed.
     log: VecDeque<Spend>,
     /// All tokens that were ever spent.
     spent: Tokens,
-    /// The tokens that were spent since the store last answered: the demand.
+    /// The demand: the tokens that were spent since the store last answered.
     spent_since: Tokens,
-    /// That of the last demand. Zero until the store is asked.
+    /// The sequence of the last demand. Zero until the store is asked.
     sequence: u64,
-    /// The highest total that the store answered, and when it last answered.
+    /// The highest total that the store answered, and the time of its last answer.
     total: Tokens,
     answered_at: Option<Instant>,
     state: LeaseState,
@@ -48,29 +48,29 @@ pub(crate) struct LeaseLedger {
 
 #[derive(Clone, Copy, Debug)]
 struct Spend {
-    /// When the first of it was noticed.
+    /// When the first token of this entry was noticed.
     first: Instant,
     at: Instant,
     tokens: Tokens,
-    /// The part that was taken from the credit: it comes back to a process that is cut off.
+    /// The part that was taken from the credit. It returns to a process that is cut off.
     of_credit: Tokens,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LeaseState {
-    /// The store has neither answered nor failed to.
+    /// The store has neither answered nor failed.
     Unheard,
-    /// The store answered the last time it was asked.
+    /// The store answered the last demand.
     Connected,
-    /// It did not. What was spent comes back to the process that spent it, a window later: all that it has is then what
-    /// it held and had spent when it was cut off, which the others do not have.
+    /// The store did not answer the last demand. Spent tokens return to the process that spent them one window later.
+    /// The process then has what it held and had spent when it was cut off, which the others do not have.
     CutOff,
-    /// It answers again, or has lost its data. The process takes nothing from it until all others have told it what
-    /// they spent meanwhile.
+    /// The store answers again, or has lost its data. The process takes nothing from it until all other processes have
+    /// reported what they spent.
     Reporting { until: Instant },
 }
 
-/// The limit of a key, and the process that it is for.
+/// The limit of a key, and the process that leases from it.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseTerms {
     pub(crate) key: Arc<[u8]>,
@@ -94,8 +94,8 @@ impl LeaseLedger {
         }
     }
 
-    /// Takes what is missing from the credit for spent, and forgets what is past the window. Returns what comes back to
-    /// a process that is cut off, to be added to its credit.
+    /// Logs the tokens that are missing from the credit as spent, and drops spends older than a window. Returns the
+    /// tokens that come back to a process that is cut off. The caller adds them to the credit.
     pub(crate) fn note(&mut self, credit: Tokens, now: Instant, window: Duration) -> Tokens {
         let spent = self.credit.saturating_sub(credit);
         self.credit = credit;
@@ -115,7 +115,7 @@ impl LeaseLedger {
         back
     }
 
-    /// Notes tokens that were spent and not taken from the credit.
+    /// Notes tokens that were spent without taking them from the credit.
     pub(crate) fn spent_beyond(&mut self, tokens: Tokens, now: Instant) {
         self.log(tokens, Tokens::ZERO, now);
     }
@@ -136,31 +136,32 @@ impl LeaseLedger {
         }
     }
 
-    /// The tokens that were spent since the store last answered.
+    /// Returns the tokens that were spent since the store last answered.
     pub(crate) fn unflushed(&self) -> Tokens {
         self.spent_since
     }
 
-    /// The tokens that the process holds and is not likely to need until it asks again. `refused` tokens were asked for
-    /// in vain since the last time. The caller takes the excess from the credit before the demand is made.
+    /// Returns the tokens that the process holds and is not likely to need before the next demand. `refused` is the
+    /// number of tokens that callers were refused since the last demand. The caller takes the excess from the credit
+    /// before it makes the demand.
     pub(crate) fn excess(&self, refused: Tokens, limit: Tokens) -> Tokens {
         self.credit.saturating_sub(self.target(refused, limit))
     }
 
-    /// The tokens that are likely to be spent until the store is asked again: a quarter more than since the last time.
-    /// The first time, when nothing is known, it is a part of the limit that leaves something for others.
+    /// Returns the tokens that are likely to be spent before the next demand: a quarter more than since the last one.
+    /// For the first demand, when nothing is known, it is a part of the limit that leaves something for others.
     fn target(&self, refused: Tokens, limit: Tokens) -> Tokens {
         let demand = self.spent_since.saturating_add(refused);
         let least = if self.was_settled() { Tokens::ZERO } else { Tokens(limit.0.div_ceil(FIRST_SHARE)) };
         demand.saturating_add(Tokens(demand.0.div_ceil(4))).max(least).min(limit)
     }
 
-    /// Tokens were taken from the credit to be given back.
+    /// Notes that `tokens` were taken from the credit to return them to the store.
     pub(crate) fn returned(&mut self, tokens: Tokens) {
         self.credit = self.credit.saturating_sub(tokens);
     }
 
-    /// The demand to send now.
+    /// Returns the demand to send now.
     pub(crate) fn demand(&mut self, terms: &LeaseTerms, refused: Tokens, now: Instant) -> Demand {
         let want = match self.state {
             LeaseState::CutOff => Tokens::ZERO,
@@ -189,13 +190,14 @@ impl LeaseLedger {
         }
     }
 
-    /// The total that the store must know of. After two windows without an answer it may have forgotten all by right.
+    /// Returns the total that the store must know. After two windows without an answer the store may have forgotten the
+    /// key.
     fn known_total(&self, window: Duration, now: Instant) -> Tokens {
         let is_recent = |at| now.saturating_duration_since(at) < window.saturating_mul(2);
         if self.answered_at.is_some_and(is_recent) { self.total } else { Tokens::ZERO }
     }
 
-    /// The store has answered. Returns what is to be added to the credit.
+    /// Takes the answer of the store. Returns the tokens to add to the credit.
     pub(crate) fn answered(
         &mut self,
         granted: Tokens,
@@ -218,7 +220,7 @@ impl LeaseLedger {
             LeaseState::Unheard | LeaseState::Connected | LeaseState::Reporting { .. } => LeaseState::Connected,
         };
         if settled.lost {
-            // From here on a loss shows by the store's own count.
+            // From now on a loss shows in the store's own count.
             self.total = Tokens(settled.total);
         }
         if was_cut_off {
@@ -228,17 +230,17 @@ impl LeaseLedger {
         granted
     }
 
-    /// Whether the store was ever asked.
+    /// Returns whether the store was ever asked.
     pub(crate) fn was_asked(&self) -> bool {
         self.sequence > 0
     }
 
-    /// Whether the store has ever answered, or failed to.
+    /// Returns whether the store has ever answered, or failed to answer.
     pub(crate) fn was_settled(&self) -> bool {
         self.state != LeaseState::Unheard
     }
 
-    /// The store has not answered, and the process takes `tokens` without it.
+    /// Notes that the store has not answered, and that the process takes `tokens` without it.
     pub(crate) fn cut_off(&mut self, tokens: Tokens) {
         self.credit = self.credit.saturating_add(tokens);
         // (Unheard | Connected | CutOff | Reporting) => CutOff
@@ -249,7 +251,7 @@ impl LeaseLedger {
         self.state == LeaseState::CutOff
     }
 
-    /// Whether it need not be remembered.
+    /// Returns whether the ledger can be forgotten.
     pub(crate) fn is_idle(&self) -> bool {
         self.log.is_empty() && self.credit == Tokens::ZERO && self.spent_since == Tokens::ZERO
     }

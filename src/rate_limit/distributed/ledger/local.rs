@@ -11,10 +11,10 @@ use crate::{
     },
 };
 
-/// The bucket by which one process decides for itself about one key.
+/// The bucket by which one process decides alone about one key.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Local {
-    /// It has decided nothing yet.
+    /// The process has not decided alone yet.
     #[default]
     Unused,
     Deciding(Decider),
@@ -24,11 +24,11 @@ pub(crate) enum Local {
 pub(crate) struct Decider {
     level: Level,
     share: ProcessShare,
-    /// The outage that it is for. None while the store decides, and only one answer is missing.
+    /// The outage that this decider serves. `None` if the store decides and only one answer is missing.
     outage: Option<Outage>,
 }
 
-/// Where a process begins when it decides for itself: the bucket's level, and this process's part of the limit.
+/// The starting point of a process that decides alone: the bucket's level, and this process's part of the limit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) level: Level,
@@ -36,7 +36,7 @@ pub(crate) struct Start {
 }
 
 impl Local {
-    /// Takes `tokens`, or returns the time until they may be there: `None` where that is not known. An outage begins at
+    /// Takes `tokens`, or returns the time until they may be available, `None` if that is unknown. An outage begins at
     /// `start`.
     pub(crate) fn take(
         &mut self,
@@ -65,7 +65,7 @@ impl Local {
         let Decider { level, share, .. } = &mut decider;
         level.drain(quota, now.max(level.at()));
         let cost = share.cost(tokens, level);
-        // Even the smallest share admits something. Where that costs more than the burst, the rest is owed.
+        // Even the smallest share admits something. If that costs more than the burst, the rest is owed.
         let verdict = match level.until_room_for_parts(cost.min(level.in_parts(Tokens(quota.burst()))), quota) {
             Nanos::ZERO => {
                 level.add_parts(cost);
@@ -79,7 +79,7 @@ impl Local {
 
     fn begin(self, policy: &OnOutage, quota: &Quota, now: Nanos, outage: Option<Outage>, start: Start) -> Decider {
         let (level, share) = match (policy, self) {
-            // A quota of the process's own is one for all outages.
+            // A local quota continues from one outage to the next.
             (OnOutage::Local(_), Self::Deciding(decider)) => (decider.level, ProcessShare::ALL),
             (OnOutage::Local(_), Self::Unused) => (Level::empty(quota, now), ProcessShare::ALL),
             (OnOutage::FairShare, _) => (start.level, start.share),
@@ -88,7 +88,7 @@ impl Local {
         Decider { level, share, outage }
     }
 
-    /// Whether a new one would decide as this one does, in the next outage too.
+    /// Returns whether a new decider would decide as this one does, also in the next outage.
     pub(crate) fn is_idle(&self, policy: &OnOutage, now: Nanos) -> bool {
         match policy {
             OnOutage::Local(_) => match self {
@@ -99,7 +99,7 @@ impl Local {
         }
     }
 
-    /// Gives back tokens that were taken `age` ago in this outage, or in none, less what has drained since.
+    /// Gives back tokens that were taken `age` ago in this outage, or outside of any, less what has drained since.
     pub(crate) fn give_back(&mut self, tokens: Tokens, age: Nanos, outage: Option<Outage>) {
         if let Self::Deciding(decider) = self {
             if decider.outage == outage {

@@ -5,13 +5,13 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The part of all admitted tokens that this process admitted, in the last four whole seconds by the store's clock.
+/// This process's part of all tokens admitted in the last four whole seconds by the store's clock.
 ///
-/// All processes look at the same four seconds. So each token is in the share of one process, and the shares add up to
-/// one.
+/// All processes look at the same four seconds. So each token is in the share of exactly one process, and the shares
+/// add up to one.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    /// All that this process ever had counted.
+    /// All tokens that the store ever counted for this process.
     own: Tokens,
     latest: Mark,
     /// The time of the latest mark, by the clock of this process.
@@ -27,10 +27,10 @@ struct Mark {
     total: Tokens,
 }
 
-/// Few seconds, so that the share follows the demand. Enough of them that a few hundred calls are no matter of chance.
+/// Few seconds, so that the share follows the demand; but enough to average out a few hundred calls.
 const SECONDS: usize = 4;
 
-/// The age at which an answer says nothing of the present any more.
+/// The age from which an answer says nothing about the present.
 const FRESH: Nanos = Nanos::of(Duration::from_secs(SECONDS as u64));
 
 impl Meter {
@@ -39,10 +39,10 @@ impl Meter {
         self.own = self.own.saturating_add(tokens);
     }
 
-    /// Notes the store's total: at `at` by its clock, at `now` by the clock of this process.
+    /// Notes the store's total at `at` by its clock and at `now` by the clock of this process.
     pub(crate) fn note(&mut self, total: Tokens, at: Duration, now: Nanos) {
         let mark = Mark { second: at.as_secs(), own: self.own, total };
-        // A first answer is where counting begins, and so is one after a clock went back, or data were lost.
+        // Counting restarts with the first answer, and after a clock went back or data were lost.
         let begins = self.noted_at == Nanos::ZERO || mark.second < self.latest.second || total < self.latest.total;
         if begins {
             self.seconds = [mark; SECONDS + 1];
@@ -55,8 +55,8 @@ impl Meter {
         (self.latest, self.noted_at) = (mark, now.max(Nanos(1)));
     }
 
-    /// The share of this process. It counts some more tokens, admitted by all in equal parts, so that a process with
-    /// few calls does not take the whole limit.
+    /// Returns the share of this process. It includes some extra tokens that count as admitted by all processes in
+    /// equal parts, so that a process with few calls does not take the whole limit.
     pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> ProcessShare {
         let [last, .., first] = self.seconds;
         // In its first second a process has no earlier mark.
@@ -67,7 +67,7 @@ impl Meter {
         let all = since(last.total, first.total).max(own);
         let parts = u128::from(processes.max(1));
         let besides = u128::from(besides(quota).0);
-        // In parts of one by the number of processes, so that nothing is rounded away.
+        // Scaled by the number of processes, so that nothing is rounded away.
         let own = (u128::from(own.0) * parts).saturating_add(besides);
         let all = (u128::from(all.0) + besides).saturating_mul(parts);
         let shrink = (all / u128::from(u64::MAX)) + 1;
@@ -75,8 +75,7 @@ impl Meter {
     }
 }
 
-/// The tokens that count as admitted by all processes in equal parts: those of a tenth of a second, at least 8, at most
-/// a quarter of a burst.
+/// Returns the extra tokens: those of a tenth of a second, at least 8, at most a quarter of a burst.
 fn besides(quota: &Quota) -> Tokens {
     const TENTH: u128 = 100_000_000;
     let in_a_tenth = u128::from(quota.count()) * TENTH / u128::from(Nanos::of(quota.period()).0.max(1));

@@ -1,20 +1,20 @@
 use crate::rate_limit::tokens::Tokens;
 use std::mem;
 
-/// Tokens that this process admitted because an answer did not come in time, and that it has not told the store.
+/// Tokens that this process admitted because an answer did not come in time, and that it has not reported to the store.
 ///
-/// An answer that is late for its caller may still grant the tokens, and the store has counted them. So spends are held
-/// back while an answer is awaited: a late grant [pays](Self::pay) for them.
+/// An answer that is late for its caller may still grant the tokens, and then the store has counted them. Spends are
+/// therefore held back while an answer is awaited: a late grant [pays](Self::pay) for them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Missed {
-    /// To tell with the next charge.
+    /// To report with the next charge.
     ripe: Tokens,
     /// Held back until `answered` reaches `held_until`.
     held: Tokens,
     held_until: u64,
     /// Spent after `held_until` was set. Held back next.
     next: Tokens,
-    /// How often the store was asked for tokens, and how often it answered or was given up.
+    /// The number of requests for tokens, and of those that were answered or given up.
     asked: u64,
     answered: u64,
 }
@@ -32,7 +32,7 @@ impl Missed {
         *part = part.saturating_add(tokens);
     }
 
-    /// Pays for what was spent with tokens that the store has counted. Returns how many of them it took.
+    /// Pays for spends with tokens that the store has counted. Returns how many of them it used.
     pub(crate) fn pay(&mut self, tokens: Tokens) -> Tokens {
         let mut left = tokens;
         for part in [&mut self.held, &mut self.next, &mut self.ripe] {
@@ -43,7 +43,7 @@ impl Missed {
         tokens.saturating_sub(left)
     }
 
-    /// Takes the spends to tell now.
+    /// Takes the spends to report now.
     pub(crate) fn take_ripe(&mut self) -> Tokens {
         mem::take(&mut self.ripe)
     }
@@ -55,12 +55,12 @@ impl Missed {
         sum
     }
 
-    /// The store is asked for tokens.
+    /// Notes that the store is asked for tokens.
     pub(crate) fn ask(&mut self) {
         self.asked += 1;
     }
 
-    /// It has answered, or was given up.
+    /// Notes that the store has answered, or was given up.
     pub(crate) fn answer(&mut self) {
         self.answered = self.asked.min(self.answered + 1);
         if self.answered >= self.held_until {
@@ -73,7 +73,7 @@ impl Missed {
         }
     }
 
-    /// Whether there is something to tell now.
+    /// Returns whether there is something to report now.
     pub(crate) fn is_ripe(&self) -> bool {
         self.ripe > Tokens::ZERO
     }

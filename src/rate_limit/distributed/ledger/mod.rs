@@ -1,16 +1,17 @@
-//! What one process knows of one key, and has to tell the store.
+//! The local ledger: what one process knows of one key, and what it still has to report to the store.
 //!
-//! State machines without tasks, locks or clocks: time is an argument, and the synchronizer holds the lock.
+//! The ledgers are state machines without tasks, locks or clocks. Time is an argument, and the synchronizer holds the
+//! lock.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
 //! | `bucket.rs` | the ledger of a bucket, for [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind) |
-//! | `reported.rs` | of them: spends that were told and not confirmed |
-//! | `missed.rs` | of them: spends for which an answer was too late |
-//! | `backlog.rs` | of them: spends of an outage, less what has drained |
-//! | `meter.rs`, `share.rs` | this process's part of all that was admitted |
-//! | `local.rs` | the bucket by which a process decides for itself |
-//! | `lease.rs` | the ledger of a window, for [`Leased`](super::Leased) |
+//! | `reported.rs` | part of it: spends that were reported and not yet confirmed |
+//! | `missed.rs` | part of it: spends for which the answer came too late |
+//! | `backlog.rs` | part of it: spends of an outage, less what has drained |
+//! | `meter.rs`, `share.rs` | this process's part of all admitted tokens |
+//! | `local.rs` | the bucket by which a process decides alone |
+//! | `lease.rs` | the ledger of a lease, for [`Leased`](super::Leased) |
 
 pub(super) mod backlog;
 pub(super) mod bucket;

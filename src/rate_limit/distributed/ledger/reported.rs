@@ -1,25 +1,25 @@
 use crate::rate_limit::tokens::Tokens;
 use std::mem;
 
-/// The spends of the last charge with news, until the store answers it.
+/// The spends of the last charge that reported any, until the store answers it.
 ///
-/// | state | when | next state |
+/// | state | event | next state |
 /// |---|---|---|
 /// | `Nothing` | a charge leaves with new spends | `UnderWay` |
 /// | `UnderWay` | the store answers the charge | `Nothing` |
 /// | `UnderWay` | the store does not answer it | `Unanswered` |
-/// | `Unanswered` | the next charge leaves, with these spends and nothing new | `UnderWay` |
+/// | `Unanswered` | the next charge leaves with the same spends and no new ones | `UnderWay` |
 /// | `Unanswered` | the next charge leaves, and all of them have drained | `Nothing`, or `UnderWay` with new ones |
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Reported {
     #[default]
     Nothing,
     UnderWay(Spends),
-    /// The store may have counted them. They are sent again under their sequence, so that it counts them once.
+    /// The store may have counted them. They are sent again with the same sequence, so that the store counts them once.
     Unanswered(Spends),
 }
 
-/// Spends as a charge tells them.
+/// The spends that a charge reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spends {
     /// Spent while the store decided.
@@ -36,7 +36,7 @@ impl Spends {
 }
 
 impl Reported {
-    /// The tokens that the store has not confirmed.
+    /// Returns the tokens that the store has not confirmed.
     pub(crate) fn sum(&self) -> Tokens {
         match self {
             Self::Nothing => Tokens::ZERO,
@@ -44,7 +44,7 @@ impl Reported {
         }
     }
 
-    /// A charge leaves. Returns what it tells: spends without an answer, or else the `new` ones.
+    /// Notes that a charge leaves. Returns the spends that it reports: those without an answer, or else the `new` ones.
     pub(crate) fn leave(&mut self, new: impl FnOnce() -> Spends) -> Spends {
         let spends = match self {
             // UnderWay => UnderWay
@@ -58,7 +58,7 @@ impl Reported {
         spends
     }
 
-    /// The store has answered the charge. Returns what it has counted.
+    /// Notes that the store has answered the charge. Returns what it has counted.
     pub(crate) fn answered(&mut self) -> Spends {
         match mem::take(self) {
             Self::Nothing => Spends::default(),
@@ -67,7 +67,7 @@ impl Reported {
         }
     }
 
-    /// The store has not answered the charge.
+    /// Notes that the store has not answered the charge.
     pub(crate) fn failed(&mut self) {
         if let Self::UnderWay(spends) = *self {
             // UnderWay => Unanswered
@@ -75,14 +75,14 @@ impl Reported {
         }
     }
 
-    /// An outage begins: from here on all of it drains here.
+    /// Begins an outage: all spends become late, and drain in the backlog.
     pub(crate) fn become_late(&mut self) {
         if let Self::UnderWay(spends) | Self::Unanswered(spends) = self {
             (spends.unreported, spends.late) = (Tokens::ZERO, spends.sum());
         }
     }
 
-    /// Forgets late spends, except for `most` tokens.
+    /// Drops late spends beyond `most` tokens.
     pub(crate) fn keep_late(&mut self, most: Tokens) {
         if let Self::UnderWay(spends) | Self::Unanswered(spends) = self {
             spends.late = spends.late.min(most);

@@ -7,14 +7,15 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Asks a store and waits for `patience` at most. A panic is an error, and so are fewer answers than questions.
+/// Calls a store and waits for its answers, at most for `patience`. A panic counts as an error, and so does another
+/// number of answers than questions.
 pub(crate) async fn ask<'a, Answer>(
     call: impl FnOnce() -> Answering<'a, Answer>,
     questions: usize,
     patience: Duration,
 ) -> Result<Vec<Answer>, StoreError> {
     let panicked = || StoreError::new(StoreErrorKind::Incomprehensible, "it panicked");
-    // A store that panicked is asked again: what it leaves behind is for its own locks to say.
+    // A store that panicked is asked again. Its own locks guard its state.
     let mut answering = catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())?;
     let answer = poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))).unwrap_or_else(|_| Poll::Ready(Err(panicked())))

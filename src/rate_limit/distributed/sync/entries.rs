@@ -8,24 +8,26 @@ use std::{
     sync::Arc,
 };
 
-/// The number of parts, each with a lock of its own, so that few callers wait for another.
+/// The number of parts of the table. Each has its own lock, so that callers of different keys rarely wait for each
+/// other.
 const PARTS: usize = 16;
 
-/// The places of its own part at which a new key looks for an idle one, and those of each other part.
+/// The number of places at which a new key looks for an idle entry: in its own part, and in each other part.
 const LOOKS: usize = 64;
 const LOOKS_ELSEWHERE: usize = 16;
 
-/// The key of the entry that is shared: longer than any other.
+/// The name of the overflow entry in the table. It is longer than any key.
 const SHARED: [u8; LONGEST_KEY + 1] = [0; LONGEST_KEY + 1];
 
-/// What this process knows of each key that it uses, for a bounded number of them.
+/// The entries of the keys in use: a bounded number of them.
 ///
-/// In a full table a new key takes the place of one that is idle. If none is found, it shares an entry with all others
-/// that have no place.
+/// In a full table a new key takes the place of an idle key. If none is found, the key uses the overflow entry, which
+/// all keys without a place share.
 pub(crate) struct Entries<E> {
     hasher: RandomState,
     parts: [Mutex<Part<E>>; PARTS],
-    /// How many there are, and may be. Relaxed: it guards no other memory, and only moves under the lock of a part.
+    /// The number of keys, and its bound. Relaxed: it guards no other memory. It only grows and shrinks under the lock
+    /// of a part.
     keys: AtomicUsize,
     max_keys: usize,
 }
@@ -34,7 +36,7 @@ struct Part<E> {
     /// The place of each key.
     by_key: HashMap<Arc<[u8]>, usize>,
     places: Vec<(Arc<[u8]>, Arc<E>)>,
-    /// The place at which the next idle one is looked for.
+    /// The place at which the next search for an idle entry begins.
     hand: usize,
 }
 
@@ -44,7 +46,7 @@ impl<E> Entries<E> {
         Self { hasher, parts, keys: AtomicUsize::new(0), max_keys }
     }
 
-    /// The entry of a key; or one that is made for it, where there is room or something idle.
+    /// Returns the entry of a key. Makes a new one if there is room, or if an idle entry can make way.
     pub(crate) fn get(
         &self,
         key: &[u8],
@@ -61,18 +63,18 @@ impl<E> Entries<E> {
         }
         let gone = part.remove_idle(LOOKS, &is_idle);
         drop(part);
-        // Dropped without a lock. Its place is this key's now, in any part.
+        // The idle entry is dropped without a lock. Its place, in any part, now belongs to this key.
         gone.or_else(|| self.parts.iter().find_map(|part| lock(part).remove_idle(LOOKS_ELSEWHERE, &is_idle)))?;
         let mut part = lock(self.part(key));
         if let Some(entry) = part.find(key) {
-            // Another caller has brought the same key meanwhile, and taken a place for it.
+            // Another caller has inserted the same key in the meantime, and taken a place for it.
             self.keys.fetch_sub(1, Ordering::Relaxed);
             return Some(entry.clone());
         }
         Some(part.insert(key.into(), make))
     }
 
-    /// The entry that keys share which have none of their own.
+    /// Returns the overflow entry, for a key that has no place.
     pub(crate) fn shared(&self, make: impl FnOnce(Arc<[u8]>) -> E) -> Arc<E> {
         let mut part = lock(self.part(&SHARED));
         match part.find(&SHARED) {
@@ -85,8 +87,8 @@ impl<E> Entries<E> {
         lock(self.part(key)).find(key).cloned()
     }
 
-    /// Looks at each entry, a part at a time. None is in hand by that, so that an idle one can make way. A part is
-    /// locked.
+    /// Calls `look` for each entry under the lock of its part, one part at a time. It takes no reference, so idle
+    /// entries can still make way.
     pub(crate) fn look_at_all(&self, mut look: impl FnMut(&E)) {
         for part in &self.parts {
             lock(part).places.iter().for_each(|(_, entry)| look(entry));
@@ -100,13 +102,13 @@ impl<E> Entries<E> {
         self.parts.iter().flat_map(entries).collect()
     }
 
-    /// Forgets the entry of a key if no other caller is about to use it, and it says that it is idle. The caller holds
-    /// one reference to it.
+    /// Removes the entry of a key if it is idle and no other caller is about to use it. The caller holds one reference
+    /// to the entry.
     pub(crate) fn forget_if(&self, key: &[u8], is_idle: impl FnOnce(&E) -> bool) -> bool {
         let mut part = lock(self.part(key));
         let Some(place) = part.by_key.get(key).copied() else { return false };
         let (_, entry) = &part.places[place];
-        // One reference in the table and one of the caller's. To take another, a caller needs the lock.
+        // One reference is in the table, and the caller has one. To take another, a caller needs the lock.
         let idle = Arc::strong_count(entry) == 2 && is_idle(entry);
         if idle {
             part.remove(place);
@@ -134,7 +136,7 @@ impl<E> Part<E> {
         entry
     }
 
-    /// The last entry moves to the place that becomes free.
+    /// Removes the entry at `place`. The last entry moves there.
     fn remove(&mut self, place: usize) -> Arc<E> {
         let (key, entry) = self.places.swap_remove(place);
         self.by_key.remove(&key);
@@ -144,7 +146,7 @@ impl<E> Part<E> {
         entry
     }
 
-    /// Removes an idle entry that no caller has in hand, from one of the next places.
+    /// Removes an idle entry that no caller uses, from one of the next places.
     fn remove_idle(&mut self, looks: usize, is_idle: impl Fn(&E) -> bool) -> Option<Arc<E>> {
         for _ in 0..self.places.len().min(looks) {
             self.hand = (self.hand + 1) % self.places.len();

@@ -4,8 +4,8 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Calls of the store that are under way: at most two, so that the store serves one while the next one travels. What
-/// comes meanwhile leaves together in the call after.
+/// The calls to the store in flight: at most two, so that the store serves one while the next one travels. All requests
+/// that arrive in between leave together in the call after them.
 pub(crate) struct Flights<T>([Option<Flight<T>>; 2]);
 
 type Flight<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -23,14 +23,14 @@ impl<T> Flights<T> {
         self.0.iter().all(Option::is_none)
     }
 
-    /// Adds one, where there is room.
+    /// Adds a call, if there is room.
     pub(crate) fn start(&mut self, flight: impl Future<Output = T> + Send + 'static) {
         if let Some(slot) = self.0.iter_mut().find(|slot| slot.is_none()) {
             *slot = Some(Box::pin(flight));
         }
     }
 
-    /// The result of one that has ended.
+    /// Returns the result of a call that has ended.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         for slot in &mut self.0 {
             let Some(flight) = slot else { continue };

@@ -1,9 +1,9 @@
 use std::{fmt, future::Future, pin::Pin};
 
-/// The background work of a limit that many processes keep: spawn [`run`](Self::run).
+/// The background task of a distributed limit: spawn [`run`](Self::run).
 ///
-/// It ends with the runtime that it is spawned in, and the limit then decides as it does while the store is down. A
-/// limit makes further flushers: [`Exact::flusher`](crate::rate_limit::distributed::Exact::flusher),
+/// It ends with the runtime that it is spawned in. The limit then decides as it does while the store is down. A limit
+/// makes further flushers: [`Exact::flusher`](crate::rate_limit::distributed::Exact::flusher),
 /// [`Leased::flusher`](crate::rate_limit::distributed::Leased::flusher),
 /// [`WriteBehind::flusher`](crate::rate_limit::distributed::WriteBehind::flusher).
 #[must_use = "a limit without its flusher has no store"]
@@ -14,16 +14,16 @@ impl Flusher {
         Self(Box::pin(work))
     }
 
-    /// Carries everything between the limit and its store, until the last handle of the limit is dropped; then it tells
-    /// what is left to tell, gives back what is held, and ends.
+    /// Exchanges everything between the limit and its store, until the last handle of the limit is dropped. Then it
+    /// reports what is left to report, returns what is held, and ends.
     ///
-    /// One flusher of a limit works at a time, and the others wait for their turn. When the flusher at work is dropped,
-    /// as with its runtime, the next one goes on. Spawn one in each runtime that uses the limit and may outlive the
-    /// others. A flusher at work in a runtime that is no longer run, but was not dropped, keeps its turn and blocks the
-    /// others.
+    /// One flusher of a limit works at a time, and the others wait for their turn. When the working flusher is dropped,
+    /// for example with its runtime, the next one continues. Spawn one in each runtime that uses the limit and may
+    /// outlive the others. A working flusher whose runtime no longer runs, but was not dropped, keeps its turn and
+    /// blocks the others.
     ///
-    /// To wait for the end is to shut down in order. To other processes, dropping the last flusher looks like a crash.
-    /// The limit itself then decides as it does while the store is down, until another flusher runs.
+    /// For an orderly shutdown, wait until this function returns. To other processes, dropping the last flusher looks
+    /// like a crash. The limit itself then decides as it does while the store is down, until another flusher runs.
     pub async fn run(self) {
         self.0.await;
     }

@@ -9,37 +9,36 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How the store of a limit answers, from the limit's [`Readings`](crate::rate_limit::distributed::Readings).
+/// How well the store of a limit answers: part of the limit's [`Readings`](crate::rate_limit::distributed::Readings).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. If not, it failed three times in a row and only the flusher asks it; or it answers
-    /// again and processes still report; or there is no flusher any more.
+    /// Whether the store decides. It does not in three cases: it failed three times in a row, and only the flusher asks
+    /// it; it answers again, but processes still report; or there is no flusher.
     pub is_up: bool,
-    /// How often this limit asked it, probes included.
+    /// The number of calls to the store by this limit, probes included.
     pub asked: u64,
-    /// How often it did not answer in time, or answered with an error.
+    /// The number of calls that failed or were not answered in time.
     pub failed: u64,
-    /// The time since it last answered; since the limit was made, if it never did.
+    /// The time since the store last answered, or since the limit was built if it never did.
     pub staleness: Duration,
-    /// The error of the last failure, from the store or the way to it. It stays when the store answers again: to alert,
-    /// look at [`is_up`](Self::is_up).
+    /// The error of the last failure. It stays after the store answers again. For an alert, use [`is_up`](Self::is_up).
     pub last_error: Option<StoreError>,
-    /// A property of the store by which limits can admit too much, in a sentence for an operator: see
-    /// [`Store::concern`]. `None` where none is known. It does not
-    /// depend on outages: alert on it once, and change the store's configuration.
+    /// A sentence for an operator about a property of the store that lets limits admit too much: see
+    /// [`Store::concern`]. `None` if no such property is known. It does not depend on outages. Alert on it once, and
+    /// change the store's configuration.
     pub concern: Option<String>,
 }
 
-/// The longest time that a store may say it [takes](Store::returns_within) to be back. A longer one counts as this.
+/// The longest [reconnect time](Store::returns_within) of a store that counts. A longer one counts as this.
 pub(crate) const LONGEST_RETURN: Duration = Duration::from_secs(3600);
 
-/// The number of failures in a row that are no accident.
+/// The number of failures in a row after which the store is down.
 const FAILURES: u32 = 3;
 
-/// Counts how the store answers, and says whether callers ask it or the flusher alone.
+/// Counts the answers of the store, and decides whether callers ask it or the flusher alone.
 ///
-/// | store | when | next |
+/// | state | event | next |
 /// |---|---|---|
 /// | `Up` | the third failure in a row | `Down` |
 /// | `Down` | an answer | `Reporting` |
@@ -50,10 +49,10 @@ const FAILURES: u32 = 3;
 pub(crate) struct Health {
     asked: AtomicU64,
     failed: AtomicU64,
-    /// Whether the store decides: only then, requests ask it. Relaxed: it guards no other memory.
+    /// Whether the store decides, so that requests ask it. Relaxed: it guards no other memory.
     decides: AtomicU64,
     state: Mutex<HealthState>,
-    /// The time that processes need to report their spends, once the store answers again.
+    /// The time that processes have to report their spends, once the store answers again.
     report_for: Duration,
 }
 
@@ -69,13 +68,13 @@ struct HealthState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StoreState {
-    /// It answers; or the last answers were failures, too few to give it up.
+    /// The store answers, or its last answers were too few failures to give it up.
     Up { failures: u32 },
-    /// It is given up. Only the flusher asks it.
+    /// The store is given up. Only the flusher asks it.
     Down,
-    /// It answers again, and all processes report what they spent meanwhile. It decides from then on.
+    /// The store answers again, and all processes report what they spent. It decides after `until`.
     Reporting { until: Instant, failures: u32 },
-    /// There is no flusher to ask it.
+    /// There is no flusher that asks the store.
     Unasked,
 }
 
@@ -97,17 +96,17 @@ impl Health {
         }
     }
 
-    /// Whether requests ask the store.
+    /// Returns whether requests ask the store.
     pub(crate) fn decides(&self) -> bool {
         self.decides.load(Ordering::Relaxed) == 1
     }
 
-    /// Whether it is given up, so that it is only asked whether it is back.
+    /// Returns whether the store is given up, so that the flusher only probes it.
     pub(crate) fn is_down(&self) -> bool {
         lock(&self.state).store == StoreState::Down
     }
 
-    /// When the store decides again, where that is known.
+    /// Returns when the store decides again, if that is known.
     pub(crate) fn decides_from(&self) -> Option<Instant> {
         match lock(&self.state).store {
             StoreState::Reporting { until, .. } => Some(until),
@@ -115,15 +114,16 @@ impl Health {
         }
     }
 
-    /// The number of the present outage, or of the last one. State that was kept from another outage is out of date.
+    /// Returns the number of the present outage, or of the last one. State that was kept from another outage is out of
+    /// date.
     pub(crate) fn outage(&self) -> Outage {
         lock(&self.state).outage
     }
 
-    /// Notes the answer of the store to a question that was sent at `sent` with this `patience`.
+    /// Notes the answer of the store to a call that was sent at `sent` with this `patience`.
     ///
-    /// Of questions that were under way at the same time one failure counts: they are late together. A question that
-    /// was given up long after its time says that this process stood still, not that the store does.
+    /// Of calls that were in flight at the same time, one failure counts, since they are late together. A call that was
+    /// given up long after its patience does not count: then this process stood still, not the store.
     pub(crate) fn note<T>(&self, answer: &Result<T, StoreError>, sent: Instant, patience: Duration, now: Instant) {
         let mut state = lock(&self.state);
         self.asked.fetch_add(1, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl Health {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 state.last_error = Some(error.clone());
                 let is_one_of_many = state.failed.is_some_and(|failed| sent < failed);
-                // A timer goes off up to a millisecond late.
+                // A timer fires up to a millisecond late.
                 let in_time = patience.saturating_mul(2).saturating_add(Duration::from_millis(2));
                 if is_one_of_many || now.saturating_duration_since(sent) >= in_time {
                     return;
@@ -166,7 +166,7 @@ impl Health {
         self.show(&state);
     }
 
-    /// The last flusher has gone. From here on the process is on its own.
+    /// Notes that the last flusher has gone. From now on the process decides alone.
     pub(crate) fn flushers_are_gone(&self, _crew: &mut Crew) {
         let mut state = lock(&self.state);
         if matches!(state.store, StoreState::Up { failures: 0 }) {
@@ -177,8 +177,8 @@ impl Health {
         self.show(&state);
     }
 
-    /// A flusher begins. After a time without any, the store is asked as after an outage. Returns whether there was
-    /// such a time.
+    /// Notes that a flusher begins. If there was none for a time, the store is probed as after an outage. Returns
+    /// whether there was such a time.
     pub(crate) fn flusher_begins(&self, _crew: &mut Crew) -> bool {
         let mut state = lock(&self.state);
         let was_unasked = state.store == StoreState::Unasked;
@@ -190,7 +190,7 @@ impl Health {
         was_unasked
     }
 
-    /// Time has passed: all processes may have reported.
+    /// Notes that time has passed: all processes may have reported.
     pub(crate) fn look(&self, now: Instant) {
         let mut state = lock(&self.state);
         if matches!(state.store, StoreState::Reporting { until, .. } if until <= now) {
@@ -206,7 +206,7 @@ impl Health {
     }
 
     pub(crate) fn read(&self, store: &dyn Store, now: Instant) -> StoreHealth {
-        // The store's own code, so not under the lock.
+        // User code, so not under the lock.
         let concern = store.concern();
         let state = lock(&self.state);
         StoreHealth {

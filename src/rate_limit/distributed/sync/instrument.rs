@@ -31,7 +31,7 @@ impl<S: Synchronizer> Instrument for StoreInstrument<S> {
     }
 }
 
-/// Gives the readings of a limit; with the label `name`, where it is part of a stack.
+/// Adds the readings of a limit, with the label `name` if it is part of a stack.
 pub(crate) fn give(limit: &LimitReadings, name: Option<&'static str>, readings: &mut Readings<'_>) {
     let store = &limit.store;
     let of_store = [

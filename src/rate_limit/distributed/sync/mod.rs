@@ -1,18 +1,18 @@
-//! The synchronizer: it carries the ledger of all keys to the store and back, while calls pass.
+//! The synchronizer exchanges the ledgers of all keys with the store, while calls pass.
 //!
-//! Callers change the ledger under a short lock. One task, the flusher, sends batches of charges or demands to the store
-//! and brings the answers back. No caller ever asks the store itself.
+//! Callers change the ledgers under a short lock. One task, the flusher, sends batches of charges or demands to the
+//! store and applies the answers. No caller asks the store itself.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
 //! | `bucket/` | the synchronizer of buckets, for [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind) |
 //! | `lease/` | the synchronizer of leases, for [`Leased`](super::Leased) |
-//! | `synchronizer.rs` | what the two have in common: the handles of a limit, and flushers that take turns |
-//! | `flusher.rs` | the flusher, as its user sees it |
-//! | `health.rs` | whether the store answers, and so whether it decides |
+//! | `synchronizer.rs` | the parts that both share: the handles of a limit, and flushers that take turns |
+//! | `flusher.rs` | the public type of the flusher |
+//! | `health.rs` | whether the store answers, and whether it decides |
 //! | `entries.rs` | the keys in use, a bounded number of them |
-//! | `ask.rs`, `flights.rs` | a call of the store, and those under way |
-//! | `readings.rs`, `instrument.rs` | how a limit is doing |
+//! | `ask.rs`, `flights.rs` | one call to the store, and the calls in flight |
+//! | `readings.rs`, `instrument.rs` | the readings of a limit |
 
 pub(super) mod ask;
 pub(super) mod bucket;

@@ -1,18 +1,17 @@
 use super::health::StoreHealth;
 
-/// How a limit is doing.
+/// The state of a limit, as `readings()` returns it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Readings {
-    /// How the store answers, and what an operator should know of it.
+    /// The health of the store, and any concern about its configuration.
     pub store: StoreHealth,
     /// The number of keys in memory.
     pub keys: usize,
-    /// The tokens of all keys that were admitted without asking and that the store has not confirmed to have counted.
-    /// In an outage it grows by all that is admitted, although the store is later told only the part that has not
-    /// drained.
+    /// The tokens of all keys that were admitted without asking the store, and that it has not confirmed. In an outage
+    /// the number grows by all admitted tokens, although the process later reports only those that have not drained.
     pub unflushed: u64,
-    /// The most tokens that any key had above its burst, its debt included, by the answers of the store. After an
+    /// The most tokens by which any key was above its burst, its debt included, by the answers of the store. After an
     /// outage it shows the largest [debt](crate::rate_limit::distributed::ExactBuilder::max_debt) of a key.
     pub overshoot: u64,
 }

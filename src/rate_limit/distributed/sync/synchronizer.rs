@@ -9,31 +9,31 @@ use tokio::{
     time::Instant,
 };
 
-/// Carries the ledger of all keys of a limit to the store and back.
+/// Exchanges the ledgers of all keys of a limit with the store.
 pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
     fn link(&self) -> &Link;
 
-    /// How the limit is doing.
+    /// Returns the readings of the limit.
     fn readings(&self, now: Instant) -> Readings;
 
-    /// Takes up what the previous flusher left. `was_unasked`: for a time there was no flusher.
+    /// Takes over from the previous flusher. `was_unasked`: for a time there was no flusher.
     fn take_over(&self, was_unasked: bool);
 
-    /// Works until the last handle is dropped, and then brings the ledger to an end.
+    /// Works until the last handle is dropped, and then settles the ledgers.
     fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send;
 
-    /// Sends callers away that wait for the store: no task asks it.
+    /// Releases all callers that wait, since no task asks the store.
     fn let_no_caller_wait(&self);
 }
 
-/// How a limit and its flushers stand with each other and with the store.
+/// The link between a limit, its flushers and the store.
 pub(crate) struct Link {
     pub(crate) health: Health,
-    /// Wakes the flusher at work: a caller waits, or the last handle is dropped.
+    /// Wakes the working flusher: a caller waits, or the last handle is dropped.
     pub(crate) hurry: Notify,
-    /// Held by the flusher at work.
+    /// Held by the working flusher.
     turn: sync::Mutex<()>,
-    /// The health is unasked only while there is no flusher. So it becomes so, and ceases to be, under this lock.
+    /// The health becomes `Unasked`, and ceases to be, only under this lock: it is so only while there is no flusher.
     crew: Mutex<Crew>,
 }
 
@@ -52,7 +52,7 @@ impl Link {
 pub(crate) struct Handle<S: Synchronizer>(Arc<S>);
 
 impl<S: Synchronizer> Handle<S> {
-    /// The first handle of a limit, and its first flusher.
+    /// Returns the first handle of a limit, and its first flusher.
     pub(crate) fn new(synchronizer: S) -> (Arc<Self>, Flusher) {
         let handle = Arc::new(Self(Arc::new(synchronizer)));
         let flusher = handle.flusher();
@@ -85,7 +85,7 @@ impl<S: Synchronizer> Drop for Handle<S> {
     }
 }
 
-/// One of the crew, alive while its flusher is.
+/// One member of the crew, alive as long as its flusher.
 struct Member<S: Synchronizer>(Arc<S>);
 
 impl<S: Synchronizer> Member<S> {

@@ -21,16 +21,16 @@ use tokio::time::Instant;
 /// Keys in flight: charges on their way to the store. A batch that is dropped, with its flusher, has failed.
 pub(super) struct Batch {
     charges: Vec<Charge>,
-    /// The entry of each charge, and the callers that wait for the answer. None for a probe.
+    /// The entry of each charge, and the callers that wait for the answer. Empty for a probe.
     asking: Vec<(Arc<BucketEntry>, Vec<Waiter>)>,
     sent: Instant,
 }
 
-/// A batch that the store has answered, or has not.
+/// A batch, and the answer of the store or the failure.
 pub(super) type Landed = (Batch, Result<Vec<Charged>, StoreError>);
 
 impl Batch {
-    /// Asks the store.
+    /// Sends the batch to the store, and waits for the answer.
     pub(super) async fn fly(self, store: Arc<dyn Store>, deadline: Duration) -> Landed {
         let answer = ask(|| store.charge(&self.charges), self.charges.len(), deadline).await;
         (self, answer)
@@ -46,8 +46,8 @@ impl Drop for Batch {
 }
 
 impl BucketSync {
-    /// The next batch, if there is anything to ask or to tell. It takes `leaving` keys from the queue at most, and
-    /// takes them off that number.
+    /// Returns the next batch, if there is anything to ask or to report. It takes at most `leaving` keys from the
+    /// queue, and subtracts them from that number.
     pub(super) fn next_batch(&self, now: Instant, leaving: &mut usize) -> Option<Batch> {
         let quota = self.quota();
         let mut batch = Batch { charges: Vec::new(), asking: Vec::new(), sent: now };
@@ -58,7 +58,7 @@ impl BucketSync {
             };
             *leaving -= 1;
             let mut state = lock(&entry.state);
-            // A caller that has gone meanwhile wants nothing. It is dropped without the lock: its waker may go with it.
+            // A caller that has gone wants nothing. It is dropped without the lock, since its waker may go with it.
             let (gone, waiters): (Vec<_>, Vec<_>) =
                 state.dequeue().into_iter().partition(|waiter| waiter.verdict.is_closed());
             if waiters.is_empty() && !state.ledger.has_news() {
@@ -81,7 +81,8 @@ impl BucketSync {
         (!batch.charges.is_empty()).then_some(batch)
     }
 
-    /// Asks whether a store that failed can do its work: it writes a token to a key that no limit has.
+    /// Returns a probe that tests whether a failed store can do its work: it writes a token to a key that no limit
+    /// uses.
     pub(super) fn probe(&self, now: Instant) -> Batch {
         let quota = Quota::new(1, Duration::from_millis(1));
         let key = Arc::from(&b"steadfast probes whether the store is back"[..]);
@@ -89,7 +90,7 @@ impl BucketSync {
         Batch { charges: vec![probe], asking: Vec::new(), sent: now }
     }
 
-    /// A batch has been answered, or has not.
+    /// Applies the answer or the failure of a batch.
     pub(super) fn landed(&self, (mut batch, answer): Landed, now: Instant) {
         self.health().note(&answer, batch.sent, self.deadline, now);
         let asked = mem::take(&mut batch.asking).into_iter().zip(&batch.charges);
@@ -110,7 +111,7 @@ impl BucketSync {
         }
     }
 
-    /// The store has not answered for this key.
+    /// Notes for one key that the store has not answered.
     fn failed(&self, entry: &Arc<BucketEntry>, waiters: Vec<Waiter>, charge: &Charge) {
         let mut state = lock(&entry.state);
         state.ledger.failed(charge);
@@ -122,7 +123,7 @@ impl BucketSync {
         release(waiters);
     }
 
-    /// The store has answered for this key.
+    /// Applies the answer of the store for one key.
     fn answered(
         &self,
         entry: &Arc<BucketEntry>,
@@ -135,13 +136,13 @@ impl BucketSync {
         let mut state = lock(&entry.state);
         let (sent, now) = (self.origin.to(sent), self.origin.to(now));
         let asked = match self.pace {
-            // A call that is refused by it would be refused by the store.
+            // A call that the ledger refuses would be refused by the store.
             Pace::AtOnce { .. } => Some(sent),
-            // A call that is admitted by it would be admitted by the store, if no other process spends.
+            // A call that the ledger admits would be admitted by the store, if no other process spends.
             Pace::Each(_) => None,
         };
         state.ledger.answered(charge, charged, asked, now);
-        // A store that grants more than it was asked for is wrong.
+        // A store must not grant more than it was asked for.
         let mut left = Tokens(charged.granted.min(charge.want));
         let judge = |Waiter { tokens, verdict }| {
             // Callers that have gone get nothing of the grant.
@@ -158,7 +159,7 @@ impl BucketSync {
         drop(state);
         for (tokens, verdict, judgement) in judged {
             let granted = matches!(judgement, Verdict::Granted { .. });
-            // A caller may have gone meanwhile.
+            // The caller may have gone in the meantime.
             if !answer(verdict, judgement) && granted {
                 left = left.saturating_add(tokens);
             }
@@ -167,16 +168,16 @@ impl BucketSync {
         let left = state.ledger.pay(left, &charge.quota, now);
         state.ledger.refund(left, charged.at);
         if state.ledger.has_news() {
-            // InFlight => Queued. Callers that came meanwhile have queued the key themselves.
+            // InFlight => Queued. Callers that came in the meantime have already queued the key.
             self.queue(entry, &mut state);
         }
     }
 }
 
-/// Tells callers that the store did not answer. Their wakers run: no lock may be held.
+/// Notifies callers that the store did not answer. Their wakers run, so no lock may be held.
 pub(super) fn release(waiters: Vec<Waiter>) {
     for waiter in waiters {
-        // One that has gone needs no answer.
+        // A caller that has gone needs no answer.
         answer(waiter.verdict, Verdict::Unanswered);
     }
 }

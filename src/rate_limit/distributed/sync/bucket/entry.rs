@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 /// One key in use.
 pub(crate) struct BucketEntry {
     pub(crate) key: Arc<[u8]>,
-    /// Its name in the store.
+    /// The name of the key in the store.
     pub(super) name: Arc<[u8]>,
     pub(crate) state: Mutex<BucketEntryState>,
 }
@@ -24,11 +24,11 @@ pub(crate) struct BucketEntryState {
     turn: Turn,
 }
 
-/// Whether a key is in the queue of the flusher.
+/// Whether a key is in the flusher's queue.
 enum Turn {
-    /// It is not. No caller waits.
+    /// Not in the queue. No caller waits.
     Idle,
-    /// It is, once. These callers want tokens of the store, in the order of their arrival.
+    /// In the queue, once. These callers wait for tokens of the store, in order of arrival.
     Queued { waiting: Vec<Waiter> },
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Waiter {
 /// The answer of the store to a caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verdict {
-    /// At this time by the store's clock.
+    /// Granted, at this time by the store's clock.
     Granted {
         at: Duration,
     },
@@ -52,7 +52,7 @@ pub(crate) enum Verdict {
     Unanswered,
 }
 
-/// Whether a key has just become queued, so that it has to be put into the queue.
+/// Whether this event has queued the key, so that the caller has to put it into the queue, or it was queued before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Enqueued {
     Now,
@@ -67,7 +67,7 @@ impl BucketEntry {
 }
 
 impl BucketEntryState {
-    /// There is something to tell.
+    /// Queues the key: there is something to report.
     pub(super) fn enqueue(&mut self) -> Enqueued {
         match self.turn {
             // Idle => Queued
@@ -80,8 +80,8 @@ impl BucketEntryState {
         }
     }
 
-    /// A caller asks. Returns callers that have gone too: drop them without a lock, since their wakers may go with
-    /// them.
+    /// Adds a caller that waits. Also returns callers that have gone: drop them without a lock, since their wakers may
+    /// go with them.
     pub(super) fn wait(&mut self, waiter: Waiter) -> (Enqueued, Vec<Waiter>) {
         match &mut self.turn {
             // Idle => Queued
@@ -100,7 +100,7 @@ impl BucketEntryState {
         }
     }
 
-    /// The flusher takes the key out of the queue. Returns the callers that wait.
+    /// Takes the key out of the queue, for the flusher. Returns the callers that wait.
     pub(super) fn dequeue(&mut self) -> Vec<Waiter> {
         match mem::replace(&mut self.turn, Turn::Idle) {
             // Queued => Idle
@@ -117,7 +117,7 @@ impl BucketEntryState {
         }
     }
 
-    /// Whether nothing is left that a new entry would not know.
+    /// Returns whether the entry holds nothing that a new entry would not know.
     pub(super) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
         matches!(self.turn, Turn::Idle) && self.ledger.is_idle(policy, quota, now)
     }

@@ -20,27 +20,27 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// The time between two looks for keys that can be forgotten.
+/// The time between two searches for keys that can be forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// The flusher's work, round by round.
+/// The loop of the flusher.
 pub(super) struct Rounds {
     sync: Arc<BucketSync>,
     flights: Flights<Landed>,
     tick: Instant,
     sweep: Instant,
-    /// The number of keys that leave the queue now.
+    /// The number of keys that leave the queue in this round.
     leaving: usize,
 }
 
 /// The duty of the flusher towards the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Duty {
-    /// The store is up, and asked as soon as there is something to ask.
+    /// The store is up. It is asked as soon as there is something to ask.
     AtOnce,
-    /// The store is up, and asked at each tick.
+    /// The store is up. It is asked at each tick.
     EachPeriod,
-    /// The store is given up. It is asked at each tick whether it is back.
+    /// The store is down. It is probed at each tick.
     Probe,
 }
 
@@ -52,8 +52,8 @@ impl Rounds {
         rounds
     }
 
-    /// Carries everything between this process and the store, until there is no handle any more; then tells what is
-    /// left to tell.
+    /// Exchanges everything between this process and the store until no handle is left. Then it reports what is left to
+    /// report.
     pub(super) async fn run(mut self, handles: Weak<Handle<BucketSync>>) {
         while handles.strong_count() > 0 {
             self.work().await;
@@ -62,7 +62,7 @@ impl Rounds {
         self.report_the_rest().await;
     }
 
-    /// One round: sends what is due, and waits for an answer, for news, or for the next time at which something is due.
+    /// Runs one round: sends what is due, and waits for an answer, for a request, or until something else is due.
     async fn work(&mut self) {
         let now = Instant::now();
         self.sync.health().look(now);
@@ -82,7 +82,7 @@ impl Rounds {
             Duty::Probe => self.leaving = 0,
         }
         if duty == Duty::Probe && ticks && self.flights.are_done() {
-            // Not by the keys that are in use: what is wrong may be wrong with one of them alone.
+            // The probe uses none of the keys in use, since the fault may lie in one of them alone.
             self.send(self.sync.probe(now));
         }
         while self.flights.has_room() {
@@ -99,7 +99,7 @@ impl Rounds {
         }
     }
 
-    /// Waits for the batches under way.
+    /// Waits for the batches in flight.
     async fn land(&mut self) {
         while !self.flights.are_done() {
             let landed = poll_fn(|cx| self.flights.poll_next(cx)).await;
@@ -107,7 +107,7 @@ impl Rounds {
         }
     }
 
-    /// Tells the store what is left to tell, until it does not answer.
+    /// Reports what is left to report, until the store fails to answer.
     async fn report_the_rest(&mut self) {
         while let Some(batch) = self.sync.next_batch(Instant::now(), &mut usize::MAX.clone()) {
             let (batch, answer) = batch.fly(self.sync.store.clone(), self.sync.deadline).await;
@@ -131,7 +131,7 @@ impl Rounds {
         self.flights.start(batch.fly(self.sync.store.clone(), self.sync.deadline));
     }
 
-    /// When something is due even if no batch lands and nothing new comes.
+    /// Returns when something is due even if no batch lands and no request comes.
     fn wake_at(&self, duty: Duty) -> Instant {
         let due = match duty {
             Duty::AtOnce => self.sweep,
@@ -140,7 +140,7 @@ impl Rounds {
         self.sync.health().decides_from().map_or(due, |from| due.min(from))
     }
 
-    /// The next batch that lands; or none, where there is news or the time has come.
+    /// Waits for the next batch that lands. Returns `None` at `wake`, or when a request comes.
     async fn next_landed(&mut self, wake: Instant) -> Option<Landed> {
         let (mut hurry, mut sleep) = (pin!(self.sync.link().hurry.notified()), pin!(sleep_until(wake)));
         let flights = &mut self.flights;
@@ -156,7 +156,7 @@ impl Rounds {
         .await
     }
 
-    /// A part of the period, by chance, so that processes do not ask at the same time.
+    /// Draws a random part of the period, so that processes do not ask at the same time.
     fn period(&self, part: Range<f64>) -> Duration {
         let part = self.sync.random.with(|random| random.random_range(part));
         self.sync.pace.period().mul_f64(part)

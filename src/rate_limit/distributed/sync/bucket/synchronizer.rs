@@ -37,13 +37,13 @@ use tokio::{sync::oneshot, time::Instant};
 
 const MOST_DEBT: u64 = 1 << 55;
 
-/// What [`Exact`](crate::rate_limit::distributed::Exact) and
-/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) have in common: the ledger of each key, and what carries
-/// them to the store and back.
+/// The synchronizer of [`Exact`](crate::rate_limit::distributed::Exact) and
+/// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind): the ledger of each key, and its exchange with the
+/// store.
 pub(crate) struct BucketSync {
     pub(super) store: Arc<dyn Store>,
     quota: Mutex<Quota>,
-    /// How long the store has to answer.
+    /// The time that the store has to answer.
     pub(crate) deadline: Duration,
     pub(crate) pace: Pace,
     pub(crate) owner: Owner,
@@ -52,9 +52,9 @@ pub(crate) struct BucketSync {
     pub(crate) origin: Origin,
     namespace: Namespace,
     pub(super) entries: Entries<BucketEntry>,
-    /// The keys of which there is something to tell or to ask.
+    /// The keys with something to report or to ask.
     pub(super) queue: Mutex<VecDeque<Arc<BucketEntry>>>,
-    /// The sequence of the last charge, of all keys: a key that was forgotten and comes again continues it.
+    /// The sequence of the last charge, over all keys. A key that was forgotten and comes back continues it.
     pub(super) sequence: AtomicU64,
     link: Link,
 }
@@ -62,8 +62,8 @@ pub(crate) struct BucketSync {
 /// When the store is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// As soon as there is something to ask and fewer than two calls are under way. When it is down, once in each
-    /// `probe`.
+    /// As soon as there is something to ask and fewer than two calls are in flight. While the store is down, once in
+    /// each `probe`.
     AtOnce { probe: Duration },
     /// Once in each period of this length.
     Each(Duration),
@@ -88,7 +88,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Checks what is common, and makes a synchronizer and its first flusher.
+    /// Checks the common settings, and makes a synchronizer and its first flusher.
     pub(crate) fn build(self) -> Result<(Arc<Handle<BucketSync>>, Flusher), ConfigError> {
         self.settings.check(Some(self.processes))?;
         self.quota.check()?;
@@ -104,9 +104,9 @@ impl BucketSync {
         let Parts { settings, quota, deadline, pace, max_debt, processes } = parts;
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
-        // The others find out within a period that the store is back, and have reported by the end of the next.
+        // The others notice within a period that the store is back, and have reported by the end of the next one.
         let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));
-        // Of the operating system's, so that no two processes have the same one, with any seed.
+        // From the operating system, so that no two processes have the same number, independent of the seed.
         let client = Random::new().with(|random| random.random());
         Self {
             store,
@@ -139,7 +139,7 @@ impl BucketSync {
         Ok(())
     }
 
-    /// The entry of a key, for a caller that wants `tokens` of this quota.
+    /// Returns the entry of a key, for a caller that wants `tokens` of this quota.
     pub(crate) fn entry(
         &self,
         key: &[u8],
@@ -164,8 +164,8 @@ impl BucketSync {
         }))
     }
 
-    /// Whether there will be too few tokens at `due`, by what the store said last. Nothing changes by asking. What this
-    /// process decides in an outage it cannot tell.
+    /// Returns whether too few tokens will be available at `due`, by the last answer of the store. Changes no state. In
+    /// an outage, when this process decides, the answer is `false`.
     pub(crate) fn would_refuse(&self, key: &[u8], tokens: Tokens, due: Instant) -> bool {
         let quota = self.quota();
         if tokens == Tokens::ZERO {
@@ -206,7 +206,7 @@ impl BucketSync {
         }
     }
 
-    /// Asks the store for tokens.
+    /// Asks the store for tokens. The receiver gets the verdict.
     pub(crate) fn ask(
         &self,
         entry: &Arc<BucketEntry>,
@@ -221,7 +221,7 @@ impl BucketSync {
         receiver
     }
 
-    /// There is something to tell of this key.
+    /// Queues a key that has something to report.
     pub(crate) fn queue(&self, entry: &Arc<BucketEntry>, state: &mut BucketEntryState) {
         self.put_into_queue(entry, state.enqueue());
     }
@@ -235,7 +235,7 @@ impl BucketSync {
         }
     }
 
-    /// This process's part of what was admitted of a key of late.
+    /// Returns this process's part of the tokens of a key that were admitted recently.
     pub(crate) fn share(&self, key: &[u8], now: Instant) -> ProcessShare {
         let (quota, processes) = (self.quota(), self.owner.processes);
         match self.entries.find(key) {
@@ -256,7 +256,7 @@ impl BucketSync {
         readings
     }
 
-    /// Forgets the keys of which nothing is left to know.
+    /// Forgets keys whose ledger holds nothing that a new one would not know.
     pub(super) fn forget_the_idle(&self, now: Instant) {
         let quota = self.quota();
         let now = self.origin.to(now);
@@ -275,7 +275,7 @@ impl Synchronizer for BucketSync {
         self.read(now)
     }
 
-    /// Queues the keys whose news the previous flusher had under way.
+    /// Queues the keys whose reports the previous flusher had in flight.
     fn take_over(&self, _was_unasked: bool) {
         for entry in self.entries.all() {
             let mut state = lock(&entry.state);

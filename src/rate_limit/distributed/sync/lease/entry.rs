@@ -21,9 +21,9 @@ pub(crate) struct LeaseEntry {
     pub(super) key: Arc<[u8]>,
     /// The tokens that may be spent without asking. Relaxed throughout: it guards no other memory.
     pub(crate) credit: AtomicU64,
-    /// The tokens that were asked for in vain since the store was last asked.
+    /// The tokens that callers were refused since the store was last asked.
     pub(super) refused: AtomicU64,
-    /// The tokens that were admitted beyond the credit, since the ledger were last brought up to date.
+    /// The tokens that were admitted beyond the credit since the last update of the ledger.
     pub(super) beyond: AtomicU64,
     terms: LeaseTerms,
     pub(crate) state: Mutex<LeaseEntryState>,
@@ -32,17 +32,17 @@ pub(crate) struct LeaseEntry {
 pub(crate) struct LeaseEntryState {
     pub(crate) ledger: LeaseLedger,
     pub(super) question: Question,
-    /// Decides in an outage, where the policy has a quota of its own.
+    /// Decides in an outage if the policy is a local quota.
     pub(super) local: Local,
     /// The callers that wait until the store first answers for this key.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// Whether the key is in flight.
+/// The callers that wait for the first answer of the store for this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
     None,
-    /// It is in a batch on its way to the store, and in no other.
+    /// It is in one batch on its way to the store.
     InFlight,
 }
 
@@ -60,8 +60,7 @@ impl LeaseEntry {
         }
     }
 
-    /// Waits for the first answer of the store for this key, if that is still to come. The store is asked for `tokens`
-    /// more.
+    /// Waits for the first answer of the store for this key, if there was none. The next demand asks for `tokens` more.
     pub(super) fn wait_for_first_answer(&self, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         let mut state = lock(&self.state);
         if state.ledger.was_settled() {
@@ -76,20 +75,20 @@ impl LeaseEntry {
         Some(settled)
     }
 
-    /// Gives back what is not likely to be needed, and says what was spent and what is wanted.
+    /// Returns the excess to the store, and makes the demand: what was spent, and what is wanted.
     pub(super) fn demand(&self, now: Instant, whose: Whose) -> Demand {
         let mut state = lock(&self.state);
         let ledger = &mut state.ledger;
         let refused = Tokens(self.refused.swap(0, Ordering::Relaxed));
         let is_leaving = whose == Whose::AllLeaving;
-        // A process that leaves spends nothing any more, whatever the store knows.
+        // A process that leaves spends nothing more, even if it is cut off.
         if is_leaving || !ledger.is_cut_off() {
             let excess = if is_leaving { u64::MAX } else { ledger.excess(refused, self.terms.limit).0 };
             let taken = self
                 .credit
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| Some(credit - credit.min(excess)));
             if let Ok(credit) = taken {
-                // What was spent since the ledger were brought up to date is in them next time.
+                // Spends since the last update of the ledger are in the next demand.
                 ledger.returned(Tokens(credit.min(excess)));
             }
         }
@@ -98,13 +97,13 @@ impl LeaseEntry {
 }
 
 impl LeaseEntryState {
-    /// Takes the key into a batch, unless it is in one already.
+    /// Takes the key into a batch, unless it is already in one.
     pub(super) fn take_off(&mut self) -> bool {
         // (None | InFlight) => InFlight
         mem::replace(&mut self.question, Question::InFlight) == Question::None
     }
 
-    /// The batch has landed. Returns the callers that wait for it.
+    /// Notes that the batch has landed. Returns the callers that wait for it.
     pub(super) fn land(&mut self) -> Vec<oneshot::Sender<()>> {
         // InFlight => None
         self.question = Question::None;
@@ -116,10 +115,10 @@ impl LeaseEntryState {
     }
 }
 
-/// Tells callers to look at their key again. Their wakers run: no lock may be held.
+/// Notifies callers that they should look at their key again. Their wakers run, so no lock may be held.
 pub(super) fn release(waiting: Vec<oneshot::Sender<()>>) {
     for waiter in waiting {
-        // One that has gone needs no answer.
+        // A caller that has gone needs no answer.
         answer(waiter, ());
     }
 }

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 /// The keys of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// Those that the store was never asked for.
+    /// The keys for which the store was never asked.
     Newcomers,
     All,
-    /// All of them, for the last time: everything goes back.
+    /// All keys, for the last time: everything is returned.
     AllLeaving,
 }
 
@@ -42,10 +42,9 @@ enum Last {
 }
 
 impl Batches<'_> {
-    /// The next keys, without those in flight.
+    /// Returns the next keys, without those in flight.
     fn next(&mut self) -> Option<Vec<Arc<LeaseEntry>>> {
-        // Callers wait for the newcomers. But every other batch is of known keys, however many newcomers there are, so
-        // that the flush ends.
+        // Callers wait for newcomers, so these go first. But every other batch has known keys, so that the flush ends.
         let takes_newcomers = self.whose == Whose::Newcomers || self.last == Last::Known;
         let mut batch = match takes_newcomers && Instant::now() < self.until {
             true => self.sync.next_newcomers(),
@@ -62,7 +61,7 @@ impl Batches<'_> {
 }
 
 impl LeaseSync {
-    /// Settles with the store: two batches at a time.
+    /// Settles with the store, two batches at a time.
     pub(super) async fn flush(self: &Arc<Self>, whose: Whose, until: Instant) {
         let now = Instant::now();
         let known = match whose {
@@ -76,7 +75,7 @@ impl LeaseSync {
         };
         let known = known.chunks(LARGEST_BATCH);
         let mut batches = Batches { sync: self, whose, known, last: Last::Known, until };
-        // A store that is down is asked once in each period, and not for newcomers.
+        // While the store is down, it is asked once in each period, and not for newcomers.
         let mut may_probe = whose != Whose::Newcomers;
         let mut flights = Flights::new();
         loop {
@@ -98,13 +97,13 @@ impl LeaseSync {
         }
     }
 
-    /// A batch of keys that the store was never asked for.
+    /// Returns a batch of keys for which the store was never asked.
     fn next_newcomers(&self) -> Vec<Arc<LeaseEntry>> {
         let mut newcomers = lock(&self.newcomers);
         let rest = newcomers.len().saturating_sub(LARGEST_BATCH);
         let mut batch = newcomers.split_off(rest);
         drop(newcomers);
-        // Some may have been asked for with all others.
+        // A flush of all keys may have included some of them.
         batch.retain(|entry| !lock(&entry.state).ledger.was_asked());
         batch
     }
@@ -121,7 +120,7 @@ impl LeaseSync {
         let Ok(settled) = answer else { return };
         for (entry, settled) in mem::take(&mut batch.entries).iter().zip(&settled) {
             let mut state = lock(&entry.state);
-            // A store that grants more than the limit is wrong.
+            // A store must not grant more than the limit.
             let granted = Tokens(settled.granted).min(self.limit);
             let more = state.ledger.answered(granted, settled, now, self.report_for);
             entry.credit.fetch_add(more.0, Ordering::Relaxed);
@@ -132,7 +131,8 @@ impl LeaseSync {
         }
     }
 
-    /// The store does not answer for this key. One that it never answered for gets what every process can have.
+    /// Notes that the store does not answer for this key. If it never has, the key gets the part that every process may
+    /// take.
     pub(super) fn cut_off(&self, entry: &LeaseEntry) {
         let mut state = lock(&entry.state);
         let first = match self.processes {
@@ -148,7 +148,7 @@ impl LeaseSync {
     }
 }
 
-/// Keys in flight. Dropped on the way, or without an answer, they are cut off.
+/// Keys in flight. If the batch is dropped, or is not answered, they are cut off.
 struct Batch<'a> {
     sync: &'a LeaseSync,
     entries: Vec<Arc<LeaseEntry>>,

@@ -11,17 +11,17 @@ use std::{
 };
 use tokio::time::{Instant, timeout_at};
 
-/// The flusher's work, round by round.
+/// The loop of the flusher.
 pub(super) struct Rounds {
     sync: Arc<LeaseSync>,
     /// When all keys are settled next.
     flush: Instant,
-    /// When the ledger are brought up to date next.
+    /// When the ledgers are updated next.
     look: Instant,
 }
 
 impl Rounds {
-    /// Begins at a phase of its own, so that processes do not ask at the same time.
+    /// Begins at a random phase, so that processes do not ask at the same time.
     pub(super) fn new(sync: Arc<LeaseSync>) -> Self {
         let now = Instant::now();
         let mut rounds = Self { sync, flush: now, look: now };
@@ -29,7 +29,7 @@ impl Rounds {
         rounds
     }
 
-    /// Settles with the store in each period, until there is no handle any more; then gives back what is held.
+    /// Settles with the store in each period until no handle is left. Then it returns what is held.
     pub(super) async fn run(mut self, handles: Weak<Handle<LeaseSync>>) {
         while handles.strong_count() > 0 {
             self.work().await;
@@ -37,7 +37,7 @@ impl Rounds {
         self.sync.flush(Whose::AllLeaving, Instant::now()).await;
     }
 
-    /// One round: settles what is due, and waits for newcomers or for the next time at which something is due.
+    /// Runs one round: settles what is due, and waits for newcomers or until something is due.
     async fn work(&mut self) {
         let now = Instant::now();
         self.sync.health().look(now);
@@ -56,7 +56,7 @@ impl Rounds {
         }
     }
 
-    /// A part of the period, by chance.
+    /// Draws a random part of the period.
     fn period(&self, part: Range<f64>) -> Duration {
         let part = self.sync.random.with(|random| random.random_range(part));
         self.sync.period.mul_f64(part)

@@ -34,8 +34,8 @@ use std::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-/// The accounts of all keys of a [`Leased`](crate::rate_limit::distributed::Leased) limit, and what carries them to the
-/// store and back.
+/// The synchronizer of a [`Leased`](crate::rate_limit::distributed::Leased) limit: the ledgers of all keys, and their
+/// exchange with the store.
 pub(crate) struct LeaseSync {
     pub(super) store: Arc<dyn Store>,
     namespace: Namespace,
@@ -44,18 +44,19 @@ pub(crate) struct LeaseSync {
     pub(crate) period: Duration,
     pub(crate) deadline: Duration,
     pub(super) random: Random,
-    /// Draws the numbers of processes: of the operating system's, so that no two processes have the same one.
+    /// Draws the client numbers. It is seeded by the operating system, so that no two processes have the same number.
     clients: Random,
-    /// The time in which all others report, once the store answers again. Until then nothing is taken from it.
+    /// The time in which all processes report, once the store answers again. Until then this process takes nothing from
+    /// it.
     pub(super) report_for: Duration,
     pub(super) processes: Option<u64>,
     on_outage: OnOutage,
     pub(super) origin: Origin,
-    /// When the flusher last looked at the clock. Callers that take tokens do not look: they are taken to have come
-    /// then, earlier than they did. Relaxed: it guards no other memory.
+    /// When the flusher last read the clock. Callers that take tokens do not read it: they count as having come at that
+    /// time, earlier than they did. Relaxed: it guards no other memory.
     pub(super) looked: AtomicU64,
     pub(super) entries: Entries<LeaseEntry>,
-    /// The keys that the store was never asked for.
+    /// The keys for which the store was never asked.
     pub(super) newcomers: Mutex<Vec<Arc<LeaseEntry>>>,
     link: Link,
 }
@@ -70,7 +71,7 @@ pub(crate) struct Parts {
     pub(crate) processes: Option<u64>,
 }
 
-/// Tokens that were taken from a credit, and when by the flusher's last look at the clock.
+/// Tokens that were taken from a credit, and the time by the flusher's last reading of the clock.
 pub(crate) struct Withdrawn {
     entry: Arc<LeaseEntry>,
     at: Nanos,
@@ -98,7 +99,7 @@ impl LeaseSync {
             looked: AtomicU64::new(0),
             entries: Entries::new(max_keys),
             newcomers: Mutex::default(),
-            // Each key has a time of its own in which all report.
+            // Each key has its own time for reports.
             link: Link::new(Health::new(now, Duration::ZERO)),
         }
     }
@@ -107,7 +108,7 @@ impl LeaseSync {
         &self.link.health
     }
 
-    /// The entry of a key, for a caller that wants `tokens`.
+    /// Returns the entry of a key, for a caller that wants `tokens`.
     pub(crate) fn entry(&self, key: &[u8], tokens: Tokens) -> Result<Arc<LeaseEntry>, RateLimited> {
         if key.len() > LONGEST_KEY {
             return Err(RateLimited::long_key(key.len(), LONGEST_KEY));
@@ -118,7 +119,7 @@ impl LeaseSync {
         let is_new = Cell::new(false);
         let make = |name, key| {
             is_new.set(true);
-            // For the store it is another process than the one that forgot the key: that one had counted further.
+            // The sequence starts again, so the store must see another client than before the key was forgotten.
             let client = self.clients.with(|random| random.random());
             LeaseEntry::new(key, LeaseTerms { key: name, limit: self.limit, window: self.window, client })
         };
@@ -131,7 +132,8 @@ impl LeaseSync {
         Ok(entry)
     }
 
-    /// Waits until the store first answers for a key. None where it has answered or failed to, or does not decide now.
+    /// Waits until the store first answers for a key. Returns `None` if it has answered or failed, or does not decide
+    /// now.
     pub(crate) fn wait_for_first_answer(&self, entry: &LeaseEntry, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         // A credit shows that the store has answered.
         if entry.credit.load(Ordering::Relaxed) > 0 || !self.health().decides() {
@@ -140,7 +142,7 @@ impl LeaseSync {
         entry.wait_for_first_answer(tokens)
     }
 
-    /// Takes tokens from the credit; or, while the store is down, as the policy says. Returns what may be refunded.
+    /// Takes tokens from the credit, or as the policy says while the store is down. Returns what may be refunded.
     pub(crate) fn take(&self, entry: &Arc<LeaseEntry>, tokens: Tokens) -> Result<Option<Withdrawn>, RateLimited> {
         if !self.health().decides() {
             if let Some(verdict) = self.take_beyond(entry, tokens) {
@@ -160,13 +162,13 @@ impl LeaseSync {
         }
     }
 
-    /// Decides without the credit, where the policy for outages is not that of shares.
+    /// Decides without the credit, if the policy for outages does not keep to shares.
     #[cold]
     fn take_beyond(&self, entry: &LeaseEntry, tokens: Tokens) -> Option<Result<(), RateLimited>> {
         let quota = match &self.on_outage {
             OnOutage::FairShare | OnOutage::LastKnown => return None,
             OnOutage::Local(quota) => *quota,
-            // Which say no number.
+            // These name no quota; the limit stands in for it.
             OnOutage::Open | OnOutage::Closed => Quota::new(self.limit.0, self.window),
         };
         let now = self.origin.to(Instant::now());
@@ -182,16 +184,16 @@ impl LeaseSync {
         })
     }
 
-    /// Gives tokens back to the credit that they were taken from, if that was not long ago.
+    /// Gives tokens back to the credit that they were taken from, unless that was long ago.
     pub(crate) fn refund(&self, Withdrawn { entry, at }: Withdrawn, tokens: Tokens, now: Instant) {
         let age = self.origin.to(now).saturating_sub(at).duration();
         if age < self.window.saturating_sub(self.period.mul_f64(1.2)) {
-            // What the ledger have for spent already is counted twice until a window has passed: on the safe side.
+            // Tokens that the ledger has logged as spent count twice for a window, which errs on the safe side.
             entry.credit.fetch_add(tokens.0, Ordering::Relaxed);
         }
     }
 
-    /// The tokens of a key that this process holds.
+    /// Returns the tokens of a key that this process holds.
     pub(crate) fn held(&self, key: &[u8]) -> Tokens {
         Tokens(self.entries.find(key).map_or(0, |entry| entry.credit.load(Ordering::Relaxed)))
     }
@@ -206,7 +208,7 @@ impl LeaseSync {
         readings
     }
 
-    /// Brings the ledger up to date, and what comes back to a process that is cut off.
+    /// Updates the ledgers, and gives a process that is cut off its old spends back.
     pub(super) fn note(&self, now: Instant) {
         for entry in self.entries.all() {
             let mut state = lock(&entry.state);
@@ -216,10 +218,10 @@ impl LeaseSync {
         }
     }
 
-    /// Whether no call asked for it, nothing is held of it, and nothing of its quota for outages is spent.
+    /// Returns whether no caller asked for the key, no token of it is held, and its local quota is unspent.
     fn is_idle(&self, entry: &LeaseEntry) -> bool {
         let state = lock(&entry.state);
-        // Not later than it is.
+        // This time is never late.
         let now = Nanos(self.looked.load(Ordering::Relaxed));
         state.ledger.is_idle()
             && state.local.is_idle(&self.on_outage, now)
@@ -228,7 +230,7 @@ impl LeaseSync {
             && entry.credit.load(Ordering::Relaxed) == 0
     }
 
-    /// Forgets a key for which no caller has asked, once nothing is held of it.
+    /// Forgets a key if it is idle.
     pub(super) fn forget_if_idle(&self, entry: &LeaseEntry) -> bool {
         self.entries.forget_if(&entry.key, |entry| self.is_idle(entry))
     }
@@ -243,7 +245,7 @@ impl Synchronizer for LeaseSync {
         self.read(now)
     }
 
-    /// After a time without a flusher, no key has an answer of the store.
+    /// After a time without a flusher, cuts all keys off: none has an answer of the store.
     fn take_over(&self, was_unasked: bool) {
         if was_unasked {
             self.entries.all().iter().for_each(|entry| self.cut_off(entry));
