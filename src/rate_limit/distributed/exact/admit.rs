@@ -32,37 +32,37 @@ use tokio::{
 /// The tokens that an admitted call has taken of an [`Exact`] limit. Dropping it spends them.
 pub struct Taken {
     tokens: Tokens,
-    /// None where the call costs nothing.
+    /// `None` if the call costs nothing.
     taken: Option<(Arc<BucketEntry>, By)>,
 }
 
-/// Who admitted a call.
+/// What admitted a call.
 #[derive(Clone, Copy, Debug)]
 enum By {
-    /// The store, at this time by its clock.
+    /// The store, at this time by the store's clock.
     Store { at: Duration },
-    /// This process, at this time by its own, in this outage.
+    /// This process, at this time by its own clock, in this outage.
     Itself { at: Instant, outage: Option<Outage> },
 }
 
 /// The place of a call that waits for the store.
 ///
-/// | when | what becomes of the call |
+/// | event | outcome of the call |
 /// |---|---|
-/// | the store grants its tokens | admitted, by the store |
+/// | the store grants its tokens | admitted by the store |
 /// | the store refuses | refused |
 /// | the store does not answer, or not in time | this process decides |
-/// | the call is dropped | it has left: the limit gives back what was granted |
+/// | the caller drops the call | it leaves, and the limit returns any grant |
 pub struct Asked {
     entry: Arc<BucketEntry>,
     tokens: Tokens,
     verdict: oneshot::Receiver<Verdict>,
-    /// When it is not waited for any longer.
+    /// When the call stops waiting.
     give_up_at: Instant,
 }
 
 impl Taken {
-    /// Gives the tokens back, less what has drained of them since.
+    /// Gives the tokens back, less what has drained since.
     pub(super) fn give_back(self, sync: &BucketSync) {
         let Some((entry, by)) = self.taken else { return };
         let mut state = lock(&entry.state);
@@ -81,11 +81,11 @@ impl Taken {
 
 impl Asked {
     fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
-        // No answer will come where there is no flusher any more.
+        // Without a flusher no answer will come.
         Pin::new(&mut self.verdict).poll(cx).map(|verdict| verdict.unwrap_or(Verdict::Unanswered))
     }
 
-    /// Waits no longer: what comes from now on is not for this call.
+    /// Stops waiting. A later grant does not belong to this call.
     fn give_up(&mut self) -> Verdict {
         self.verdict.close();
         match self.verdict.try_recv() {
@@ -94,7 +94,7 @@ impl Asked {
         }
     }
 
-    /// The decision about the call.
+    /// Turns the verdict into the decision about the call.
     fn settle(&self, verdict: Verdict, sync: &BucketSync, now: Instant) -> Result<Taken, RateLimited> {
         let Self { entry, tokens, .. } = self;
         let by = match verdict {
@@ -143,7 +143,7 @@ impl Distributed for Exact {
         }
         let at = sync.origin.to(now);
         let room = state.ledger.known(&quota, at).room(&quota);
-        // Tokens may have been given back since, or the key been deleted: so a refusal is believed for a while only.
+        // Tokens may have been returned since, or the key deleted. So a refusal counts for a limited time.
         let is_news = state.ledger.is_younger(Nanos::of(sync.pace.period()), at);
         if room < tokens && is_news {
             let wait = state.ledger.until_room(&quota, tokens, at).duration();
@@ -153,7 +153,7 @@ impl Distributed for Exact {
         Decision::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(sync.deadline) })
     }
 
-    /// By what the store said last, even if it would be asked again by then.
+    /// Predicts by the last answer of the store, even if the call would ask it again.
     fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
         self.sync().would_refuse(key, Tokens(tokens), due)
     }
@@ -197,10 +197,10 @@ impl Distributed for Exact {
     }
 }
 
-/// A place in [`Exact::acquire`]. It leaves when it is dropped before its call has its answer.
+/// A place in [`Exact::acquire`]. It leaves if it is dropped before its call has its answer.
 pub(super) struct Waiting<'a> {
     limit: &'a Exact,
-    /// None once the call has its answer.
+    /// `None` once the call has its answer.
     asked: Option<Asked>,
 }
 
@@ -215,7 +215,7 @@ impl<'a> Waiting<'a> {
         self.settle(verdict).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The deadline has passed.
+    /// Stops waiting: the deadline has passed.
     pub(super) fn give_up(&mut self) -> Option<Result<Taken, RateLimited>> {
         let verdict = self.asked.as_mut()?.give_up();
         self.settle(verdict)
@@ -235,8 +235,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Timers go off at the next whole millisecond. So a decision is made within the deadline, not up to a millisecond
-/// later.
+/// Shortens the deadline by a tick of the timer. Timers fire at the next whole millisecond, and a decision must come
+/// within the deadline.
 fn before_the_tick(deadline: Duration) -> Duration {
     const TICK: Duration = Duration::from_nanos(999_999);
     if deadline > 2 * TICK { deadline - TICK } else { deadline / 2 }

@@ -40,39 +40,39 @@ impl ExactBuilder {
         }
     }
 
-    /// How long a decision may take; then this process decides by itself. Default: 5 ms, some ten round trips in one
-    /// data centre, and little for a call that is worth limiting.
+    /// Sets how long a decision may take. After the deadline this process decides by itself. Default: 5 ms, about ten
+    /// round trips within a data center, and little for a call that is worth limiting.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// How often a store that is down is asked whether it is back. Default: 100 ms.
+    /// Sets how often a store that is down is probed. Default: 100 ms.
     pub fn probe_every(self, period: Duration) -> Self {
         Self { probe: period, ..self }
     }
 
-    /// About how many processes there are. In an outage a process that does not know its [share](Exact::share) of a key
-    /// takes one part of this number. Too low a number admits too much then. Default: 8.
+    /// Sets the approximate number of processes. In an outage, a process that does not know its [share](Exact::share)
+    /// of a key takes one part of this number. A number that is too low admits too much in an outage. Default: 8.
     pub fn processes(self, processes: u64) -> Self {
         Self { processes, ..self }
     }
 
-    /// The most tokens beyond the burst that a key may owe after an outage; the rest is forgiven. Default: a burst, so
-    /// that an outage slows a key for a few periods at most. At most 2^55.
+    /// Sets the most tokens beyond the burst that a key may owe after an outage. The rest is forgiven. Default: a
+    /// burst, so that an outage slows a key for a few periods at most. At most 2^55.
     ///
-    /// A debt arises where processes together admitted more in an outage than the rate allows: cut off from a store
-    /// that others still asked, or with another policy than [`OnOutage::FairShare`]. With fair shares and a store that
-    /// is down for all processes there is next to none.
+    /// A debt arises if processes together admitted more in an outage than the rate allows. That happens if only some
+    /// of them could reach the store, or with another policy than [`OnOutage::FairShare`]. With fair shares and a store
+    /// that is down for all processes the debt is close to zero.
     ///
     /// While there is a debt, two fifths of the rate repay it and callers have the other three. Any rate that callers
-    /// do not use repays it as well. So a debt of `n` tokens is repaid after at most `2.5 * n / rate`. With a quota of
-    /// 100 per second and the default, callers have 60 per second for at most 2.5 s. With zero all that does not fit
-    /// below the burst is forgiven.
+    /// do not use repays it as well. A debt of `n` tokens is therefore repaid after at most `2.5 * n / rate`. With a
+    /// quota of 100 per second and the default, callers have 60 per second for at most 2.5 s. With a `max_debt` of
+    /// zero, all tokens that do not fit below the burst are forgiven.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// Sets how this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
     /// processes together near the limit.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
@@ -81,12 +81,12 @@ impl ExactBuilder {
 
     common_settings!();
 
-    /// The limit, and what has to run for it.
+    /// Builds the limit and its flusher, which has to run.
     ///
     /// # Errors
     ///
-    /// The quotas must be as [`Quota`] says; deadline and probe longer than zero and at most 366 days; processes and
-    /// keys at least 1; the debt at most 2^55.
+    /// A [`ConfigError`] unless the quotas are valid, as [`Quota`] says, deadline and probe are longer than zero and at
+    /// most 366 days, processes and keys are at least 1, and the debt is at most 2^55.
     pub fn build(self) -> Result<(Exact, Flusher), ConfigError> {
         let Self { settings, quota, deadline, probe, processes, max_debt } = self;
         check_duration("rate_limit.deadline", deadline)?;

@@ -1,9 +1,9 @@
 //! [`Exact`]: the store decides each call.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
 //! | `limit.rs` | the limit |
-//! | `admit.rs` | how a call is admitted, and what becomes of its place while it waits for the store |
+//! | `admit.rs` | the admission of a call, and its place while it waits for the store |
 //! | `builder.rs` | its configuration |
 
 mod admit;

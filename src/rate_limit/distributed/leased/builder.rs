@@ -34,27 +34,28 @@ impl LeasedBuilder {
         Self { settings: Settings::new(store), limit, window, period: None, deadline: None, processes: None }
     }
 
-    /// How often the store is asked. Default: a tenth of the window, at most a second.
+    /// Sets how often the process settles with the store. Default: a tenth of the window, at most a second.
     pub fn flush_every(self, period: Duration) -> Self {
         Self { period: Some(period), ..self }
     }
 
-    /// How long the store has to answer. Default: half of the period.
+    /// Sets how long the store has to answer. Default: half of the period.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// How many processes there are, at most. A process that is asked for a key for the first time while the store does
-    /// not answer then takes a part of the limit by this number; without it, it refuses. Processes that had asked
-    /// before keep all of theirs, so together that may be more than the limit. Default: it refuses, so that the limit
-    /// holds.
+    /// Sets the largest number of processes. It matters for a key that a process is asked for the first time while the
+    /// store does not answer. With this number, the process takes one part of the limit; without it, the process
+    /// refuses. Processes that used the key before keep all of their tokens, so the total may then exceed the limit.
+    /// Default: not set, so that the limit is never exceeded.
     pub fn processes(self, processes: u64) -> Self {
         Self { processes: Some(processes), ..self }
     }
 
-    /// How this process decides while the store is down. Default: [`OnOutage::FairShare`], which here is exact: the
-    /// tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] is the same. The other policies
-    /// give up the limit for the time of the outage, and the processes report to the store afterwards.
+    /// Sets how this process decides while the store is down. Default: [`OnOutage::FairShare`], which is exact here:
+    /// the share is the tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] does the same.
+    /// The other policies give up the limit for the time of the outage, and the processes report to the store
+    /// afterwards.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
         self
@@ -62,12 +63,13 @@ impl LeasedBuilder {
 
     common_settings!();
 
-    /// The limit, and what has to run for it.
+    /// Builds the limit and its flusher, which has to run.
     ///
     /// # Errors
     ///
-    /// The limit must be from 1 to 2^52; the window and the period longer than zero and at most 366 days, the period at
-    /// most a half of the window; the deadline at most the period; there must be room for a key.
+    /// A [`ConfigError`] unless the limit is from 1 to 2^52, window and period are longer than zero and at most 366
+    /// days, the period is at most half of the window, the deadline is longer than zero and at most the period, and
+    /// processes and keys are at least 1.
     pub fn build(self) -> Result<(Leased, Flusher), ConfigError> {
         let Self { settings, limit, window, period, deadline, processes } = self;
         if limit == 0 || limit > 1 << 52 {

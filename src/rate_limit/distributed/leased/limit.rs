@@ -32,25 +32,26 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// A limit that many processes keep together: at most `limit` tokens in any window, for each key, by all processes.
+/// A limit that many processes share: at most `limit` tokens in any window, for each key, by all processes.
 ///
-/// Each process holds a small credit for each key in use, and takes tokens from it in one step, without asking the
-/// store. In the background its [`Flusher`] tells the store what was spent and when, gives back what is not needed, and
-/// takes as much as the demand of the last period asks for. Tokens that a process holds count as spent for all others,
-/// so the limit is never exceeded in any window, however the demand moves between processes.
+/// Each process holds a lease for each key in use: a small credit of tokens. It takes tokens from the credit in one
+/// atomic step, without asking the store. In the background its [`Flusher`] reports what was spent and when, returns
+/// tokens that are not needed, and asks for as many as the demand of the last period suggests. The store counts leased
+/// tokens as spent for all other processes. So the limit is never exceeded in any window, even if the demand moves
+/// between processes.
 ///
 /// # When the store does not answer
 ///
-/// A process goes on with what it holds, and with what it spent itself, a window after it spent it. That is its share
-/// at the moment it was cut off, and all shares together are the limit. When the store answers again, a process first
-/// reports what it spent meanwhile. It takes nothing until the others had the time to report too: for 1.2 periods, and
-/// for the time that the store [takes](Store::returns_within) to be reached again. Where a store comes and goes within
-/// less than that, little is admitted, and never too much.
+/// A process continues with what it holds. One window after it spent tokens, it may spend them again. That is its share
+/// at the moment it lost the store, and all shares together are the limit. When the store answers again, a process
+/// first reports what it spent. Then it takes no new tokens until the other processes had time to report too: for 1.2
+/// periods, plus the time that they [need to reconnect](Store::returns_within). If a store fails again and again within
+/// less than that time, little is admitted, and never too much.
 ///
 /// # Cost
 ///
-/// To admit or refuse: two hashes, one short lock of one of 16 parts of the table, one compare-and-swap. No clock, no
-/// allocation for a known key. Per period one batch to the store.
+/// A decision costs two hashes, one short lock of one of 16 parts of the table, and one compare-and-swap. It reads no
+/// clock, and allocates nothing for a known key. A period costs one batch to the store for each 64 keys in use.
 ///
 /// # Cancellation
 ///
@@ -62,33 +63,33 @@ pub struct Leased {
 
 /// The tokens that an admitted call has taken of a [`Leased`] limit. Dropping it spends them.
 pub struct Spent {
-    /// None where the call costs nothing, or was admitted beyond what this process holds.
+    /// `None` if the call costs nothing, or was admitted beyond what this process holds.
     taken: Option<Withdrawn>,
     tokens: Tokens,
 }
 
-/// The place of a call that waits until the store has answered for its key for the first time.
+/// The place of a call that waits for the first answer of the store for its key.
 pub struct Newcomer {
     entry: Arc<LeaseEntry>,
     tokens: Tokens,
     settled: oneshot::Receiver<()>,
-    /// When it is not waited for any longer.
+    /// When the call stops waiting.
     give_up_at: Instant,
 }
 
 impl Leased {
-    /// At most `limit` tokens in any `window`, for each key, kept in this store.
+    /// Starts to configure a limit of `limit` tokens in any `window`, for each key, kept in this store.
     pub fn builder(store: impl Store, limit: u64, window: Duration) -> LeasedBuilder {
         LeasedBuilder::new(store, limit, window)
     }
 
-    /// Takes `tokens` of this key's, all or none, from what this process holds. It holds nothing of a key for which it
-    /// never asked: [`acquire`](Self::acquire) waits until the store has answered for it.
+    /// Takes `tokens` of this key, all or none, from what this process holds. For a new key it holds nothing and
+    /// refuses; [`acquire`](Self::acquire) waits for the first answer of the store instead.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] where it holds too few; then more are asked for, and the time is that until they may be there.
-    /// With no time where the cost is above the limit, or the key longer than
+    /// [`RateLimited`] if the process holds too few tokens. The next flush then asks for more, and the error has the
+    /// time until they may arrive. There is no time if the cost is above the limit, or the key is longer than
     /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         let tokens = Tokens(tokens);
@@ -99,9 +100,9 @@ impl Leased {
         self.take(&entry, tokens)
     }
 
-    /// Takes `tokens` of this key's, all or none. For a new key the store is asked at once, and the caller waits for
-    /// the answer, for the store's [`deadline`](LeasedBuilder::deadline) at most. It does not wait for any other key,
-    /// nor while the store is down.
+    /// Takes `tokens` of this key, all or none. For a new key the flusher asks the store at once, and the caller waits
+    /// for the answer, at most for the store's [`deadline`](LeasedBuilder::deadline). For any other key, or while the
+    /// store is down, the caller does not wait.
     ///
     /// # Errors
     ///
@@ -111,14 +112,14 @@ impl Leased {
             Decision::Admitted(spent) => Ok(spent),
             Decision::Refused(refused) => Err(refused),
             Decision::Waits(newcomer) => {
-                // An answer that does not come in time is none.
+                // Without an answer in time, the credit decides.
                 let _ = timeout_at(newcomer.give_up_at, newcomer.settled).await;
                 self.take(&newcomer.entry, newcomer.tokens)
             }
         }
     }
 
-    /// Takes tokens of this key's, or waits until the store has first answered for it.
+    /// Takes tokens of this key, or waits for the first answer of the store for it.
     pub(super) fn admit_at(
         &self,
         key: &[u8],
@@ -148,7 +149,7 @@ impl Leased {
         self.sync().take(entry, tokens).map(|taken| Spent { taken, tokens })
     }
 
-    /// The limit, and the window.
+    /// Returns the limit and the window.
     pub(in crate::rate_limit) fn terms(&self) -> (u64, Duration) {
         (self.sync().limit.0, self.sync().window)
     }
@@ -157,36 +158,37 @@ impl Leased {
         self.handle.synchronizer()
     }
 
-    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others
-    /// wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
+    /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it spent
-    /// meanwhile, and takes more 1.2 periods later.
+    /// After a time without a flusher the limit continues as after an outage: the process reports what it spent, and
+    /// takes new tokens 1.2 periods later.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }
 
-    /// Gives back the tokens of a call that then was not made, if they were taken less than a window ago, less 1.2
-    /// periods. Tokens that were admitted beyond what this process holds, in an outage, are not given back.
+    /// Gives back the tokens of a call that was not made after all. Tokens are only taken back if they were taken
+    /// within the last window, less 1.2 periods. Tokens that were admitted in an outage beyond what this process holds
+    /// stay spent.
     pub fn refund(&self, spent: Spent) {
         if let Some(withdrawn) = spent.taken {
             self.sync().refund(withdrawn, spent.tokens, Instant::now());
         }
     }
 
-    /// The tokens of this key that this process holds.
+    /// Returns the tokens of this key that this process holds.
     pub fn held(&self, key: &[u8]) -> u64 {
         self.sync().held(key).0
     }
 
-    /// How much more than the limit may be spent in any window while the store keeps its data and every process is
-    /// heard of: nothing. Processes that are cut off while others are not add their shares at that time, at most the
-    /// limit.
+    /// Returns how many tokens beyond the limit may be spent in any window, while the store keeps its data and every
+    /// process reaches it: always 0. If some processes cannot reach the store while others can, they add their shares
+    /// at that time, at most the limit.
     pub fn overshoot_bound(&self) -> u64 {
         0
     }
 
-    /// How the limit is doing. It looks at every key in use.
+    /// Returns the state of the limit. Reads every key in use.
     pub fn readings(&self) -> Readings {
         self.sync().read(Instant::now())
     }
@@ -213,7 +215,7 @@ impl Distributed for Leased {
         newcomer.give_up_at
     }
 
-    /// Nothing was taken yet.
+    /// The call has taken nothing yet.
     fn leave(&self, _newcomer: &mut Newcomer) {}
 
     fn refund(&self, spent: Spent) {

@@ -1,8 +1,8 @@
-//! [`Leased`]: this process decides on a credit that the store has granted.
+//! [`Leased`]: this process decides from a lease that the store has granted.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `limit.rs` | the limit, and how a call is admitted |
+//! | `limit.rs` | the limit, and the admission of a call |
 //! | `builder.rs` | its configuration |
 
 mod builder;

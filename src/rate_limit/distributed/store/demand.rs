@@ -1,24 +1,26 @@
 use std::{sync::Arc, time::Duration};
 
-/// The spends, the holdings and the wants of one process, for the window of one key.
+/// What one process spent, holds and wants, for the window of one key.
 ///
-/// For each key the store keeps the tokens spent and when, the tokens that each process holds, and a total of all that
-/// was spent. A clock that went back counts as the latest time that it has shown. In this order the store
+/// For each key the store keeps the spent tokens with their times, the tokens that each process holds, and the total of
+/// all spent tokens. If its clock went back, the store uses the latest time that the clock has shown. The store takes
+/// these steps in order:
 ///
-/// 1. forgets the spends of more than a window ago. It may keep them by fortieths of the window: a spend then counts
-///    until a window after the end of its fortieth;
-/// 2. counts as spent now what a process holds that was last heard of more than two windows ago, and forgets that
-///    process;
-/// 3. compares totals, before it counts anything of this demand, even of one that it then ignores. If its own is less
-///    than the demand's, data were lost. The store takes the demand's total and answers [`lost`](Settled::lost). For a
-///    window from now it grants nothing to any process. A further loss within that window does not extend it;
-/// 4. ignores a demand whose sequence is not above the last one of this process. The answer then grants nothing, and
-///    nothing is free;
-/// 5. counts as new the difference of `spent` to that of this process's last demand, or all of it where the process is
-///    not known. It counts the new tokens at the times in `spends`, the latest first, and adds them to the total. New
-///    tokens beyond those in `spends` are older than a window and count for nothing;
-/// 6. grants as much of `want` as is free, and nothing while data are lost. Free is the limit, less the spends that
-///    still count and all that processes hold; for this process that is `held`. The grant is then held too.
+/// 1. It forgets spends of more than a window ago. It may keep them by fortieths of the window: a spend then counts
+///    until a window after the end of its fortieth.
+/// 2. If it has not heard from a process for more than two windows, it counts the tokens that the process holds as
+///    spent now, and forgets the process.
+/// 3. It compares totals, before it counts anything of this demand, and even if it then ignores the demand. If its own
+///    total is lower, data were lost. It takes the demand's total and answers [`lost`](Settled::lost). For a window
+///    from now it grants nothing to any process. A further loss within that window does not extend it.
+/// 4. It ignores a demand whose sequence is not above the last one of this process. The answer then grants nothing, and
+///    nothing is free.
+/// 5. It counts as new the difference between `spent` and the `spent` of this process's last demand, or all of it if
+///    the process is not known. It counts the new tokens at the times in `spends`, the latest first, and adds them to
+///    the total. New tokens beyond those in `spends` are older than a window and count for nothing.
+/// 6. It grants as much of `want` as is free, and nothing while data are lost. Free is the limit, less the spends that
+///    still count, less all tokens that processes hold; for this process that is `held`. From then on the process holds
+///    the grant, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
     /// The key, with its namespace: at most [`LONGEST_NAME`](super::LONGEST_NAME) bytes.
@@ -27,18 +29,18 @@ pub struct Demand {
     pub limit: u64,
     /// The length of the window.
     pub window: Duration,
-    /// The number of the process that sends this. No other process has it.
+    /// The number of the process that sends this demand. It is unique to that process.
     pub client: u64,
-    /// Counts the demands of this process for this key, from 1. One that is not above the last one was overtaken, or
-    /// has come before, and is ignored.
+    /// Counts the demands of this process for this key, from 1. A demand that is not above the last one is late or a
+    /// repetition, and is ignored.
     pub sequence: u64,
-    /// All tokens that this process ever spent of this key.
+    /// All tokens of this key that this process ever spent.
     pub spent: u64,
-    /// All spends of this process in the last window, the latest first: how long ago, and how many tokens.
+    /// All spends of this process in the last window, the latest first: their age and their tokens.
     pub spends: Vec<(Duration, u64)>,
-    /// The tokens that this process still holds and may spend. It takes the place of what the store knew of.
+    /// The tokens that this process still holds and may spend. It replaces the number that the store has.
     pub held: u64,
-    /// How many more tokens the process wants.
+    /// The tokens that the process wants beyond those.
     pub want: u64,
     /// The highest total that the store answered to this process, or 0 after two windows without an answer.
     pub total: u64,
@@ -50,11 +52,11 @@ pub struct Settled {
     /// The tokens that the process may spend beyond those that it holds.
     pub granted: u64,
     /// The tokens of the limit that are neither spent in this window nor held, after this grant. Zero for a window
-    /// after data were lost, and in the answer to a demand that is ignored.
+    /// after data were lost, and in the answer to an ignored demand.
     pub free: u64,
-    /// All tokens that the store ever counted as spent for this key. Held tokens are not in it.
+    /// All tokens that the store ever counted as spent for this key, without held tokens.
     pub total: u64,
-    /// This demand has shown that data were lost. Other processes may hold tokens, or have spent some, that the store
-    /// does not know of yet. False in later answers, although nothing is granted for a window.
+    /// Whether this demand has shown that data were lost. Other processes may then hold tokens, or have spent some,
+    /// that the store does not know yet. False in later answers, although nothing is granted for a window.
     pub lost: bool,
 }

@@ -1,7 +1,8 @@
 use std::fmt;
 use thiserror::Error as ThisError;
 
-/// Why a store did not answer a batch. It may have counted a part of it, so the limit sends all of it again.
+/// The reason why a store did not answer a batch. The store may have counted a part of the batch, so the limit sends
+/// all of it again.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("the store of rate limits {kind}: {detail}")]
 pub struct StoreError {
@@ -13,21 +14,21 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It does not answer, or not in time.
+    /// The store does not answer, or not in time.
     Unreachable,
-    /// It answers that it cannot: it is loading, full, or may only be read.
+    /// The store answers that it cannot serve: it is loading, full, or read-only.
     Refused,
-    /// It answers what no such store would.
+    /// The answer is not one that a store of this kind gives.
     Incomprehensible,
 }
 
 impl StoreError {
-    /// An error of this kind, with the store's own words.
+    /// Makes an error of this kind. `detail` is the text of the store.
     pub fn new(kind: StoreErrorKind, detail: impl fmt::Display) -> Self {
         Self { kind, detail: detail.to_string() }
     }
 
-    /// The kind of this error.
+    /// Returns the kind of this error.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }

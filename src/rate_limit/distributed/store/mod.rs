@@ -1,15 +1,15 @@
-//! Stores: they keep the state of each key for all processes, and settle a batch of keys at a time.
+//! Stores keep the state of each key for all processes, and settle a batch of keys at a time.
 //!
-//! Nothing here knows of limits, callers or tasks.
+//! Nothing here knows limits, callers or tasks.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
 //! | `contract.rs` | the trait [`Store`] |
-//! | `charge.rs` | what it is asked about a bucket, what it answers, and the steps between |
-//! | `demand.rs` | what it is asked about a window, what it answers, and the steps between |
-//! | `error.rs` | why it did not answer |
+//! | `charge.rs` | a request about a bucket, its answer, and the steps of the store |
+//! | `demand.rs` | a request about a window, its answer, and the steps of the store |
+//! | `error.rs` | why a store did not answer |
 //! | `namespace.rs` | the names of keys in a store |
-//! | `embedded/` | the store in this process's memory, the measure of all others |
+//! | `embedded/` | the store in this process's memory, the reference for all others |
 //! | `redis/` | the store in Redis |
 //! | `conformance/` | the suite for a store of your own |
 

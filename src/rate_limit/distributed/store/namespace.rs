@@ -10,18 +10,18 @@ pub const LONGEST_NAME: usize = LONGEST_KEY + 68;
 /// The longest key, in bytes.
 pub const LONGEST_KEY: usize = 1024;
 
-/// Keeps the keys of one limit from those of all others in a store.
+/// Separates the keys of one limit from those of all others in a store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Namespace(pub(crate) String);
 
 impl Namespace {
-    /// The name of a key in the store. It begins with the length of the namespace, so that no key of one limit is one
-    /// of another, even where clients choose their keys.
+    /// Returns the name of a key in the store. It begins with the length of the namespace, so that no key of one limit
+    /// equals a key of another, even if clients choose their keys.
     pub(crate) fn name(&self, key: &[u8]) -> Arc<[u8]> {
         [format!("{}:{}:", self.0.len(), self.0).as_bytes(), key].concat().into()
     }
 
-    /// The name that keys without a place of their own share. No key has it, since it begins with no number.
+    /// Returns the name of the overflow key. It equals no other name, since it does not begin with a number.
     pub(crate) fn shared_name(&self) -> Arc<[u8]> {
         [b"shared:", self.0.as_bytes()].concat().into()
     }

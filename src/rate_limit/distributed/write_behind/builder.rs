@@ -42,30 +42,30 @@ impl WriteBehindBuilder {
         }
     }
 
-    /// How often this process reports to the store. Default: 100 ms.
+    /// Sets how often this process reports to the store. Default: 100 ms.
     pub fn flush_every(self, period: Duration) -> Self {
         Self { period, ..self }
     }
 
-    /// How long the store has to answer. Default: the period.
+    /// Sets how long the store has to answer. Default: the period.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// The most tokens of a key that one process may have admitted and not told yet; so also the most that a call may
-    /// cost. Default: what the rate gives in a period, rounded up, so that one process can use the whole of the rate. A
-    /// call that costs more may then be unflushed alone, up to the burst.
+    /// Sets the most tokens of a key that one process may have admitted and not yet reported. A call may not cost more.
+    /// Default: the tokens that the rate gives in a period, rounded up, so that one process can use the whole rate.
+    /// With the default, a call may cost more, up to the burst, if nothing else of its key is unreported.
     pub fn max_unflushed(self, tokens: u64) -> Self {
         Self { max_unflushed: Some(tokens), ..self }
     }
 
-    /// The most tokens beyond the burst that a key may owe; the rest is forgiven. Default: a burst, or the overshoot
-    /// bound if that is more.
+    /// Sets the most tokens beyond the burst that a key may owe. The rest is forgiven. Default: a burst, or the
+    /// overshoot bound if that is more.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// How this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
+    /// Sets how this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
     /// processes together near the limit.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
@@ -74,12 +74,12 @@ impl WriteBehindBuilder {
 
     common_settings!();
 
-    /// The limit, and what has to run for it.
+    /// Builds the limit and its flusher, which has to run.
     ///
     /// # Errors
     ///
-    /// The quotas must be as [`Quota`] says; the period and the deadline longer than zero and at most 366 days;
-    /// processes, keys and unflushed tokens at least 1; the debt at most 2^55.
+    /// A [`ConfigError`] unless the quotas are valid, as [`Quota`] says, period and deadline are longer than zero and
+    /// at most 366 days, processes, keys and unflushed tokens are at least 1, and the debt is at most 2^55.
     pub fn build(self) -> Result<(WriteBehind, Flusher), ConfigError> {
         let Self { settings, quota, period, deadline, processes, max_unflushed, max_debt } = self;
         quota.check()?;

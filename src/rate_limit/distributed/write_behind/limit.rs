@@ -29,36 +29,37 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A limit that many processes keep together without ever waiting for the store. Each process admits by the last known
-/// level of a key's bucket and by what it has admitted since, and tells the store in the background.
+/// A limit that many processes share without ever waiting for the store. Each process admits by the last known level of
+/// a key's bucket and by what it has admitted since. It reports to the store in the background.
 ///
-/// Two bounds limit the tokens that a process may admit between two answers: its share of what was left, which is its
-/// part of all that was admitted in the last four seconds; and [`max_unflushed`](WriteBehindBuilder::max_unflushed).
-/// Tokens admitted beyond the burst while the store answers raise the bucket's level above it. They drain before more
-/// is admitted, so that in the long run the rate holds.
+/// Two bounds limit the tokens that a process may admit between two answers of the store. The first is its share of the
+/// tokens that were left, by its part of all admitted tokens in the last four seconds. The second is
+/// [`max_unflushed`](WriteBehindBuilder::max_unflushed). Tokens admitted beyond the burst while the store answers raise
+/// the bucket's level above the burst. They drain before more is admitted, so the rate is kept in the long run.
 ///
-/// By default `max_unflushed` is what the rate gives in a tenth of a second. A call that costs more is then admitted,
-/// up to the burst, when this process has nothing else to tell of its key.
+/// By default `max_unflushed` is what the rate gives in a period, a tenth of a second. A call that costs more is then
+/// admitted, up to the burst, if this process has nothing else of its key to report.
 ///
 /// # Bound
 ///
-/// While the store answers, N processes together admit in any interval of length t at most
-/// `burst + rate * t + (N - 1) * max_unflushed` for a key. The last term is the
-/// [`overshoot_bound`](Self::overshoot_bound). Calls that cost more than `max_unflushed` count in its place.
+/// While the store answers, N processes together admit in any interval of length t at most `burst + rate * t + (N - 1)
+/// * max_unflushed` for a key. The last term is the [`overshoot_bound`](Self::overshoot_bound). Calls that cost more
+/// than `max_unflushed` count in its place.
 ///
 /// # When the store does not answer
 ///
-/// A process goes on until it has `max_unflushed` tokens to tell. After three failures in a row it decides as
-/// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks each period whether the store is back. When it
-/// is, the process reports the part of what it admitted that has not drained since. It goes on by itself for two and a
-/// half periods, and for the time that the store [takes](crate::rate_limit::distributed::Store::returns_within) to be
-/// reached again, in which all others report too. Tokens that do not fit below the burst are a
-/// [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
+/// A process continues until it has `max_unflushed` tokens to report. After three failures in a row it decides as
+/// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks in each period whether the store is back. When
+/// it is, the process reports the part of what it admitted that has not drained since. It decides by itself for another
+/// two and a half periods, plus the time that processes [need to
+/// reconnect](crate::rate_limit::distributed::Store::returns_within), so that all others can report too. Tokens that do
+/// not fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
 ///
 /// # Cost
 ///
-/// Two hashes, three short locks, one reading of the clock; no allocation for a known key but for the list of those of
-/// which there is something to tell. Per period a batch to the store for each 64 keys in which something was spent.
+/// A decision costs two hashes, three short locks and one reading of the clock. For a known key it allocates nothing,
+/// except when the queue of keys to report grows. A period costs one batch to the store for each 64 keys in which
+/// something was spent.
 ///
 /// # Cancellation
 ///
@@ -66,29 +67,29 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub struct WriteBehind {
     pub(in crate::rate_limit::distributed) handle: Arc<Handle<BucketSync>>,
-    /// None is what the rate gives in a period.
+    /// `None` is what the rate gives in a period.
     pub(super) max_unflushed: Option<u64>,
 }
 
 impl WriteBehind {
-    /// This quota for each key, kept in this store by `processes` processes at most.
+    /// Starts to configure a limit with this quota for each key, kept in this store by at most `processes` processes.
     pub fn builder(store: impl Store, quota: Quota, processes: u64) -> WriteBehindBuilder {
         WriteBehindBuilder::new(store, quota, processes)
     }
 
-    /// Takes `tokens` of this key's, all or none.
+    /// Takes `tokens` of this key, all or none.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] where there are too few, with the time until there may be enough: until the bucket has drained,
-    /// or until what was admitted has been told. With no time where the cost is above the burst or above a
-    /// `max_unflushed` that was set, or the key longer than
+    /// [`RateLimited`] if too few tokens are left, with the time until there may be enough: until the bucket has
+    /// drained, or until this process has reported what it admitted. There is no time if the cost is above the burst or
+    /// above a `max_unflushed` that was set, or the key is longer than
     /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Noted, RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
     }
 
-    /// The same, where the clock has been read.
+    /// Like [`try_acquire`](Self::try_acquire), with `now` as the time.
     pub fn try_acquire_at(&self, key: &[u8], tokens: u64, now: Instant) -> Result<Noted, RateLimited> {
         let tokens = Tokens(tokens);
         if tokens == Tokens::ZERO {
@@ -126,8 +127,8 @@ impl WriteBehind {
         Ok(Noted { entry: Some(entry), tokens, at: now, outage: None })
     }
 
-    /// Gives back the tokens of a call that then was not made, less what has drained since. Tokens that the process has
-    /// already reported to the store stay spent.
+    /// Gives back the tokens of a call that was not made after all, less what has drained since. Tokens that the
+    /// process has already reported to the store stay spent.
     pub fn refund(&self, noted: Noted) {
         let Noted { entry, tokens, at, outage } = noted;
         if let Some(entry) = entry {
@@ -137,16 +138,16 @@ impl WriteBehind {
         }
     }
 
-    /// Makes another flusher, for a runtime that may outlive that of the first. One works at a time, and the others
-    /// wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
+    /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit goes on as after an outage. The process tells the store what it
-    /// admitted meanwhile, and two and a half periods later the store decides again.
+    /// After a time without a flusher the limit continues as after an outage: the process reports what it admitted, and
+    /// the store decides again two and a half periods later.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }
 
-    /// The quota.
+    /// Returns the quota.
     pub fn quota(&self) -> Quota {
         self.sync().quota()
     }
@@ -160,23 +161,24 @@ impl WriteBehind {
         self.sync().set_quota(quota)
     }
 
-    /// How much more than `burst + rate * t` may be admitted in any interval of length t, by all processes together,
+    /// Returns how many tokens beyond `burst + rate * t` all processes together may admit in any interval of length t,
     /// while the store answers: `(processes - 1) * max_unflushed`, if no call costs more than that.
     pub fn overshoot_bound(&self) -> u64 {
         (self.sync().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()).0)
     }
 
-    /// This process's part of what was admitted of this key in the last four seconds. From 0 to 1.
+    /// Returns this process's part of all tokens of this key that were admitted in the last four seconds. From 0 to 1.
     pub fn share(&self, key: &[u8]) -> f64 {
         self.sync().share(key, Instant::now()).fraction()
     }
 
-    /// How the limit is doing. It looks at every key in use.
+    /// Returns the state of the limit. Reads every key in use.
     pub fn readings(&self) -> Readings {
         self.sync().read(Instant::now())
     }
 
-    /// Whether a call costs more than the `max_unflushed` that was set. Where none was set, it may be unflushed alone.
+    /// Returns whether a call costs more than the `max_unflushed` that was set. Without one, a call may be unflushed
+    /// alone.
     fn is_too_dear(&self, tokens: Tokens, max_unflushed: Tokens) -> bool {
         self.max_unflushed.is_some() && tokens > max_unflushed
     }
@@ -192,7 +194,7 @@ impl WriteBehind {
 
 /// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends them.
 pub struct Noted {
-    /// None where the call costs nothing.
+    /// `None` if the call costs nothing.
     entry: Option<Arc<BucketEntry>>,
     tokens: Tokens,
     at: Instant,
@@ -216,7 +218,7 @@ impl Distributed for WriteBehind {
         self.try_acquire_at(key, tokens, now).into()
     }
 
-    /// It cannot tell how much of its part it will have told the store by then.
+    /// Predicts without knowing how much of its part the process will have reported by `due`.
     fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
         let tokens = Tokens(tokens);
         self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.sync().would_refuse(key, tokens, due)
@@ -251,7 +253,7 @@ impl Distributed for WriteBehind {
     }
 }
 
-/// The number that was set; or what the rate gives in a period, rounded up.
+/// Returns the number that was set, or what the rate gives in a period, rounded up. At most the burst.
 pub(super) fn most_unflushed(set: Option<u64>, quota: &Quota, period: Duration) -> Tokens {
     let in_a_period = (u128::from(quota.count()) * period.as_nanos()).div_ceil(quota.period().as_nanos().max(1));
     let in_a_period = u64::try_from(in_a_period).unwrap_or(u64::MAX);

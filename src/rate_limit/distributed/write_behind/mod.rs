@@ -1,8 +1,8 @@
-//! [`WriteBehind`]: this process decides by what the store last said, and tells the store afterwards.
+//! [`WriteBehind`]: this process decides by the last answer of the store, and reports to the store afterwards.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `limit.rs` | the limit, and how a call is admitted |
+//! | `limit.rs` | the limit, and the admission of a call |
 //! | `builder.rs` | its configuration |
 
 mod builder;

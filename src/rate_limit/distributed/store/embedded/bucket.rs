@@ -16,30 +16,31 @@ use std::{collections::VecDeque, time::Duration};
 pub(super) struct Bucket {
     level: Level,
     total: u64,
-    /// The latest charge of each process that may send one again, the longest unheard of first.
+    /// The latest sequence of each process that may repeat a charge. The process not heard for the longest time is
+    /// first.
     heard: VecDeque<(u64, u64)>,
 }
 
-/// The number of processes for which the store tells charges that come again from new ones. Beyond it, one that comes
-/// again may count twice: on the safe side.
+/// The number of processes for which the store recognizes repeated charges. A repeated charge of another process may
+/// count twice, which errs on the safe side.
 const PROCESSES_KNOWN: usize = 64;
 
-/// How long an empty bucket is remembered, for the charges that may come again.
+/// The time for which an empty bucket is kept, to recognize repeated charges.
 const KEPT_EMPTY: Nanos = Nanos(1_000_000_000);
 
 impl Bucket {
-    /// That of a key of which nothing was spent.
+    /// Returns the bucket of a key of which nothing was spent.
     pub(super) fn new(quota: &Quota, now: Nanos) -> Self {
         Self { level: Level::empty(quota, now), total: 0, heard: VecDeque::new() }
     }
 
-    /// Settles one charge at `now`, by the store's clock.
+    /// Applies one charge at `now`, by the store's clock.
     pub(super) fn charge(&mut self, charge: &Charge, now: Nanos) -> Charged {
         let Charge { quota, want, least, hint, .. } = charge;
         let most = Tokens(quota.burst().saturating_add(charge.max_debt));
         self.level.drain(quota, now);
         if self.total < hint.total {
-            // It has lost its data, or forgotten a bucket that was empty: then the hint says so too.
+            // The store has lost its data, or has forgotten an empty bucket. Then the level of the hint is zero, too.
             self.total = hint.total;
             self.level.raise_to(Tokens(hint.level).min(most), now.saturating_sub(Nanos::of(hint.at)));
         }
@@ -68,12 +69,12 @@ impl Bucket {
         }
     }
 
-    /// Whether nothing is left at `now` that a new bucket would not know.
+    /// Returns whether the bucket holds nothing at `now` that a new bucket would not know.
     pub(super) fn is_fresh(&self, now: Nanos) -> bool {
         self.level.is_empty_at(now.saturating_sub(KEPT_EMPTY))
     }
 
-    /// Whether this charge has not come before; remembers that it has.
+    /// Returns whether this charge is not a repetition, and remembers its sequence.
     fn is_new(&mut self, charge: &Charge) -> bool {
         let known = self.heard.iter().position(|(client, _)| *client == charge.client);
         let last = known.and_then(|place| self.heard.remove(place)).map_or(0, |(_, sequence)| sequence);

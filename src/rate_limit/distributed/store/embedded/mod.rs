@@ -1,10 +1,10 @@
 //! A store in this process's own memory.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
-//! | `store.rs` | [`Embedded`]: the states of all keys, and when they are forgotten |
-//! | `bucket.rs` | what the store knows of a bucket: the steps of a [`Charge`](super::Charge) |
-//! | `window.rs` | what the store knows of a window: the steps of a [`Demand`](super::Demand) |
+//! | `store.rs` | [`Embedded`]: the state of all keys, and when it is forgotten |
+//! | `bucket.rs` | the state of a bucket: the steps of a [`Charge`](super::Charge) |
+//! | `window.rs` | the state of a window: the steps of a [`Demand`](super::Demand) |
 
 mod bucket;
 mod store;

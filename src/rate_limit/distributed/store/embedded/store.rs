@@ -11,13 +11,12 @@ use crate::{
 use std::{collections::HashMap, fmt, future::ready, sync::Arc};
 use tokio::time::Instant;
 
-/// The number of keys up to which the store does not look for those that it can forget.
+/// The number of keys up to which the store does not search for keys to forget.
 const LEAST_KEYS: usize = 1024;
 
-/// A store in this process's own memory: for one process, for tests, and as the measure of all others.
+/// A store in this process's own memory: for one process, for tests, and as the reference for all other stores.
 ///
-/// It needs nothing and always answers, at once. Clones are one store. Keys that have nothing to be remembered for are
-/// forgotten.
+/// It always answers, at once. Clones are the same store. The store forgets keys that have no state.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<EmbeddedShared>,
@@ -31,16 +30,15 @@ struct EmbeddedShared {
 
 struct ByKey<KeyState> {
     by_key: HashMap<Arc<[u8]>, KeyState>,
-    /// The number of keys at which the store looks for those that it can forget. Twice the number that was left the
-    /// last time, so that each key is looked at a bounded number of times.
+    /// The number of keys at which the store searches for keys to forget: twice the number that was left the last time.
+    /// So the cost of the search per new key is bounded.
     look_at: usize,
-    /// The latest time at which it was asked. A caller that read the clock before another and comes after it is taken
-    /// to have read it then.
+    /// The latest time of any request. A request with an earlier time counts as sent at this time.
     now: Nanos,
 }
 
 impl Embedded {
-    /// An empty store, which counts time from now on.
+    /// Returns an empty store, which counts time from now on.
     pub fn new() -> Self {
         let (buckets, windows) = Default::default();
         Self { shared: Arc::new(EmbeddedShared { origin: Origin::at(Instant::now()), buckets, windows }) }
@@ -69,19 +67,20 @@ impl Embedded {
         demands.iter().map(settle).collect()
     }
 
-    /// Forgets everything, as a store does that is restarted without its data.
+    /// Forgets everything, as a store does that restarts without its data.
     pub fn clear(&self) {
         *lock(&self.shared.buckets) = ByKey::default();
         *lock(&self.shared.windows) = ByKey::default();
     }
 
-    /// How many keys it remembers, buckets and windows.
+    /// Returns the number of keys in memory, buckets and windows.
     pub fn keys(&self) -> usize {
         lock(&self.shared.buckets).by_key.len() + lock(&self.shared.windows).by_key.len()
     }
 }
 
 impl<KeyState> ByKey<KeyState> {
+    /// Advances the latest time to `now`, and returns it. A time that goes back changes nothing.
     fn advance_to(&mut self, now: Nanos) -> Nanos {
         self.now = self.now.max(now);
         self.now

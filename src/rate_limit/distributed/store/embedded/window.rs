@@ -4,40 +4,41 @@ use crate::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// The number of cells of a window. What was spent in a cell is counted until a window after its end.
+/// The number of cells of a window. Tokens that were spent in a cell count until a window after its end.
 const CELLS: u64 = 40;
 
-/// What the store knows of one key: spends in the last window, and what processes hold.
+/// The state of one key: the spends of the last window, and the tokens that processes hold.
 ///
-/// What is granted is always counted, at first as held, then, once its holder says that it was spent and when, in the
-/// cell of that time. So in no window is more spent than the limit, as long as every holder is heard of.
+/// A granted token always counts. It first counts as held. Once its holder reports that it was spent and when, it
+/// counts in the cell of that time. So processes never spend more than the limit in any window, while every holder
+/// reports.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
-    /// When each cell that is still counted ended, and its tokens: the oldest first. So a window of another length
-    /// moves none of them.
+    /// The end and the tokens of each cell that still counts, the oldest first. With its end stored, a cell does not
+    /// move when the length of the window changes.
     cells: VecDeque<(Nanos, u64)>,
     holders: BTreeMap<u64, Holder>,
     total: u64,
-    /// As the last demand had it.
+    /// The length of the window in the last demand.
     window: Nanos,
-    /// Nothing is granted before this time: data were lost, and there may be spends that no process will report.
+    /// Nothing is granted before this time, since data were lost: there may be spends that no process will report.
     closed_until: Nanos,
-    /// The latest time at which it was asked. One that goes back counts as this one.
+    /// The latest time of any demand. An earlier time counts as this one.
     now: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Holder {
     sequence: u64,
-    /// All that it ever said to have spent.
+    /// All tokens that the process ever reported as spent.
     spent: u64,
     held: u64,
-    /// When it was last heard of.
+    /// The time of its last demand.
     heard: Nanos,
 }
 
 impl Window {
-    /// Settles one demand at `now`, by the store's clock.
+    /// Applies one demand at `now`, by the store's clock.
     pub(super) fn settle(&mut self, demand: &Demand, now: Nanos) -> Settled {
         self.now = self.now.max(now);
         self.window = Nanos::of(demand.window).max(Nanos(1));
@@ -54,7 +55,7 @@ impl Window {
             return Settled { granted: 0, free: 0, total: self.total, lost };
         }
         self.count_new(demand, demand.spent.saturating_sub(known.spent));
-        // What the others hold and all that was spent; what this one holds is what it says.
+        // For this process, the demand states what it holds.
         self.holders.remove(&demand.client);
         let is_closed = self.now < self.closed_until;
         let limit = if is_closed { 0 } else { demand.limit };
@@ -66,7 +67,7 @@ impl Window {
         Settled { granted, free: free - granted, total: self.total, lost }
     }
 
-    /// Whether nothing is left that a new window would not know.
+    /// Returns whether the window holds nothing that a new window would not know.
     pub(super) fn is_fresh(&mut self, now: Nanos) -> bool {
         self.now = self.now.max(now);
         self.forget();
@@ -79,7 +80,7 @@ impl Window {
         spent.chain(held).fold(0, u64::saturating_add)
     }
 
-    /// Counts new tokens as spent at the latest of the times that the demand names.
+    /// Counts new tokens as spent at the latest of the times in the demand.
     fn count_new(&mut self, demand: &Demand, mut new: u64) {
         for (age, tokens) in &demand.spends {
             let tokens = new.min(*tokens);
@@ -102,11 +103,11 @@ impl Window {
         }
     }
 
-    /// Forgets what was spent more than a window ago, and processes that were not heard of for two. They may have spent
+    /// Forgets spends of more than a window ago, and processes without a demand for two windows. These may have spent
     /// what they held until now.
     fn forget(&mut self) {
         let window = self.window;
-        // A window that is longer than time is counted is never over.
+        // The sum saturates: a window longer than `Nanos` can express never ends.
         while self.cells.front().is_some_and(|(end, _)| end.saturating_add(window) <= self.now) {
             self.cells.pop_front();
         }

@@ -25,48 +25,49 @@ impl RedisBuilder {
         Self { target: Target::of(url), prefix: b"steadfast:".to_vec(), options, random: Random::new() }
     }
 
-    /// The prefix of all keys in Redis. Stores with the same prefix keep the same limits. Default: `steadfast:`.
+    /// Sets the prefix of all keys in Redis. Stores with the same prefix share their limits. Default: `steadfast:`.
     ///
-    /// One with a hash tag has all keys of a cluster on one server.
+    /// A prefix with a hash tag puts all keys on one server of a cluster.
     pub fn prefix(self, prefix: impl AsRef<[u8]>) -> Self {
         Self { prefix: prefix.as_ref().to_vec(), ..self }
     }
 
     target_settings!();
 
-    /// The time for a connection to be made and the server to be checked. Default: 1 s.
+    /// Sets the time limit for a new connection and the check of its server. Default: 1 s.
     ///
-    /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](Redis#runtimes) of a
-    /// connection has ended.
+    /// Only [`connect`](Self::connect) waits for a connection, and the first calls after the [runtime](Redis#runtimes)
+    /// of a connection has ended.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
     }
 
-    /// The time for the answer to a call that its caller does not give up before. Default: 500 ms.
+    /// Sets the time limit for an answer, for calls that their caller does not give up earlier. Default: 500 ms.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.options.answer_timeout = timeout;
         self
     }
 
-    /// Whether the server is one of a cluster, by which the others are found. Default: it is not.
+    /// Sets whether the server is part of a cluster. The store then finds the other servers through it. Default:
+    /// `false`.
     pub fn cluster(mut self, cluster: bool) -> Self {
         self.options.cluster = cluster;
         self
     }
 
-    /// Draws the jitter of the pauses between attempts to connect from this generator.
+    /// Draws the jitter of the pauses between connection attempts from this generator.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
     }
 
-    /// Connects, and checks the server at once. Dropped before it is done, it leaves nothing behind.
+    /// Connects and checks the server. If the future is dropped early, nothing is left behind.
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: the URL is none, or there is no tokio runtime. Or the server does not answer within
-    /// [`connect_timeout`](Self::connect_timeout), is too old, refuses, or is part of a cluster and should not be, or
-    /// the other way round.
+    /// A [`RedisError`] if the URL is invalid, if there is no tokio runtime, or if the server does not answer within
+    /// [`connect_timeout`](Self::connect_timeout), is too old, refuses the connection, or does not match
+    /// [`cluster`](Self::cluster).
     pub async fn connect(self) -> Result<Redis, RedisError> {
         let server = Server::of(&self.target, self.options)?;
         let servers = match self.options.cluster {
@@ -76,9 +77,9 @@ impl RedisBuilder {
         Ok(Redis::of(self.prefix, servers))
     }
 
-    /// Connects in the background. Until that is done each call fails at once, with what was wrong in the last attempt.
+    /// Connects in the background. Until then each call fails at once, with the error of the last attempt.
     ///
-    /// Outside of a tokio runtime the first call connects, and waits for that.
+    /// Outside of a tokio runtime, the first call connects and waits for the connection.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! The servers of a cluster, each with its part of the keys.
 //!
-//! The library has a `ClusterConnection` for that. But while it connects to one server, calls to all others wait, and
-//! it retries by itself for longer than any caller of a limit waits. Here each server has a [`Connection`] of its own,
-//! and who has which keys is found out in the background.
+//! The `redis` crate has a `ClusterConnection`. But while it connects to one server, calls to all others wait, and it
+//! retries by itself for longer than any caller of a limit waits. Here each server has its own [`Connection`], and the
+//! store finds out in the background which server has which keys.
 
 use super::{
     script::{Call, ScriptKey, answers},
@@ -30,29 +30,29 @@ use tokio::{
 pub(super) struct Cluster(Arc<ClusterShared>);
 
 struct ClusterShared {
-    /// The server that was configured. It says who the others are.
+    /// The configured server, through which the store finds the others.
     seed: Connection,
     random: Random,
     known: Mutex<Known>,
-    /// To find out who has which keys.
+    /// The duty to find out which server has which keys.
     looking: Arc<Duty>,
 }
 
 #[derive(Default)]
 struct Known {
-    /// In order.
+    /// Sorted by slot.
     ranges: Vec<Range>,
     connections: HashMap<Address, Connection>,
 }
 
-/// The time between two questions which server has which keys.
+/// The pause between two requests for the slots of the servers.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// The time that a server has to answer it.
+/// The time that a server has to answer such a request.
 const TO_SAY_WHO: Duration = Duration::from_millis(500);
 
 impl Cluster {
-    /// Connects to one server, and by it to all.
+    /// Connects to one server, and through it to all.
     pub(super) async fn open(server: Server, random: Random) -> Result<Self, RedisError> {
         let seed = Connection::open(server, random.clone()).await?;
         let cluster = Self::around(seed, random);
@@ -61,7 +61,7 @@ impl Cluster {
             let open = servers.into_iter().map(async |address| (cluster.0.open(&address).await, address));
             let opened = join_all(open).await;
             let mut known = lock(&cluster.0.known);
-            // One that cannot be reached is for the background.
+            // The background task connects to servers that cannot be reached now.
             known.connections =
                 opened.into_iter().filter_map(|(connection, address)| Some((address, connection.ok()?))).collect();
             drop(known);
@@ -83,12 +83,12 @@ impl Cluster {
         Self(Arc::new(ClusterShared { seed, random, known, looking }))
     }
 
-    /// The server that was configured.
+    /// Returns the configured server.
     pub(super) fn seed(&self) -> &Connection {
         &self.0.seed
     }
 
-    /// Calls a script once for each slot that has some of the keys, all at the same time. If one fails all do.
+    /// Calls a script once for each slot that has some of the keys, all at the same time. If one call fails, all fail.
     pub(super) async fn call(&self, script: &'static Script, keys: Vec<ScriptKey>) -> Result<Vec<Vec<u8>>, StoreError> {
         let count = keys.len();
         let mut by_slot: BTreeMap<u16, (Vec<usize>, Vec<ScriptKey>)> = BTreeMap::new();
@@ -136,7 +136,7 @@ impl ClusterShared {
                         return call.asking().send(&other).await;
                     }
                 }
-                // It has the keys, and cannot.
+                // The right server has answered, and cannot serve.
                 Some(
                     Said::OutOfMemory
                     | Said::DiskFailure
@@ -154,7 +154,7 @@ impl ClusterShared {
         answer
     }
 
-    /// The connection that the server says to use instead.
+    /// Returns the connection to the server that the answer redirects to.
     fn redirected(self: &Arc<Self>, from: &Connection, error: &::redis::RedisError) -> Option<Connection> {
         let (address, _) = error.redirect_node()?;
         let (host, port) = address.rsplit_once(':')?;
@@ -177,7 +177,8 @@ impl ClusterShared {
         Connection::open(server, self.random.clone()).await
     }
 
-    /// Finds out in the background who has which keys, unless a task is at it. Without a runtime, a later call does so.
+    /// Spawns a task that finds out which server has which keys, unless one runs. Without a runtime, a later call does
+    /// so.
     fn look_soon(self: &Arc<Self>) {
         let Ok(handle) = Handle::try_current() else { return };
         if let Some(duty) = self.looking.begin(2 * (TO_SAY_WHO + BETWEEN_LOOKS), Instant::now()) {
@@ -185,8 +186,8 @@ impl ClusterShared {
         }
     }
 
-    /// Asks all servers at once who has which keys; the first answer counts. A wrong one is put right by the
-    /// redirections.
+    /// Asks all servers at once which server has which keys. The first answer counts. Redirections correct a wrong
+    /// answer.
     async fn look(&self) -> Option<Vec<Range>> {
         let mut servers: Vec<Connection> = lock(&self.known).connections.values().cloned().collect();
         servers.push(self.seed.clone());

@@ -1,12 +1,12 @@
-//! Charges, demands and their answers as the scripts pack them: doubles, the least significant byte first.
+//! Charges, demands and their answers in the format of the scripts: doubles, the least significant byte first.
 
 use crate::rate_limit::distributed::store::{Charge, Charged, Demand, Settled, StoreError, StoreErrorKind};
 use std::time::Duration;
 
-/// The largest integer up to which doubles have all. What is larger counts as this.
+/// The largest integer up to which doubles represent all integers. Larger numbers count as this one.
 const LARGEST: u64 = 1 << 53;
 
-/// What a charge is for `charge.lua`.
+/// Packs a charge for `charge.lua`.
 pub(super) fn pack_charge(charge: &Charge) -> Vec<u8> {
     let Charge { quota, client, sequence, spent, late, max_debt, refund, refund_of, want, least, hint, .. } = charge;
     let period_micros = quota.period().as_nanos() as f64 / 1000.0;
@@ -26,7 +26,7 @@ pub(super) fn pack_charge(charge: &Charge) -> Vec<u8> {
     packed
 }
 
-/// What a demand is for `settle.lua`.
+/// Packs a demand for `settle.lua`.
 pub(super) fn pack_demand(demand: &Demand) -> Vec<u8> {
     let Demand { limit, window, client, sequence, spent, spends, held, want, total, .. } = demand;
     let mut packed = Vec::with_capacity(8 * 8 + 16 * spends.len());
@@ -43,26 +43,26 @@ pub(super) fn pack_demand(demand: &Demand) -> Vec<u8> {
     packed
 }
 
-/// What `charge.lua` answers to this charge.
+/// Unpacks the answer of `charge.lua` to this charge.
 pub(super) fn unpack_charged(charge: &Charge, answer: &[u8]) -> Result<Charged, StoreError> {
     let [granted, level, debt, total, retry_after, at] = numbers(answer)?;
     if granted > charge.want {
-        return Err(nonsense(format_args!("{granted} tokens of {} were granted", charge.want)));
+        return Err(nonsense(format_args!("{granted} tokens were granted, but at most {} were wanted", charge.want)));
     }
     let retry_after = Duration::from_micros(retry_after);
     Ok(Charged { granted, level, debt, total, retry_after, at: Duration::from_micros(at) })
 }
 
-/// What `settle.lua` answers to this demand.
+/// Unpacks the answer of `settle.lua` to this demand.
 pub(super) fn unpack_settled(demand: &Demand, answer: &[u8]) -> Result<Settled, StoreError> {
     let [granted, free, total, lost] = numbers(answer)?;
     if granted > demand.want {
-        return Err(nonsense(format_args!("{granted} tokens of {} were granted", demand.want)));
+        return Err(nonsense(format_args!("{granted} tokens were granted, but at most {} were wanted", demand.want)));
     }
     Ok(Settled { granted, free, total, lost: lost != 0 })
 }
 
-/// An answer that no script of this crate gives.
+/// Makes the error for an answer that no script of this crate gives.
 pub(super) fn nonsense(detail: impl std::fmt::Display) -> StoreError {
     StoreError::new(StoreErrorKind::Incomprehensible, detail)
 }
@@ -79,12 +79,12 @@ fn micros(duration: Duration) -> u64 {
 fn numbers<const COUNT: usize>(answer: &[u8]) -> Result<[u64; COUNT], StoreError> {
     let mut numbers = [0; COUNT];
     if answer.len() != 8 * COUNT {
-        return Err(nonsense(format_args!("{} bytes where {} belong", answer.len(), 8 * COUNT)));
+        return Err(nonsense(format_args!("{} bytes instead of {}", answer.len(), 8 * COUNT)));
     }
     for (number, bytes) in numbers.iter_mut().zip(answer.chunks_exact(8)) {
         let double = bytes.try_into().map(f64::from_le_bytes).unwrap_or(f64::NAN);
         if !(0.0..=LARGEST as f64 * 2.0).contains(&double) {
-            return Err(nonsense(format_args!("{double} is no count")));
+            return Err(nonsense(format_args!("{double} is not a valid count")));
         }
         *number = double as u64;
     }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_numbers_are_packed_as_the_largest_that_are_exact() {
+    fn numbers_above_2_to_the_53_are_packed_as_2_to_the_53() {
         let packed = pack_charge(&charge(u64::MAX));
         assert_eq!(packed.len(), 112);
         assert_eq!(packed[..8], (LARGEST as f64).to_le_bytes());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_length_or_no_number_is_not_understood() {
+    fn an_answer_with_a_wrong_length_or_an_invalid_number_is_an_error() {
         let doubles = |numbers: [f64; 6]| numbers.map(f64::to_le_bytes).concat();
         let good =
             Charged { granted: 2, level: 3, debt: 1, total: 4, at: Duration::from_micros(5), ..Charged::default() };

@@ -1,4 +1,4 @@
-//! Whether the server may evict what limits need to remember.
+//! Whether the server may evict keys that limits need.
 
 use crate::redis::{Connection, Failure};
 use ::redis::{Value, cmd};
@@ -19,16 +19,16 @@ pub(super) struct Memory {
     concern: OnceLock<String>,
 }
 
-/// How long the server has to answer. No call waits for it.
+/// The time that the server has to answer. No call waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Memory {
-    /// Whether the server is still to be asked.
+    /// Returns whether the server is still to be asked.
     pub(super) fn is_open(&self) -> bool {
         !self.is_asked.load(Ordering::Relaxed)
     }
 
-    /// Whether it is for the caller to ask.
+    /// Returns whether the caller has to ask the server. Only one caller gets `true`.
     pub(super) fn begin(&self) -> bool {
         !self.is_asked.swap(true, Ordering::Relaxed)
     }
@@ -37,15 +37,15 @@ impl Memory {
         self.concern.get().map(String::as_str)
     }
 
-    /// Asks the server. A server that refuses the command is no concern. A later call asks again where the server did
-    /// not answer, or where the runtime ended meanwhile.
+    /// Asks the server. If it refuses the command, there is no concern. If it does not answer, or the runtime ends
+    /// first, a later call asks again.
     pub(super) async fn ask(&self, connection: &Connection) {
         let mut asking = Asking { memory: self, is_answered: false };
         let info = connection.ask(async |connection| cmd("INFO").arg("memory").query_async(connection).await);
         let answer = timeout(PATIENCE, info).await;
         if let Ok(Ok(answer)) = &answer {
             if let Some(concern) = concern_of(&text_of(answer)) {
-                // Set once, since it is answered once.
+                // The server answers once, so this is not set twice.
                 let _ = self.concern.set(concern);
             }
         }
@@ -53,7 +53,7 @@ impl Memory {
     }
 }
 
-/// The question on its way. Dropped before it is answered, it is to be asked again.
+/// The question on its way. If it is dropped before the answer, a later call asks again.
 struct Asking<'a> {
     memory: &'a Memory,
     is_answered: bool,
@@ -75,14 +75,15 @@ fn text_of(answer: &Value) -> String {
     }
 }
 
-/// Every key of a limit has an expiry, so that all policies but one evict it.
+/// Returns the concern about this answer. Every key of a limit has an expiry, so all policies but `noeviction` evict
+/// it.
 fn concern_of(info: &str) -> Option<String> {
     let field = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
     let (most, policy) = (field("maxmemory")?, field("maxmemory_policy")?);
     (most != "0" && policy != "noeviction").then(|| {
         format!(
-            "the server evicts keys when it has {most} bytes (maxmemory-policy {policy}): a limit whose key is evicted \
-             admits again what it has admitted; it needs noeviction"
+            "maxmemory-policy = {policy}: the server evicts keys when it uses {most} bytes, and a limit whose key is \
+             evicted admits its tokens again; set maxmemory-policy noeviction"
         )
     })
 }

@@ -17,11 +17,11 @@ pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(includ
 pub(super) struct Call {
     script: &'static Script,
     keys: Arc<[ScriptKey]>,
-    /// The server is about to get these keys from another one, and should answer for them already.
+    /// The server is about to get these keys from another server, and should already answer for them.
     asking: bool,
 }
 
-/// A key as it is in Redis, and the argument of the script for it.
+/// A key with its prefix, and the argument of the script for it.
 pub(super) struct ScriptKey {
     pub(super) key: Vec<u8>,
     pub(super) argument: Vec<u8>,
@@ -32,13 +32,13 @@ impl Call {
         Self { script, keys: keys.into(), asking: false }
     }
 
-    /// The same, of a server that is about to get the keys.
+    /// Returns the call for a server that is about to get the keys.
     #[must_use]
     pub(super) fn asking(&self) -> Self {
         Self { asking: true, ..self.clone() }
     }
 
-    /// Calls the script over this connection. Fails at once where there is none.
+    /// Calls the script over this connection. Fails at once if there is none.
     pub(super) async fn send(&self, connection: &Connection) -> Result<Value, Failure> {
         let ask =
             async |connection: &mut _| self.script.run(connection, self.asking, |command| self.write(command)).await;
@@ -56,7 +56,7 @@ impl Call {
     }
 }
 
-/// What the script says to each key, in their order.
+/// Returns the answer of the script for each key, in their order.
 pub(super) fn answers(call: &Call, answer: Result<Value, Failure>) -> Result<Vec<Vec<u8>>, StoreError> {
     let answer = answer.map_err(|failure| call.foreign(&failure).unwrap_or_else(|| failure.into()))?;
     let Value::Array(answers) = answer else { return Err(nonsense(format_args!("no list, but {}", kind(&answer)))) };
@@ -81,7 +81,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl Call {
-    /// The error where this crate has not written the value of a key: the script says the key's place.
+    /// Returns the error for a value that this crate has not written. The script names the place of its key.
     fn foreign(&self, failure: &Failure) -> Option<StoreError> {
         let Failure::Said(error) = failure else { return None };
         let place: usize = (error.code() == Some("FOREIGN")).then(|| error.detail()?.trim().parse().ok())??;

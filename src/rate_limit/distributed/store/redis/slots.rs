@@ -1,15 +1,15 @@
-//! Which keys belong to which slot, and which slots to which server.
+//! The slot of each key, and the server of each slot.
 
 use ::redis::Value;
 
-/// The first and the last slot of a range, and who has it.
+/// The first and the last slot of a range, and its server.
 pub(super) type Range = (u16, u16, Address);
 
 /// Host and port.
 pub(super) type Address = (String, u16);
 
-/// The ranges of an answer to `CLUSTER SLOTS`. None where the answer is of another form, or empty. A host that the
-/// answer does not name is the one that was asked.
+/// Returns the ranges of an answer to `CLUSTER SLOTS`, or `None` if the answer has another form or is empty. `asked` is
+/// the host for servers whose host the answer does not name.
 pub(super) fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<Range>> {
     let list = |value: &Value| match value {
         Value::Array(values) => Some(values.clone()),
@@ -34,7 +34,7 @@ pub(super) fn ranges_of(answer: &Value, asked: &str) -> Option<Vec<Range>> {
     (!ranges.is_empty()).then_some(ranges)
 }
 
-/// The slot of a key, one of 16384: by its hash tag, if it has one.
+/// Returns the slot of a key, one of 16,384: by its hash tag, if it has one.
 pub(super) fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
@@ -43,8 +43,8 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
     crc16(tag.unwrap_or(key)) % 16384
 }
 
-/// CRC-16/XMODEM, as in the specification of Redis Cluster. The client library has it behind its own cluster client
-/// only, and keeps it private.
+/// CRC-16/XMODEM, as in the specification of Redis Cluster. The client library has it only in its own cluster client,
+/// and keeps it private.
 fn crc16(bytes: &[u8]) -> u16 {
     let shift = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
     bytes.iter().fold(0, |crc, byte| (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| shift(crc)))
@@ -55,12 +55,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_check_value_is_that_of_the_catalogue() {
+    fn the_crc_of_123456789_is_the_published_check_value() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
     }
 
     #[test]
-    fn a_slot_is_that_of_the_hash_tag() {
+    fn a_key_with_a_hash_tag_has_the_slot_of_the_tag() {
         // By `CLUSTER KEYSLOT`.
         for (key, slot) in
             [("", 0), ("123456789", 12739), ("foo", 12182), ("{foo}bar", 12182), ("a{}b", 13694), ("{{foo}}zap", 13308)]
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_for_ranges_is_nothing() {
+    fn an_invalid_list_of_ranges_is_ignored() {
         let range = |first: i64, port: i64| {
             let main = Value::Array(vec![Value::BulkString(b"".to_vec()), Value::Int(port)]);
             Value::Array(vec![Value::Array(vec![Value::Int(first), Value::Int(9), main])])

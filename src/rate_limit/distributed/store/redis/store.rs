@@ -12,22 +12,22 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
-/// The state of limits in Redis, or Valkey: for many processes.
+/// A store in Redis or Valkey, for many processes.
 ///
-/// A batch is one call of a script, which runs atomically and by the server's clock. In a cluster it is one call for
-/// each slot that has some of its keys, all at the same time. Limits are as exact as those of
-/// [`Embedded`](crate::rate_limit::distributed::Embedded), but for rounding to microseconds. Numbers above 2^53 count
-/// as 2^53. A key with nothing left to remember expires within a second.
+/// A batch is one call of a script, which runs atomically and by the server's clock. In a cluster a batch is one call
+/// for each slot that has some of its keys, all at the same time. Limits are as exact as those of
+/// [`Embedded`](crate::rate_limit::distributed::Embedded), except for rounding to microseconds. Numbers above 2^53
+/// count as 2^53. A key without state expires within a second.
 ///
-/// All calls share one connection to a server; clones are one store. A connection that breaks is replaced in the
-/// background, and so is one on which three calls in a row were given up, unless it answers a `PING` then. While there
-/// is none, calls fail at once. Calls are answered again within a second after the server is back. From the first
-/// answer on, limits go on by themselves for the 600 ms in which other processes connect again, and for two and a half
-/// of their periods: see [the failures](crate::rate_limit::distributed#when-something-fails).
+/// All calls share one connection to a server. Clones are the same store. A broken connection is replaced in the
+/// background. A connection on which three calls in a row were given up is replaced, too, unless it then answers a
+/// `PING`. While there is no connection, calls fail at once. After the server is back, calls are answered again within
+/// a second. From the first answer on, limits decide by themselves for the 600 ms in which other processes reconnect,
+/// and for two and a half of their periods: see [the failures](crate::rate_limit::distributed#when-something-fails).
 ///
-/// It needs a Redis of version 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`,
-/// `TIME` and `PING`, in a cluster also `CLUSTER SLOTS`; it reads `INFO memory` where it may. For `rediss://` enable
-/// the feature `redis-tls`.
+/// The store needs Redis 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
+/// and `PING`; in a cluster also `CLUSTER SLOTS`. It reads `INFO memory` if it may. For `rediss://` enable the feature
+/// `redis-tls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,36 +45,37 @@ use tokio::runtime::Handle;
 ///
 /// # Runtimes
 ///
-/// Calls need a tokio runtime. A store belongs to none: make it in a static, in a runtime that ends, or outside of any,
-/// and use it in many at the same time. The connection is driven in the runtime of the call that made it. Where that
-/// ends, calls that were under way fail. The next call connects again in its own runtime. It waits for that first
-/// attempt, as all others do, for [`connect_timeout`](RedisBuilder::connect_timeout) at most. After a failed attempt
-/// calls fail at once.
+/// Calls need a tokio runtime, but a store belongs to none. Make it in a static, in a runtime that ends, or outside of
+/// any runtime, and use it in many runtimes at the same time. The runtime of the call that made the connection drives
+/// it. When that runtime ends, its calls in flight fail, and the next call reconnects in its own runtime. All calls
+/// then wait for that first attempt, at most for the [`connect_timeout`](RedisBuilder::connect_timeout). After a failed
+/// attempt calls fail at once.
 ///
-/// A connection in a runtime that was not dropped but is no longer run does not answer. It is replaced after three
-/// calls were given up.
+/// A connection whose runtime no longer runs, but was not dropped, does not answer. It is replaced after three calls
+/// were given up.
 ///
 /// # Keys
 ///
-/// A bucket is under `steadfast:b:` and its key, a window under `steadfast:w:` and its key, or with another
-/// [prefix](RedisBuilder::prefix). Keys with the same hash tag, as `{tenant 7}reads` and `{tenant 7}writes`, are on one
-/// server of a cluster and in one call. A value under such a key that this crate has not written is left alone: every
-/// batch with that key fails, and says which it is.
+/// A bucket is stored under `steadfast:b:` and its key, a window under `steadfast:w:` and its key, or with another
+/// [prefix](RedisBuilder::prefix). Keys with the same hash tag, such as `{tenant 7}reads` and `{tenant 7}writes`, are
+/// on one server of a cluster and in one call. The store never overwrites a value that this crate has not written:
+/// every batch with that key fails, and the error names the key.
 ///
 /// # Eviction
 ///
-/// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so that any other policy may
-/// evict it when the server is at its `maxmemory`. A bucket that was evicted is raised again to what the next process
-/// knows of it. Of a window that was evicted nothing is granted for a window, once a process that knows it asks.
+/// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so under any other policy the
+/// server may evict it at its `maxmemory`. An evicted bucket is raised again to the level that the next process knows.
+/// For an evicted window nothing is granted for a window, once a process that knows it asks.
 ///
-/// The server is asked once for its policy, with `INFO memory`. If it may evict keys,
-/// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) says so, for as long as the store
-/// lives: after a change of the policy make the store again to have it checked.
+/// The store asks the server once for its policy, with `INFO memory`. If the server may evict keys,
+/// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) reports that for the lifetime of the
+/// store. After a change of the policy, make a new store to check it again.
 ///
 /// # Memory
 ///
-/// A bucket is a string of 41 bytes, and 16 for each of the up to 64 processes that reported spends; a window one of 57
-/// bytes, 16 for each of the up to 41 parts of the window in which something was spent, and 40 for each process.
+/// A bucket is a string of 41 bytes, and 16 more for each of the up to 64 processes that reported spends. A window is a
+/// string of 57 bytes, 16 more for each of the up to 41 parts of the window in which something was spent, and 40 more
+/// for each process.
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,
@@ -92,8 +93,8 @@ pub(super) enum Servers {
 }
 
 impl Redis {
-    /// The server of this URL: `redis://user:password@host:6379/0`, where all but the host may be left out, or
-    /// `redis+unix:///path`.
+    /// Starts to configure a store on the server of this URL: `redis://user:password@host:6379/0`, of which only the
+    /// host is required, or `redis+unix:///path`.
     pub fn builder(url: impl AsRef<str>) -> RedisBuilder {
         RedisBuilder::new(url.as_ref())
     }
@@ -106,7 +107,7 @@ impl Redis {
         [&self.inner.prefix, kind, key].concat()
     }
 
-    /// Asks the server once whether it may evict keys: in the background, where there is a runtime yet.
+    /// Asks the server once whether it may evict keys: in the background, if there is a runtime.
     fn look_at_the_memory(&self) {
         if !self.inner.memory.is_open() {
             return;
@@ -124,7 +125,7 @@ impl Redis {
         }
     }
 
-    /// Calls a script about these keys.
+    /// Calls a script for these keys.
     async fn call(&self, script: &'static Script, keys: Vec<ScriptKey>) -> Result<Vec<Vec<u8>>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -159,12 +160,12 @@ impl Store for Redis {
         })
     }
 
-    /// The longest pause between two attempts to connect, and a fifth for the attempt.
+    /// Returns the longest pause between two attempts to connect, and a fifth of it for the attempt.
     fn returns_within(&self) -> Duration {
         LONGEST_PAUSE + LONGEST_PAUSE / 5
     }
 
-    /// That the server may evict keys. It is asked once, with the first call.
+    /// Returns whether the server may evict keys. It is asked once, with the first call.
     fn concern(&self) -> Option<String> {
         self.inner.memory.concern().map(str::to_owned)
     }
