@@ -26,14 +26,14 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-/// The one connection to a server, which all calls share. One that is lost or does not answer is replaced in the
+/// The one connection to a server, which all calls share. If it breaks or does not answer, it is replaced in the
 /// background.
 ///
-/// It belongs to no runtime. Each task that it needs is spawned by a call, in the runtime of that call. Where a runtime
-/// ends and takes the connection with it, the next call connects again in its own.
+/// It belongs to no runtime. A call spawns each task that the connection needs, in the runtime of that call. If a
+/// runtime ends and takes the connection with it, the next call reconnects in its own runtime.
 ///
-/// The library has a `ConnectionManager` for that. But its calls wait while it connects, and one that no longer answers
-/// it keeps: calls here have milliseconds.
+/// The `redis` crate has a `ConnectionManager`. But its calls wait while it connects, and it keeps a connection that no
+/// longer answers. Calls here have milliseconds.
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<ConnectionShared>);
 
@@ -41,29 +41,29 @@ pub(super) struct ConnectionShared {
     server: Server,
     random: Random,
     pub(super) state: Mutex<ConnectionState>,
-    /// Tells the calls that wait that the state is another.
+    /// Wakes the calls that wait for another state.
     changed: Notify,
-    /// Numbers connections, attempts at one, and tasks that connect. Relaxed: it guards no other memory.
+    /// Numbers connections, attempts to connect, and tasks that connect. Relaxed: it guards no other memory.
     numbers: AtomicU64,
     /// There has been a connection. Relaxed: it guards no other memory.
     was_up: AtomicBool,
 }
 
-/// A connection is in question after this many calls that were given up with no answer in between.
+/// A connection is in question after this many calls that were given up without an answer in between.
 const UNANSWERED: u32 = 3;
 
-/// The time that a connection in question has to answer a `PING`. One that is slower than its callers' patience is no
-/// reason to connect again, which makes a busy server busier.
+/// The time that a connection in question has to answer a `PING`. A connection that is only slower than its callers'
+/// patience is kept: reconnecting would make a busy server busier.
 const TO_ANSWER_PING: Duration = Duration::from_millis(200);
 
-/// A connection that did not last for this long is not replaced without a pause.
+/// A connection that lived for less than this is replaced after a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Why a call got no answer.
+/// Why a call has no answer.
 pub(crate) enum Failure {
     /// There is no connection.
     Down(Fault),
-    /// The server, or the connection to it.
+    /// An error from the server, or from the connection to it.
     Said(::redis::RedisError),
 }
 
@@ -77,7 +77,7 @@ impl From<Failure> for Fault {
 }
 
 impl Connection {
-    /// Connects, and checks the server.
+    /// Connects and checks the server.
     pub(crate) async fn open(server: Server, random: Random) -> Result<Self, RedisError> {
         let connection = Self::new(server, random);
         let live = connection.0.clone().attempt().await?;
@@ -85,7 +85,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Connects in the background. Outside of a tokio runtime the first call does so.
+    /// Connects in the background. Outside of a tokio runtime the first call connects.
     pub(crate) fn open_lazily(server: Server, random: Random) -> Self {
         let connection = Self::new(server, random);
         if Handle::try_current().is_ok() {
@@ -103,12 +103,12 @@ impl Connection {
         Self(Arc::new(ConnectionShared { server, random, state, changed, numbers, was_up }))
     }
 
-    /// The server that it leads to.
+    /// Returns the server of this connection.
     pub(crate) fn server(&self) -> &Server {
         &self.0.server
     }
 
-    /// Waits for the first connection, for at most this long.
+    /// Waits for the first connection, at most for `longest`.
     pub(crate) async fn until_it_was_up(&self, longest: Duration) {
         let until = Instant::now() + longest;
         while !self.0.was_up.load(Ordering::Relaxed) && Instant::now() < until {
@@ -116,8 +116,8 @@ impl Connection {
         }
     }
 
-    /// Asks anything. Fails at once where there is no connection, unless the runtime that had one has ended: then this
-    /// waits for the first attempt to connect in the present one.
+    /// Sends a request. Fails at once if there is no connection, with one exception: if the runtime of the connection
+    /// has ended, it waits for the first attempt to reconnect in the present runtime.
     pub(crate) async fn ask(
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<Value, ::redis::RedisError>,
@@ -142,7 +142,7 @@ fn unreached(server: &Server) -> Fault {
     Fault::new(FaultKind::Unreachable, detail)
 }
 
-/// A call on its way. Dropped before the answer is there, it counts as unanswered.
+/// A call in flight. If it is dropped before the answer, it counts as unanswered.
 struct Asked<'a> {
     shared: &'a Arc<ConnectionShared>,
     live: &'a Arc<Live>,
@@ -170,7 +170,7 @@ impl Drop for Asked<'_> {
         if self.is_answered || self.live.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < UNANSWERED {
             return;
         }
-        // Where there is no runtime, the next call that is given up finds out.
+        // Without a runtime, the next call that is given up sends the `PING`.
         let Ok(handle) = Handle::try_current() else { return };
         if let Some(duty) = self.live.in_question.begin(2 * TO_ANSWER_PING, Instant::now()) {
             handle.spawn(find_out(Arc::downgrade(self.shared), self.live.clone(), duty));
@@ -178,10 +178,10 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// Loses a connection that does not answer a `PING`.
+/// Drops a connection that does not answer a `PING`.
 async fn find_out(shared: Weak<ConnectionShared>, live: Arc<Live>, duty: OnDuty) {
     let mut connection = live.connection.clone();
-    // Whatever it is: it answers.
+    // Any answer will do, even an error.
     let answer = timeout(TO_ANSWER_PING, cmd("PING").query_async::<Value>(&mut connection)).await;
     if answer.is_ok_and(|answer| answer.as_ref().err().map_or(Means::Alive, means) == Means::Alive) {
         live.unanswered.store(0, Ordering::Relaxed);
@@ -196,8 +196,8 @@ impl ConnectionShared {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Goes over to another state, if it is to, and tells the calls that wait. Nothing is dropped under the lock: a
-    /// connection that is dropped may come back to it.
+    /// Changes to the state that `to` returns, if any, and wakes the calls that wait. Nothing is dropped under the
+    /// lock, since dropping a connection may take the lock again.
     pub(super) fn change(&self, to: impl FnOnce(&ConnectionState) -> Option<ConnectionState>) -> bool {
         let mut state = lock(&self.state);
         let Some(new) = to(&state) else { return false };
@@ -211,13 +211,13 @@ impl ConnectionShared {
         true
     }
 
-    /// The connection, if there is one or one is made in the first attempt of this call's runtime.
+    /// Returns the connection, if there is one or the first attempt in this runtime makes one.
     #[cold]
     async fn find(self: &Arc<Self>) -> Result<Arc<Live>, Fault> {
         let until = Instant::now() + self.server.connect_timeout();
         let mut has_begun = false;
         loop {
-            // Made before the look: so no change after it is missed.
+            // Registered before the state is read, so that no later change is missed.
             let changed = self.changed.notified();
             let now = Instant::now();
             let outlook = lock(&self.state).outlook(now);
@@ -229,7 +229,7 @@ impl ConnectionShared {
                         return Err(fault);
                     }
                 }
-                // The runtime ends just now, or there is none.
+                // The runtime is ending, or there is none.
                 Outlook::Left(fault) if has_begun || Handle::try_current().is_err() => return Err(fault),
                 Outlook::Left(_) => {
                     let number = self.number();
@@ -242,7 +242,7 @@ impl ConnectionShared {
         }
     }
 
-    /// One attempt to connect. In a task of its own: what panics in it is an attempt that failed.
+    /// Makes one attempt to connect, in its own task. A panic in the task is a failed attempt.
     pub(super) async fn attempt(self: Arc<Self>) -> Result<Live, RedisError> {
         Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
         let number = self.number();
@@ -266,7 +266,7 @@ impl ConnectionShared {
         RedisError::Unreachable { address: self.server.address(), reason: reason.to_owned() }
     }
 
-    /// Gives up the connection of this number, and connects again. Another one is left alone.
+    /// Gives up the connection of this number, and reconnects. Does nothing if another connection has replaced it.
     pub(super) fn lose(self: &Arc<Self>, number: u64, error: Option<Fault>) {
         let (keeper, now) = (self.number(), Instant::now());
         let mut lived = Duration::ZERO;
@@ -281,7 +281,7 @@ impl ConnectionShared {
         }
     }
 
-    /// Spawns the keeper of this number. Without a runtime, or in one that ends, it is gone at once.
+    /// Spawns the keeper of this number. Without a runtime, or in one that is ending, the keeper is gone at once.
     fn keep(self: &Arc<Self>, number: u64, pause: Duration) {
         let keeping = Keeping { shared: Arc::downgrade(self), number };
         if let Ok(handle) = Handle::try_current() {

@@ -2,10 +2,10 @@ use crate::sync::{Mutex, lock};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// Background work that one task does at a time, spawned where a call needs it.
+/// Background work that one task does at a time. A call that needs the work spawns the task.
 ///
-/// A task whose runtime has ended gives up its duty. One that has not been seen for a while is in a runtime that is not
-/// run: the next task takes over.
+/// A task whose runtime has ended gives up its duty. A task that was not seen for a while is in a runtime that no
+/// longer runs, and the next task takes over.
 #[derive(Default)]
 pub(crate) struct Duty(Mutex<Roster>);
 
@@ -23,7 +23,7 @@ pub(crate) struct OnDuty {
 }
 
 impl Duty {
-    /// Takes the duty, unless a task that was seen within `patience` has it.
+    /// Takes the duty, unless another task has it and was seen within `patience`.
     pub(crate) fn begin(self: &Arc<Self>, patience: Duration, now: Instant) -> Option<OnDuty> {
         let mut roster = lock(&self.0);
         if roster.on_duty.is_some_and(|(_, seen)| now < seen + patience) {
@@ -37,7 +37,7 @@ impl Duty {
 }
 
 impl OnDuty {
-    /// Says that the work goes on. `false`: another task has taken over.
+    /// Notes that the task still works. Returns `false` if another task has taken over.
     pub(crate) fn goes_on(&self, now: Instant) -> bool {
         match &mut lock(&self.duty.0).on_duty {
             Some((number, seen)) if *number == self.number => {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_task_has_a_duty_until_it_is_dropped_or_not_seen() {
+    fn a_task_keeps_its_duty_until_it_is_dropped_or_not_seen_for_the_patience() {
         let (duty, patience, now) = (Arc::new(Duty::default()), Duration::from_secs(1), Instant::now());
         let first = duty.begin(patience, now).expect("no task has it");
         assert!(duty.begin(patience, now).is_none());
@@ -74,6 +74,6 @@ mod tests {
         let third = duty.begin(patience, now + 2 * patience).expect("the second was not seen");
         assert!(!second.goes_on(now + 2 * patience));
         drop(second);
-        assert!(third.goes_on(now + 2 * patience), "who was relieved takes nothing with it");
+        assert!(third.goes_on(now + 2 * patience), "the second does not take the duty along");
     }
 }

@@ -4,70 +4,70 @@ use ::redis::ErrorKind;
 use std::fmt;
 use thiserror::Error as ThisError;
 
-/// Why what is kept in Redis cannot be used. No text has a password in it.
+/// Why a Redis server cannot be used. No message contains a password.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// The URL is none of a Redis server.
-    #[error("{url:?} is no URL of a Redis server: {reason}; it should look like redis://user:password@host:6379/0")]
+    /// The URL is not valid for a Redis server.
+    #[error("url = {url:?}: {reason}; must look like redis://user:password@host:6379/0")]
     Url {
         /// The URL, without what may be a password.
         url: String,
-        /// What is wrong with it.
+        /// The error in it.
         reason: String,
     },
-    /// No server answers there, or not in time.
-    #[error("the Redis server at {address} does not answer: {reason}; is it running, and is the address right?")]
+    /// No server answers at the address, or not in time.
+    #[error("the Redis server at {address} does not answer: {reason}; check that it runs, and the address")]
     Unreachable {
-        /// Where it was looked for.
+        /// The address of the server.
         address: String,
-        /// What happened.
+        /// The error of the attempt.
         reason: String,
     },
-    /// What answers there is no Redis server.
-    #[error("what answers at {address} is no Redis server: {reason}; is the port right, and redis:// or rediss://?")]
+    /// The program that answers at the address is not a Redis server.
+    #[error("the program at {address} is not a Redis server: {reason}; check the port, and redis:// or rediss://")]
     NotRedis {
-        /// Where it was looked for.
+        /// The address.
         address: String,
-        /// What it said.
+        /// The error in its answer.
         reason: String,
     },
-    /// The server lacks what this needs.
+    /// The version of the server is too old.
     #[error("the Redis server at {address} is version {version}: upgrade it to {least} or later, or to Valkey")]
     TooOld {
-        /// The server.
+        /// The address of the server.
         address: String,
-        /// What it says it is.
+        /// The version that it reports.
         version: String,
-        /// The least version that will do.
+        /// The oldest version that works.
         least: &'static str,
     },
-    /// The server is one of a cluster, each of which has only some of the keys.
+    /// The server is part of a cluster, and has only some of the keys.
     #[error(
-        "the Redis server at {address} is part of a cluster: call `.cluster(true)` on the builder, where it has that"
+        "the Redis server at {address} is part of a cluster: call `.cluster(true)` on the builder, if it has that method"
     )]
     NeedsCluster {
-        /// The server.
+        /// The address of the server.
         address: String,
     },
-    /// The server is not one of a cluster.
+    /// The server is not part of a cluster.
     #[error("the Redis server at {address} is not part of a cluster: leave out `.cluster(true)`")]
     NotACluster {
-        /// The server.
+        /// The address of the server.
         address: String,
     },
-    /// The server answers, and wants none of it: a wrong password, a database that does not exist, too many clients.
+    /// The server refuses the connection: the password is wrong, the database does not exist, it has too many clients.
     #[error(
         "the Redis server at {address} refuses the connection: {reason}; check user, password, database and its log"
     )]
     Refused {
-        /// The server.
+        /// The address of the server.
         address: String,
-        /// Its words.
+        /// The error of the server.
         reason: String,
     },
     /// `connect` was polled outside of a tokio runtime. `connect_lazily` needs none.
-    #[error("there is no tokio runtime: call connect inside of one, or connect_lazily anywhere")]
+    #[error("there is no tokio runtime: call connect inside of a runtime, or connect_lazily anywhere")]
     NoRuntime,
     /// A setting that cannot work.
     #[error(transparent)]
@@ -75,7 +75,7 @@ pub enum RedisError {
 }
 
 impl RedisError {
-    /// What is wrong with the server at this address, by the error that the connecting ended in.
+    /// Returns the error for a failed attempt to connect to this address.
     pub(crate) fn of_connecting(address: &str, error: &::redis::RedisError) -> Self {
         let (address, reason) = (address.to_owned(), words(error).unwrap_or_else(|| error.to_string()));
         match error.kind() {
@@ -89,10 +89,10 @@ impl RedisError {
     }
 }
 
-/// The version that this was made for, and the first with all commands that it uses.
+/// The oldest version with all commands that this crate uses.
 pub(crate) const LEAST_VERSION: &str = "6.2";
 
-/// Why a call got no answer, in a form that can be kept.
+/// Why a call has no answer, in a form that can be stored.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{detail}")]
 pub(crate) struct Fault {
@@ -102,14 +102,14 @@ pub(crate) struct Fault {
     pub(crate) detail: String,
 }
 
-/// See [`Fault`].
+/// The kind of a [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultKind {
     /// No server answers, or not in time.
     Unreachable,
-    /// The server answers that it cannot.
+    /// The server answers that it cannot serve.
     Refused,
-    /// It answers what no such server would.
+    /// The answer is not one that a Redis server gives.
     Incomprehensible,
 }
 
@@ -118,7 +118,7 @@ impl Fault {
         Self { kind, said: None, detail: detail.to_string() }
     }
 
-    /// What the failure of a call means.
+    /// Converts the failure of a call.
     pub(crate) fn of(error: &::redis::RedisError) -> Self {
         if let Some(words) = words(error) {
             return Self { kind: FaultKind::Refused, said: Some(Said::of_words(&words)), detail: words };
@@ -143,36 +143,36 @@ impl From<RedisError> for Fault {
     }
 }
 
-/// What the failure of a call means for the connection.
+/// The effect of a failed call on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Means {
-    /// It works: the server has answered.
+    /// The connection works: the server has answered.
     Alive,
-    /// Nothing came in time.
+    /// No answer came in time.
     Silent,
-    /// It is of no use any more.
+    /// The connection must be replaced.
     Broken,
 }
 
-/// See [`Means`].
+/// Returns the effect of this error on its connection.
 pub(crate) fn means(error: &::redis::RedisError) -> Means {
     match Said::of(error) {
-        // After a failover the name of the server may lead to another one.
+        // After a failover the name of the server may resolve to another server.
         Some(Said::ReadOnly | Said::MasterDown) => return Means::Broken,
-        // A new connection says who it is.
+        // A new connection authenticates.
         Some(Said::Unauthenticated) => return Means::Broken,
         Some(_) => return Means::Alive,
         None => {}
     }
     match error.kind() {
         ErrorKind::Io if error.is_timeout() => Means::Silent,
-        // After nonsense it is unknown which answer belongs to which command.
+        // After an invalid answer it is unknown which answer belongs to which command.
         ErrorKind::Io | ErrorKind::Parse => Means::Broken,
         _ => Means::Alive,
     }
 }
 
-/// The URL without what may be a password: all that is between the scheme and the last `@`, and the parameters.
+/// Removes from a URL what may be a password: the part between the scheme and the last `@`, and the parameters.
 pub(crate) fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
     let (secret, rest) = rest.rsplit_once('@').map_or((false, rest), |(_, rest)| (true, rest));
@@ -187,7 +187,7 @@ mod tests {
     use ::redis::parse_redis_value;
 
     #[test]
-    fn a_server_that_may_only_be_read_is_left_and_one_that_is_busy_is_kept() {
+    fn a_read_only_server_is_left_and_a_busy_server_is_kept() {
         for (line, expected) in [
             ("READONLY You can't write against a read only replica.", Means::Broken),
             (
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_of_a_password_is_left_of_a_url() {
+    fn a_shown_url_contains_no_part_of_a_password() {
         for (url, left) in [
             ("redis://host:6379/0", "redis://host:6379/0"),
             ("redis://user:secret@host", "redis://***@host"),

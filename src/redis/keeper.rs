@@ -1,4 +1,4 @@
-//! The task that connects, and what tells that one is gone.
+//! The task that connects, and the guards that notice the end of a connection or of that task.
 
 use super::connection::ConnectionShared;
 use crate::sync::lock;
@@ -11,12 +11,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-/// The pause between two attempts to connect, which doubles up to the longest. Attempts go on when the next one begins:
-/// one that is stuck holds up no other.
+/// The pause between two attempts to connect doubles from the first to the longest. An attempt continues when the next
+/// one begins, so an attempt that hangs blocks no other.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Belongs to a connection. It is dropped with the task that drives the connection, also when the runtime of that task
+/// A guard of a connection. It is dropped with the task that drives the connection, also when the runtime of that task
 /// ends.
 pub(super) struct Lost {
     pub(super) shared: Weak<ConnectionShared>,
@@ -37,14 +37,15 @@ impl Drop for Lost {
     }
 }
 
-/// Belongs to a keeper. Dropped, there is none any more.
+/// A guard of a keeper. When it is dropped, there is no keeper.
 pub(super) struct Keeping {
     pub(super) shared: Weak<ConnectionShared>,
     pub(super) number: u64,
 }
 
 impl Keeping {
-    /// Shows that the keeper is there. `None`: no handle of the connection is left, or another task keeps it.
+    /// Notes that the keeper still works. Returns `None` if no handle of the connection is left, or another task keeps
+    /// it.
     fn goes_on(&self) -> Option<Arc<ConnectionShared>> {
         let shared = self.shared.upgrade()?;
         let is_kept = lock(&shared.state).is_seen(self.number, Instant::now());
@@ -60,7 +61,7 @@ impl Drop for Keeping {
     }
 }
 
-/// The keeper: attempts to connect until one attempt succeeds or no handle of the connection is left.
+/// Runs the keeper: attempts to connect until one attempt succeeds or no handle of the connection is left.
 pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
     let mut attempts = JoinSet::new();
     let mut pause = FIRST_PAUSE;

@@ -1,5 +1,5 @@
-//! The parts that everything kept in Redis shares: a connection that is replaced when it breaks, the check of a server,
-//! the calling of scripts, and why these fail.
+//! The parts that everything in Redis shares: a connection that is replaced when it breaks, the check of a server, the
+//! call of a script, and the errors.
 
 mod connection;
 mod duty;

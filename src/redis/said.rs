@@ -1,54 +1,54 @@
-//! The errors that a server answers with. Each server wraps and words them in its own way; they are told apart here
-//! only.
+//! The error answers of a server. Each server wraps and words them in its own way, and only this module tells them
+//! apart.
 //!
-//! Redis 6.2 wraps what a command in a script fails with: `ERR Error running script (call to f_...): @user_script:1:
+//! Redis 6.2 wraps the error of a command in a script: `ERR Error running script (call to f_...): @user_script:1:
 //! @user_script: 1: -READONLY ...`. An error that a script catches and returns begins with `@user_script: 1: -`. Later
-//! versions and Valkey put the code in front and the place of the script behind.
+//! versions and Valkey put the code in front and the place in the script behind.
 
 use ::redis::RedisError;
 
-/// An error that a server answers with, by its code.
+/// An error answer of a server, by its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// It is a replica, and may only be read.
+    /// The server is a read-only replica.
     ReadOnly,
-    /// It is a replica without its master, and may not even be read.
+    /// The server is a replica without its master, and does not even serve reads.
     MasterDown,
-    /// It has fewer replicas than it needs in order to write.
+    /// The server has fewer replicas than it needs to accept writes.
     NoReplicas,
-    /// It reads its data from disk.
+    /// The server is loading its data from disk.
     Loading,
-    /// Its memory is used up.
+    /// The server has used up its memory.
     OutOfMemory,
-    /// It cannot write to its disk.
+    /// The server cannot write to its disk.
     DiskFailure,
-    /// A script keeps it from anything else.
+    /// A script blocks the server.
     Busy,
-    /// It does not know the script of this hash.
+    /// The server does not know the script of this hash.
     NoScript,
-    /// The connection has not said who it is, or with a wrong password.
+    /// The connection has not authenticated, or with a wrong password.
     Unauthenticated,
-    /// The user may not do that.
+    /// The user may not run the command or access the key.
     NotPermitted,
     /// Another server of the cluster has the key.
     Moved,
-    /// Another server of the cluster is about to have the key.
+    /// Another server of the cluster is about to get the key.
     Ask,
     /// Some keys of the call have moved, and some have not.
     TryAgain,
     /// Keys of one call belong to different servers.
     CrossSlot,
-    /// The cluster, or a part of it, does not work.
+    /// The cluster, or a part of it, is down.
     ClusterDown,
     /// The consumer group or its stream is gone.
     NoGroup,
-    /// A call that waited was ended: the server has become a replica, or the stream is gone.
+    /// The server ended a blocking call: it has become a replica, or the stream is gone.
     Unblocked,
     /// Anything else.
     Other,
 }
 
-/// The codes. Errors that tell of permissions from within a script have none, and are known by their words.
+/// The codes. Permission errors from within a script have no code, and are known by their words.
 const CODES: [(&str, Said); 18] = [
     ("READONLY", Said::ReadOnly),
     ("MASTERDOWN", Said::MasterDown),
@@ -75,12 +75,12 @@ const WRAPPED: &str = "ERR Error running script (call to ";
 const PLACE: &str = "@user_script:";
 
 impl Said {
-    /// The error of a server in this one. `None`: no server said it.
+    /// Returns the error answer in this error, or `None` if no server sent it.
     pub(crate) fn of(error: &RedisError) -> Option<Self> {
         words(error).map(|words| Self::of_words(&words))
     }
 
-    /// By the line that a server sent, without the `-` in front.
+    /// Returns the error of the line that a server sent, without the leading `-`.
     pub(crate) fn of_words(words: &str) -> Self {
         let words = bare(words);
         let (code, _) = words.split_once(' ').unwrap_or((words, ""));
@@ -93,9 +93,9 @@ impl Said {
     }
 }
 
-/// The line that a server sent, without what is wrapped around it. `None`: no server said it.
+/// Returns the line that a server sent, without wrapping, or `None` if no server sent it.
 pub(crate) fn words(error: &RedisError) -> Option<String> {
-    // Of several commands sent together the first that failed counts.
+    // If several commands were sent together, the first failed one counts.
     let errors = error.clone().into_server_errors()?;
     let (_, first) = errors.first()?;
     let line = match first.details() {
@@ -105,7 +105,7 @@ pub(crate) fn words(error: &RedisError) -> Option<String> {
     Some(bare(&line).to_owned())
 }
 
-/// The words without what a server wraps around the error of a command in a script.
+/// Removes the text that a server wraps around the error of a command in a script.
 pub(crate) fn bare(mut words: &str) -> &str {
     if let Some((_, inner)) = words.strip_prefix(WRAPPED).and_then(|rest| rest.split_once("): ")) {
         words = inner;

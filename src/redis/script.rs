@@ -12,9 +12,10 @@ impl Script {
         Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// Calls it by its hash if the server knows it, and else with its text: then it does. To load it first would reach
-    /// one server only, and not last either. `write` adds the number of keys, the keys and the arguments. With `asking`
-    /// the server is about to get the keys from another one, and should answer for them already.
+    /// Calls the script by its hash, or with its text if the server does not know the hash; from then on the server
+    /// does. A separate load would reach one server only, and would not survive a restart. `write` adds the number of
+    /// keys, the keys and the arguments. With `asking` the server is about to get the keys from another server, and
+    /// should already answer for them.
     pub(crate) async fn run(
         &self,
         connection: &mut MultiplexedConnection,

@@ -9,33 +9,33 @@ use ::redis::{
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A server: where it is, who connects to it, and what it has to be.
+/// A server: its address, the credentials, and the requirements on it.
 #[derive(Clone)]
 pub(crate) struct Server {
     client: Client,
-    /// For the credentials of now.
+    /// The source of the current credentials.
     target: Target,
     options: RedisOptions,
 }
 
-/// How a server is spoken to.
+/// The timeouts of a connection, and the kind of the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RedisOptions {
-    /// The time for a connection to be made and checked.
+    /// The time limit for a new connection and the check of its server.
     pub(crate) connect_timeout: Duration,
-    /// The time for the answer to a call, where the caller does not give up before.
+    /// The time limit for the answer to a call that the caller does not give up earlier.
     pub(crate) answer_timeout: Duration,
-    /// Whether it must be part of a cluster, or must not.
+    /// Whether the server must be part of a cluster. If not, it must be none.
     pub(crate) cluster: bool,
 }
 
 impl Server {
-    /// The server of this target. Nothing is asked of it.
+    /// Returns the server of this target. Sends nothing to it.
     pub(crate) fn of(target: &Target, options: RedisOptions) -> Result<Self, RedisError> {
         Ok(Self { client: target.client()?, target: target.clone(), options })
     }
 
-    /// Another one, with the same user, password and so on.
+    /// Returns another server, with the same user, password and other settings.
     pub(crate) fn at(&self, host: &str, port: u16) -> Result<Self, RedisError> {
         let info: &ConnectionInfo = self.client.get_connection_info();
         let address = match info.addr() {
@@ -52,22 +52,22 @@ impl Server {
         Ok(Self { client, target: self.target.clone(), options: self.options })
     }
 
-    /// The server with this time for each answer.
+    /// Returns this server with another time limit for answers.
     pub(crate) fn with_answer_timeout(&self, answer_timeout: Duration) -> Self {
         Self { options: RedisOptions { answer_timeout, ..self.options }, ..self.clone() }
     }
 
-    /// The time for a connection to be made and checked.
+    /// Returns the time limit for a new connection and the check of its server.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.options.connect_timeout
     }
 
-    /// Where it is: host and port, or a path.
+    /// Returns the address: host and port, or a path.
     pub(crate) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()
     }
 
-    /// Its host, or nothing.
+    /// Returns the host, or an empty string.
     pub(crate) fn host(&self) -> &str {
         match self.client.get_connection_info().addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
@@ -75,7 +75,7 @@ impl Server {
         }
     }
 
-    /// Connects and checks that it is what it has to be. `lost` is called when the connection breaks.
+    /// Connects and checks the server. Calls `lost` when the connection breaks.
     pub(crate) async fn connect(
         &self,
         lost: impl Fn() + Send + Sync + 'static,
@@ -110,14 +110,14 @@ impl Server {
             Ok(Value::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
             Ok(Value::VerbatimString { text, .. } | Value::SimpleString(text)) => Ok(text),
             Ok(_) => Ok(String::new()),
-            // Who may not ask need not: it shows in the calls.
+            // Without permission there is no check. A wrong server shows in the calls.
             Err(error) if Said::of(&error) == Some(Said::NotPermitted) => Ok(String::new()),
             Err(error) => Err(RedisError::of_connecting(&self.address(), &error)),
         };
         let server = info("server").await?;
         let cluster = info("cluster").await?;
         let address = || self.address();
-        // Valkey says that it is a Redis of 7.2, for those who do not know it.
+        // Valkey reports `redis_version` 7.2, for compatibility.
         if let Some(version) = field(&server, "redis_version").filter(|version| !is_enough(version)) {
             return Err(RedisError::TooOld { address: address(), version: version.to_owned(), least: LEAST_VERSION });
         }
@@ -129,7 +129,7 @@ impl Server {
     }
 }
 
-/// The value of a line of `INFO`.
+/// Returns the value of a field of `INFO`.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
@@ -140,7 +140,7 @@ fn is_enough(version: &str) -> bool {
         let mut parts = version.split('.');
         (number(parts.next()), number(parts.next()))
     };
-    // One that is not understood may be anything.
+    // A version that does not parse is accepted.
     let (Some(major), minor) = parts(version) else { return true };
     (Some(major), minor) >= parts(LEAST_VERSION)
 }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_enough_from_6_2_on() {
+    fn versions_from_6_2_on_are_accepted() {
         for (version, enough) in [
             ("6.0.16", false),
             ("5.0.7", false),

@@ -1,14 +1,15 @@
-//! How a connection is doing.
+//! The state of a connection.
 //!
-//! The keeper is the task that connects. It belongs to the runtime of the call that spawned it, and is gone with that.
+//! The keeper is the task that connects. It belongs to the runtime of the call that spawned it, and ends with that
+//! runtime.
 //!
-//! | from | when | to |
+//! | from | event | to |
 //! |---|---|---|
 //! | `Up` | the connection is lost | `Down`, with a keeper |
 //! | `Down`, `Moving` | an attempt succeeds | `Up` |
 //! | `Down`, `Moving` | an attempt fails | `Down`, with the new reason |
 //! | `Down`, `Moving` | the keeper is gone | `Left` |
-//! | `Left`, or the keeper was not seen for long | a call comes | `Moving`, with a keeper |
+//! | `Left`, or the keeper was not seen for a long time | a call comes | `Moving`, with a keeper |
 //!
 //! In `Down` calls fail at once. In `Moving` they wait for the first attempt.
 
@@ -23,11 +24,11 @@ use tokio::time::Instant;
 /// See the module.
 pub(super) enum ConnectionState {
     Up(Arc<Live>),
-    /// There is none, for this reason. The keeper is about to change that.
+    /// There is no connection, for this reason. The keeper is trying to connect.
     Down(Fault, Keeper),
-    /// There is none, and no keeper: the runtime that had one has ended, or there was none yet.
+    /// There is no connection and no keeper: the runtime of the keeper has ended, or there was no runtime yet.
     Left(Fault),
-    /// There is none, and a new keeper has made no attempt yet.
+    /// There is no connection, and a new keeper has made no attempt yet.
     Moving(Fault, Keeper),
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Live {
     pub(super) since: Instant,
     /// The calls that were given up since the last answer. Relaxed: it guards no other memory.
     pub(super) unanswered: AtomicU32,
-    /// To find out whether it answers at all.
+    /// The duty to find out whether the connection still answers.
     pub(super) in_question: Arc<Duty>,
 }
 
@@ -48,18 +49,18 @@ pub(super) struct Keeper {
     seen: Instant,
 }
 
-/// How a call finds the connection, and what the call does.
+/// The state as a call finds it, and what the call does.
 pub(super) enum Outlook {
     Up(Arc<Live>),
-    /// Fails at once.
+    /// The call fails at once.
     Down(Fault),
-    /// Waits for a change.
+    /// The call waits for a change.
     Moving(Fault),
-    /// Spawns a keeper.
+    /// The call spawns a keeper.
     Left(Fault),
 }
 
-/// A keeper that was not seen for this time is in a runtime that is not run. It shows itself before each attempt.
+/// A keeper that was not seen for this time is in a runtime that no longer runs. It is seen before each attempt.
 const UNSEEN: Duration = LONGEST_PAUSE.saturating_mul(4);
 
 impl Keeper {
@@ -78,7 +79,7 @@ impl ConnectionState {
         }
     }
 
-    /// `Up => Down`, where it is up with the connection of this number.
+    /// `Up => Down`, if it is up with the connection of this number.
     pub(super) fn lost(&self, number: u64, fault: Fault, keeper: Keeper) -> Option<Self> {
         matches!(self, Self::Up(live) if live.number == number).then_some(Self::Down(fault, keeper))
     }
@@ -91,17 +92,17 @@ impl ConnectionState {
         }
     }
 
-    /// `Down | Moving => Up`, where the keeper has this number.
+    /// `Down | Moving => Up`, if the keeper has this number.
     pub(super) fn connected(&self, keeper: u64, live: Live) -> Option<Self> {
         self.is_kept_by(keeper).then(|| Self::Up(Arc::new(live)))
     }
 
-    /// `Down | Moving => Down`, where the keeper has this number.
+    /// `Down | Moving => Down`, if the keeper has this number.
     pub(super) fn failed(&self, keeper: u64, fault: Fault, now: Instant) -> Option<Self> {
         self.is_kept_by(keeper).then(|| Self::Down(fault, Keeper::new(keeper, now)))
     }
 
-    /// `Down | Moving => Left`, where the keeper has this number.
+    /// `Down | Moving => Left`, if the keeper has this number.
     pub(super) fn left(&self, keeper: u64) -> Option<Self> {
         match self {
             Self::Down(fault, Keeper { number, .. }) | Self::Moving(fault, Keeper { number, .. })
@@ -117,7 +118,7 @@ impl ConnectionState {
         matches!(self, Self::Down(_, Keeper { number, .. }) | Self::Moving(_, Keeper { number, .. }) if *number == keeper)
     }
 
-    /// The keeper of this number shows itself. `false`: it is the keeper no more.
+    /// Notes that the keeper of this number works. Returns `false` if it is no longer the keeper.
     pub(super) fn is_seen(&mut self, keeper: u64, now: Instant) -> bool {
         match self {
             Self::Down(_, Keeper { number, seen }) | Self::Moving(_, Keeper { number, seen }) if *number == keeper => {

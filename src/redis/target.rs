@@ -4,7 +4,7 @@ use super::tls::RedisTls;
 use ::redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use std::{fmt, sync::Arc};
 
-/// Who connects to a Redis server. `Debug` shows no password.
+/// The user and the password for a Redis server. `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisCredentials {
     user: Option<String>,
@@ -12,12 +12,12 @@ pub struct RedisCredentials {
 }
 
 impl RedisCredentials {
-    /// The user of the URL, or the default one where it has none, with this password.
+    /// Sets this password, for the user of the URL, or for the default user if the URL has none.
     pub fn new(password: impl Into<String>) -> Self {
         Self { user: None, password: password.into() }
     }
 
-    /// This user, as in an ACL of the server, instead.
+    /// Sets the user, as in an ACL of the server, instead of the user of the URL.
     #[must_use]
     pub fn user(self, user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), ..self }
@@ -30,10 +30,10 @@ impl fmt::Debug for RedisCredentials {
     }
 }
 
-/// Gives the credentials of the next connection.
+/// Returns the credentials for the next connection.
 type Credentials = Arc<dyn Fn() -> RedisCredentials + Send + Sync>;
 
-/// Where a server is, and how a connection to it is made, as builders collect it.
+/// The address of a server, and how to connect to it, as builders collect it.
 #[derive(Clone)]
 pub(crate) struct Target {
     place: Place,
@@ -71,7 +71,7 @@ impl Target {
         Self { tls: Some(tls), ..self }
     }
 
-    /// The parameters of the connections. Nothing is asked of the server.
+    /// Returns the parameters of the connections. Sends nothing to the server.
     pub(super) fn client(&self) -> Result<Client, RedisError> {
         let of_place = |error: ::redis::RedisError| RedisError::Url {
             url: self.to_string(),
@@ -82,7 +82,7 @@ impl Target {
             Place::Info(info) => (**info).clone(),
         };
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // Two commands less for each connection.
+        // Saves two commands for each connection.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         #[cfg(feature = "redis-tls")]
@@ -94,7 +94,7 @@ impl Target {
         Client::open(info).map_err(of_place)
     }
 
-    /// The same parameters, with the credentials of now.
+    /// Returns the parameters with the current credentials.
     pub(super) fn with_credentials_of_now(&self, client: &Client) -> Result<Client, ::redis::RedisError> {
         let Some(credentials) = &self.credentials else { return Ok(client.clone()) };
         let (info, RedisCredentials { user, password }) = (client.get_connection_info().clone(), credentials());
@@ -107,7 +107,7 @@ impl Target {
     }
 }
 
-/// The URL or the address, without what may be a password.
+/// Writes the URL or the address, without what may be a password.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
@@ -120,16 +120,16 @@ impl fmt::Display for Target {
 /// The methods of a builder that has a [`Target`].
 macro_rules! target_settings {
     () => {
-        /// Connects as these parameters of the crate `redis` say, instead of the URL: those of a `redis::Client` that a
-        /// program has already are `client.get_connection_info().clone()`. Connections are made with RESP3 and
-        /// `TCP_NODELAY` all the same, and are not shared with that client.
+        /// Connects with these parameters of the crate `redis`, instead of the URL. To use the parameters of an
+        /// existing `redis::Client`, pass `client.get_connection_info().clone()`. The connections still use RESP3 and
+        /// `TCP_NODELAY`, and are not shared with that client.
         pub fn connection_info(self, info: ::redis::ConnectionInfo) -> Self {
             Self { target: self.target.at(info), ..self }
         }
 
-        /// Asks this function who connects, each time that a connection is made, instead of the URL. So credentials can
-        /// be rotated: from then on the function gives the new ones, and the next connection has them. One that is open
-        /// stays so until the server ends it or no longer knows it, and is then replaced. Default: those of the URL.
+        /// Calls this function for the credentials of each new connection, instead of those of the URL. To rotate
+        /// credentials, return the new ones: the next connection uses them. An open connection stays until the server
+        /// ends it or no longer accepts its user, and is then replaced. Default: the credentials of the URL.
         ///
         /// The function runs in the task that connects, and must not block. A panic in it is a failed attempt.
         pub fn credentials(
@@ -139,8 +139,8 @@ macro_rules! target_settings {
             Self { target: self.target.with_credentials(credentials), ..self }
         }
 
-        /// Trusts these certificates, and shows these, in a connection to a `rediss://` server. Default: the
-        /// certificates that the system trusts, and none to show.
+        /// Sets the certificates of connections to a `rediss://` server. Default: trusts the certificates that the
+        /// system trusts, and presents none.
         #[cfg(feature = "redis-tls")]
         pub fn tls(self, tls: $crate::redis::RedisTls) -> Self {
             Self { target: self.target.with_tls(tls), ..self }

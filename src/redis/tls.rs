@@ -25,24 +25,24 @@ pub struct RedisTls {
 }
 
 impl RedisTls {
-    /// The authorities that the system trusts, and no certificate to show.
+    /// Trusts the certificate authorities of the system, and presents no certificate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Trusts servers with a certificate by one of these authorities, and no others.
+    /// Trusts only servers with a certificate by one of these authorities.
     pub fn root_certificates(self, pem: impl Into<Vec<u8>>) -> Self {
         Self { roots: Some(pem.into()), ..self }
     }
 
-    /// Shows the server this certificate, for which it may ask (`tls-auth-clients`).
+    /// Presents this certificate if the server asks for one (`tls-auth-clients`).
     pub fn client_certificate(self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
         Self { client: Some(ClientTlsConfig { client_cert: pem.into(), client_key: key_pem.into() }), ..self }
     }
 
     pub(super) fn client(&self, info: ConnectionInfo) -> Result<Client, RedisError> {
         if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            let rule = "must be a rediss:// server, or there must be no tls(..)";
+            let rule = "must be a rediss:// server if tls(..) is set";
             return Err(ConfigError::new("redis.tls", info.addr(), rule).into());
         }
         provide_cryptography(info.addr());
@@ -61,11 +61,11 @@ impl fmt::Debug for RedisTls {
     }
 }
 
-/// Installs the cryptography of `ring` for the process, if it has none. Without any, or with two in the program and
-/// none installed, `rustls` panics.
+/// Installs the cryptography of `ring` for the process, if none is installed. Without that, `rustls` panics if the
+/// program contains no provider, or two.
 pub(super) fn provide_cryptography(address: &ConnectionAddr) {
     if matches!(address, ConnectionAddr::TcpTls { .. }) && rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Another thread may have been first.
+        // Another thread may have installed one first.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

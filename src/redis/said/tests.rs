@@ -1,4 +1,4 @@
-//! Lines as servers sent them: Redis 6.2.14, Redis 7.0.15 and Valkey 9.1.2. Hashes of scripts are cut.
+//! Lines that servers sent: Redis 6.2.14, Redis 7.0.15 and Valkey 9.1.2. Hashes of scripts are cut.
 
 use super::*;
 use ::redis::parse_redis_value;
@@ -133,14 +133,14 @@ const SERVERS: [(&str, &[(&str, Said)]); 4] = [
     ),
 ];
 
-/// An error as the library reads it.
+/// Parses an error as the library does.
 fn read(line: &str) -> RedisError {
     let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a line that is an error");
     value.extract_error().expect_err("an error")
 }
 
 #[test]
-fn each_error_is_told_apart_as_each_server_words_it() {
+fn the_errors_of_each_server_are_recognized() {
     for (server, lines) in SERVERS {
         for (line, said) in lines {
             assert_eq!(Said::of(&read(line)), Some(*said), "{server}: {line}");
@@ -150,7 +150,7 @@ fn each_error_is_told_apart_as_each_server_words_it() {
 }
 
 #[test]
-fn nothing_that_is_wrapped_around_an_error_is_left_of_its_words() {
+fn the_words_of_an_error_have_no_wrapping() {
     for (_, lines) in SERVERS {
         for (line, _) in lines {
             let words = words(&read(line)).expect("a server said it");
@@ -158,14 +158,14 @@ fn nothing_that_is_wrapped_around_an_error_is_left_of_its_words() {
             assert!(line.ends_with(&words), "{words:?} of {line:?}");
         }
     }
-    // Only a place is taken off.
+    // Only a place in a script is removed.
     assert_eq!(bare("@user_script: odd: -READONLY no"), "@user_script: odd: -READONLY no");
     assert_eq!(bare("ERR Error running script (call to f_1"), "ERR Error running script (call to f_1");
     assert_eq!(bare(""), "");
 }
 
 #[test]
-fn an_error_that_no_server_sent_is_none_of_these() {
+fn an_error_that_no_server_sent_is_not_recognized() {
     let error = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
     assert_eq!((Said::of(&error), words(&error)), (None, None));
 }

@@ -17,7 +17,7 @@ trials![
     a_bucket_expires_a_second_after_it_has_drained,
     a_refusal_writes_nothing,
     more_than_the_burst_can_be_owed,
-    what_was_spent_is_counted_once,
+    spends_count_once,
     a_hint_repairs_what_was_lost,
     sixty_four_keys_are_one_call,
     a_key_may_be_any_bytes,
@@ -143,7 +143,7 @@ async fn more_than_the_burst_can_be_owed() {
     assert_eq!((most.level, most.total), (30, 115), "what is beyond the debt is forgiven");
 }
 
-async fn what_was_spent_is_counted_once() {
+async fn spends_count_once() {
     let (_server, store) = store().await;
     let spend = |client, sequence| Charge { client, sequence, spent: 3, ..charge("key", slow(100)) };
     assert_eq!(charged(&store, spend(1, 5)).await.total, 3);

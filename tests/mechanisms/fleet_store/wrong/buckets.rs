@@ -21,8 +21,8 @@ async fn one_that_counts_what_comes_again() {
     let counter = Counter::default();
     let store = asks(move |charge| charge.sequence = counter.next(&charge.key, charge.client));
     let fails = [
-        "what_was_spent_late_takes_room_up_to_the_burst_and_is_owed_beyond",
-        "a_charge_that_comes_again_is_counted_once",
+        "late_spends_take_room_up_to_the_burst_and_are_owed_beyond",
+        "a_repeated_charge_is_counted_once",
         "a_charge_that_was_overtaken_is_not_counted",
         "the_same_sequence_of_another_client_is_counted",
     ];
@@ -57,29 +57,29 @@ async fn one_that_forgets_refunds_or_their_age() {
     let never = asks(|charge| charge.refund = 0);
     never.fails_only(&["a_refund_makes_room", "an_old_refund_gives_back_what_has_not_drained"]).await;
     let always = asks(|charge| charge.refund_of = Duration::MAX);
-    let old = ["an_old_refund_gives_back_what_has_not_drained", "of_a_refund_that_has_drained_nothing_comes_back"];
+    let old = ["an_old_refund_gives_back_what_has_not_drained", "a_refund_that_has_drained_returns_nothing"];
     always.fails_only(&old).await;
     let total = answers(|charge, answer| answer.total -= charge.refund.min(answer.total));
-    total.fails(&["a_refund_makes_room", "the_total_counts_what_was_granted_and_what_was_spent"]).await;
+    total.fails(&["a_refund_makes_room", "the_total_counts_grants_and_spends"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_takes_a_hint_for_one_of_the_present() {
-    let late = ["of_a_hint_that_arrives_late_counts_what_has_not_drained"];
+    let late = ["a_late_hint_counts_what_has_not_drained"];
     asks(|charge| charge.hint.at = Duration::MAX).fails_only(&late).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_forgives_debt() {
     let store = asks(|charge| charge.max_debt = 0);
-    store.fails(&["what_was_spent_is_owed_up_to_the_most_debt", "debt_is_repaid_before_anything_is_granted"]).await;
-    asks(|charge| charge.max_debt = u64::MAX).fails(&["what_was_spent_is_owed_up_to_the_most_debt"]).await;
+    store.fails(&["spends_are_owed_up_to_the_largest_debt", "debt_is_repaid_before_anything_is_granted"]).await;
+    asks(|charge| charge.max_debt = u64::MAX).fails(&["spends_are_owed_up_to_the_largest_debt"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_takes_what_was_spent_late_for_what_was_spent_in_time() {
     let fails = [
-        "what_was_spent_late_takes_room_up_to_the_burst_and_is_owed_beyond",
+        "late_spends_take_room_up_to_the_burst_and_are_owed_beyond",
         "a_debt_is_repaid_with_two_fifths_of_the_rate",
         "a_debt_takes_the_whole_rate_of_an_empty_bucket",
     ];
@@ -90,9 +90,7 @@ async fn one_that_takes_what_was_spent_late_for_what_was_spent_in_time() {
 #[tokio::test(start_paused = true)]
 async fn one_that_does_not_count_what_was_spent() {
     let store = asks(|charge| charge.spent = 0);
-    store
-        .fails(&["the_total_counts_what_was_granted_and_what_was_spent", "a_charge_that_comes_again_is_counted_once"])
-        .await;
+    store.fails(&["the_total_counts_grants_and_spends", "a_repeated_charge_is_counted_once"]).await;
 }
 
 /// A store whose clock does this to the time since it was made.
@@ -110,7 +108,7 @@ async fn one_that_never_drains_or_at_another_rate() {
     by_a_clock(|time| time * 19 / 20).fails(&["a_bucket_drains_at_its_rate"]).await;
     // A clock of 10 ms; one of a millisecond is fine enough.
     let store = by_a_clock(|time| Duration::from_millis(time.as_millis() as u64 / 10 * 10));
-    store.fails(&["whoever_waits_for_retry_after_is_granted"]).await;
+    store.fails(&["a_process_that_waits_for_retry_after_is_granted"]).await;
     by_a_clock(|time| Duration::from_millis(time.as_millis() as u64)).fails_only(&[]).await;
 }
 
@@ -130,21 +128,21 @@ async fn one_that_loses_parts_of_tokens() {
         };
         charges.iter().map(charge).collect()
     });
-    store.fails(&["asking_every_millisecond_loses_no_token", "alternating_quotas_starve_nobody"]).await;
+    store.fails(&["asking_every_millisecond_loses_no_token", "alternating_quotas_starve_no_process"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_mixes_up_keys() {
     let lower = asks(|charge| charge.key = charge.key.to_ascii_lowercase().into());
-    lower.fails_only(&["keys_have_nothing_to_do_with_each_other"]).await;
+    lower.fails_only(&["keys_are_independent"]).await;
     let text = asks(|charge| charge.key = String::from_utf8_lossy(&charge.key).as_bytes().into());
     text.fails(&["a_key_is_any_bytes"]).await;
     let until_zero = asks(|charge| charge.key = charge.key.split(|byte| *byte == 0).next().unwrap_or(b"").into());
-    until_zero.fails(&["a_key_is_any_bytes", "keys_have_nothing_to_do_with_each_other"]).await;
+    until_zero.fails(&["a_key_is_any_bytes", "keys_are_independent"]).await;
     let cut = asks(|charge| charge.key = charge.key[..charge.key.len().min(1023)].into());
     cut.fails_only(&["a_key_is_any_bytes"]).await;
     let one = asks(|charge| charge.key = Arc::from(&b"key"[..]));
-    one.fails(&["keys_have_nothing_to_do_with_each_other", "less_than_the_least_is_not_granted"]).await;
+    one.fails(&["keys_are_independent", "less_than_the_least_is_not_granted"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,7 +158,7 @@ async fn one_that_answers_in_another_order_or_not_for_all() {
 #[tokio::test(start_paused = true)]
 async fn one_whose_total_is_something_else() {
     let spends_only = answers(|_, answer| answer.total -= answer.granted);
-    spends_only.fails(&["the_total_counts_what_was_granted_and_what_was_spent"]).await;
+    spends_only.fails(&["the_total_counts_grants_and_spends"]).await;
     let level = answers(|_, answer| answer.total = answer.level);
     level.fails(&["a_refund_makes_room", "an_idle_bucket_saves_up_no_more_than_the_burst"]).await;
     let wraps = answers(|_, answer| answer.total &= u64::from(u32::MAX));
@@ -171,14 +169,14 @@ async fn one_whose_total_is_something_else() {
 async fn one_that_ignores_hints_or_believes_all() {
     asks(|charge| charge.hint = Default::default()).fails(&["a_hint_repairs_lost_data"]).await;
     let believes = asks(|charge| charge.hint.total = charge.hint.total.max(1 << 20));
-    believes.fails(&["a_hint_of_what_the_store_knows_is_ignored"]).await;
+    believes.fails(&["a_hint_that_is_not_ahead_of_the_store_is_ignored"]).await;
     let full = asks(|charge| charge.hint.level = charge.quota.burst());
     full.fails(&["a_hint_repairs_lost_data"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_whose_retry_after_is_too_short_or_too_long() {
-    let waits = ["retry_after_is_the_time_until_there_is_room", "whoever_waits_for_retry_after_is_granted"];
+    let waits = ["retry_after_is_the_time_until_there_is_room", "a_process_that_waits_for_retry_after_is_granted"];
     answers(|_, answer| answer.retry_after /= 2).fails(&waits).await;
     answers(|_, answer| answer.retry_after *= 2).fails(&waits[..1]).await;
     // For one token, not for the least.
@@ -199,9 +197,9 @@ async fn one_that_starts_over_with_a_new_quota() {
         charge.key = [&charge.key[..], &[*era]].concat().into();
     });
     let fails = [
-        "a_changed_quota_does_not_reprice_what_was_spent",
+        "a_changed_quota_does_not_reprice_spent_tokens",
         "a_smaller_burst_forgives_nothing",
-        "alternating_quotas_starve_nobody",
+        "alternating_quotas_starve_no_process",
     ];
     store.fails(&fails).await;
 }
@@ -214,7 +212,7 @@ async fn one_that_keeps_to_the_first_quota() {
         charge.quota = *quotas.entry(charge.key.clone()).or_insert(charge.quota);
     });
     let fails =
-        ["a_changed_quota_does_not_reprice_what_was_spent", "a_bucket_drains_by_the_old_quota_until_the_new_one_comes"];
+        ["a_changed_quota_does_not_reprice_spent_tokens", "a_bucket_drains_by_the_old_quota_until_the_new_one_comes"];
     store.fails(&fails).await;
 }
 
@@ -239,7 +237,9 @@ async fn one_that_takes_each_hint_for_a_full_bucket() {
             charge.hint.total = charge.hint.total.saturating_add(1);
         }
     });
-    store.fails(&["a_hint_of_an_expired_bucket_does_no_harm", "a_hint_of_what_the_store_knows_is_ignored"]).await;
+    store
+        .fails(&["a_hint_of_an_expired_bucket_does_no_harm", "a_hint_that_is_not_ahead_of_the_store_is_ignored"])
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

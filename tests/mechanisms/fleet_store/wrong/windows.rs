@@ -16,16 +16,16 @@ async fn one_that_has_one_map_for_buckets_and_windows() {
         both.for_each(|(_, answer)| answer.total += 5);
         answers
     });
-    store.fails_only(&["a_bucket_and_a_window_of_one_key_are_two_things"]).await;
+    store.fails_only(&["a_bucket_and_a_window_of_one_key_are_independent"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_gives_a_window_to_the_wrong_client() {
     let store = demands(|demand| demand.client = 1);
-    store.fails(&["what_one_client_holds_another_does_not_get", "in_no_window_is_more_spent_than_the_limit"]).await;
+    store.fails(&["held_tokens_are_not_granted_to_another_client", "no_window_has_more_spends_than_the_limit"]).await;
     // Each has a window of its own.
     let store = demands(|demand| demand.key = [&demand.key[..], &demand.client.to_le_bytes()].concat().into());
-    store.fails(&["what_one_client_holds_another_does_not_get", "in_no_window_is_more_spent_than_the_limit"]).await;
+    store.fails(&["held_tokens_are_not_granted_to_another_client", "no_window_has_more_spends_than_the_limit"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -33,9 +33,9 @@ async fn one_that_grants_a_demand_that_comes_again() {
     let counter = Counter::default();
     let store = demands(move |demand| demand.sequence = counter.next(&demand.key, demand.client));
     let fails = [
-        "a_demand_that_comes_again_grants_and_counts_nothing",
+        "a_repeated_demand_grants_and_counts_nothing",
         "a_demand_that_was_overtaken_is_ignored",
-        "in_no_window_is_more_spent_than_the_limit",
+        "no_window_has_more_spends_than_the_limit",
     ];
     store.fails(&fails).await;
 }
@@ -43,13 +43,13 @@ async fn one_that_grants_a_demand_that_comes_again() {
 #[tokio::test(start_paused = true)]
 async fn one_that_counts_spends_from_when_it_hears_of_them_or_for_too_short() {
     let late = demands(|demand| demand.spends.iter_mut().for_each(|(age, _)| *age = Duration::ZERO));
-    late.fails_only(&["what_was_spent_before_is_counted_from_then"]).await;
+    late.fails_only(&["spends_count_from_the_time_at_which_they_were_spent"]).await;
     let short = demands(|demand| demand.window = demand.window * 9 / 10);
-    short.fails(&["what_was_spent_is_counted_for_a_window"]).await;
+    short.fails(&["spends_count_for_a_window"]).await;
     let long = demands(|demand| demand.window = demand.window * 11 / 10);
-    long.fails(&["what_was_spent_is_counted_for_a_window", "what_a_silent_client_holds_is_counted_as_spent"]).await;
+    long.fails(&["spends_count_for_a_window", "tokens_held_by_a_silent_client_count_as_spent"]).await;
     let never = demands(|demand| demand.spends.clear());
-    never.fails(&["what_was_spent_is_counted_for_a_window", "in_no_window_is_more_spent_than_the_limit"]).await;
+    never.fails(&["spends_count_for_a_window", "no_window_has_more_spends_than_the_limit"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +57,7 @@ async fn one_that_counts_each_spend_each_time() {
     let spent = Counter::default();
     let store =
         demands(move |demand| demand.spent = demand.spent.saturating_add(100 * spent.next(&demand.key, demand.client)));
-    store.fails(&["what_was_spent_is_counted_once"]).await;
+    store.fails(&["spends_count_once"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +74,7 @@ async fn one_that_gives_back_nothing_or_forgets_who_is_silent() {
         };
         demands.iter().map(settle).collect()
     });
-    keeps.fails(&["what_is_given_back_others_get"]).await;
+    keeps.fails(&["returned_tokens_are_granted_to_others"]).await;
 
     // All that a client held is gone when it was silent for a window.
     let heard: Mutex<HashMap<(Arc<[u8]>, u64), (Instant, Demand)>> = Mutex::default();
@@ -93,12 +93,12 @@ async fn one_that_gives_back_nothing_or_forgets_who_is_silent() {
         }
         inner.settle_at(demands, now)
     });
-    forgets.fails_only(&["what_a_silent_client_holds_is_counted_as_spent"]).await;
+    forgets.fails_only(&["tokens_held_by_a_silent_client_count_as_spent"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_does_not_say_that_it_lost_its_data() {
-    let fails = ["lost_data_is_said_to_be_lost", "after_data_were_lost_nothing_is_granted_for_a_window"];
+    let fails = ["lost_data_is_reported_as_lost", "after_data_were_lost_nothing_is_granted_for_a_window"];
     demands(|demand| demand.total = 0).fails_only(&fails).await;
     let always = settled(|inner, demands| {
         let mut answers = inner.settle_at(demands, Instant::now());
@@ -111,7 +111,7 @@ async fn one_that_does_not_say_that_it_lost_its_data() {
 #[tokio::test(start_paused = true)]
 async fn one_that_keeps_the_largest_limit() {
     let store = demands(|demand| demand.limit = demand.limit.max(100));
-    store.fails(&["a_smaller_limit_still_counts_what_is_held"]).await;
+    store.fails(&["a_smaller_limit_still_counts_held_tokens"]).await;
 }
 
 #[tokio::test(start_paused = true)]

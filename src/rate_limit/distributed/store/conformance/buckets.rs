@@ -53,15 +53,15 @@ pub(super) async fn retry_after_is_the_time_until_there_is_room(probe: Probe<'_>
     Ok(())
 }
 
-pub(super) async fn whoever_waits_for_retry_after_is_granted(probe: Probe<'_>) -> Outcome {
-    // A token takes a time that is no whole number of nanoseconds.
+pub(super) async fn a_process_that_waits_for_retry_after_is_granted(probe: Probe<'_>) -> Outcome {
+    // The time of a token is not a whole number of nanoseconds.
     let bucket = probe.charge_of(Quota::new(7, millis(200)));
     probe.charge(Charge { want: 7, ..bucket.clone() }).await?;
     for least in [1, 3, 2, 7] {
         let asks = Charge { want: least, least, ..bucket.clone() };
         let refused = probe.charge(asks.clone()).await?;
         sleep(refused.retry_after).await;
-        // A store that answers so late that there was room is right too.
+        // A store that answers late, when there is room again, is right, too.
         if refused.granted == 0 {
             same("grant after retry-after", least, probe.charge(asks).await?.granted)?;
         }
@@ -90,7 +90,7 @@ pub(super) async fn an_idle_bucket_saves_up_no_more_than_the_burst(probe: Probe<
     sleep(millis(100)).await;
     let again = probe.charge(Charge { want: 100, ..bucket.clone() }).await?;
     same("grant, level, total of a drained bucket", (10, 10, 20), (again.granted, again.level, again.total))?;
-    // Long enough that a store which forgets has forgotten.
+    // Long enough for a store to forget the key.
     sleep(millis(1500)).await;
     let again = probe.charge(Charge { want: 100, ..bucket }).await?;
     same("grant, level of a forgotten bucket", (10, 10), (again.granted, again.level))
@@ -122,7 +122,7 @@ pub(super) async fn asking_every_millisecond_loses_no_token(probe: Probe<'_>) ->
     }
 }
 
-pub(super) async fn the_total_counts_what_was_granted_and_what_was_spent(probe: Probe<'_>) -> Outcome {
+pub(super) async fn the_total_counts_grants_and_spends(probe: Probe<'_>) -> Outcome {
     let bucket = Charge { max_debt: 100, ..probe.charge_of(slow(20)) };
     let mut total = 0;
     for sequence in 1..=8 {
@@ -132,7 +132,7 @@ pub(super) async fn the_total_counts_what_was_granted_and_what_was_spent(probe: 
         same("total", total, answer.total)?;
     }
     same("total of 36 spent and 10 granted", 46, total)?;
-    // What is given back was granted once.
+    // Refunded tokens were granted once, so the total keeps them.
     let at = probe.charge(bucket.clone()).await?.at;
     let refunded = probe.charge(Charge { refund: 6, refund_of: at, ..bucket }).await?;
     same("total after a refund", total, refunded.total)

@@ -6,13 +6,13 @@ use crate::rate_limit::Quota;
 use std::time::Duration;
 use tokio::time::sleep;
 
-pub(super) async fn what_was_spent_is_owed_up_to_the_most_debt(probe: Probe<'_>) -> Outcome {
+pub(super) async fn spends_are_owed_up_to_the_largest_debt(probe: Probe<'_>) -> Outcome {
     let bucket = Charge { want: 1, max_debt: 5, ..probe.charge_of(slow(10)) };
     let owed = probe.charge(Charge { sequence: 1, spent: 12, ..bucket.clone() }).await?;
     same("grant, level of 12 spent", (0, 12), (owed.granted, owed.level))?;
     let most = probe.charge(Charge { sequence: 2, spent: 20, ..bucket.clone() }).await?;
     same("grant, level of 32 spent", (0, 15), (most.granted, most.level))?;
-    // A charge that allows less debt forgives none of what is owed, and owes no more.
+    // A charge that allows less debt does not change the debt.
     let less = probe.charge(Charge { sequence: 3, spent: 1, max_debt: 0, ..bucket }).await?;
     same("grant, level with no debt allowed", (0, 15), (less.granted, less.level))
 }
@@ -21,7 +21,7 @@ pub(super) async fn debt_is_repaid_before_anything_is_granted(probe: Probe<'_>) 
     let bucket = Charge { max_debt: 10, want: 1, ..probe.charge_of(Quota::new(10, millis(100))) };
     let owed = probe.charge(Charge { sequence: 1, spent: 20, ..bucket.clone() }).await?;
     same("grant, level of 20 spent", (0, 20), (owed.granted, owed.level))?;
-    // 11 tokens are to drain.
+    // 11 tokens have to drain.
     let needs = millis(110);
     within("retry-after", needs.saturating_sub(TICK)..=needs + TICK, owed.retry_after)?;
     loop {
@@ -38,20 +38,20 @@ pub(super) async fn debt_is_repaid_before_anything_is_granted(probe: Probe<'_>) 
     }
 }
 
-pub(super) async fn what_was_spent_late_takes_room_up_to_the_burst_and_is_owed_beyond(probe: Probe<'_>) -> Outcome {
+pub(super) async fn late_spends_take_room_up_to_the_burst_and_are_owed_beyond(probe: Probe<'_>) -> Outcome {
     let bucket = Charge { max_debt: 8, ..probe.charge_of(slow(10)) };
     let fits = probe.charge(Charge { sequence: 1, spent: 7, late: 4, ..bucket.clone() }).await?;
     same("level, debt of 3 spent and 4 late", (7, 0), (fits.level, fits.debt))?;
     let owed = probe.charge(Charge { sequence: 2, spent: 8, late: 8, want: 1, ..bucket.clone() }).await?;
     same("grant, level, debt, total of 8 more", (0, 10, 5, 15), (owed.granted, owed.level, owed.debt, owed.total))?;
-    // Level and debt have one bound.
+    // Level and debt share one bound.
     let most = probe.charge(Charge { sequence: 3, spent: 20, late: 19, ..bucket.clone() }).await?;
     same("level, total of 1 and 19 more", (11, 35), (most.level, most.total))?;
     // A little of the level has drained, and made room for debt. It is rounded up.
     within("debt of 1 and 19 more", 7..=8, most.debt)?;
     let again = probe.charge(Charge { sequence: 3, spent: 20, late: 19, ..bucket }).await?;
-    same("level, total when it comes again", (11, 35), (again.level, again.total))?;
-    within("debt when it comes again", 7..=8, again.debt)
+    same("level, total of the repetition", (11, 35), (again.level, again.total))?;
+    within("debt of the repetition", 7..=8, again.debt)
 }
 
 pub(super) async fn a_debt_is_repaid_with_two_fifths_of_the_rate(probe: Probe<'_>) -> Outcome {
@@ -97,9 +97,9 @@ pub(super) async fn a_refund_makes_room(probe: Probe<'_>) -> Outcome {
     let refund = Charge { refund: 4, refund_of: granted.at, ..bucket.clone() };
     let refunded = probe.charge(refund.clone()).await?;
     same("grant, total after 4 of 10 were given back", (0, 10), (refunded.granted, refunded.total))?;
-    // In the time between, a little of the 4 has drained: the level is rounded up.
+    // A little of the 4 has drained since, and the level is rounded up.
     within("level after 4 of 10 were given back", 6..=7, refunded.level)?;
-    // In the same charge: first it is taken back, then granted.
+    // One charge first takes back, then grants.
     let again = probe.charge(Charge { want: 10, refund: 6, ..refund }).await?;
     within("grant after the other 6 were given back", 9..=10, again.granted)
 }
@@ -112,7 +112,7 @@ pub(super) async fn an_old_refund_gives_back_what_has_not_drained(probe: Probe<'
     let spent = probe.charge(Charge { client: 2, sequence: 1, spent: 400, ..bucket.clone() }).await?;
     sleep(millis(50)).await;
     let refunded = probe.charge(Charge { refund: 100, refund_of: granted.at, ..bucket }).await?;
-    // What the refund takes away of the level is 100, less what drained in its age.
+    // The refund lowers the level by 100, less what drained in its age.
     let ((least_aged, most_aged), (least, most)) =
         (refunded.since(&granted).drains(quota), refunded.since(&spent).drains(quota));
     let without = |drained: u64| spent.level.saturating_sub(drained);
@@ -122,7 +122,7 @@ pub(super) async fn an_old_refund_gives_back_what_has_not_drained(probe: Probe<'
     within("level after a refund of 100", expected, refunded.level)
 }
 
-pub(super) async fn of_a_refund_that_has_drained_nothing_comes_back(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_refund_that_has_drained_returns_nothing(probe: Probe<'_>) -> Outcome {
     let quota = Quota::new(10, millis(50));
     let bucket = probe.charge_of(quota);
     let granted = probe.charge(Charge { want: 10, ..bucket.clone() }).await?;
@@ -136,16 +136,16 @@ pub(super) async fn of_a_refund_that_has_drained_nothing_comes_back(probe: Probe
     same("level after a refund of what had drained", 10, late.level)
 }
 
-pub(super) async fn a_charge_that_comes_again_is_counted_once(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_repeated_charge_is_counted_once(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(100));
     let charge = Charge { sequence: 1, spent: 10, ..bucket.clone() };
     for time in ["the first", "the second", "the third"] {
         let answer = probe.charge(charge.clone()).await?;
-        same(&format!("level, total when it came {time} time"), (10, 10), (answer.level, answer.total))?;
+        same(&format!("level, total when sent {time} time"), (10, 10), (answer.level, answer.total))?;
     }
     let next = probe.charge(Charge { sequence: 2, ..charge.clone() }).await?;
     same("level, total of the next charge", (20, 20), (next.level, next.total))?;
-    // What it wants it is granted each time: the answer before was lost.
+    // A repeated charge is granted what it wants each time, since the answer before was lost.
     let again = probe.charge(Charge { sequence: 2, want: 5, ..charge }).await?;
     same("grant, level, total of one that wants", (5, 25, 25), (again.granted, again.level, again.total))
 }
@@ -165,9 +165,9 @@ pub(super) async fn the_same_sequence_of_another_client_is_counted(probe: Probe<
         let answer = probe.charge(Charge { client: client * 0x0101_0101_0101_0101, ..bucket.clone() }).await?;
         same(&format!("level, total of {client} clients"), (client, client), (answer.level, answer.total))?;
     }
-    // All of them are still known.
+    // The store still knows all of them.
     let again = probe.charge(Charge { client: 0x0101_0101_0101_0101, ..bucket }).await?;
-    same("level, total when the first comes again", (16, 16), (again.level, again.total))
+    same("level, total when the first repeats its charge", (16, 16), (again.level, again.total))
 }
 
 pub(super) async fn a_hint_repairs_lost_data(probe: Probe<'_>) -> Outcome {
@@ -176,17 +176,17 @@ pub(super) async fn a_hint_repairs_lost_data(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     let answer = probe.charge(Charge { want: 5, hint, ..bucket.clone() }).await?;
     same("grant, level, total", (2, 10, 102), (answer.granted, answer.level, answer.total))?;
-    // One that is owed, together with what was spent since.
+    // A level above the burst, and spends since.
     let bucket = Charge { key: probe.key("owed"), max_debt: 20, ..bucket };
     let hint = Hint { level: 15, at, total: 50 };
     let answer = probe.charge(Charge { want: 5, sequence: 7, spent: 3, hint, ..bucket.clone() }).await?;
     same("grant, level, total of debt", (0, 18, 53), (answer.granted, answer.level, answer.total))?;
-    // It raises: what is spent already is not lowered.
+    // A hint never lowers the level.
     let answer = probe.charge(Charge { hint: Hint { level: 1, at, total: 60 }, ..bucket }).await?;
     same("level, total of a lower level", (18, 60), (answer.level, answer.total))
 }
 
-pub(super) async fn of_a_hint_that_arrives_late_counts_what_has_not_drained(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_late_hint_counts_what_has_not_drained(probe: Probe<'_>) -> Outcome {
     let quota = Quota::new(100, millis(1000));
     let bucket = probe.charge_of(quota);
     let now = probe.charge(bucket.clone()).await?;
@@ -198,7 +198,7 @@ pub(super) async fn of_a_hint_that_arrives_late_counts_what_has_not_drained(prob
     same("total", 100, answer.total)
 }
 
-pub(super) async fn a_hint_of_what_the_store_knows_is_ignored(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_hint_that_is_not_ahead_of_the_store_is_ignored(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     probe.charge(Charge { want: 5, ..bucket.clone() }).await?;
     for total in [0, 3, 5] {
@@ -212,7 +212,7 @@ pub(super) async fn a_hint_of_what_the_store_knows_is_ignored(probe: Probe<'_>) 
 pub(super) async fn a_hint_of_an_expired_bucket_does_no_harm(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(Quota::new(10, millis(20)));
     probe.charge(Charge { want: 10, ..bucket.clone() }).await?;
-    // Long enough that a store which forgets has forgotten.
+    // Long enough for a store to forget the key.
     sleep(millis(1500)).await;
     let hint = Hint { level: 0, at: Duration::MAX, total: 10 };
     let answer = probe.charge(Charge { want: 10, hint, ..bucket }).await?;

@@ -6,11 +6,11 @@ use super::{
 use crate::rate_limit::Quota;
 use std::sync::Arc;
 
-pub(super) async fn keys_have_nothing_to_do_with_each_other(probe: Probe<'_>) -> Outcome {
+pub(super) async fn keys_are_independent(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     probe.charge(Charge { want: 10, ..bucket.clone() }).await?;
     probe.charge(Charge { sequence: 9, spent: 10, ..bucket.clone() }).await?;
-    // Names that one may take for the same.
+    // Names that a store might confuse.
     for name in ["key ", "Key", "ke", "key:", "key\0", "{key}", "key\n", "k\u{e9}y", "key*", "ke?"] {
         let other = Charge { key: probe.key(name), want: 4, sequence: 1, spent: 5, ..bucket.clone() };
         let answer = probe.charge(other).await?;
@@ -53,7 +53,7 @@ pub(super) async fn a_key_is_any_bytes(probe: Probe<'_>) -> Outcome {
 
 pub(super) async fn the_empty_key_is_a_key(probe: Probe<'_>) -> Outcome {
     let empty: Arc<[u8]> = Arc::from([]);
-    // It may have been asked for before, so it is one that drains at once.
+    // An earlier run may have used this key, so its bucket drains at once.
     let quota = Quota::new(1000, millis(1)).with_burst(1_000_000);
     let answer = probe.charge(Charge { key: empty.clone(), want: 2, ..probe.charge_of(quota) }).await?;
     same("grant of the empty key", 2, answer.granted)?;
@@ -79,10 +79,10 @@ pub(super) async fn a_batch_of_windows_is_answered_in_order(probe: Probe<'_>) ->
     let other = |demand: &Demand| Demand { client: 2, want: 0, ..demand.clone() };
     let backwards: Vec<Demand> = demands.iter().rev().map(other).collect();
     let free = probe.settle_all(&backwards).await?.iter().map(|answer| answer.free).collect();
-    same("what is free in the 64 windows, from the last", (36..=99).collect::<Vec<u64>>(), free)
+    same("free tokens of the 64 windows, from the last", (36..=99).collect::<Vec<u64>>(), free)
 }
 
-pub(super) async fn a_bucket_and_a_window_of_one_key_are_two_things(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_bucket_and_a_window_of_one_key_are_independent(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     let mut client = Client::new(&probe, 1, 20, millis(60_000));
     client.key = bucket.key.clone();
@@ -92,7 +92,7 @@ pub(super) async fn a_bucket_and_a_window_of_one_key_are_two_things(probe: Probe
         same("grant, level, total of the bucket", expected, (charged.granted, charged.level, charged.total))?;
         let settled = client.ask(7).await?;
         same("grant, total of the window", (7, 0), (settled.granted, settled.total))?;
-        same("what is free in the window", 20 - 7 * turn, settled.free)?;
+        same("free tokens of the window", 20 - 7 * turn, settled.free)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Checks that a [`Store`](super::Store) of your own does what the limits rely on: a suite to run in a test of yours.
+//! Checks that a [`Store`](super::Store) of your own does what the limits rely on. Run the suite in one of your tests.
 //!
 //! This module needs the feature `conformance`.
 //!
@@ -16,28 +16,28 @@
 //! # }
 //! ```
 //!
-//! # What it needs
+//! # Requirements
 //!
 //! - A tokio runtime with its timer. With a real clock the suite takes less than three seconds. With a paused clock it
-//!   takes no time, and the store must then take its time from the same clock.
-//! - A store that is not used for anything else. Every run has keys of its own, so the suite can be run again on the
-//!   same data; but it also asks for the empty key.
-//! - Answers within 20 ms. What is expected is computed from when a charge was sent and when its answer was there. So a
-//!   slower store is rarely found wrong for being slow, but less is found out about it.
-//! - A clock that keeps time with this process's, and counts in milliseconds or finer. The two may differ by any
-//!   constant.
+//!   takes no time, and the store must then use the same clock.
+//! - A store that is not used for anything else. Every run has its own keys, so the suite can run again on the same
+//!   data. It also uses the empty key.
+//! - Answers within 20 ms. A check computes the expected answer from the times at which a charge was sent and answered.
+//!   A slower store rarely fails because it is slow, but the suite then finds out less about it.
+//! - A clock that runs at the speed of this process's clock, and counts in milliseconds or finer. The two clocks may
+//!   differ by any constant.
 //!
-//! # What it cannot find out
+//! # Limits of the suite
 //!
-//! How a store fails, how it takes a clock that goes back, and what it keeps over a restart. Lost data is tried with
-//! keys that the store has never seen.
+//! The suite does not check how a store fails, how it handles a clock that goes back, and what it keeps over a restart.
+//! It tests lost data with keys that the store has never seen.
 //!
 //! # When a check fails
 //!
-//! The name of a check is a sentence about a store that passes. Each failed one says what it looked at, what it
-//! expected and what the store answered. The sentence is explained by the steps of
-//! [`Charge`](crate::rate_limit::distributed::Charge) and [`Demand`](crate::rate_limit::distributed::Demand). A panic
-//! of the store ends the suite: a check sends numbers up to `u64::MAX` in most fields.
+//! The name of a check is a sentence about a store that passes. A failed check reports what it looked at, what it
+//! expected and what the store answered. The steps of [`Charge`](crate::rate_limit::distributed::Charge) and
+//! [`Demand`](crate::rate_limit::distributed::Demand) explain the sentence. A panic of the store ends the suite. The
+//! checks send numbers up to `u64::MAX` in most fields.
 
 mod buckets;
 mod debts;

@@ -11,20 +11,20 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 
-/// What a check says in the end.
+/// The result of a check.
 pub(super) type Outcome = Result<(), Failure>;
 
-/// The store, as one check sees it: with keys that no other check has.
+/// The store as one check sees it, with keys that no other check uses.
 pub(super) struct Probe<'a> {
     store: &'a dyn Store,
     prefix: String,
 }
 
-/// An answer of the store, and what is known of when it was made.
+/// An answer of the store, and bounds of the time at which the store made it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer<T> {
     answer: T,
-    /// Not before it was asked, and not after the answer was there.
+    /// The store made the answer between these two times.
     pub(super) asked: Instant,
     pub(super) answered: Instant,
 }
@@ -47,12 +47,12 @@ impl<'a> Probe<'a> {
         Self { store, prefix }
     }
 
-    /// A key of this check.
+    /// Returns a key of this check.
     pub(super) fn key(&self, name: impl AsRef<[u8]>) -> Arc<[u8]> {
         [self.prefix.as_bytes(), name.as_ref()].concat().into()
     }
 
-    /// A charge of the first client that says and wants nothing.
+    /// Returns a charge of the first client that reports and wants nothing.
     pub(super) fn charge_of(&self, quota: Quota) -> Charge {
         Charge { least: 1, ..Charge::that_wants(0, self.key("key"), quota, 1) }
     }
@@ -63,7 +63,7 @@ impl<'a> Probe<'a> {
         Ok(Answer { answer: all[0], asked: all.asked, answered: all.answered })
     }
 
-    /// Charges a batch: there are as many answers.
+    /// Charges a batch. Returns one answer for each charge.
     pub(super) async fn charge_all(&self, charges: &[Charge]) -> Result<Answer<Vec<Charged>>, Failure> {
         ask(|| self.store.charge(charges), charges.len()).await
     }
@@ -74,7 +74,7 @@ impl<'a> Probe<'a> {
         Ok(Answer { answer: all[0], asked: all.asked, answered: all.answered })
     }
 
-    /// Settles a batch: there are as many answers.
+    /// Settles a batch. Returns one answer for each demand.
     pub(super) async fn settle_all(&self, demands: &[Demand]) -> Result<Answer<Vec<Settled>>, Failure> {
         ask(|| self.store.settle(demands), demands.len()).await
     }
@@ -93,7 +93,7 @@ async fn ask<'a, T>(ask: impl FnOnce() -> Answering<'a, T>, count: usize) -> Res
 }
 
 impl<T> Answer<T> {
-    /// The time that passed since an earlier answer was made.
+    /// Returns the time that passed since an earlier answer was made.
     pub(super) fn since<U>(&self, earlier: &Answer<U>) -> Passed {
         Passed {
             least: self.asked.saturating_duration_since(earlier.answered).saturating_sub(TICK),
@@ -111,7 +111,7 @@ impl<T> Deref for Answer<T> {
 }
 
 impl Passed {
-    /// The whole tokens that drain in the least time, and in the most, rounded up.
+    /// Returns the whole tokens that drain in the least time, and those in the most time, rounded up.
     pub(super) fn drains(&self, quota: Quota) -> (u64, u64) {
         let parts = |time: Duration| time.as_nanos() * u128::from(quota.count());
         let period = quota.period().as_nanos();
@@ -119,7 +119,7 @@ impl Passed {
     }
 }
 
-/// A quota of which nothing to speak of drains while the suite runs.
+/// Returns a quota of which next to nothing drains while the suite runs.
 pub(super) fn slow(burst: u64) -> Quota {
     Quota::new(1, Duration::from_secs(3600)).with_burst(burst)
 }
@@ -128,7 +128,7 @@ pub(super) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What was expected is what was answered.
+/// Passes if the answer is the expected one.
 pub(super) fn same<T: PartialEq + Debug>(what: &str, expected: T, answered: T) -> Outcome {
     if expected == answered {
         return Ok(());
@@ -136,7 +136,7 @@ pub(super) fn same<T: PartialEq + Debug>(what: &str, expected: T, answered: T) -
     Err(Failure::new(what, format_args!("{expected:?}"), format_args!("{answered:?}")))
 }
 
-/// What was answered is one of these.
+/// Passes if the answer is in the expected range.
 pub(super) fn within<T: PartialOrd + Debug>(what: &str, expected: RangeInclusive<T>, answered: T) -> Outcome {
     if expected.contains(&answered) {
         return Ok(());

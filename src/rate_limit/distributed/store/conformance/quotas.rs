@@ -9,10 +9,10 @@ use tokio::time::sleep;
 /// The longest period of a quota.
 const LEAP_YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-pub(super) async fn a_changed_quota_does_not_reprice_what_was_spent(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_changed_quota_does_not_reprice_spent_tokens(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     probe.charge(Charge { want: 10, ..bucket.clone() }).await?;
-    // Other periods and bursts; the count is always one a day, so nothing drains.
+    // Other periods and bursts, at rates of at most one a day, so that nothing drains.
     for (days, burst) in [(1, 20), (7, 30), (30, 25), (366, 40)] {
         let quota = Quota::new(1, Duration::from_secs(days * 86_400)).with_burst(burst);
         let answer = probe.charge(Charge { quota, ..bucket.clone() }).await?;
@@ -32,7 +32,7 @@ pub(super) async fn a_bucket_drains_by_the_old_quota_until_the_new_one_comes(pro
     within("level by the fast quota", 1000u64.saturating_sub(most)..=1000 - least.min(1000), changed.level)?;
     sleep(millis(150)).await;
     let back = probe.charge(Charge { want: 0, ..bucket.clone() }).await?;
-    // Less than a token.
+    // Less than a token drains.
     within("level by the slow quota", changed.level.saturating_sub(1)..=changed.level, back.level)?;
     sleep(millis(150)).await;
     let end = probe.charge(Charge { want: 0, quota: slow, ..bucket }).await?;
@@ -53,8 +53,8 @@ pub(super) async fn a_smaller_burst_forgives_nothing(probe: Probe<'_>) -> Outcom
     same("grant, level of a burst of 12", (2, 12), (larger.granted, larger.level))
 }
 
-pub(super) async fn alternating_quotas_starve_nobody(probe: Probe<'_>) -> Outcome {
-    // As while a deployment rolls: half of the processes say the one, half the other.
+pub(super) async fn alternating_quotas_starve_no_process(probe: Probe<'_>) -> Outcome {
+    // As in a rolling deployment: half of the processes send the one quota, half the other.
     let (old, new) = (Quota::new(7, millis(30)).with_burst(50), Quota::new(300, millis(1000)).with_burst(50));
     let bucket = Charge { want: 50, ..probe.charge_of(old) };
     let first = probe.charge(bucket.clone()).await?;
@@ -68,7 +68,7 @@ pub(super) async fn alternating_quotas_starve_nobody(probe: Probe<'_>) -> Outcom
         let passed = answer.since(&first);
         if passed.most >= millis(500) {
             let (least, most) = (passed.drains(old).0, passed.drains(new).1);
-            // One for what the change of the quota may round up.
+            // One token for what a change of the quota may round up.
             return within(&format!("granted in {:?}", passed.most), least.saturating_sub(1)..=most, granted);
         }
     }
@@ -121,7 +121,7 @@ pub(super) async fn no_number_is_too_large_for_a_bucket(probe: Probe<'_>) -> Out
             total = answer.total;
         }
     }
-    // What is owed is owed, and nothing wrapped around.
+    // The debt is bounded, and nothing wrapped around.
     let bucket = Charge { key: probe.key("owed"), max_debt: 10, ..probe.charge_of(Quota::new(1, LEAP_YEAR)) };
     let owed = probe.charge(Charge { sequence: 1, spent: u64::MAX, want: u64::MAX, ..bucket.clone() }).await?;
     same("grant, level when everything was spent", (0, 11), (owed.granted, owed.level))?;

@@ -1,22 +1,23 @@
 use std::{error::Error, fmt};
 
-/// The result of the suite for a store: each check, passed or not.
+/// The result of the suite for a store: each check, passed or failed.
 ///
-/// Displayed, and in the message of a failed `unwrap`, it is a line for each check and what was wrong with it.
+/// `Display`, `Debug` and so the message of a failed `unwrap` have a line for each check, with its failure if there is
+/// one.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Report {
     checks: Vec<Check>,
 }
 
-/// A check, and what it found.
+/// A check and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     name: &'static str,
     failure: Option<Failure>,
 }
 
-/// A failed check: the answer that was expected of the store, and the one that it gave.
+/// A failed check: the expected answer of the store, and its real answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     what: String,
@@ -29,22 +30,22 @@ impl Report {
         Self { checks }
     }
 
-    /// Whether every check passed.
+    /// Returns whether every check passed.
     pub fn is_ok(&self) -> bool {
         self.failures().next().is_none()
     }
 
-    /// All checks, those that passed too, always in the same order.
+    /// Returns all checks, passed ones too, always in the same order.
     pub fn checks(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter()
     }
 
-    /// The checks that did not pass.
+    /// Returns the checks that failed.
     pub fn failures(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.failure.is_some())
     }
 
-    /// The report as an error, unless every check passed.
+    /// Returns the report as an error, unless every check passed.
     pub fn into_result(self) -> Result<(), Self> {
         if self.is_ok() { Ok(()) } else { Err(self) }
     }
@@ -55,12 +56,12 @@ impl Check {
         Self { name, failure }
     }
 
-    /// What a store does that passes: a sentence, with underscores.
+    /// Returns a sentence, with underscores, about a store that passes the check.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What was wrong, unless it passed. A check ends with the first thing that is.
+    /// Returns the first failure of the check, unless it passed.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
@@ -71,17 +72,17 @@ impl Failure {
         Self { what: what.to_string(), expected: expected.to_string(), answered: answered.to_string() }
     }
 
-    /// What was looked at, in words.
+    /// Returns what the check looked at, in words.
     pub fn what(&self) -> &str {
         &self.what
     }
 
-    /// What a store should have answered.
+    /// Returns what a store should have answered.
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What this one did.
+    /// Returns what this store answered.
     pub fn answered(&self) -> &str {
         &self.answered
     }

@@ -4,10 +4,10 @@ use std::{
     task::Poll,
 };
 
-/// Something that runs beside others.
+/// A future that runs beside others.
 pub(super) type Running<'a, Output> = Pin<Box<dyn Future<Output = Output> + Send + 'a>>;
 
-/// Runs all of them at the same time, each to its end. The outputs are in their order.
+/// Runs all futures at the same time, each to its end. Returns their outputs in order.
 pub(super) async fn all<Output>(mut running: Vec<Running<'_, Output>>) -> Vec<Output> {
     let mut outputs: Vec<Option<Output>> = running.iter().map(|_| None).collect();
     poll_fn(|cx| {

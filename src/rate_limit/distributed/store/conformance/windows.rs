@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep};
 /// The length of a window that a check waits for.
 const WINDOW: Duration = millis(400);
 
-/// One that is not over before the suite is.
+/// A window that does not end before the suite does.
 const LONG: Duration = millis(60_000);
 
-/// How much longer than a window a spend may be counted: a 40th, and what a clock may be coarse.
+/// How much longer than a window a spend may count: a fortieth of it, and the resolution of the clock.
 const LATE: Duration = millis(10 + 2);
 
-/// A process as the store sees it: what it holds, and what it spent and when.
+/// A process as the store sees it: the tokens that it holds, and its spends with their times.
 pub(super) struct Client<'a> {
     probe: &'a Probe<'a>,
     pub(super) key: Arc<[u8]>,
@@ -63,7 +63,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Says what it knows and wants, and takes what it is granted.
+    /// Sends a demand, and takes the grant.
     pub(super) async fn ask(&mut self, want: u64) -> Result<Answer<Settled>, Failure> {
         let demand = self.demand(want);
         let settled = self.probe.settle(demand).await?;
@@ -72,8 +72,8 @@ impl<'a> Client<'a> {
         Ok(settled)
     }
 
-    /// Asks until all of the limit is free, which must be so from `early` after the one instant to `late` after the
-    /// other.
+    /// Asks until the whole limit is free. It must not be free until `early.1` after `early.0`, and must be free by
+    /// `late.1` after `late.0`.
     async fn ask_until_free(&mut self, free: u64, early: (Instant, Duration), late: (Instant, Duration)) -> Outcome {
         loop {
             let settled = self.ask(0).await?;
@@ -82,14 +82,14 @@ impl<'a> Client<'a> {
             if settled.free == self.limit {
                 return within("time until all was free again", early.1..=Duration::MAX, most);
             }
-            same(&format!("what is free after {most:?}"), free, settled.free)?;
+            same(&format!("free tokens after {most:?}"), free, settled.free)?;
             within("time for which it was counted", Duration::ZERO..=late.1, least)?;
             sleep(millis(2)).await;
         }
     }
 }
 
-pub(super) async fn what_one_client_holds_another_does_not_get(probe: Probe<'_>) -> Outcome {
+pub(super) async fn held_tokens_are_not_granted_to_another_client(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, LONG), Client::new(&probe, 2, 100, LONG));
     let settled = first.ask(60).await?;
     same("grant, free, total of 60 of 100", (60, 40, 0), (settled.granted, settled.free, settled.total))?;
@@ -102,7 +102,7 @@ pub(super) async fn what_one_client_holds_another_does_not_get(probe: Probe<'_>)
     same("grant, free, total for the other", (0, 0, 50), (settled.granted, settled.free, settled.total))
 }
 
-pub(super) async fn what_was_spent_is_counted_for_a_window(probe: Probe<'_>) -> Outcome {
+pub(super) async fn spends_count_for_a_window(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, WINDOW), Client::new(&probe, 2, 100, WINDOW));
     first.ask(60).await?;
     let spent = first.spend(60);
@@ -112,7 +112,7 @@ pub(super) async fn what_was_spent_is_counted_for_a_window(probe: Probe<'_>) -> 
     same("grant of all", 100, second.ask(100).await?.granted)
 }
 
-pub(super) async fn what_was_spent_before_is_counted_from_then(probe: Probe<'_>) -> Outcome {
+pub(super) async fn spends_count_from_the_time_at_which_they_were_spent(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, WINDOW), Client::new(&probe, 2, 100, WINDOW));
     first.ask(60).await?;
     let spent = first.spend(60);
@@ -122,7 +122,7 @@ pub(super) async fn what_was_spent_before_is_counted_from_then(probe: Probe<'_>)
     second.ask_until_free(40, (spent, WINDOW), (spent, WINDOW + LATE + travelled)).await
 }
 
-pub(super) async fn what_was_spent_is_counted_once(probe: Probe<'_>) -> Outcome {
+pub(super) async fn spends_count_once(probe: Probe<'_>) -> Outcome {
     let mut client = Client::new(&probe, 1, 100, LONG);
     client.ask(60).await?;
     let mut all = 0;
@@ -136,7 +136,7 @@ pub(super) async fn what_was_spent_is_counted_once(probe: Probe<'_>) -> Outcome 
     Ok(())
 }
 
-pub(super) async fn a_demand_that_comes_again_grants_and_counts_nothing(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_repeated_demand_grants_and_counts_nothing(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, LONG), Client::new(&probe, 2, 100, LONG));
     first.ask(30).await?;
     first.spend(20);
@@ -145,11 +145,11 @@ pub(super) async fn a_demand_that_comes_again_grants_and_counts_nothing(probe: P
     same("grant, free, total", (15, 55, 20), (settled.granted, settled.free, settled.total))?;
     for _ in 0..3 {
         let again = probe.settle(demand.clone()).await?;
-        same("grant, total when it comes again", (0, 20), (again.granted, again.total))?;
+        same("grant, total of the repetition", (0, 20), (again.granted, again.total))?;
     }
     let settled = second.ask(0).await?;
     same("free, total for another", (55, 20), (settled.free, settled.total))?;
-    // The answers were lost: it holds 10, and that is what it says.
+    // The answers were lost, so the process states that it holds 10.
     let settled = first.ask(0).await?;
     same("free when its answer was lost", 70, settled.free)
 }
@@ -158,23 +158,23 @@ pub(super) async fn a_demand_that_was_overtaken_is_ignored(probe: Probe<'_>) -> 
     let (mut first, mut second) = (Client::new(&probe, 1, 100, LONG), Client::new(&probe, 2, 100, LONG));
     let overtaken = first.demand(90);
     first.ask(30).await?;
-    same("grant of one that was overtaken", 0, probe.settle(overtaken).await?.granted)?;
+    same("grant of an overtaken demand", 0, probe.settle(overtaken).await?.granted)?;
     same("free for another", 70, second.ask(0).await?.free)?;
     // The sequence of each client is its own.
     same("grant for another", 70, second.ask(90).await?.granted)
 }
 
-pub(super) async fn what_is_given_back_others_get(probe: Probe<'_>) -> Outcome {
+pub(super) async fn returned_tokens_are_granted_to_others(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, LONG), Client::new(&probe, 2, 100, LONG));
     first.ask(100).await?;
     same("grant when the other holds all", 0, second.ask(10).await?.granted)?;
     first.held = 25;
     let settled = first.ask(0).await?;
-    same("free, total after 75 were given back", (75, 0), (settled.free, settled.total))?;
-    same("grant of what was given back", 75, second.ask(100).await?.granted)
+    same("free, total after 75 were returned", (75, 0), (settled.free, settled.total))?;
+    same("grant of the returned tokens", 75, second.ask(100).await?.granted)
 }
 
-pub(super) async fn what_a_silent_client_holds_is_counted_as_spent(probe: Probe<'_>) -> Outcome {
+pub(super) async fn tokens_held_by_a_silent_client_count_as_spent(probe: Probe<'_>) -> Outcome {
     let (mut silent, mut second) = (Client::new(&probe, 1, 100, WINDOW), Client::new(&probe, 2, 100, WINDOW));
     let last = silent.ask(60).await?;
     let counted = loop {
@@ -192,11 +192,11 @@ pub(super) async fn what_a_silent_client_holds_is_counted_as_spent(probe: Probe<
     second.ask_until_free(40, (last.asked, 3 * WINDOW), (counted.answered, WINDOW + LATE)).await
 }
 
-pub(super) async fn lost_data_is_said_to_be_lost(probe: Probe<'_>) -> Outcome {
+pub(super) async fn lost_data_is_reported_as_lost(probe: Probe<'_>) -> Outcome {
     let mut fresh = Client::new(&probe, 2, 100, LONG);
     let settled = fresh.ask(0).await?;
-    same("whether a fresh key is lost, free", (false, 100), (settled.lost, settled.free))?;
-    // To a client that knows of more, a key that the store does not know is one that was lost.
+    same("whether the answer for a fresh key reports a loss, free", (false, 100), (settled.lost, settled.free))?;
+    // A client knows a total of a key that the store does not know: the store lost it.
     let mut client = Client::new(&probe, 1, 100, LONG);
     client.key = probe.key("lost");
     (client.sequence, client.held, client.total) = (8, 80, 200);
@@ -205,7 +205,7 @@ pub(super) async fn lost_data_is_said_to_be_lost(probe: Probe<'_>) -> Outcome {
     let expected = (true, 0, 0, 270);
     same("lost, grant, free, total", expected, (settled.lost, settled.granted, settled.free, settled.total))?;
     client.total = settled.total;
-    same("whether it is lost after that", false, client.ask(0).await?.lost)
+    same("whether the next answer reports a loss", false, client.ask(0).await?.lost)
 }
 
 pub(super) async fn after_data_were_lost_nothing_is_granted_for_a_window(probe: Probe<'_>) -> Outcome {
@@ -215,10 +215,10 @@ pub(super) async fn after_data_were_lost_nothing_is_granted_for_a_window(probe: 
     same("lost, grant", (true, 0), (lost.lost, lost.granted))?;
     let mut newcomer = Client::new(&probe, 2, 100, WINDOW);
     loop {
-        // One that knows as much is no further loss.
+        // A client with the same total is no further loss.
         let mut other = Client::new(&probe, 3, 100, WINDOW);
         other.total = 200;
-        same("whether it is lost to another", false, other.ask(0).await?.lost)?;
+        same("whether the answer to another reports a loss", false, other.ask(0).await?.lost)?;
         let settled = newcomer.ask(10).await?;
         let passed = settled.since(&lost);
         if settled.granted > 0 {
@@ -230,7 +230,7 @@ pub(super) async fn after_data_were_lost_nothing_is_granted_for_a_window(probe: 
     }
 }
 
-pub(super) async fn a_smaller_limit_still_counts_what_is_held(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_smaller_limit_still_counts_held_tokens(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, LONG), Client::new(&probe, 2, 50, LONG));
     first.ask(60).await?;
     let settled = second.ask(10).await?;
@@ -260,9 +260,8 @@ pub(super) async fn no_number_is_too_large_for_a_window(probe: Probe<'_>) -> Out
     same("grant, free for another", (0, 0), (settled.granted, settled.free))
 }
 
-/// Three clients that spend, ask, do not hear the answer and say the same again, by chance, and a log of what they
-/// spent.
-pub(super) async fn in_no_window_is_more_spent_than_the_limit(probe: Probe<'_>) -> Outcome {
+/// Three clients spend, ask, lose answers and repeat demands at random. A log of their spends must fit the limit.
+pub(super) async fn no_window_has_more_spends_than_the_limit(probe: Probe<'_>) -> Outcome {
     const LIMIT: u64 = 50;
     let (random, start) = (Random::seeded(7), Instant::now());
     let below = |most: u64| random.with(|generator| generator.next_u64() % most);
@@ -285,9 +284,9 @@ pub(super) async fn in_no_window_is_more_spent_than_the_limit(probe: Probe<'_>) 
         let settled = probe.settle(demand.clone()).await?;
         heard[who] = now;
         if below(4) == 0 {
-            same("grant of a demand that comes again", 0, probe.settle(demand).await?.granted)?;
+            same("grant of a repeated demand", 0, probe.settle(demand).await?.granted)?;
         }
-        // The grant of an answer that is lost goes to no client.
+        // The grant of a lost answer goes to no client.
         if below(4) > 0 {
             client.held += settled.granted;
             client.total = client.total.max(settled.total);
@@ -299,7 +298,7 @@ pub(super) async fn in_no_window_is_more_spent_than_the_limit(probe: Probe<'_>) 
         |end: Instant| log.iter().filter(move |(at, _)| *at <= end && end.saturating_duration_since(*at) < window);
     let sums = log.iter().map(|(end, _)| ending(*end).map(|(_, tokens)| tokens).sum());
     within("most in any window", LIMIT / 2..=LIMIT, sums.max().unwrap_or(0))?;
-    // A store that is far away has time for few rounds.
+    // A store with a high latency has time for few rounds only.
     let least = if rounds > 250 { 4 * LIMIT } else { 2 * LIMIT };
     within("spent in 8 windows", least..=u64::MAX, log.iter().map(|(_, tokens)| tokens).sum())
 }

@@ -1,8 +1,9 @@
--- Charges buckets, each by itself: what `Bucket::charge` of the embedded store does.
+-- Charges buckets, each by itself, as `Bucket::charge` of the embedded store does.
 --
--- A bucket is `<Bddddd` of the format's number, its level in tokens, when that was in microseconds, its total, the rate
--- in tokens per microsecond at which it drains, and its debt in tokens; then `<c8d` for each process that may send a charge
--- again, with its last sequence, the longest unheard of first. Numbers are doubles: exact for integers up to 2^53, to which all are clamped.
+-- A bucket is stored as `<Bddddd`: the number of the format, the level in tokens, the time of the level in microseconds,
+-- the total, the rate in tokens per microsecond at which it drains, and the debt in tokens. Then follows `<c8d` for each
+-- process that may repeat a charge: its number and its last sequence. The process not heard for the longest time is first.
+-- Numbers are doubles, which are exact for integers up to 2^53. All numbers are clamped to that.
 local FORMAT = 3
 local HEADER = 41
 local MOST = 9007199254740992
@@ -17,9 +18,9 @@ local ceil, max, min = math.ceil, math.max, math.min
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Nothing is written before all has been read: a foreign value leaves the whole batch as it was.
--- One command for many keys costs the server less than one for each. It has nothing to say of a key that is no string, nor
--- of one that is absent: these are asked for by themselves.
+-- Nothing is written before all keys are read, so a foreign value leaves the whole batch unchanged.
+-- One command for many keys costs the server less than one command for each. It answers nothing for absent keys and for
+-- keys that are not strings, so these are read one by one.
 local values = {}
 if #KEYS > 1 then
     values = redis.pcall('MGET', all(KEYS))
@@ -40,7 +41,7 @@ for place = 1, #KEYS do
             return redis.error_reply('FOREIGN ' .. place)
         end
         local format, level, at, total, rate, debt = unpack('<Bddddd', value)
-        -- Whatever is compared with a number that is none is false.
+        -- Every comparison with NaN is false.
         local sound = level >= 0 and level <= 2 * MOST and at >= 0 and at <= MOST and total >= 0 and total <= MOST
         sound = sound and debt >= 0 and debt <= 2 * MOST
         if format ~= FORMAT or not sound or not (rate > 0 and rate <= MOST) then
@@ -62,8 +63,8 @@ for place = 1, #KEYS do
     end
     local changed = false
 
-    -- What drains is taken off only when it is not lost in the rounding of a large level. Until then the time stays as it
-    -- was and `drained` is added again to what is written: whatever is added to a level drains in the same way.
+    -- Subtracts what has drained only if rounding does not lose it in a large level. Otherwise the stored time stays, and
+    -- `drained` is added again to the stored level. Tokens added to that level drain in the same way.
     local drained = 0
     if now < at then
         changed = level > 0 or debt > 0
@@ -113,7 +114,7 @@ for place = 1, #KEYS do
         end
         heard = heard .. client .. pack('<d', max(sequence, last))
         if sequence > last then
-            -- A level, or a debt, that is above the most already, by another quota, stays.
+            -- A level or a debt that another quota has raised above `most` stays.
             late = min(late, spent)
             level = min(level + spent - late, max(most, level))
             local room = min(late, max(0, burst - level))
@@ -124,8 +125,8 @@ for place = 1, #KEYS do
         changed = true
     end
 
-    -- A level this near to a whole number is meant to be it. It can be above the truth by so much, once, and no more: what
-    -- is granted is added to the level as it is.
+    -- A level this near to a whole number counts as that number. The error does not add up, since the grant is added to
+    -- the exact level.
     local near = 1e-6 + level * 1e-15
     local granted = min(want, max(0, burst - ceil(level - near)))
     if granted < least then
@@ -138,7 +139,7 @@ for place = 1, #KEYS do
         changed = true
     else
         local excess = max(0, level - max(0, burst - least))
-        -- Until the debt is repaid the level has a part of the rate, then all of it.
+        -- The level drains at a part of the rate until the debt is repaid, then at the whole rate.
         if excess * REPAID <= debt * (1 - REPAID) then
             retry_after = min(ceil(excess / (rate * (1 - REPAID))), MOST)
         else
@@ -147,7 +148,7 @@ for place = 1, #KEYS do
     end
 
     if changed then
-        -- One that is absent is empty. For a second after that, charges that come again are still known.
+        -- An absent bucket is empty. The key expires a second after that, so that repeated charges are still recognized.
         local expiry = min(ceil((level + debt) / rate / 1000) + 1000, 1e15)
         local state = pack('<Bddddd', FORMAT, level + drained, at, total, rate, debt)
         redis.call('SET', KEYS[place], state .. heard, 'PX', expiry)

@@ -1,9 +1,10 @@
--- Settles windows, each by itself: what `Account::settle` of the embedded store does.
+-- Settles windows, each by itself, as `Window::settle` of the embedded store does.
 --
--- A window is `<Bddddddd` of the format's number, the latest time at which it was asked in microseconds, its total, the number
--- of its cells, the tokens in them, the tokens that processes hold, a time before which none of these was last heard of, and
--- the time until which nothing is granted; then `<dd` for each cell, its end and its tokens, the oldest first; then `<c8dddd` for each process: its sequence, all that
--- it ever spent, what it holds, and when it was last heard of. The sums save reading it all each time.
+-- A window is stored as `<Bddddddd`: the number of the format, the latest time of a demand in microseconds, the total, the
+-- number of cells, the tokens in them, the tokens that processes hold, a lower bound of the last demands of these
+-- processes, and the time until which nothing is granted. Then follows `<dd` for each cell, its end and its tokens, the
+-- oldest first. Then follows `<c8dddd` for each process: its number, its sequence, all tokens that it ever spent, the tokens
+-- that it holds, and the time of its last demand. The sums avoid reading all records each time.
 local FORMAT = 4
 local HEADER = 57
 local MOST = 9007199254740992
@@ -15,7 +16,7 @@ local ceil, max, min = math.ceil, math.max, math.min
 local time = redis.call('TIME')
 local clock = time[1] * 1000000 + time[2]
 
--- Whatever is compared with a number that is none is false.
+-- Every comparison with NaN is false.
 local function sound(...)
     for place = 1, select('#', ...) do
         local number = select(place, ...)
@@ -26,7 +27,7 @@ local function sound(...)
     return true
 end
 
--- Nothing is written before all has been read: a foreign value leaves the whole batch as it was.
+-- Nothing is written before all keys are read, so a foreign value leaves the whole batch unchanged.
 local values = {}
 for place = 1, #KEYS do
     local value = redis.pcall('GET', KEYS[place])
@@ -49,7 +50,7 @@ for place = 1, #KEYS do
     values[place] = value
 end
 
--- The cells with `tokens` more in the one that ends at `stop`.
+-- Returns the cells with `tokens` more in the cell that ends at `stop`.
 local function count(cells, stop, tokens)
     local place = #cells - 15
     while place >= 1 do
@@ -64,8 +65,8 @@ local function count(cells, stop, tokens)
     return sub(cells, 1, place + 15) .. pack('<dd', stop, tokens) .. sub(cells, place + 16)
 end
 
--- The processes that were heard of since `since`, what they hold, what the others held, and when the first of them was
--- last heard of.
+-- Returns the processes with a demand since `since`, the tokens that they hold, the tokens that the others held, and the
+-- earliest last demand of those that stay.
 local function hear(holders, since, now)
     local left, held, gone, oldest = {}, 0, 0, now
     for place = 1, #holders, 40 do
@@ -81,7 +82,7 @@ local function hear(holders, since, now)
     return table.concat(left), held, gone, oldest
 end
 
--- Records of this length, with the time at this place in them moved back.
+-- Returns records of this length, with the time at this place in each of them moved back.
 local function shift(records, length, time, back)
     local shifted = {}
     for place = 1, #records, length do
@@ -105,7 +106,7 @@ for place = 1, #KEYS do
         cells = sub(value, HEADER + 1, HEADER + 16 * number)
         holders = sub(value, HEADER + 1 + 16 * number)
         if now < before - length then
-            -- A clock that went back: all that is known goes back with it, so that it is as old as it was.
+            -- The clock went back. All times go back with it, so that every age stays the same.
             local back = before - now
             cells, holders = shift(cells, 16, 0, back), shift(holders, 40, 32, back)
             oldest, closed_until = oldest - back, max(0, closed_until - back)
@@ -129,7 +130,7 @@ for place = 1, #KEYS do
     end
 
     if oldest < now - 2 * window then
-        -- Not heard of for two windows: what they held they may have spent until now.
+        -- Processes without a demand for two windows may have spent what they held until now.
         local gone
         holders, held, gone, oldest = hear(holders, now - 2 * window, now)
         if gone > 0 then
@@ -184,7 +185,7 @@ for place = 1, #KEYS do
         oldest = holders == '' and now or oldest
         held = held + holds
 
-        -- Until the last process is silent, and what it holds has counted for a window. One that is absent is empty.
+        -- An absent window is empty. The key expires once the last process counts as gone and its tokens have counted for a window.
         local counts_until = now + 2 * window
         if held > 0 then
             counts_until = counts_until + window + length
