@@ -7,7 +7,7 @@ use hyper::{HeaderMap, Request, StatusCode, body::Bytes, client::conn::http1, he
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 
-trials![each_key_has_the_quota_of_its_tier_and_is_told_what_is_left,];
+trials![each_key_has_the_quota_of_its_tier_and_headers_show_the_rest,];
 
 /// Sends so many requests with this key, one after the other; the statuses and the headers of the last answer.
 async fn ask(address: SocketAddr, key: &str, count: usize) -> (Vec<StatusCode>, HeaderMap) {
@@ -25,7 +25,7 @@ async fn ask(address: SocketAddr, key: &str, count: usize) -> (Vec<StatusCode>, 
     (statuses, headers)
 }
 
-async fn each_key_has_the_quota_of_its_tier_and_is_told_what_is_left() {
+async fn each_key_has_the_quota_of_its_tier_and_headers_show_the_rest() {
     let server = Server::start_with("quotas", &["--serve", "0"]);
     let (statuses, headers) = ask(server.address(), "free-ben", 1).await;
     assert_eq!(statuses, [StatusCode::OK]);

@@ -42,8 +42,8 @@ mod without_tls {
 
     trials![
         certificates_that_cannot_work_are_refused,
-        the_parameters_of_a_client_are_taken_as_they_are,
-        rotated_credentials_are_those_of_the_next_connection,
+        the_parameters_of_an_existing_client_are_used,
+        the_next_connection_uses_rotated_credentials,
         a_panic_of_the_credentials_is_a_failed_attempt,
         a_server_that_may_evict_keys_is_a_concern,
     ];
@@ -178,7 +178,7 @@ async fn certificates_that_cannot_work_are_refused() {
     }
 }
 
-async fn the_parameters_of_a_client_are_taken_as_they_are() {
+async fn the_parameters_of_an_existing_client_are_used() {
     let server = RedisServer::start_with(&["--requirepass", "secret"]).await;
     let client = redis::Client::open(format!("redis://:secret@127.0.0.1:{}/3", server.port())).expect("a URL");
     let info = client.get_connection_info().clone();
@@ -192,7 +192,7 @@ async fn the_parameters_of_a_client_are_taken_as_they_are() {
     assert_eq!(keys.len(), 3, "a bucket, a stream and its totals, in database 3: {keys:?}");
 }
 
-async fn rotated_credentials_are_those_of_the_next_connection() {
+async fn the_next_connection_uses_rotated_credentials() {
     let server = RedisServer::start().await;
     server.command(&["ACL", "SETUSER", "app", "on", ">first", "~*", "&*", "+@all"]).await;
     let password = Arc::new(Mutex::new("first"));

@@ -3,9 +3,9 @@
 use crate::{process::Process, trial::trials};
 use std::{env, fs};
 
-trials![a_noisy_neighbour_takes_nothing_from_the_others_and_the_picture_says_so];
+trials![a_noisy_neighbour_takes_nothing_from_the_others_and_the_picture_shows_it];
 
-async fn a_noisy_neighbour_takes_nothing_from_the_others_and_the_picture_says_so() {
+async fn a_noisy_neighbour_takes_nothing_from_the_others_and_the_picture_shows_it() {
     let picture = env::temp_dir().join(format!("steadfast-quotas-{}.svg", std::process::id()));
     let lines = Process::start("quotas", &["--svg", picture.to_str().unwrap()]).finish();
     let by_key = lines.iter().position(|line| line == "one for each key:").unwrap();

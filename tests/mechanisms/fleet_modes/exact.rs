@@ -60,7 +60,7 @@ async fn four_processes_admit_what_one_bucket_would_in_every_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_two_questions_are_under_way_all_others_are_gathered_in_one() {
+async fn while_two_requests_are_in_flight_all_others_share_the_next_one() {
     let store = Fickle::slow(4, 4);
     let limit = exact_by(&store, still(5000), 1, |builder| builder.deadline(ms(50)));
     let call = || {
@@ -81,7 +81,7 @@ async fn while_two_questions_are_under_way_all_others_are_gathered_in_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_answers_at_once_is_not_waited_for() {
+async fn a_store_that_answers_at_once_makes_no_caller_wait() {
     let store = Fickle::new();
     let (limit, time) = (exact(&store, still(2000), 1), Stopwatch::start());
     for _ in 0..1000 {
@@ -93,7 +93,7 @@ async fn a_store_that_answers_at_once_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_is_remembered_asks_no_store_and_is_what_the_store_would_say() {
+async fn a_remembered_refusal_asks_no_store_and_matches_its_answer() {
     let (mut random, mut remembered) = (SmallRng::seed_from_u64(5), 0);
     for round in 0..60 {
         let quota = Quota::new(random.random_range(1..20), secs(random.random_range(1..30)));
@@ -121,7 +121,7 @@ async fn a_refusal_that_is_remembered_asks_no_store_and_is_what_the_store_would_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_comes_back_in_time_is_admitted_if_no_other_comes() {
+async fn a_caller_that_retries_after_its_hint_is_admitted_if_no_other_comes() {
     let mut random = SmallRng::seed_from_u64(6);
     let mut refused = 0;
     for round in 0..60 {
@@ -146,7 +146,7 @@ async fn a_caller_that_comes_back_in_time_is_admitted_if_no_other_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_that_fit_are_admitted_in_order_and_what_is_left_goes_back() {
+async fn callers_that_fit_are_admitted_in_order_and_left_over_tokens_are_returned() {
     let store = Fickle::slow(4, 4);
     let limit = exact_by(&store, still(20), 1, |builder| builder.deadline(ms(50)));
     let call = |tokens| {
@@ -166,7 +166,7 @@ async fn callers_that_fit_are_admitted_in_order_and_what_is_left_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_lost_by_calls_that_are_dropped_at_any_time() {
+async fn calls_that_are_dropped_at_any_time_lose_no_tokens() {
     for seed in 0..20 {
         let store = Fickle::slow(0, 6);
         let limit = exact_by(&store, still(1 << 14), seed, |builder| builder.deadline(secs(1)));
@@ -207,7 +207,7 @@ async fn nothing_is_lost_by_calls_that_are_dropped_at_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_is_dropped_after_any_of_its_polls_gives_back_what_it_was_granted() {
+async fn a_future_dropped_after_any_poll_returns_its_grant() {
     for polls in 0..6 {
         for before_the_answer in [true, false] {
             let store = Fickle::slow(3, 3);
@@ -232,7 +232,7 @@ async fn a_future_that_is_dropped_after_any_of_its_polls_gives_back_what_it_was_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_quota_holds_from_the_next_answer_on() {
+async fn a_new_quota_applies_from_the_next_answer_on() {
     let store = Fickle::new();
     let slow = Quota::new(1, secs(3600)).with_burst(10);
     let limit = exact(&store, slow, 1);
@@ -261,7 +261,7 @@ async fn a_new_quota_holds_from_the_next_answer_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_remembered_for_as_long_as_between_two_probes() {
+async fn a_refusal_is_remembered_for_the_time_between_two_probes() {
     let store = Fickle::new();
     let quota = Quota::new(1000, secs(24 * 3600));
     let (one, other) = (exact(&store, quota, 1), exact(&store, quota, 2));

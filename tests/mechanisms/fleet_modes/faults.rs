@@ -59,7 +59,7 @@ async fn no_caller_waits_longer_than_the_deadline_for_a_store_that_hangs_and_soo
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_admitted_in_an_outage_is_owed_and_repaid_with_two_fifths_of_the_rate() {
+async fn tokens_admitted_in_an_outage_are_owed_and_repaid_with_two_fifths_of_the_rate() {
     let (store, quota) = (Fickle::new(), Quota::new(100, secs(1)).with_burst(50));
     let limit = exact_by(&store, quota, 1, |builder| builder.on_outage(OnOutage::Open).max_debt(1000));
     limit.acquire(b"key", 1).await.unwrap();
@@ -114,7 +114,7 @@ async fn charges_that_a_stopped_store_works_off_later_do_not_fill_a_bucket_that_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_granted_too_late_goes_back() {
+async fn a_late_grant_is_returned() {
     let store = Fickle::slow(10, 10);
     let limit = exact_by(&store, still(10), 1, |builder| builder.deadline(ms(50)));
     assert!(timeout(ms(5), limit.acquire(b"key", 4)).await.is_err());
@@ -148,7 +148,7 @@ async fn slow_answers_do_not_let_four_processes_admit_much_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_late_for_its_caller_pays_for_what_the_caller_took_without_it() {
+async fn a_late_grant_pays_for_tokens_that_its_caller_took_without_it() {
     let seconds = size(8, 20);
     // The rest is lost where a grant has no such call to pay for: what has drained of it since is not taken back.
     for (latency, rate, least) in [(40, 1000, 990), (46, 1000, 960), (49, 1000, 940), (46, 100, 85), (49, 100, 82)] {
@@ -169,7 +169,7 @@ async fn an_answer_that_is_late_for_its_caller_pays_for_what_the_caller_took_wit
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_is_one_that_does_not_answer() {
+async fn a_store_that_panics_counts_as_not_answering() {
     let store = Fickle::new();
     let limit = exact_by(&store, still(100), 1, |builder| builder.processes(1));
     limit.acquire(b"key", 1).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_store_that_panics_is_one_that_does_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_written_behind_a_store_that_panics_is_told_when_it_does_not() {
+async fn spends_are_reported_once_a_panicking_store_recovers() {
     let store = Fickle::new();
     let limit = write_behind_by(&store, still(100), 1, 1, |builder| builder.max_unflushed(100));
     store.becomes(Mode::Panics);
@@ -202,7 +202,7 @@ async fn what_is_written_behind_a_store_that_panics_is_told_when_it_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_waits_for_others_to_be_answered_waits_no_longer_than_the_deadline_either() {
+async fn a_caller_behind_others_waits_no_longer_than_the_deadline() {
     for (mode, is_slow) in
         [(Mode::Answers, true), (Mode::Hangs, true), (Mode::IsNotHeard, true), (Mode::Answers, false)]
     {

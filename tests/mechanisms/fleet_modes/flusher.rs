@@ -17,7 +17,7 @@ use steadfast::{
 use tokio::{spawn, time::sleep};
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_with_the_last_handle_and_tells_what_is_left() {
+async fn it_ends_with_the_last_handle_and_reports_the_rest() {
     let store = Fickle::slow(4, 4);
     let builder = WriteBehind::builder(store.clone(), still(1000), 1).random(Random::seeded(1)).max_unflushed(500);
     let (limit, flusher) = builder.build().unwrap();
@@ -103,7 +103,7 @@ async fn keys_that_no_caller_uses_any_more_are_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_without_a_place_share_one_as_though_they_were_one_key() {
+async fn keys_without_a_place_share_one_overflow_key() {
     let quota = Quota::new(10, secs(1));
     let store = Fickle::new();
     let (limit, other) = (
@@ -132,7 +132,7 @@ async fn keys_without_a_place_share_one_as_though_they_were_one_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_full_table_a_new_key_takes_the_place_of_one_that_is_idle() {
+async fn in_a_full_table_a_new_key_takes_the_place_of_an_idle_key() {
     let store = Fickle::new();
     let exact = exact_by(&store, Quota::new(10, secs(1)), 1, |builder| builder.max_keys(100));
     let behind = write_behind_by(&store, Quota::new(10, secs(1)), 1, 1, |builder| builder.max_keys(100));
@@ -150,7 +150,7 @@ async fn in_a_full_table_a_new_key_takes_the_place_of_one_that_is_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_forgotten_and_comes_again_is_counted_again() {
+async fn a_forgotten_key_that_comes_again_is_counted_again() {
     let quota = Quota::new(100, secs(1));
     let store = Fickle::new();
     let limit = write_behind_by(&store, quota, 1, 1, |builder| builder);
@@ -172,7 +172,7 @@ async fn a_key_that_was_forgotten_and_comes_again_is_counted_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_goes_on_where_the_last_was_dropped() {
+async fn another_flusher_continues_after_the_last_was_dropped() {
     let store = Fickle::new();
     let (limit, flusher) = Exact::builder(store.clone(), still(10)).processes(1).build().unwrap();
     let flusher = spawn(flusher.run());
@@ -197,7 +197,7 @@ async fn another_goes_on_where_the_last_was_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_work_one_at_a_time_and_the_next_goes_on_at_once() {
+async fn flushers_take_turns_and_the_next_continues_at_once() {
     let store = Fickle::slow(4, 4);
     let (limit, first) = Exact::builder(store.clone(), still(100)).deadline(ms(50)).build().unwrap();
     let mut flushers: Vec<_> = (0..4).map(|_| limit.flusher()).chain([first]).map(|each| spawn(each.run())).collect();
@@ -223,7 +223,7 @@ async fn many_work_one_at_a_time_and_the_next_goes_on_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_had_on_the_way_another_tells_again() {
+async fn another_flusher_repeats_reports_that_were_in_flight() {
     for mode in [Mode::Hangs, Mode::IsNotHeard] {
         let store = Fickle::slow(4, 4);
         let builder = WriteBehind::builder(store.clone(), still(1000), 1).random(Random::seeded(1));
@@ -246,7 +246,7 @@ async fn what_one_had_on_the_way_another_tells_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn leases_are_taken_again_by_another() {
+async fn another_flusher_takes_leases_again() {
     let store = Fickle::slow(4, 4);
     let builder = Leased::builder(store.clone(), 100, secs(5)).flush_every(ms(500)).random(Random::seeded(1));
     let (limit, flusher) = builder.build().unwrap();
@@ -276,7 +276,7 @@ async fn leases_are_taken_again_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_one_had_on_the_way_is_settled_by_the_next() {
+async fn the_next_flusher_settles_a_lease_that_was_in_flight() {
     let store = Fickle::slow(4, 4);
     let builder = Leased::builder(store.clone(), 100, secs(5)).flush_every(ms(500)).random(Random::seeded(1));
     let (limit, flusher) = builder.build().unwrap();

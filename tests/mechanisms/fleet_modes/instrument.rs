@@ -54,7 +54,7 @@ async fn each_limit_is_read_from_the_beginning_on_and_reading_changes_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_and_what_the_store_does_not_know_are_read_and_then_it_knows() {
+async fn keys_and_unconfirmed_tokens_are_read_until_the_store_confirms_them() {
     let store = Fickle::new();
     let limit = write_behind_by(&store, still(1000), 2, 1, |builder| builder.max_unflushed(100));
     for key in [b"a", b"b", b"c"] {
@@ -69,7 +69,7 @@ async fn keys_and_what_the_store_does_not_know_are_read_and_then_it_knows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_away_is_down_and_its_answers_grow_old_until_it_decides_again() {
+async fn a_store_that_fails_is_down_and_its_age_grows_until_it_decides_again() {
     let store = Fickle::new();
     let limit = exact(&store, Quota::new(100, secs(1)), 1);
     limit.acquire(b"key", 1).await.unwrap();

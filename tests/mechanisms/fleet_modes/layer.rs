@@ -68,7 +68,7 @@ async fn calls_within_the_limit_pass_and_others_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_refused_further_in_or_dropped_before_the_service_gives_back_what_it_took() {
+async fn a_call_refused_by_an_inner_layer_or_dropped_before_the_service_returns_its_tokens() {
     async fn check<D: Distributed + Clone + 'static>(limit: D, most: u64) {
         let limiter = Limiter::fixed(1).unwrap();
         let held = limiter.try_acquire().unwrap();
@@ -126,7 +126,7 @@ async fn a_call_waits_no_longer_than_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_answer_says_need_not_count_goes_back_and_each_call_has_its_cost() {
+async fn an_answer_can_refund_its_call_and_each_call_has_its_cost() {
     let store = Fickle::slow(1, 1);
     let limit = RateLimit::distributed_ref(exact(&store), |(key, _): &(String, u64)| key.as_bytes())
         .cost(|(_, tokens): &(String, u64)| *tokens)
@@ -146,7 +146,7 @@ async fn what_the_answer_says_need_not_count_goes_back_and_each_call_has_its_cos
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_shadow_only_what_would_be_refused_is_counted() {
+async fn in_shadow_mode_refusals_are_only_counted() {
     let store = Fickle::slow(2, 2);
     let limit = RateLimit::distributed(exact(&store), |_: &()| b"key").shadow();
     let refused = limit.refused();
@@ -165,7 +165,7 @@ async fn in_shadow_only_what_would_be_refused_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_never_waits_joins_another_limit_and_gives_back_what_that_refuses() {
+async fn a_limit_that_never_waits_joins_another_limit_and_refunds_its_refusals() {
     let limit = write_behind(&Fickle::new());
     let bucket = TokenBucket::builder(1, secs(3600)).burst(3).build().unwrap();
     let both = RateLimit::distributed(limit.clone(), |_: &()| b"key").named("fleet").and(RateLimit::new(bucket));
@@ -197,7 +197,7 @@ async fn a_refusal_has_the_name_of_the_limit_and_a_stack_explains_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_does_not_wait_for_what_this_process_knows_to_be_used_up() {
+async fn a_retry_does_not_wait_for_tokens_that_are_known_to_be_spent() {
     let retry = || {
         let backoff = Backoff::exponential(ms(1), ms(1)).jitter(Jitter::None);
         Retry::new(2).backoff(backoff).without_budget()

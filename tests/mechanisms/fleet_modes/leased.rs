@@ -18,7 +18,7 @@ fn leased(store: &Fickle) -> (Leased, Flusher) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_was_forgotten_and_comes_again_is_granted_and_counted() {
+async fn a_forgotten_key_that_comes_again_is_granted_and_counted() {
     let store = Fickle::new();
     let (limit, flusher) = leased(&store);
     spawn(flusher.run());
@@ -42,7 +42,7 @@ async fn a_key_that_was_forgotten_and_comes_again_is_granted_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_caller_waits_for_a_flusher_that_has_gone_nor_long_for_one_that_does_not_run() {
+async fn no_caller_waits_without_a_flusher_or_beyond_the_deadline_for_one_that_does_not_run() {
     let (limit, flusher) = leased(&Fickle::new());
     let time = Stopwatch::start();
     assert!(limit.acquire(b"key", 1).await.is_err());
@@ -56,7 +56,7 @@ async fn no_caller_waits_for_a_flusher_that_has_gone_nor_long_for_one_that_does_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_is_one_that_does_not_answer() {
+async fn a_store_that_panics_counts_as_not_answering() {
     let store = Fickle::new();
     let (limit, flusher) = leased(&store);
     spawn(flusher.run());
@@ -71,7 +71,7 @@ async fn a_store_that_panics_is_one_that_does_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_still_counts_as_spent_can_be_given_back() {
+async fn only_tokens_that_still_count_as_spent_can_be_refunded() {
     let store = Fickle::new();
     let (limit, flusher) = leased(&store);
     spawn(flusher.run());
@@ -105,7 +105,7 @@ async fn newcomers_of_a_full_table_share_one_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_comes_and_goes_costs_less_than_half_of_the_limit() {
+async fn a_store_that_fails_again_and_again_costs_less_than_half_of_the_limit() {
     let store = Fickle::new();
     let processes: Vec<_> = (0..4)
         .map(|seed| {

@@ -32,7 +32,7 @@ async fn take_all(limit: &Leased, length: Duration) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_call_of_a_key_waits_for_the_store_and_no_longer_than_that_has_time() {
+async fn the_first_call_of_a_key_waits_for_the_store_at_most_for_its_deadline() {
     let store = Fickle::new();
     let (limit, flusher) = leased(&store, 1);
     spawn(flusher.run());
@@ -49,7 +49,7 @@ async fn the_first_call_of_a_key_waits_for_the_store_and_no_longer_than_that_has
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_process_does_not_use_another_gets() {
+async fn unused_tokens_move_to_another_process() {
     let store = Fickle::new();
     let [(one, first), (other, second)] = [leased(&store, 1), leased(&store, 2)];
     spawn(first.run());
@@ -62,7 +62,7 @@ async fn what_one_process_does_not_use_another_gets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_gives_back_what_it_holds() {
+async fn dropping_the_last_handle_returns_held_tokens() {
     let store = Fickle::new();
     let (one, flusher) = leased(&store, 1);
     let run = spawn(flusher.run());

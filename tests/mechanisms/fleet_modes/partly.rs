@@ -94,7 +94,7 @@ impl Store for Partly {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_drained_in_an_outage_does_not_count_again_in_the_next_one() {
+async fn tokens_that_drained_in_an_outage_do_not_count_again_in_the_next_one() {
     let (store, quota) = (Partly::new(), Quota::new(100, secs(1)).with_burst(50));
     let (limit, flusher) = WriteBehind::builder(store.clone(), quota, 1).random(Random::seeded(1)).build().unwrap();
     spawn(flusher.run());
@@ -123,7 +123,7 @@ async fn what_drained_in_an_outage_does_not_count_again_in_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_store_counted_without_saying_so_drains_before_what_it_does_not_know_of() {
+async fn spends_that_the_store_counted_silently_drain_before_unreported_ones() {
     let (store, quota) = (Fickle::new(), Quota::new(10, secs(1)).with_burst(1000));
     let limit = write_behind_by(&store, quota, 1, 1, |builder| builder.max_unflushed(1000).on_outage(OnOutage::Open));
     let start = Instant::now();
@@ -183,7 +183,7 @@ async fn in_five_outages(store: &Partly, down: Duration, mut admits: impl AsyncF
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_for_outages_is_remembered_from_one_outage_to_the_next() {
+async fn a_local_quota_is_remembered_from_one_outage_to_the_next() {
     let (store, policy) = (Partly::new(), OnOutage::Local(Quota::new(1, secs(3600))));
     let builder = Exact::builder(store.clone(), Quota::new(1000, secs(1))).random(Random::seeded(1));
     let (exact, flusher) = builder.on_outage(policy).build().unwrap();
@@ -213,7 +213,7 @@ async fn a_quota_for_outages_is_remembered_from_one_outage_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_given_back_in_an_outage_goes_back_to_the_quota_for_outages() {
+async fn tokens_refunded_in_an_outage_return_to_the_local_quota() {
     for is_down in [false, true] {
         let (store, policy) = (Partly::new(), OnOutage::Local(Quota::new(2, secs(3600))));
         let builder = Exact::builder(store.clone(), Quota::new(1000, secs(1))).random(Random::seeded(1));
@@ -235,7 +235,7 @@ async fn what_is_given_back_in_an_outage_goes_back_to_the_quota_for_outages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_have_two_and_a_half_periods_to_report_however_long_a_period_is() {
+async fn processes_have_two_and_a_half_periods_to_report_for_any_length_of_a_period() {
     let (store, hour) = (Partly::new(), secs(3600));
     let builder = WriteBehind::builder(store.clone(), still(100), 2).random(Random::seeded(1)).flush_every(hour);
     let (limit, flusher) = builder.max_unflushed(1).build().unwrap();

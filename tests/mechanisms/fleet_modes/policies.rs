@@ -53,7 +53,7 @@ const RATES: [[f64; 4]; 4] =
     [[100.0; 4], [300.0, 60.0, 30.0, 10.0], [400.0, 0.0, 0.0, 0.0], [500.0, 500.0, 500.0, 500.0]];
 
 #[tokio::test(start_paused = true)]
-async fn by_fair_shares_all_together_keep_to_the_limit() {
+async fn with_fair_shares_all_processes_together_keep_to_the_limit() {
     let quotas = [quota(), Quota::new(100, secs(1)).with_burst(2), Quota::new(1000, secs(1)).with_burst(1000)];
     for rates in RATES {
         for quota in quotas[..size(1, 3)].iter().copied() {
@@ -79,7 +79,7 @@ async fn by_fair_shares_all_together_keep_to_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_the_last_known_state_each_keeps_to_the_limit() {
+async fn with_the_last_known_state_each_process_keeps_to_the_limit() {
     let store = Fickle::slow(0, 2);
     let (_, exact, _) = in_an_outage(&store, exact_fleet(&store, quota(), OnOutage::LastKnown), [300.0; 4]).await;
     assert!((3900..=4 * 1050).contains(&exact), "{exact}");
@@ -111,7 +111,7 @@ async fn open_admits_all_and_closed_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_a_quota_of_its_own_each_admits_exactly_that() {
+async fn with_a_local_quota_each_process_admits_exactly_that() {
     let own = Quota::new(10, secs(1)).with_burst(5);
     let store = Fickle::new();
     let exact = exact_by(&store, still(1000), 1, |builder| builder.on_outage(OnOutage::Local(own)));
@@ -155,7 +155,7 @@ fn worst_window(admitted: &[Instant], window: Duration) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leased_limit_keeps_to_it_in_an_outage_or_gives_it_up_for_that_time_and_no_longer() {
+async fn a_leased_limit_follows_the_policy_in_an_outage_and_keeps_its_limit_after_it() {
     let (limit, window) = (200, secs(5));
     let own = Quota::new(10, secs(1)).with_burst(5);
     for (policy, least, most) in [

@@ -90,7 +90,7 @@ fn a_waker_may_ask_the_limit_that_answers() {
 }
 
 #[test]
-fn a_waker_may_ask_the_limit_whose_flusher_goes() {
+fn a_waker_may_ask_the_limit_whose_flusher_is_dropped() {
     on_a_thread_of_its_own(drop, exact);
     on_a_thread_of_its_own(drop, leased);
 }
@@ -129,7 +129,7 @@ async fn a_waker_that_panics_costs_the_limit_neither_its_flusher_nor_an_answer()
 
 /// What was granted to a caller that goes at the last moment, in the waker of another, is there for others.
 #[tokio::test(start_paused = true)]
-async fn what_was_granted_to_one_that_goes_while_others_are_told_is_given_back() {
+async fn a_grant_to_a_caller_that_leaves_during_the_wakeups_is_returned() {
     let (limit, flusher) = Exact::builder(Embedded::new(), Quota::new(2, secs(1_000))).build().unwrap();
     let asking = || -> Asking {
         let limit = limit.clone();

@@ -23,7 +23,7 @@ proptest! {
     #![proptest_config(crate::support::cases(400))]
 
     #[test]
-    fn in_no_window_do_three_processes_spend_more_than_the_limit(
+    fn three_processes_never_spend_more_than_the_limit_in_a_window(
         limit in 1..200u64,
         steps in prop::collection::vec(
             (0..3usize, 0..4000u64, 0..=100u64, 0..300u64, any::<bool>(), any::<bool>()),
@@ -66,7 +66,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_process_holds_or_spent_another_does_not_get() {
+async fn tokens_held_or_spent_by_one_process_are_not_granted_to_another() {
     let (store, now) = (Embedded::new(), Instant::now());
     let (mut first, mut second) = (fresh(1), fresh(2));
     let settle = |process: &mut Process, want, now| {

@@ -16,7 +16,7 @@ fn fleet(store: &Fickle, quota: Quota, processes: u64, demand: f64, keys: u64) -
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_is_more_admitted_than_the_bound_and_in_the_long_run_the_rate() {
+async fn admissions_stay_within_the_bound_and_reach_the_rate_in_the_long_run() {
     let seconds = size(15, 60);
     for (processes, losing) in [(4, 10), (16, 0), (4, 0), (16, 10)].into_iter().take(size(2, 4)) {
         let store = Fickle::slow(0, 50).losing(losing);
@@ -63,7 +63,7 @@ async fn in_each_period_a_batch_leaves_with_all_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_counts_twice() {
+async fn a_report_with_a_lost_answer_is_repeated_and_nothing_counts_twice() {
     let store = Fickle::new().losing(30);
     let limit = write_behind_by(&store, still(10_000), 1, 1, |builder| builder.max_unflushed(1000));
     let mut admitted = 0;
@@ -115,7 +115,7 @@ async fn a_faster_quota_is_used_by_one_process_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refunded_before_it_is_told_was_never_spent() {
+async fn tokens_refunded_before_the_report_were_never_spent() {
     let store = Fickle::new();
     let limit = write_behind_by(&store, still(100), 1, 1, |builder| builder.max_unflushed(50));
     let noted = limit.try_acquire(b"key", 20).unwrap();

@@ -211,7 +211,7 @@ proptest! {
     #![proptest_config(crate::support::cases(1000))]
 
     #[test]
-    fn a_bucket_is_what_its_events_make_it(history in history()) {
+    fn a_bucket_matches_the_model(history in history()) {
         let (store, start) = (Embedded::new(), Instant::now());
         let (mut now, mut model) = (0u64, None);
         for (charge, passes) in history {
@@ -259,7 +259,7 @@ proptest! {
     #![proptest_config(crate::support::cases(1000))]
 
     #[test]
-    fn in_no_interval_is_more_kept_than_the_burst_and_what_drains_in_it(
+    fn no_interval_keeps_more_than_the_burst_and_the_rate_allow(
         (count, millis, burst) in (1..20u64, 20..2000u64, 1..60u64),
         steps in prop::collection::vec((0..400u64, 0..40u64, 1..5u64, any::<prop::sample::Index>(), 0..=100u64), 1..80),
     ) {

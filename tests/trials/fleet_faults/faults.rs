@@ -32,9 +32,9 @@ trials![
     the_server_is_loading_for_a_while,
     the_server_is_out_of_memory_for_a_while,
     the_server_has_no_room_for_connections_for_a_while,
-    the_way_takes_fifty_milliseconds_for_a_while,
-    the_way_takes_two_hundred_milliseconds_for_a_while,
-    the_way_is_a_black_hole_for_a_while,
+    the_network_adds_fifty_milliseconds_for_a_while,
+    the_network_adds_two_hundred_milliseconds_for_a_while,
+    the_network_is_a_black_hole_for_a_while,
     half_of_the_processes_are_cut_off_for_a_while,
 ];
 
@@ -259,7 +259,7 @@ async fn the_server_has_no_room_for_connections_for_a_while() {
     check("no room for connections", &run, Beyond::outage(length()));
 }
 
-async fn the_way_takes_fifty_milliseconds_for_a_while() {
+async fn the_network_adds_fifty_milliseconds_for_a_while() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to(server.port()).await;
     let begin = async || proxy.delay(Duration::from_millis(25), Duration::from_millis(25));
@@ -268,7 +268,7 @@ async fn the_way_takes_fifty_milliseconds_for_a_while() {
     check("50 ms added", &run, Beyond::outage(length()));
 }
 
-async fn the_way_takes_two_hundred_milliseconds_for_a_while() {
+async fn the_network_adds_two_hundred_milliseconds_for_a_while() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to(server.port()).await;
     let begin = async || proxy.delay(Duration::from_millis(100), Duration::from_millis(100));
@@ -277,7 +277,7 @@ async fn the_way_takes_two_hundred_milliseconds_for_a_while() {
     check("200 ms added", &run, Beyond::outage(length()));
 }
 
-async fn the_way_is_a_black_hole_for_a_while() {
+async fn the_network_is_a_black_hole_for_a_while() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to(server.port()).await;
     let begin = async || proxy.black_hole(true);

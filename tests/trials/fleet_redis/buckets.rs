@@ -11,23 +11,23 @@ use steadfast::rate_limit::{
 use tokio::time::{Instant, sleep};
 
 trials![
-    all_that_the_suite_of_stores_asks_for_holds,
-    whatever_is_charged_the_answers_are_those_of_the_embedded_store,
+    the_conformance_suite_passes,
+    any_charge_gets_the_answer_of_the_embedded_store,
     an_unknown_script_is_sent_again,
     a_bucket_expires_a_second_after_it_has_drained,
     a_refusal_writes_nothing,
     more_than_the_burst_can_be_owed,
     spends_count_once,
-    a_hint_repairs_what_was_lost,
+    a_hint_restores_lost_data,
     sixty_four_keys_are_one_call,
     a_key_may_be_any_bytes,
     a_foreign_value_is_named_and_left_alone,
-    asking_often_loses_nothing_of_what_drains,
+    frequent_requests_lose_no_drained_tokens,
     a_wait_is_long_enough_and_not_longer,
 ];
 
 /// As random as it gets, and by the same clock: the embedded store takes the time that Redis says it was.
-async fn whatever_is_charged_the_answers_are_those_of_the_embedded_store() {
+async fn any_charge_gets_the_answer_of_the_embedded_store() {
     let (_server, redis) = store().await;
     for seed in 0..4 {
         let mut random = seeded(seed);
@@ -153,7 +153,7 @@ async fn spends_count_once() {
     assert_eq!(charged(&store, spend(1, 6)).await.total, 9);
 }
 
-async fn a_hint_repairs_what_was_lost() {
+async fn a_hint_restores_lost_data() {
     let (server, store) = store().await;
     let before = charged(&store, want("key", slow(100), 60)).await;
     server.command(&["FLUSHALL"]).await;
@@ -205,7 +205,7 @@ async fn a_foreign_value_is_named_and_left_alone() {
     assert_eq!(charged(&store, want("good", slow(10), 10)).await.granted, 10);
 }
 
-async fn asking_often_loses_nothing_of_what_drains() {
+async fn frequent_requests_lose_no_drained_tokens() {
     let (_server, store) = store().await;
     // A level so high that what drains between two calls is less than the smallest difference that it can show.
     let quota = Quota::new(1000, SECOND).with_burst(1 << 53);
@@ -250,7 +250,7 @@ async fn a_wait_is_long_enough_and_not_longer() {
     assert!(refusals > 0, "no call was refused");
 }
 
-async fn all_that_the_suite_of_stores_asks_for_holds() {
+async fn the_conformance_suite_passes() {
     let (_server, store) = store().await;
     // Again on what the last one left.
     for _ in 0..2 {

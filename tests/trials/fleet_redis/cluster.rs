@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 trials![
     a_batch_is_split_by_slots_and_put_in_order_again,
     a_slot_that_moves_is_followed,
-    a_server_that_dies_takes_only_its_slots_with_it,
+    a_server_that_dies_affects_only_its_slots,
     a_lazy_store_finds_all_servers,
 ];
 
@@ -79,7 +79,7 @@ async fn a_slot_that_moves_is_followed() {
     assert_eq!(to.command(&["EXISTS", &bucket]).await, Value::Int(1));
 }
 
-async fn a_server_that_dies_takes_only_its_slots_with_it() {
+async fn a_server_that_dies_affects_only_its_slots() {
     let (mut cluster, store) = cluster().await;
     for server in &cluster.servers {
         server.command(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;

@@ -14,21 +14,21 @@ use tokio::{
 };
 
 trials![
-    a_url_that_is_none_is_refused_without_its_password,
+    an_invalid_url_is_refused_without_showing_its_password,
     a_port_without_a_server_is_unreachable,
-    what_is_no_redis_is_none,
+    another_kind_of_server_is_not_a_redis_server,
     an_old_server_is_too_old,
     a_server_without_resp3_is_too_old,
     a_server_of_a_cluster_needs_cluster_mode,
-    a_server_of_no_cluster_cannot_be_one,
+    a_server_outside_of_a_cluster_refuses_cluster_mode,
     a_wrong_password_is_refused_and_not_shown,
-    a_lazy_store_says_what_is_wrong_with_each_call,
+    a_lazy_store_reports_the_last_error_with_each_call,
     a_full_server_refuses,
-    a_replica_refuses_and_is_connected_again,
-    nonsense_is_not_understood,
+    a_replica_refuses_and_the_store_reconnects,
+    an_invalid_answer_is_an_error,
 ];
 
-async fn a_url_that_is_none_is_refused_without_its_password() {
+async fn an_invalid_url_is_refused_without_showing_its_password() {
     for url in ["http://u:secret@host", "", "u:secret@host", "redis://:secret@host:port", "redis://host/secret?x"] {
         let builder = Redis::builder(url);
         let texts = format!("{builder:?}");
@@ -83,7 +83,7 @@ async fn fake(answers: &'static [&'static str]) -> String {
     url
 }
 
-async fn what_is_no_redis_is_none() {
+async fn another_kind_of_server_is_not_a_redis_server() {
     let url = fake(&["HTTP/1.1 400 Bad Request\r\n\r\n"]).await;
     let error = Redis::builder(url).connect().await.expect_err("no Redis");
     assert!(matches!(error, RedisError::NotRedis { .. }), "{error:?}");
@@ -108,7 +108,7 @@ async fn a_server_of_a_cluster_needs_cluster_mode() {
     assert!(error.to_string().contains(".cluster(true)"), "{error}");
 }
 
-async fn a_server_of_no_cluster_cannot_be_one() {
+async fn a_server_outside_of_a_cluster_refuses_cluster_mode() {
     let server = RedisServer::start().await;
     let error = Redis::builder(server.url()).cluster(true).connect().await.expect_err("no cluster");
     assert!(matches!(error, RedisError::NotACluster { .. }), "{error:?}");
@@ -126,7 +126,7 @@ async fn a_wrong_password_is_refused_and_not_shown() {
     }
 }
 
-async fn a_lazy_store_says_what_is_wrong_with_each_call() {
+async fn a_lazy_store_reports_the_last_error_with_each_call() {
     let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
     let store = Redis::builder(server.url()).connect_lazily().expect("a URL that is one");
     let error = store.charge(&[want("key", slow(1), 1)]).await.expect_err("not yet reached");
@@ -150,7 +150,7 @@ async fn a_full_server_refuses() {
     assert!(answers.iter().all(|charged| charged.total == 1), "nothing was done in part: {answers:?}");
 }
 
-async fn a_replica_refuses_and_is_connected_again() {
+async fn a_replica_refuses_and_the_store_reconnects() {
     let (main, replica) = (RedisServer::start().await, RedisServer::start().await);
     let store = Redis::builder(replica.url()).connect().await.expect("a server that is right");
     replica.command(&["REPLICAOF", "127.0.0.1", &main.port().to_string()]).await;
@@ -162,7 +162,7 @@ async fn a_replica_refuses_and_is_connected_again() {
     assert_eq!(after - connections, 2, "one of the store's, one of `info`");
 }
 
-async fn nonsense_is_not_understood() {
+async fn an_invalid_answer_is_an_error() {
     for answer in ["*0\r\n", ":5\r\n", "*1\r\n$3\r\nabc\r\n", "*1\r\n:3\r\n", "_\r\n", "*2\r\n$1\r\na\r\n$1\r\na\r\n"] {
         let answers: &[&str] = Box::leak(Box::new(["+OK\r\n", "$0\r\n\r\n", "$0\r\n\r\n", answer]));
         let store = Redis::builder(fake(answers).await).connect().await.expect("a server that is right");

@@ -10,9 +10,9 @@ trials![
     calls_of_a_killed_server_fail_at_once_and_it_is_back_within_a_second,
     a_stopped_server_is_back_within_a_second,
     a_black_hole_is_left_within_a_second,
-    a_connection_that_is_cut_is_made_again_before_the_next_call,
+    a_cut_connection_is_replaced_before_the_next_call,
     a_slow_connection_is_kept,
-    a_store_without_handles_connects_no_more,
+    a_dropped_store_does_not_reconnect,
 ];
 
 /// As long as an engine waits for a store.
@@ -94,7 +94,7 @@ async fn a_black_hole_is_left_within_a_second() {
     }
 }
 
-async fn a_connection_that_is_cut_is_made_again_before_the_next_call() {
+async fn a_cut_connection_is_replaced_before_the_next_call() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to(server.port()).await;
     let store = Redis::builder(proxy.url()).connect().await.expect("a server that is right");
@@ -125,7 +125,7 @@ async fn a_slow_connection_is_kept() {
     assert!(store.charge(&[charge("key", slow(1))]).await.is_ok(), "who waits is answered");
 }
 
-async fn a_store_without_handles_connects_no_more() {
+async fn a_dropped_store_does_not_reconnect() {
     let (mut server, store) = store().await;
     server.kill();
     sleep(Duration::from_millis(100)).await;

@@ -8,7 +8,7 @@ use steadfast::rate_limit::{
     distributed::{Charge, Demand, Redis, Store},
 };
 
-trials![what_the_scripts_cost];
+trials![the_cost_of_the_scripts];
 
 async fn microseconds(server: &RedisServer) -> String {
     let stat = server.info("cmdstat_evalsha").await;
@@ -35,7 +35,7 @@ async fn size(server: &RedisServer, key: &str) -> String {
     format!("{} bytes, {used} with the key", server.integer(&["STRLEN", key]).await)
 }
 
-async fn what_the_scripts_cost() {
+async fn the_cost_of_the_scripts() {
     let (server, store) = store().await;
     let quota = Quota::new(1_000_000, SECOND);
     charges(&server, &store, "granted", |key, _| want(format!("granted {key}"), quota, 1)).await;

@@ -8,11 +8,11 @@ use steadfast::rate_limit::distributed::{Demand, Embedded, Settled, Store, Store
 use tokio::time::{Instant, sleep};
 
 trials![
-    whatever_is_demanded_the_answers_are_those_of_the_embedded_store,
-    what_was_spent_counts_for_a_window_and_a_fortieth,
-    what_a_silent_process_held_counts_as_spent_after_two_windows,
+    any_demand_gets_the_answer_of_the_embedded_store,
+    spends_count_for_a_window_and_a_fortieth,
+    tokens_held_by_a_silent_process_count_as_spent_after_two_windows,
     a_demand_sent_again_is_ignored,
-    a_server_without_its_data_says_so,
+    a_server_that_lost_its_data_reports_it,
     a_window_expires_when_nothing_in_it_counts,
     a_shorter_window_forgets_by_time,
     a_clock_that_went_back_locks_no_process_out,
@@ -21,7 +21,7 @@ trials![
 ];
 
 /// Nothing leaves these long windows during the test, so the clocks of the two stores do not matter.
-async fn whatever_is_demanded_the_answers_are_those_of_the_embedded_store() {
+async fn any_demand_gets_the_answer_of_the_embedded_store() {
     let (_server, redis) = store().await;
     for seed in 0..4 {
         let mut random = seeded(seed);
@@ -54,7 +54,7 @@ async fn whatever_is_demanded_the_answers_are_those_of_the_embedded_store() {
     }
 }
 
-async fn what_was_spent_counts_for_a_window_and_a_fortieth() {
+async fn spends_count_for_a_window_and_a_fortieth() {
     let (_server, store) = store().await;
     let window = Duration::from_millis(800);
     let first = Demand { want: 10, ..demand("key", 10, window, 1) };
@@ -78,7 +78,7 @@ async fn what_was_spent_counts_for_a_window_and_a_fortieth() {
     }
 }
 
-async fn what_a_silent_process_held_counts_as_spent_after_two_windows() {
+async fn tokens_held_by_a_silent_process_count_as_spent_after_two_windows() {
     let (_server, store) = store().await;
     let window = Duration::from_millis(300);
     let holder = Demand { want: 6, ..demand("key", 10, window, 1) };
@@ -102,7 +102,7 @@ async fn a_demand_sent_again_is_ignored() {
     assert_eq!(settled(&store, Demand { sequence: 6, ..first }).await.total, 3);
 }
 
-async fn a_server_without_its_data_says_so() {
+async fn a_server_that_lost_its_data_reports_it() {
     let (server, store) = store().await;
     let first = Demand { spent: 3, spends: vec![(Duration::ZERO, 3)], ..demand("key", 10, 60 * SECOND, 1) };
     assert_eq!(settled(&store, first.clone()).await.total, 3);

@@ -1,23 +1,23 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn one_that_grants_one_too_many() {
+async fn a_store_that_grants_one_too_many() {
     one_too_many().fails(&["a_fresh_key_grants_up_to_the_burst", "concurrent_charges_share_the_burst"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_ignores_the_least() {
+async fn a_store_that_ignores_the_least() {
     asks(|charge| charge.least = 1).fails(&["less_than_the_least_is_not_granted"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_grants_all_or_nothing() {
+async fn a_store_that_grants_all_or_nothing() {
     let store = asks(|charge| charge.least = charge.want.max(1));
     store.fails(&["a_fresh_key_grants_up_to_the_burst", "less_than_the_least_is_not_granted"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_counts_what_comes_again() {
+async fn a_store_that_counts_repeated_charges() {
     let counter = Counter::default();
     let store = asks(move |charge| charge.sequence = counter.next(&charge.key, charge.client));
     let fails = [
@@ -30,7 +30,7 @@ async fn one_that_counts_what_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_knows_only_the_last_sequence_and_not_whether_it_went_back() {
+async fn a_store_that_knows_only_the_last_sequence_and_not_whether_it_went_back() {
     let last: Mutex<HashMap<(Arc<[u8]>, u64), u64>> = Mutex::default();
     let counter = Counter::default();
     let store = asks(move |charge| {
@@ -44,7 +44,7 @@ async fn one_that_knows_only_the_last_sequence_and_not_whether_it_went_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_takes_all_clients_for_one() {
+async fn a_store_that_confuses_clients() {
     let only = ["the_same_sequence_of_another_client_is_counted"];
     asks(|charge| charge.client = 1).fails(&only).await;
     // One that cuts the number of a client short.
@@ -53,7 +53,7 @@ async fn one_that_takes_all_clients_for_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_forgets_refunds_or_their_age() {
+async fn a_store_that_forgets_refunds_or_their_age() {
     let never = asks(|charge| charge.refund = 0);
     never.fails_only(&["a_refund_makes_room", "an_old_refund_gives_back_what_has_not_drained"]).await;
     let always = asks(|charge| charge.refund_of = Duration::MAX);
@@ -64,20 +64,20 @@ async fn one_that_forgets_refunds_or_their_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_takes_a_hint_for_one_of_the_present() {
+async fn a_store_that_ignores_the_age_of_a_hint() {
     let late = ["a_late_hint_counts_what_has_not_drained"];
     asks(|charge| charge.hint.at = Duration::MAX).fails_only(&late).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_forgives_debt() {
+async fn a_store_that_forgives_debt() {
     let store = asks(|charge| charge.max_debt = 0);
     store.fails(&["spends_are_owed_up_to_the_largest_debt", "debt_is_repaid_before_anything_is_granted"]).await;
     asks(|charge| charge.max_debt = u64::MAX).fails(&["spends_are_owed_up_to_the_largest_debt"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_takes_what_was_spent_late_for_what_was_spent_in_time() {
+async fn a_store_that_treats_late_spends_like_others() {
     let fails = [
         "late_spends_take_room_up_to_the_burst_and_are_owed_beyond",
         "a_debt_is_repaid_with_two_fifths_of_the_rate",
@@ -88,7 +88,7 @@ async fn one_that_takes_what_was_spent_late_for_what_was_spent_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_does_not_count_what_was_spent() {
+async fn a_store_that_does_not_count_spends() {
     let store = asks(|charge| charge.spent = 0);
     store.fails(&["the_total_counts_grants_and_spends", "a_repeated_charge_is_counted_once"]).await;
 }
@@ -100,7 +100,7 @@ fn by_a_clock(clock: impl Fn(Duration) -> Duration + Send + Sync + 'static) -> W
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_never_drains_or_at_another_rate() {
+async fn a_store_that_never_drains_or_at_another_rate() {
     by_a_clock(|time| time).fails_only(&[]).await;
     let store = by_a_clock(|_| Duration::ZERO);
     store.fails(&["a_bucket_drains_at_its_rate", "asking_every_millisecond_loses_no_token"]).await;
@@ -114,7 +114,7 @@ async fn one_that_never_drains_or_at_another_rate() {
 
 /// Keeps whole tokens only: what has drained since it was last asked is rounded down.
 #[tokio::test(start_paused = true)]
-async fn one_that_loses_parts_of_tokens() {
+async fn a_store_that_loses_parts_of_tokens() {
     let times: Mutex<HashMap<Arc<[u8]>, (Instant, Instant)>> = Mutex::default();
     let store = charged(move |inner, charges| {
         let (mut times, now) = (times.lock().unwrap(), Instant::now());
@@ -132,7 +132,7 @@ async fn one_that_loses_parts_of_tokens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_mixes_up_keys() {
+async fn a_store_that_mixes_up_keys() {
     let lower = asks(|charge| charge.key = charge.key.to_ascii_lowercase().into());
     lower.fails_only(&["keys_are_independent"]).await;
     let text = asks(|charge| charge.key = String::from_utf8_lossy(&charge.key).as_bytes().into());
@@ -146,7 +146,7 @@ async fn one_that_mixes_up_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_answers_in_another_order_or_not_for_all() {
+async fn a_store_that_answers_in_another_order_or_not_for_all() {
     let backwards = charged(|inner, charges| inner.charge_at(charges, Instant::now()).into_iter().rev().collect());
     backwards.fails(&["the_largest_batch_is_answered_in_order"]).await;
     let short = charged(|inner, charges| inner.charge_at(&charges[..charges.len().min(63)], Instant::now()));
@@ -156,7 +156,7 @@ async fn one_that_answers_in_another_order_or_not_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_total_is_something_else() {
+async fn a_store_whose_total_is_something_else() {
     let spends_only = answers(|_, answer| answer.total -= answer.granted);
     spends_only.fails(&["the_total_counts_grants_and_spends"]).await;
     let level = answers(|_, answer| answer.total = answer.level);
@@ -166,7 +166,7 @@ async fn one_whose_total_is_something_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_ignores_hints_or_believes_all() {
+async fn a_store_that_ignores_hints_or_believes_all() {
     asks(|charge| charge.hint = Default::default()).fails(&["a_hint_repairs_lost_data"]).await;
     let believes = asks(|charge| charge.hint.total = charge.hint.total.max(1 << 20));
     believes.fails(&["a_hint_that_is_not_ahead_of_the_store_is_ignored"]).await;
@@ -175,7 +175,7 @@ async fn one_that_ignores_hints_or_believes_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_retry_after_is_too_short_or_too_long() {
+async fn a_store_whose_retry_after_is_too_short_or_too_long() {
     let waits = ["retry_after_is_the_time_until_there_is_room", "a_process_that_waits_for_retry_after_is_granted"];
     answers(|_, answer| answer.retry_after /= 2).fails(&waits).await;
     answers(|_, answer| answer.retry_after *= 2).fails(&waits[..1]).await;
@@ -186,7 +186,7 @@ async fn one_whose_retry_after_is_too_short_or_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_starts_over_with_a_new_quota() {
+async fn a_store_that_starts_over_with_a_new_quota() {
     let quotas: Mutex<HashMap<Arc<[u8]>, (Quota, u8)>> = Mutex::default();
     let store = asks(move |charge| {
         let mut quotas = quotas.lock().unwrap();
@@ -205,7 +205,7 @@ async fn one_that_starts_over_with_a_new_quota() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_keeps_to_the_first_quota() {
+async fn a_store_that_keeps_the_first_quota() {
     let quotas: Mutex<HashMap<Arc<[u8]>, Quota>> = Mutex::default();
     let store = asks(move |charge| {
         let mut quotas = quotas.lock().unwrap();
@@ -217,7 +217,7 @@ async fn one_that_keeps_to_the_first_quota() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_counts_in_floating_point() {
+async fn a_store_that_counts_in_floating_point() {
     let store = asks(|charge| charge.want = charge.want as f32 as u64);
     store.fails_only(&[]).await;
     let store = answers(|_, answer| answer.level = answer.level as f32 as u64);
@@ -225,12 +225,12 @@ async fn one_that_counts_in_floating_point() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_always_grants_something() {
+async fn a_store_that_always_grants_something() {
     asks(|charge| charge.want = charge.want.max(1)).fails(&["a_charge_that_wants_nothing_changes_nothing"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_takes_each_hint_for_a_full_bucket() {
+async fn a_store_that_treats_each_hint_as_a_full_bucket() {
     let store = asks(|charge| {
         if charge.hint.total > 0 {
             charge.hint.level = charge.quota.burst();
@@ -243,7 +243,7 @@ async fn one_that_takes_each_hint_for_a_full_bucket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_numbers_are_too_small() {
+async fn a_store_whose_numbers_are_too_small() {
     // Milliseconds in 32 bits.
     let store = answers(|_, answer| answer.retry_after = answer.retry_after.min(Duration::from_millis(1 << 32)));
     store
@@ -259,7 +259,7 @@ async fn one_whose_numbers_are_too_small() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_has_no_empty_key() {
+async fn a_store_that_has_no_empty_key() {
     let store = answers(|charge, answer| answer.granted *= u64::from(!charge.key.is_empty()));
     store.fails_only(&["the_empty_key_is_a_key"]).await;
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn one_that_has_one_map_for_buckets_and_windows() {
+async fn a_store_that_has_one_map_for_buckets_and_windows() {
     let seen: Arc<Mutex<HashSet<Arc<[u8]>>>> = Arc::default();
     let of_buckets = seen.clone();
     let mut store = charged(move |inner, charges| {
@@ -20,7 +20,7 @@ async fn one_that_has_one_map_for_buckets_and_windows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_gives_a_window_to_the_wrong_client() {
+async fn a_store_that_gives_a_window_to_the_wrong_client() {
     let store = demands(|demand| demand.client = 1);
     store.fails(&["held_tokens_are_not_granted_to_another_client", "no_window_has_more_spends_than_the_limit"]).await;
     // Each has a window of its own.
@@ -29,7 +29,7 @@ async fn one_that_gives_a_window_to_the_wrong_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_grants_a_demand_that_comes_again() {
+async fn a_store_that_grants_a_repeated_demand() {
     let counter = Counter::default();
     let store = demands(move |demand| demand.sequence = counter.next(&demand.key, demand.client));
     let fails = [
@@ -41,7 +41,7 @@ async fn one_that_grants_a_demand_that_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_counts_spends_from_when_it_hears_of_them_or_for_too_short() {
+async fn a_store_that_counts_spends_from_the_report_on_or_not_for_a_window() {
     let late = demands(|demand| demand.spends.iter_mut().for_each(|(age, _)| *age = Duration::ZERO));
     late.fails_only(&["spends_count_from_the_time_at_which_they_were_spent"]).await;
     let short = demands(|demand| demand.window = demand.window * 9 / 10);
@@ -53,7 +53,7 @@ async fn one_that_counts_spends_from_when_it_hears_of_them_or_for_too_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_counts_each_spend_each_time() {
+async fn a_store_that_counts_each_spend_each_time() {
     let spent = Counter::default();
     let store =
         demands(move |demand| demand.spent = demand.spent.saturating_add(100 * spent.next(&demand.key, demand.client)));
@@ -61,7 +61,7 @@ async fn one_that_counts_each_spend_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_gives_back_nothing_or_forgets_who_is_silent() {
+async fn a_store_that_returns_nothing_or_forgets_silent_clients() {
     let most: Mutex<HashMap<(Arc<[u8]>, u64), u64>> = Mutex::default();
     let keeps = settled(move |inner, demands| {
         let mut most = most.lock().unwrap();
@@ -97,7 +97,7 @@ async fn one_that_gives_back_nothing_or_forgets_who_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_does_not_say_that_it_lost_its_data() {
+async fn a_store_that_does_not_report_lost_data() {
     let fails = ["lost_data_is_reported_as_lost", "after_data_were_lost_nothing_is_granted_for_a_window"];
     demands(|demand| demand.total = 0).fails_only(&fails).await;
     let always = settled(|inner, demands| {
@@ -109,13 +109,13 @@ async fn one_that_does_not_say_that_it_lost_its_data() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_keeps_the_largest_limit() {
+async fn a_store_that_keeps_the_largest_limit() {
     let store = demands(|demand| demand.limit = demand.limit.max(100));
     store.fails(&["a_smaller_limit_still_counts_held_tokens"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_numbers_are_too_small() {
+async fn a_store_whose_numbers_are_too_small() {
     let store = demands(|demand| demand.want &= u64::from(u32::MAX));
     store.fails_only(&["no_number_is_too_large_for_a_window"]).await;
     let store = demands(|demand| demand.held &= u64::MAX >> 13);
