@@ -1,5 +1,4 @@
-//! A master becomes a replica that may only be read, and its name leads to another server. Connections to the old one
-//! stay.
+//! A master becomes a read-only replica, and its name leads to another server. Connections to the old server stay open.
 
 use crate::{
     durable_fixture::{Calls, Running, append, millis, noting, readings, succeed, until, worker},
@@ -19,7 +18,7 @@ use tokio::time::sleep;
 
 trials![limits_go_on_with_the_new_master, a_worker_goes_on_with_the_new_master, appends_go_on_with_the_new_master];
 
-/// A master with a replica, and what leads to the one that is the master.
+/// A master with a replica, and a proxy to the current master.
 struct Pair {
     old: RedisServer,
     new: RedisServer,
@@ -54,7 +53,7 @@ async fn limits_go_on_with_the_new_master() {
     pair.fail_over().await;
     until("the new master is asked", async || limit.acquire(b"key", 1).await.is_ok()).await;
     assert_eq!(pair.new.info("role").await, "master");
-    // It stays there.
+    // It stays with the new master.
     for _ in 0..20 {
         limit.acquire(b"key", 1).await.expect("room, and a server that is right");
         sleep(millis(10)).await;

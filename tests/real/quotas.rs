@@ -1,4 +1,4 @@
-//! `quotas`: tiers by key, and what callers are told.
+//! `quotas`: tiers by key, and the headers for callers.
 
 use crate::process::{self, Server};
 use crate::trial::trials;
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 trials![each_key_has_the_quota_of_its_tier_and_headers_show_the_rest,];
 
-/// Sends so many requests with this key, one after the other; the statuses and the headers of the last answer.
+/// Sends `count` requests with this key, one after the other. Returns the statuses, and the headers of the last answer.
 async fn ask(address: SocketAddr, key: &str, count: usize) -> (Vec<StatusCode>, HeaderMap) {
     let stream = process::connect(address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -33,7 +33,7 @@ async fn each_key_has_the_quota_of_its_tier_and_headers_show_the_rest() {
     assert_eq!(headers["ratelimit"], "\"requests\";r=9;t=1");
     assert_eq!(headers.get(RETRY_AFTER), None);
 
-    // Far more than a burst of ten, and far more than is minted meanwhile.
+    // Far more requests than a burst of ten and the refill in that time allow.
     let (statuses, headers) = ask(server.address(), "free-eve", 500).await;
     let answered = statuses.iter().filter(|status| status.is_success()).count();
     assert!((10..100).contains(&answered), "{answered} of 500");

@@ -1,5 +1,5 @@
-//! Ways to a Redis server: TLS with certificates of a test's own, parameters of a client that is there, and credentials
-//! that change.
+//! Access to a Redis server: TLS with private certificates, parameters of an existing client, and credentials that
+//! change.
 
 use crate::{
     durable_fixture::{append, millis, readings, until},
@@ -58,11 +58,11 @@ pub fn trials() -> Vec<Trial> {
     [needing(tls, with_tls::trials()), needing(missing, without_tls::trials())].into_iter().flatten().collect()
 }
 
-/// A folder with certificates, which is removed with all that is in it.
+/// A folder with certificates, which is removed on drop.
 struct Certificates(PathBuf);
 
 impl Certificates {
-    /// An authority, and certificates by it for a server at 127.0.0.1 and for a client.
+    /// Makes an authority, and certificates by it for a server at 127.0.0.1 and for a client.
     fn make() -> Self {
         static NUMBERS: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
@@ -95,13 +95,13 @@ impl Certificates {
         fs::read(self.0.join(name)).expect("it was made")
     }
 
-    /// Trusts the authority, and shows the certificate of the client.
+    /// Trusts the authority, and presents the certificate of the client.
     fn tls(&self) -> RedisTls {
         let tls = RedisTls::new().root_certificates(self.read("ca.pem"));
         tls.client_certificate(self.read("client.pem"), self.read("client.key"))
     }
 
-    /// A server that wants a certificate of its clients, and its URL for TLS.
+    /// Starts a server that requires a certificate of its clients. Returns it and its URL for TLS.
     async fn server(&self) -> (RedisServer, String) {
         let port = free_port().to_string();
         let [pem, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| self.path(name));
@@ -117,7 +117,7 @@ impl Drop for Certificates {
     }
 }
 
-/// A limit that refuses while the store does not answer.
+/// Returns a limit that refuses while the store does not answer.
 fn limit(store: Redis) -> Exact {
     let quota = Quota::new(1_000_000, millis(1000));
     let limit = Exact::builder(store, quota).deadline(millis(2000)).on_outage(OnOutage::Closed).build();
@@ -143,7 +143,7 @@ async fn a_private_authority_and_a_client_certificate_are_enough() {
     let (mut source, mut bytes) = (source.await.expect("certificates that are right"), Vec::new());
     source.fetch(&mut bytes, 100).await.expect("a server that is right");
     assert_eq!(bytes, b"snapshot");
-    // It was this server that answered, on its other port.
+    // This server answered, on its TLS port.
     assert_eq!(server.integer(&["XLEN", "steadfast:q:{orders}:stream"]).await, 1);
     assert_eq!(format!("{:?}", certificates.tls()), "RedisTls { roots: true, client: true }");
 }
@@ -151,7 +151,7 @@ async fn a_private_authority_and_a_client_certificate_are_enough() {
 async fn a_server_of_another_authority_is_refused() {
     let (certificates, others) = (Certificates::make(), Certificates::make());
     let (_server, url) = certificates.server().await;
-    // By a private authority, and by those of the system.
+    // Another private authority, and those of the system.
     for tls in [others.tls(), RedisTls::new()] {
         let error = Redis::builder(&url).tls(tls).connect().await.expect_err("an authority that is not known");
         assert!(error.to_string().contains("certificate"), "{error}");
@@ -202,14 +202,14 @@ async fn the_next_connection_uses_rotated_credentials() {
     let builder = Redis::builder(&url).credentials(credentials);
     let limit = limit(builder.connect().await.expect("the first password"));
     limit.acquire(b"key", 1).await.expect("room");
-    // Both are right for a while, and then only the second.
+    // Both passwords are valid for a while, and then only the second.
     server.command(&["ACL", "SETUSER", "app", ">second"]).await;
     *password.lock().expect("no panic while it is held") = "second";
     server.command(&["ACL", "SETUSER", "app", "<first"]).await;
     limit.acquire(b"key", 1).await.expect("an open connection stays");
     server.command(&["CLIENT", "KILL", "USER", "app"]).await;
     until("it is connected with the second password", async || limit.acquire(b"key", 1).await.is_ok()).await;
-    // With the first one it would not be.
+    // With the first password it cannot connect.
     *password.lock().expect("no panic while it is held") = "first";
     server.command(&["CLIENT", "KILL", "USER", "app"]).await;
     until("it is not connected", async || limit.acquire(b"key", 1).await.is_err()).await;
@@ -234,7 +234,7 @@ async fn a_server_that_may_evict_keys_is_a_concern() {
         let store = Redis::builder(server.url()).connect().await.unwrap();
         let (limit, flusher) = Exact::builder(store, Quota::new(100, millis(1000))).build().unwrap();
         tokio::spawn(flusher.run());
-        // The second call comes after the server has said how it is.
+        // The second call comes after the answer of the server about its memory.
         for _ in 0..2 {
             limit.acquire(b"key", 1).await.unwrap();
             tokio::time::sleep(millis(300)).await;

@@ -1,4 +1,4 @@
-//! What processes tell a store: charges of buckets, and demands of one process that keeps its own books of a window.
+//! Requests of processes to a store: charges of buckets, and demands of a process that tracks its own window.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use steadfast::rate_limit::{
@@ -7,7 +7,7 @@ use steadfast::rate_limit::{
 };
 use tokio::time::Instant;
 
-/// A charge of the first process that tells and wants nothing.
+/// Returns a charge of the first process that reports and wants nothing.
 pub fn charge(key: impl AsRef<[u8]>, quota: Quota) -> Charge {
     Charge {
         key: key.as_ref().into(),
@@ -25,12 +25,12 @@ pub fn charge(key: impl AsRef<[u8]>, quota: Quota) -> Charge {
     }
 }
 
-/// A charge that wants `tokens`, all or none.
+/// Returns a charge that wants `tokens`, all or none.
 pub fn want(key: impl AsRef<[u8]>, quota: Quota, tokens: u64) -> Charge {
     Charge { want: tokens, least: tokens, ..charge(key, quota) }
 }
 
-/// A process as the store sees it: what it holds of a window, and what it spent and when.
+/// A process as the store sees it: the tokens of a window that it holds, and its spends with their times.
 pub struct Process {
     key: Arc<[u8]>,
     window: Duration,

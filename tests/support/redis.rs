@@ -1,4 +1,4 @@
-//! A real server as a child process, and what may happen to one: the `redis-server` of the path, or the program that
+//! A real Redis server as a child process, and faults for it: the `redis-server` of the path, or the program that
 //! `STEADFAST_REDIS_SERVER` names.
 
 use redis::{AsyncConnectionConfig, Value, aio::MultiplexedConnection, cmd};
@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The longest that a server may take to start: many times what it does take.
+/// The longest time that a server may take to start: many times what it needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// In the environment: the program of the server. `redis-server` and `valkey-server` take the same arguments.
@@ -28,7 +28,7 @@ fn program() -> OsString {
     env::var_os(PROGRAM).filter(|program| !program.is_empty()).unwrap_or_else(|| "redis-server".into())
 }
 
-/// Why there is no server to test with, if there is none. One that is named must be there.
+/// Returns why there is no server to test with, if there is none. A server named in the environment must exist.
 pub fn missing() -> Option<String> {
     let program = program();
     let version = Command::new(&program).arg("--version").stdout(Stdio::null()).status();
@@ -41,10 +41,10 @@ pub fn missing() -> Option<String> {
     Some(format!("redis-server: {error}; install Redis"))
 }
 
-/// Why the server cannot do TLS, if it cannot: it was built without, and does not know the setting.
+/// Returns why the server cannot do TLS, if it cannot: it was built without, and does not know the setting.
 pub fn missing_tls() -> Option<String> {
     let program = program();
-    // One that can finds that it has no certificate.
+    // A server with TLS complains that it has no certificate.
     let arguments = ["--port", "0", "--tls-port", "1", "--save", "", "--daemonize", "no"];
     let said = Command::new(&program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let can = String::from_utf8_lossy(&said.stdout).contains("No tls-cert-file configured");
@@ -53,8 +53,8 @@ pub fn missing_tls() -> Option<String> {
 
 /// A running server on a free port of 127.0.0.1, in a temporary directory of its own.
 ///
-/// It keeps nothing on disk, unless it was started with [`durable`](Self::durable). Dropped, it is killed by its own
-/// id, also when it is stopped, and its directory removed.
+/// It keeps nothing on disk, unless it was started with [`durable`](Self::durable). On drop it is killed by its own id,
+/// also when it is stopped, and its directory is removed.
 pub struct RedisServer {
     child: Option<Child>,
     port: u16,
@@ -63,17 +63,17 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one, and waits until it answers.
+    /// Starts a server, and waits until it answers.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// Starts one that has its data again after a [`restart`](Self::restart): every write is on disk before its answer.
+    /// Starts a server that keeps its data over a [`restart`](Self::restart): every write is on disk before its answer.
     pub async fn durable() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
     }
 
-    /// Starts one with further arguments, as `&["--maxmemory", "2mb"]`.
+    /// Starts a server with further arguments, such as `&["--maxmemory", "2mb"]`.
     pub async fn start_with(arguments: &[&str]) -> Self {
         static NUMBERS: AtomicU32 = AtomicU32::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
@@ -85,32 +85,32 @@ impl RedisServer {
         server
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns the port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The URL for a client.
+    /// Returns the URL for a client.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Where it has its files.
+    /// Returns the directory with its files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Stops it with `SIGSTOP`: connections stay, new ones are made by the kernel, and nothing answers.
+    /// Stops it with `SIGSTOP`: connections stay, the kernel accepts new ones, and nothing answers.
     pub fn stop(&self) {
         self.signal("-STOP");
     }
 
-    /// Goes on after [`stop`](Self::stop).
+    /// Continues it after [`stop`](Self::stop).
     pub fn cont(&self) {
         self.signal("-CONT");
     }
 
-    /// Ends it with `SIGKILL`. What is not on disk is lost.
+    /// Ends it with `SIGKILL`. Data that is not on disk is lost.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // Both fail only for a child that has ended and been waited for.
@@ -119,8 +119,8 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again on the same port, killing it first if it runs, and waits until it answers. A
-    /// [`durable`](Self::durable) one has its data; any other is empty.
+    /// Starts it again on the same port, after killing it if it runs, and waits until it answers. A
+    /// [`durable`](Self::durable) server has its data; any other is empty.
     pub async fn restart(&mut self) {
         self.kill();
         self.child = Some(
@@ -152,7 +152,7 @@ impl RedisServer {
         self.restart().await;
     }
 
-    /// A connection of the test's own. Where the machine is busy the client's own timeouts are too short.
+    /// Returns a new connection. On a busy machine the default timeouts of the client are too short.
     pub async fn connect(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url()).expect("a URL that is one");
         let patient =
@@ -160,13 +160,12 @@ impl RedisServer {
         client.get_multiplexed_async_connection_with_config(&patient).await.expect("a server that answers")
     }
 
-    /// Runs a command on a connection of its own, and panics if that fails:
-    /// `command(&["CONFIG", "SET", "maxmemory", "2mb"])`.
+    /// Runs a command on a new connection, and panics if that fails: `command(&["CONFIG", "SET", "maxmemory", "2mb"])`.
     pub async fn command(&self, words: &[&str]) -> Value {
         self.command_of_bytes(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).await
     }
 
-    /// The same with keys of any bytes.
+    /// Runs a command whose words are any bytes.
     pub async fn command_of_bytes(&self, words: &[&[u8]]) -> Value {
         let mut connection = self.connect().await;
         let mut command = redis::Cmd::new();
@@ -176,7 +175,7 @@ impl RedisServer {
         command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    /// The answer of a command that is an integer.
+    /// Returns the integer that a command answers.
     pub async fn integer(&self, words: &[&str]) -> i64 {
         match self.command(words).await {
             Value::Int(integer) => integer,
@@ -184,7 +183,7 @@ impl RedisServer {
         }
     }
 
-    /// The value of a line of `INFO`, whatever section it is in.
+    /// Returns the value of a field of `INFO`, in any section.
     pub async fn info(&self, field: &str) -> String {
         let text = text(&self.command(&["INFO", "everything"]).await);
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -195,13 +194,13 @@ impl RedisServer {
         let Ok(client) = redis::Client::open(self.url()) else { return false };
         let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
         let answer = cmd("PING").query_async::<Value>(&mut connection).await;
-        // One that wants a password or is loading its data is there; only the latter will be ready by itself.
+        // A server that wants a password runs. A server that is loading its data will be ready later.
         !answer.is_err_and(|error| error.code() == Some("LOADING"))
     }
 
     fn signal(&self, signal: &str) {
         let child = self.child.as_ref().expect("a server that runs");
-        // Every shell has it built in.
+        // `kill` is built into every shell.
         let status = Command::new("sh").args(["-c", &format!("kill {signal} {}", child.id())]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
     }
@@ -221,7 +220,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts `count` servers and waits until all of them know that the cluster is complete.
+    /// Starts `count` servers, and waits until all of them know that the cluster is complete.
     pub async fn start(count: u16) -> Self {
         let mut servers = Vec::new();
         for _ in 0..count {
@@ -255,13 +254,13 @@ impl RedisCluster {
         Self { servers }
     }
 
-    /// The URL of the first server, by which the others are found.
+    /// Returns the URL of the first server, through which clients find the others.
     pub fn url(&self) -> String {
         self.servers[0].url()
     }
 }
 
-/// The text of an answer.
+/// Returns the text of an answer.
 pub fn text(value: &Value) -> String {
     match value {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -270,14 +269,14 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// A port of 127.0.0.1 that no server listens on: also not 10,000 above it, where a server of a cluster would. This
-/// process gets each port once, since a server that was killed comes back to its own.
+/// Returns a port of 127.0.0.1 on which no server listens, and neither on the port 10,000 above it, which a server of a
+/// cluster uses. This process gets each port once, since a server that was killed comes back to its own port.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound socket has an address").port();
-        // Below the range that outgoing connections take theirs from.
+        // Below the range of the ports of outgoing connections.
         let port = 10_000 + port % 20_000;
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
         let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

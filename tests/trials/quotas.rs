@@ -1,4 +1,4 @@
-//! `quotas`: what a quota for each key does to the neighbours of a noisy one.
+//! `quotas`: a quota for each key protects the neighbours of a noisy caller.
 
 use crate::{process::Process, trial::trials};
 use std::{env, fs};

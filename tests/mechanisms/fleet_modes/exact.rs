@@ -1,4 +1,4 @@
-//! The store decides each call, few questions carry all of them, and nothing is lost on the way.
+//! The store decides each call. Few requests carry all calls, and no token is lost on the way.
 
 use super::{
     fleet::{Load, exact, exact_by, excess, ideal, run, sum},
@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// A quota of which nothing drains in a test.
+/// Returns a quota of which nothing drains in a test.
 pub fn still(burst: u64) -> Quota {
     Quota::new(1, 24 * secs(3600)).with_burst(burst)
 }
@@ -133,7 +133,7 @@ async fn a_caller_that_retries_after_its_hint_is_admitted_if_no_other_comes() {
             let tokens = random.random_range(1..=quota.burst());
             if let Err(too_few) = limit.acquire(b"key", tokens).await {
                 refused += 1;
-                // At the instant itself, not at the next whole millisecond.
+                // Exactly at the hinted time, not at the next whole millisecond.
                 let wait = too_few.retry_after().unwrap();
                 tokio::time::advance(wait).await;
                 let again = limit.acquire(b"key", tokens).await;
@@ -153,7 +153,7 @@ async fn callers_that_fit_are_admitted_in_order_and_left_over_tokens_are_returne
         let limit = limit.clone();
         spawn(async move { limit.acquire(b"key", tokens).await.is_ok() })
     };
-    // Two questions are under way, and 10 tokens are left.
+    // Two requests are in flight, and 10 tokens are left.
     let first = [call(5), call(5)];
     sleep(ms(1)).await;
     let calls = [call(4), call(8), call(3), call(5)];
@@ -196,11 +196,11 @@ async fn calls_that_are_dropped_at_any_time_lose_no_tokens() {
         }
         let mut kept = 0;
         for call in calls {
-            // A caller that was aborted had either not been admitted or ended: an answer and its end are one poll.
+            // An aborted call was either not admitted or already over, since a call ends in the poll that admits it.
             kept += call.await.unwrap_or(0);
         }
         sleep(ms(50)).await;
-        // Less than a token is missing: what has drained of a grant in the milliseconds until it came back.
+        // Less than a token is missing: the part of a grant that drained before it was returned.
         assert_eq!(store.free(b"key", still(1 << 14)), (1 << 14) - kept - 1, "seed {seed}");
         assert_eq!(limit.readings().unflushed, 0);
     }
@@ -240,7 +240,7 @@ async fn a_new_quota_applies_from_the_next_answer_on() {
     let calls = store.calls();
     assert!(limit.acquire(b"key", 1).await.is_err());
     assert_eq!(store.calls(), calls);
-    // What is owed stays owed, and there is room for 20 more.
+    // Spent tokens stay spent, and there is room for 20 more.
     limit.set_quota(Quota::new(1000, secs(1)).with_burst(30)).unwrap();
     for _ in 0..20 {
         limit.acquire(b"key", 1).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_new_quota_applies_from_the_next_answer_on() {
     for _ in 0..30 {
         limit.acquire(b"key", 1).await.unwrap();
     }
-    // A refusal of the old quota is not remembered under one that is faster.
+    // A refusal by the old quota is not remembered under a faster one.
     limit.set_quota(slow).unwrap();
     assert!(limit.acquire(b"key", 10).await.unwrap_err().retry_after().unwrap() > secs(3600));
     limit.set_quota(Quota::new(1000, secs(1)).with_burst(10)).unwrap();

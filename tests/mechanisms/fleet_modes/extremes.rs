@@ -1,4 +1,4 @@
-//! Configurations that no user has, and that work all the same.
+//! Configurations at the edges of their ranges.
 
 use super::{
     fleet::{exact_by, write_behind_by},
@@ -84,7 +84,7 @@ async fn the_shortest_and_the_longest_times_work_and_nothing_spins() {
                 let _ = behind.try_acquire(b"key", 1);
                 sleep(ms(10)).await;
             }
-            // The shortest time is a tick of the clock, a millisecond.
+            // The shortest time is a tick of the timer, a millisecond.
             let ticks = (Instant::now() - start).as_millis() as usize;
             assert!(store.calls() <= 2 * ticks + 400, "{} calls in {ticks} ms", store.calls());
         }

@@ -1,4 +1,4 @@
-//! A store that is slow, hangs, fails, answers nonsense or panics, and comes back.
+//! A store that is slow, hangs, fails, gives wrong answers or panics, and recovers.
 
 use super::{
     exact::still,
@@ -13,7 +13,7 @@ use steadfast::rate_limit::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// Calls until no caller waits for the store any more.
+/// Calls until callers no longer wait for the store.
 async fn until_it_is_down(limit: &Exact) {
     for _ in 0..10 {
         let time = Stopwatch::start();
@@ -37,7 +37,7 @@ async fn no_caller_waits_longer_than_the_deadline_for_a_store_that_hangs_and_soo
             let _ = limit.acquire(b"key", 1).await;
         }
         assert_eq!((time.read(), store.calls()), (Duration::ZERO, calls));
-        // From then on it is asked each 100 ms, give or take a tenth.
+        // From then on the store is probed each 100 ms, plus or minus a tenth.
         let start = Instant::now();
         for _ in 0..1000 {
             sleep(ms(10)).await;
@@ -71,13 +71,13 @@ async fn tokens_admitted_in_an_outage_are_owed_and_repaid_with_two_fifths_of_the
     }
     assert_eq!(limit.readings().unflushed, admitted + 500);
     store.becomes(Mode::Answers);
-    // A probe, and two and a half more in which all processes tell what they spent.
+    // One probe, and two and a half more in which all processes report their spends.
     sleep(ms(400)).await;
     let readings = limit.readings();
     assert!(readings.store.is_up);
     assert_eq!(readings.unflushed, 0);
     assert!((430..=500).contains(&readings.overshoot), "{}", readings.overshoot);
-    // Some 450 are owed. So for eleven seconds 60 per second are admitted, and then 100.
+    // About 450 are owed. For eleven seconds 60 per second are admitted, and then 100.
     let mut admitted = Vec::new();
     for second in 0..14 {
         let (mut sum, end) = (0u64, Instant::now() + secs(1));
@@ -104,7 +104,7 @@ async fn charges_that_a_stopped_store_works_off_later_do_not_fill_a_bucket_that_
     run(&fleet, secs(3), 3, |_| {}).await;
     store.becomes(Mode::IsStopped);
     run(&fleet, secs(3), 3, |_| {}).await;
-    // By now the bucket would be empty, and a store forgets those.
+    // By now the bucket would be empty, and a store forgets an empty bucket.
     store.inner.clear();
     store.becomes(Mode::Answers);
     let report = run(&fleet, secs(6), 3, |_| {}).await;
@@ -125,8 +125,7 @@ async fn a_late_grant_is_returned() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_answers_do_not_let_four_processes_admit_much_more() {
-    // Never slower than the flusher's patience, but with two under way often than a caller's; and often slower than
-    // both.
+    // Two profiles never exceed the flusher's deadline, but with two in flight often a caller's. The third exceeds both.
     let seconds = size(8, 20);
     for (least, most) in [(3, 4), (4, 4), (0, 12)] {
         let store = Fickle::slow(0, 0);
@@ -150,7 +149,7 @@ async fn slow_answers_do_not_let_four_processes_admit_much_more() {
 #[tokio::test(start_paused = true)]
 async fn a_late_grant_pays_for_tokens_that_its_caller_took_without_it() {
     let seconds = size(8, 20);
-    // The rest is lost where a grant has no such call to pay for: what has drained of it since is not taken back.
+    // The rest is lost if a late grant has no such call to pay for: its drained part is not taken back.
     for (latency, rate, least) in [(40, 1000, 990), (46, 1000, 960), (49, 1000, 940), (46, 100, 85), (49, 100, 82)] {
         let store = Fickle::slow(latency, latency);
         let quota = Quota::new(rate, secs(1)).with_burst(rate);
@@ -212,7 +211,7 @@ async fn a_caller_behind_others_waits_no_longer_than_the_deadline() {
         let limit = exact_by(&store, quota, 1, |builder| builder.processes(1));
         let report = run(&[(limit, Load { rate: 4000.0, keys: 1 })], ms(300), 1, |_| {}).await;
         assert!(report.slowest <= ms(5), "{:?}, {mode:?}", report.slowest);
-        // Some by the store, and some by the process alone, of what the store and its own books leave.
+        // The store admits some calls, and the process alone admits others, by its own ledger.
         let excess = excess(report.admitted[&1].clone(), quota);
         assert!(excess <= 5.0, "{excess} too many, {mode:?}");
         assert!(sum(&report.admitted[&1]) >= 100);

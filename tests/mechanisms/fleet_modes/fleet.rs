@@ -1,4 +1,4 @@
-//! Many processes, what they are asked for, and what of it they admit.
+//! Many processes, their load, and the calls that they admit.
 
 use super::store::Fickle;
 use crate::support::ms;
@@ -20,10 +20,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// When how many tokens of a key were wanted, or admitted.
+/// The times at which tokens of a key were wanted, or admitted, and how many.
 pub type Events = Vec<(Instant, u64)>;
 
-/// A process of an exact limit. Its flusher runs.
+/// Returns a process of an exact limit with a running flusher.
 pub fn exact(store: &Fickle, quota: Quota, seed: u64) -> Exact {
     exact_by(store, quota, seed, |builder| builder)
 }
@@ -40,7 +40,7 @@ pub fn exact_by(
     limit
 }
 
-/// One of `processes` that keep a limit that is written behind. Its flusher runs.
+/// Returns one of `processes` of a write-behind limit, with a running flusher.
 pub fn write_behind_by(
     store: &Fickle,
     quota: Quota,
@@ -54,8 +54,8 @@ pub fn write_behind_by(
     limit
 }
 
-/// The most by which more than `burst + rate * t` was admitted in any interval of length t: that is how far a bucket
-/// would have been overdrawn at the worst time.
+/// Returns the most by which the admitted tokens exceed `burst + rate * t` in any interval of length t: how far a token
+/// bucket would have been overdrawn at the worst time.
 pub fn excess(mut admitted: Events, quota: Quota) -> f64 {
     admitted.sort_by_key(|(at, _)| *at);
     let rate = quota.count() as f64 / quota.period().as_secs_f64();
@@ -69,7 +69,7 @@ pub fn excess(mut admitted: Events, quota: Quota) -> f64 {
     worst
 }
 
-/// How many tokens of those that were wanted one bucket admits.
+/// Returns how many of the wanted tokens one token bucket admits.
 pub fn ideal(mut wanted: Events, quota: Quota) -> u64 {
     wanted.sort_by_key(|(at, _)| *at);
     let rate = quota.count() as f64 / quota.period().as_secs_f64();
@@ -90,31 +90,31 @@ pub fn sum(events: &Events) -> u64 {
     events.iter().map(|(_, tokens)| tokens).sum()
 }
 
-/// The events of the time from `start` to `end`.
+/// Returns the tokens of the events from `start` to `end`.
 pub fn between(events: &Events, start: Instant, end: Instant) -> u64 {
     events.iter().filter(|(at, _)| *at >= start && *at < end).map(|(_, tokens)| tokens).sum()
 }
 
-/// What came of a run, for each key.
+/// The result of a run, for each key.
 #[derive(Clone, Default)]
 pub struct Report {
     pub wanted: BTreeMap<u64, Events>,
     pub admitted: BTreeMap<u64, Events>,
-    /// By process.
+    /// The admitted tokens of each process.
     pub by_process: BTreeMap<usize, Events>,
     pub slowest: Duration,
 }
 
-/// What a process is asked for.
+/// The load on a process.
 #[derive(Clone, Copy)]
 pub struct Load {
-    /// Calls in a second, of a token each.
+    /// Calls per second, of one token each.
     pub rate: f64,
-    /// The number of keys. The first is asked for twice as often as the second, and so on.
+    /// The number of keys. The first gets twice as many calls as the second, and so on.
     pub keys: u64,
 }
 
-/// A call of one process for tokens of a key, and whether it was admitted.
+/// A process that can be called for tokens of a key. Returns whether the call was admitted.
 pub trait Process: Clone + Send + 'static {
     fn call(&self, key: &[u8]) -> impl Future<Output = bool> + Send;
 }
@@ -131,7 +131,7 @@ impl Process for WriteBehind {
     }
 }
 
-/// Asks each process what its load says, for a time. `each_milli` sees the time that has passed.
+/// Puts its load on each process for a time. Calls `each_milli` with the time that has passed.
 pub async fn run<P: Process>(
     fleet: &[(P, Load)],
     length: Duration,
@@ -170,7 +170,7 @@ pub async fn run<P: Process>(
     report.clone()
 }
 
-/// One of the keys by chance, the nth as likely as one by n.
+/// Draws a key. The nth key is 1/n times as likely as the first.
 fn zipf(keys: u64, random: &mut SmallRng) -> u64 {
     let all: f64 = (1..=keys).map(|rank| 1.0 / rank as f64).sum();
     let mut drawn = random.random_range(0.0..all);

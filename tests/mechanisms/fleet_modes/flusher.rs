@@ -1,4 +1,4 @@
-//! What runs in the background: how it ends, what happens without it, and what it keeps.
+//! The flusher: how it ends, the limit without it, and the keys that it keeps.
 
 use super::{
     exact::still,
@@ -22,7 +22,7 @@ async fn it_ends_with_the_last_handle_and_reports_the_rest() {
     let builder = WriteBehind::builder(store.clone(), still(1000), 1).random(Random::seeded(1)).max_unflushed(500);
     let (limit, flusher) = builder.build().unwrap();
     let (flusher, other) = (spawn(flusher.run()), limit.clone());
-    // More than a batch of keys of which there is nothing to tell after all, and one of which there is.
+    // More than a batch of keys with nothing to report, and one key with something.
     for key in 0..200u64 {
         let noted = limit.try_acquire(&key.to_be_bytes(), 1).unwrap();
         limit.refund(noted);
@@ -56,7 +56,7 @@ async fn it_ends_while_the_store_is_down() {
 
 #[tokio::test(start_paused = true)]
 async fn without_it_no_caller_hangs_and_the_policy_decides() {
-    // Never run, and not dropped.
+    // The flusher never runs, and is not dropped.
     let store = Fickle::new();
     let builder = || Exact::builder(store.clone(), still(10)).processes(1);
     let (limit, flusher) = builder().build().unwrap();
@@ -65,7 +65,7 @@ async fn without_it_no_caller_hangs_and_the_policy_decides() {
         assert_eq!(limit.acquire(b"key", 1).await.is_ok(), number < 10);
     }
     assert!(time.read() <= ms(100), "{:?}", time.read());
-    // Dropped: callers that wait are answered, and no caller waits any more.
+    // The flusher is dropped: waiters get an answer, and later callers do not wait.
     let mut waits = ByHand::pending(limit.acquire(b"another", 1));
     drop(flusher);
     assert!(waits.poll().is_ready());
@@ -73,7 +73,7 @@ async fn without_it_no_caller_hangs_and_the_policy_decides() {
     assert!(limit.acquire(b"another", 1).await.is_ok());
     assert_eq!(time.read(), Duration::ZERO);
     assert!(!limit.readings().store.is_up);
-    // Aborted while a caller waits.
+    // The flusher is aborted while a caller waits.
     store.becomes(Mode::Hangs);
     let (limit, flusher) = builder().build().unwrap();
     let flusher = spawn(flusher.run());
@@ -97,7 +97,7 @@ async fn keys_that_no_caller_uses_any_more_are_forgotten() {
         exact.acquire(&key.to_le_bytes(), 1).await.unwrap();
     }
     assert_eq!((exact.readings().keys, write_behind.readings().keys), (keys, keys));
-    // Written behind, 64 in each of two calls at a time: as fast as the store answers.
+    // Two calls with 64 keys each are in flight, so the reports leave as fast as the store answers.
     sleep(secs(11)).await;
     assert_eq!((exact.readings().keys, write_behind.readings().keys), (0, 0));
 }
@@ -116,14 +116,14 @@ async fn keys_without_a_place_share_one_overflow_key() {
         }
         assert_eq!(process.readings().keys, 100);
     }
-    // No bucket is empty yet. What the newcomers of both have together is what one key has.
+    // No bucket is empty yet. The new keys of both processes share the quota of one key.
     let mut admitted = 0;
     for key in 1000..2000u64 {
         admitted += u64::from(limit.acquire(&key.to_be_bytes(), 1).await.is_ok());
         admitted += u64::from(other.acquire(&key.to_le_bytes(), 1).await.is_ok());
     }
     assert_eq!((admitted, limit.readings().keys), (10, 101));
-    // Those that have a place are not touched by that.
+    // Keys with a place are not affected.
     for key in 0..100u64 {
         limit.acquire(&key.to_be_bytes(), 6).await.unwrap();
     }
@@ -139,13 +139,13 @@ async fn in_a_full_table_a_new_key_takes_the_place_of_an_idle_key() {
     for round in 0..20u64 {
         for key in 0..100u64 {
             let key = (round * 1000 + key).to_be_bytes();
-            // Two tokens of a bucket drain in 200 ms, long before the keys are looked through.
+            // Two tokens of a bucket drain in 200 ms, long before the sweep for idle keys.
             exact.acquire(&key, 1).await.unwrap();
             behind.try_acquire(&key, 1).unwrap();
         }
         sleep(ms(330)).await;
     }
-    // None of them had to share.
+    // No key had to share the overflow key.
     assert_eq!((exact.readings().keys, behind.readings().keys), (100, 100));
 }
 
@@ -165,7 +165,7 @@ async fn a_forgotten_key_that_comes_again_is_counted_again() {
     for _ in 0..10 {
         limit.try_acquire(b"key", 1).unwrap();
     }
-    // The last of a period.
+    // The spends of the last period are still unreported.
     let before = store.look(b"key", quota, 0).total;
     sleep(ms(120)).await;
     assert_eq!(store.look(b"key", quota, 0).total, before + 10);
@@ -186,7 +186,7 @@ async fn another_flusher_continues_after_the_last_was_dropped() {
     }
     assert_eq!((limit.readings().store.is_up, store.free(b"key", still(10))), (false, 7));
     spawn(limit.flusher().run());
-    // A probe after 0.1 s, and a quarter of a second for the others.
+    // A probe after 0.1 s, and a quarter of a second for the reports of others.
     sleep(ms(500)).await;
     assert_eq!((limit.readings().store.is_up, store.free(b"key", still(10))), (true, 3));
     for _ in 0..3 {
@@ -208,7 +208,7 @@ async fn flushers_take_turns_and_the_next_continues_at_once() {
             admitted += 1;
         }
         if flushers.is_empty() {
-            // The last one ends in order.
+            // The last flusher shuts down in order.
             drop(limit);
             flusher.await.unwrap();
             break;
@@ -219,7 +219,7 @@ async fn flushers_take_turns_and_the_next_continues_at_once() {
         assert!(limit.readings().store.is_up);
     }
     assert_eq!(store.free(b"key", still(100)), 100 - admitted);
-    assert_eq!(store.most_under_way(), 1, "a call at a time: one waits for one answer");
+    assert_eq!(store.most_under_way(), 1, "one caller waits for one answer at a time");
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,14 +257,14 @@ async fn another_flusher_takes_leases_again() {
     sleep(ms(2)).await;
     flusher.abort();
     sleep(ms(2)).await;
-    assert!(waits.poll().is_ready(), "it was on its way");
+    assert!(waits.poll().is_ready(), "its batch was in flight");
     drop(waits);
     while limit.try_acquire(b"key", 1).is_ok() {}
     store.becomes(Mode::Answers);
     sleep(secs(5)).await;
     assert!(limit.try_acquire(b"key", 1).is_err() && !limit.readings().store.is_up);
     spawn(limit.flusher().run());
-    // A period, 1.2 of them for the others, and one more to take what is asked for.
+    // One period, 1.2 periods for the reports of others, and one more to get the grant.
     for key in [b"key".as_slice(), b"another", b"third"] {
         let time = Stopwatch::start();
         while limit.acquire(key, 1).await.is_err() {
@@ -287,13 +287,13 @@ async fn the_next_flusher_settles_a_lease_that_was_in_flight() {
     sleep(ms(2)).await;
     flusher.abort();
     sleep(ms(2)).await;
-    assert!(waits.poll().is_ready(), "it was on its way");
+    assert!(waits.poll().is_ready(), "its batch was in flight");
     drop(waits);
     store.becomes(Mode::Answers);
     let time = Stopwatch::start();
     while limit.acquire(b"key", 1).await.is_err() {
         sleep(ms(10)).await;
-        assert!(time.read() <= secs(3), "the key is never asked for again");
+        assert!(time.read() <= secs(3), "no flusher asks for the key again");
     }
     assert!(limit.readings().store.is_up);
 }

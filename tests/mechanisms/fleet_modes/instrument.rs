@@ -1,4 +1,4 @@
-//! What metrics read of the three limits.
+//! The readings of the three limits.
 
 use super::{
     exact::still,
@@ -48,7 +48,7 @@ async fn each_limit_is_read_from_the_beginning_on_and_reading_changes_nothing() 
         assert_eq!(read(&**limit), readings(0.0, 0.0, 0.001, 1.0));
     }
     assert_eq!(store.calls(), 0);
-    // The instrument of a stack does not keep the limit, and a handle does.
+    // The instrument of a stack does not keep the limit in use; a handle does.
     drop(limits);
     flushing.await.unwrap();
 }
@@ -63,7 +63,7 @@ async fn keys_and_unconfirmed_tokens_are_read_until_the_store_confirms_them() {
     assert_eq!((number(&limit, NAMES[0]), number(&limit, NAMES[1])), (3.0, 6.0));
     sleep(secs(1)).await;
     assert_eq!((number(&limit, NAMES[0]), number(&limit, NAMES[1])), (3.0, 0.0));
-    // An idle limit asks for nothing.
+    // An idle limit does not ask the store.
     sleep(secs(1)).await;
     assert!(number(&limit, NAMES[2]) >= 1.0);
 }
@@ -127,6 +127,6 @@ async fn an_observer_of_a_stack_reads_the_store_by_the_name_of_the_limit_and_doe
     for flusher in flushers {
         flusher.await.unwrap();
     }
-    // It is gone, and so nothing decides.
+    // The flusher is gone, so the store does not decide.
     assert_eq!(up(&of_exact), [(r#"store_up{name="tenants"}"#.to_owned(), 0.0)]);
 }

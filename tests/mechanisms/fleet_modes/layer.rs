@@ -1,4 +1,4 @@
-//! The three limits in a layer: what passes, what is refused, and what goes back.
+//! The three limits in a layer: admission, refusal and refund.
 
 use super::{
     exact::still,
@@ -32,7 +32,7 @@ fn write_behind(store: &Fickle) -> WriteBehind {
     write_behind_by(store, still(BURST), 1, 1, |builder| builder.max_unflushed(BURST))
 }
 
-/// It flushes so rarely that what is granted first is all that there is in a test.
+/// Flushes so rarely that a test only gets the first grant.
 fn leased(store: &Fickle) -> Leased {
     let builder = Leased::builder(store.clone(), BURST, secs(1000)).flush_every(secs(500)).random(Random::seeded(1));
     let (limit, flusher) = builder.build().unwrap();
@@ -40,7 +40,7 @@ fn leased(store: &Fickle) -> Leased {
     limit
 }
 
-/// Up to `most` calls of a token until one is refused.
+/// Makes up to `most` calls of one token until one is refused. Returns the number of admitted calls.
 async fn admitted<D: Distributed + Clone + 'static>(limit: &D, most: u64) -> u64 {
     let limit = RateLimit::distributed(limit.clone(), |_: &()| b"key");
     let service = RateLimitLayer::new(limit).typed_error().layer(Backend::always(Act::answer(200)));
@@ -63,7 +63,7 @@ async fn calls_within_the_limit_pass_and_others_are_refused() {
     assert_eq!(admitted(&exact(&store), 100).await, BURST);
     assert_eq!(admitted(&write_behind(&Fickle::slow(1, 1)), 100).await, BURST);
     let limit = leased(&store);
-    // What it asked for first.
+    // The size of the first lease.
     assert_eq!(admitted(&limit, 100).await, 2);
 }
 
@@ -202,7 +202,7 @@ async fn a_retry_does_not_wait_for_tokens_that_are_known_to_be_spent() {
         let backoff = Backoff::exponential(ms(1), ms(1)).jitter(Jitter::None);
         Retry::new(2).backoff(backoff).without_budget()
     };
-    // One is admitted and fails; nothing drains in a test.
+    // The first attempt is admitted and fails. Nothing drains in a test.
     let calls = async |limit: RateLimit<_>| {
         let backend = Backend::always(Act::fail());
         let stack = steadfast::client().retry(retry()).rate_limit(limit).service(backend.clone()).unwrap();

@@ -1,5 +1,4 @@
-//! Leased limits, where they meet what goes wrong with buckets: keys that come again, flushers that go, stores that
-//! panic.
+//! Leased limits under faults: forgotten keys, lost flushers, and a store that panics.
 
 use super::store::{Fickle, Mode};
 use crate::support::{ByHand, Stopwatch, ms, secs};
@@ -79,7 +78,7 @@ async fn only_tokens_that_still_count_as_spent_can_be_refunded() {
     let held = limit.held(b"key");
     limit.refund(early);
     assert_eq!(limit.held(b"key"), held + 1);
-    // The window has passed, and what was taken may have been taken again.
+    // The window has passed, and the tokens may have been granted again.
     sleep(secs(6)).await;
     let held = limit.held(b"key");
     limit.refund(late);
@@ -99,7 +98,7 @@ async fn newcomers_of_a_full_table_share_one_lease() {
         sleep(ms(1)).await;
     }
     assert!((50..=100).contains(&admitted), "{admitted}");
-    // Once the leases are given back and a window has passed, a newcomer has a place of its own.
+    // Once the leases are returned and a window has passed, a new key has its own place.
     sleep(secs(4)).await;
     assert_eq!((limit.acquire(b"own", 100).await.is_ok(), limit.readings().keys), (true, 1));
 }
@@ -117,7 +116,7 @@ async fn a_store_that_fails_again_and_again_costs_less_than_half_of_the_limit() 
         .collect();
     let mut admitted = Vec::new();
     for milli in 0..12_000u64 {
-        // From the third second on it is away for three tenths of a second, and back for three.
+        // From the third second on the store fails for 300 ms and answers for 300 ms, in turn.
         store.becomes(if milli >= 3000 && milli / 300 % 2 == 0 { Mode::Fails } else { Mode::Answers });
         if processes[milli as usize % 4].acquire(b"key", 1).await.is_ok() {
             admitted.push(Instant::now());
@@ -140,7 +139,7 @@ async fn after_the_store_lost_a_key_no_process_takes_a_lease_for_a_window() {
         spawn(flusher.run());
         limit
     };
-    // 80 of 100 are spent, and the process that did ends without a farewell that the store would remember.
+    // About 80 of 100 tokens are spent, and the store then forgets the process that spent them.
     let (first, second) = (process(), process());
     let mut spent = 0;
     for _ in 0..30 {

@@ -1,4 +1,4 @@
-//! Leased limits of one process and of two: what moves between them, and what an outage leaves to each.
+//! Leased limits of one and of two processes: leases that move, and outages.
 
 use super::store::{Fickle, Mode};
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn leased(store: &Fickle, seed: u64) -> (Leased, Flusher) {
     builder.build().unwrap()
 }
 
-/// Takes all that there is, every ten milliseconds for this long.
+/// Takes all available tokens every 10 ms for this time.
 async fn take_all(limit: &Leased, length: Duration) -> u64 {
     let (start, mut taken) = (Instant::now(), 0);
     while Instant::now() - start < length {
@@ -75,7 +75,7 @@ async fn dropping_the_last_handle_returns_held_tokens() {
     let (other, flusher) = leased(&store, 2);
     spawn(flusher.run());
     sleep(WINDOW + SECOND).await;
-    // All of it. What was spent is forgotten by now; what was held would be counted for one more window.
+    // The whole limit is free. Spends no longer count, and a lease that was not returned would count for one more window.
     other.acquire(b"key", 100).await.unwrap();
 }
 

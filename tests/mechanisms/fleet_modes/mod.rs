@@ -1,4 +1,4 @@
-//! Limits that many processes keep together: the three ways to keep one, their flushers, and the store when it fails.
+//! Distributed limits: the three kinds, their flushers, and a store that fails.
 
 mod exact;
 mod extremes;

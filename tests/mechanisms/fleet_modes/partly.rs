@@ -1,4 +1,4 @@
-//! A store that is away for one key and there for all others.
+//! A store that fails for one key and answers for all others.
 
 use super::{
     exact::still,
@@ -25,18 +25,18 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// The keys for which it fails.
+/// The keys for which the store fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fails {
     None,
     All,
     /// Batches with this key.
     With(&'static [u8]),
-    /// Batches without this key. With it, an answer takes this number of milliseconds.
+    /// Batches without this key. A batch with it is answered after this number of milliseconds.
     Without(&'static [u8], u64),
 }
 
-/// An [`Embedded`] store that fails for some keys. Clones are one.
+/// An [`Embedded`] store that fails for some keys. Clones are the same store.
 #[derive(Clone)]
 struct Partly {
     inner: Embedded,
@@ -52,7 +52,7 @@ impl Partly {
         *self.fails.lock().unwrap() = fails;
     }
 
-    /// How many tokens of this key are free.
+    /// Returns how many tokens of this key are free.
     fn free(&self, key: &[u8], quota: Quota) -> u64 {
         let mut reader = Fickle::new();
         reader.inner = self.inner.clone();
@@ -77,7 +77,7 @@ impl Store for Partly {
                 }
             };
             if is_away {
-                return Err(StoreError::new(StoreErrorKind::Unreachable, "told to"));
+                return Err(StoreError::new(StoreErrorKind::Unreachable, "as the test asked for"));
             }
             Ok(self.inner.charge_at(charges, Instant::now()))
         })
@@ -86,7 +86,7 @@ impl Store for Partly {
     fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled> {
         Box::pin(async move {
             match *self.fails.lock().unwrap() {
-                Fails::All => Err(StoreError::new(StoreErrorKind::Unreachable, "told to")),
+                Fails::All => Err(StoreError::new(StoreErrorKind::Unreachable, "as the test asked for")),
                 _ => Ok(self.inner.settle_at(demands, Instant::now())),
             }
         })
@@ -110,7 +110,7 @@ async fn tokens_that_drained_in_an_outage_do_not_count_again_in_the_next_one() {
     store.becomes(Fails::All);
     let alone = call(20_000).await;
     assert!((1900..=2150).contains(&alone), "{alone}");
-    // The probes are answered, so that one outage follows another; but what this key has to tell is not heard.
+    // Probes are answered, so that one outage follows another, but reports for this key are lost.
     store.becomes(Fails::With(b"key"));
     let mut each = Vec::new();
     for _ in 0..10 {
@@ -136,7 +136,7 @@ async fn spends_that_the_store_counted_silently_drain_before_unreported_ones() {
     sleep_until(start + secs(6)).await;
     store.becomes(Mode::Answers);
     sleep_until(start + secs(8)).await;
-    // One bucket that was asked for all of it would have 930. Untold spends drain here only once the outage has begun.
+    // A token bucket with the same calls would have 930 free. Unreported spends drain only once the outage has begun.
     let free = store.free(b"key", quota);
     assert!((920..=931).contains(&free), "{free}");
 }
@@ -149,7 +149,7 @@ async fn a_late_grant_pays_for_no_more_than_is_left_to_pay() {
     spawn(flusher.run());
     let start = Instant::now();
     store.becomes(Fails::Without(b"key", 1600));
-    // This one goes before it is answered.
+    // This caller gives up before it is answered.
     assert!(timeout(ms(10), limit.acquire(b"key", 50)).await.is_err());
     while limit.readings().store.is_up {
         let _ = limit.acquire(b"another", 1).await;
@@ -158,7 +158,7 @@ async fn a_late_grant_pays_for_no_more_than_is_left_to_pay() {
     for _ in 0..100 {
         limit.acquire(b"key", 1).await.unwrap();
     }
-    // By now all that was admitted has drained.
+    // By now all admitted tokens have drained.
     sleep_until(start + ms(1599)).await;
     store.becomes(Fails::None);
     sleep(ms(50)).await;
@@ -166,7 +166,7 @@ async fn a_late_grant_pays_for_no_more_than_is_left_to_pay() {
     assert!(free >= 95, "{free} of 100");
 }
 
-/// How many calls are admitted in five outages, with time enough between them for idle keys to be forgotten.
+/// Returns how many calls are admitted in five outages, with enough time in between to forget idle keys.
 async fn in_five_outages(store: &Partly, down: Duration, mut admits: impl AsyncFnMut() -> bool) -> u64 {
     let mut admitted = 0;
     for _ in 0..5 {
@@ -190,7 +190,7 @@ async fn a_local_quota_is_remembered_from_one_outage_to_the_next() {
     spawn(flusher.run());
     let exact = in_five_outages(&store, ms(0), async || {
         let is_admitted = exact.acquire(b"key", 1).await.is_ok();
-        // Three failures end the confidence in the store.
+        // After three failures the store is down.
         let _ = exact.acquire(b"another", 1).await;
         is_admitted
     });
@@ -249,7 +249,7 @@ async fn processes_have_two_and_a_half_periods_to_report_for_any_length_of_a_per
         sleep(secs(30)).await;
     }
     sleep(2 * hour).await;
-    assert!(!limit.readings().store.is_up, "another process may not have told it");
+    assert!(!limit.readings().store.is_up, "another process may not have reported");
     sleep(hour).await;
     assert!(limit.readings().store.is_up);
 }

@@ -1,4 +1,4 @@
-//! Who decides while the store does not answer, and how much all admit together.
+//! The policies for outages, and how much all processes admit together.
 
 use super::{
     exact::still,
@@ -35,7 +35,8 @@ fn write_behind_fleet(store: &Fickle, quota: Quota, policy: OnOutage) -> Vec<Wri
     (0..4).map(one).collect()
 }
 
-/// What all are asked for and admit in an outage of ten seconds, after five without, and how much each.
+/// Runs five seconds without and ten seconds with an outage. Returns the tokens that were wanted and admitted in the
+/// outage, and the report of each process.
 async fn in_an_outage<P: Process>(store: &Fickle, fleet: Vec<P>, rates: [f64; 4]) -> (u64, u64, Report) {
     let fleet: Vec<_> = fleet.into_iter().zip(rates).map(|(limit, rate)| (limit, Load { rate, keys: 1 })).collect();
     let start = Instant::now();
@@ -67,8 +68,8 @@ async fn with_fair_shares_all_processes_together_keep_to_the_limit() {
                     in_an_outage(&store, write_behind_fleet(&store, quota, OnOutage::FairShare), rates).await
                 };
                 let says = format!("{admitted} of {rate} of {quota} by {rates:?}, exact: {is_exact}");
-                // Where a share of the burst is less than a token, a caller that comes a little late loses that time.
-                // With few tokens in reserve, shares are known less well.
+                // If a share of the burst is less than a token, a caller that comes a little late loses that time.
+                // With a small burst, the shares are less exact.
                 let (least, most) = if quota.burst() < 4 { (0.65, 1.25) } else { (0.85, 1.1) };
                 assert!(admitted as f64 <= most * (quota.burst() + rate) as f64, "{says}");
                 assert!(admitted as f64 >= least * rate as f64, "{says}");
@@ -93,11 +94,11 @@ async fn with_the_last_known_state_each_process_keeps_to_the_limit() {
 async fn open_admits_all_and_closed_none() {
     let store = Fickle::slow(0, 2);
     let (wanted, admitted, _) = in_an_outage(&store, exact_fleet(&store, quota(), OnOutage::Open), [300.0; 4]).await;
-    // Until three answers have failed, what is known to be refused is refused.
+    // Until three answers have failed, known refusals stay refusals.
     assert!(admitted <= wanted && admitted * 100 >= wanted * 99, "{admitted} of {wanted}");
     let store = Fickle::slow(0, 2);
     let (_, admitted, _) = in_an_outage(&store, exact_fleet(&store, quota(), OnOutage::Closed), [300.0; 4]).await;
-    // What was granted already.
+    // Tokens that were already granted.
     assert!(admitted <= 4, "{admitted}");
     let store = Fickle::slow(0, 2);
     let fleet = write_behind_fleet(&store, quota(), OnOutage::Open);
@@ -106,7 +107,7 @@ async fn open_admits_all_and_closed_none() {
     let store = Fickle::slow(0, 2);
     let fleet = write_behind_fleet(&store, quota(), OnOutage::Closed);
     let (_, admitted, _) = in_an_outage(&store, fleet, [300.0; 4]).await;
-    // What each may have untold.
+    // The tokens that each process may have unreported.
     assert!(admitted <= 4 * 10, "{admitted}");
 }
 
@@ -135,7 +136,7 @@ async fn with_a_local_quota_each_process_admits_exactly_that() {
     assert_eq!(wait.unwrap_err().retry_after(), Some(ms(100)));
 }
 
-/// Asks each leased limit for a token each millisecond, for this time. Returns what was admitted and when.
+/// Asks each leased limit for a token each millisecond, for this time. Returns the times of the admissions.
 async fn ask_all(limits: &[Leased], length: Duration) -> Vec<Instant> {
     let (start, mut admitted) = (Instant::now(), Vec::new());
     while Instant::now() - start < length {
@@ -177,14 +178,14 @@ async fn a_leased_limit_follows_the_policy_in_an_outage_and_keeps_its_limit_afte
         let before = ask_all(&fleet, 2 * window).await;
         assert!(before.len() <= 600 && worst_window(&before, window) <= 200, "{} {policy:?}", before.len());
         store.becomes(Mode::Fails);
-        // Three failures of each.
+        // Three failures of each process.
         ask_all(&fleet, ms(800)).await;
         let during = ask_all(&fleet, OUTAGE).await;
         assert!((least..=most).contains(&during.len()), "{} by {policy:?}", during.len());
         let held: u64 = fleet.iter().map(|limit| limit.held(b"key")).sum();
         assert!(held <= 200, "{held} held at the end of the outage, by {policy:?}");
         store.becomes(Mode::Answers);
-        // Until all have found out.
+        // Until all processes have noticed.
         ask_all(&fleet, ms(800)).await;
         let after = ask_all(&fleet, 4 * window).await;
         let worst = worst_window(&after, window);

@@ -1,4 +1,4 @@
-//! A store that can be slow, fail, hang, answer nonsense and panic, and that remembers what it was asked.
+//! A store that can be slow, fail, hang, give wrong answers and panic, and that records its calls.
 
 use crate::support::{fleet, ms};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -15,24 +15,24 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// What a [`Fickle`] store does with a call.
+/// The reaction of a [`Fickle`] store to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Answers,
     Fails,
     /// Does nothing, and never answers.
     Hangs,
-    /// Does what it has to, and never says so.
+    /// Does its work, and never answers.
     IsNotHeard,
-    /// Does what it has to when it answers again, as a server that was stopped does, and never says so.
+    /// Does its work once the mode changes, as a stopped server does, and never answers.
     IsStopped,
     /// Leaves out the last answer.
     AnswersTooFew,
     Panics,
 }
 
-/// An [`Embedded`] store behind a way that is long. What was sent arrives, even where the caller has gone. Clones are
-/// one.
+/// An [`Embedded`] store at the end of a slow connection. A call arrives even if its caller has gone. Clones are the
+/// same store.
 #[derive(Clone)]
 pub struct Fickle {
     pub inner: Embedded,
@@ -41,7 +41,7 @@ pub struct Fickle {
 
 struct Shared {
     mode: Mode,
-    /// The percentage of calls of which the answer is lost.
+    /// The percentage of calls whose answers are lost.
     lost_percent: u32,
     /// The least and the most milliseconds of a call.
     latency: (u64, u64),
@@ -53,12 +53,12 @@ struct Shared {
 }
 
 impl Fickle {
-    /// It answers at once.
+    /// Returns a store that answers at once.
     pub fn new() -> Self {
         Self::slow(0, 0)
     }
 
-    /// A call takes from `least` to `most` milliseconds there and back.
+    /// Returns a store whose calls take from `least` to `most` milliseconds there and back.
     pub fn slow(least: u64, most: u64) -> Self {
         let shared = Shared {
             mode: Mode::Answers,
@@ -73,7 +73,7 @@ impl Fickle {
         Self { inner: Embedded::new(), shared: Arc::new(Mutex::new(shared)) }
     }
 
-    /// It loses the answers of this percentage of calls.
+    /// Loses the answers of this percentage of calls.
     pub fn losing(self, percent: u32) -> Self {
         self.locked().lost_percent = percent;
         self
@@ -87,34 +87,34 @@ impl Fickle {
         self.locked().latency = (least, most);
     }
 
-    /// How often it was asked for buckets.
+    /// Returns the number of calls for buckets.
     pub fn calls(&self) -> usize {
         self.locked().calls.len()
     }
 
-    /// When it was asked, and what.
+    /// Returns the time and the charges of each call.
     pub fn batches(&self) -> Vec<(Instant, Vec<Charge>)> {
         self.locked().calls.clone()
     }
 
-    /// The most calls that were under way at once.
+    /// Returns the most calls that were in flight at once.
     pub fn most_under_way(&self) -> usize {
         self.locked().most_under_way
     }
 
-    /// All tokens that it ever granted.
+    /// Returns all tokens that the store ever granted.
     pub fn granted(&self) -> u64 {
         self.locked().granted
     }
 
-    /// How many tokens of this key are free, without taking any.
+    /// Returns how many tokens of this key are free, without taking any.
     pub fn free(&self, key: &[u8], quota: Quota) -> u64 {
         quota.burst().saturating_sub(self.look(key, quota, 0).level)
     }
 
-    /// Whether it would grant `want` tokens now; if so, it does.
+    /// Asks the store for `want` tokens, which takes them if they are granted.
     pub fn look(&self, key: &[u8], quota: Quota, want: u64) -> Charged {
-        // As a limit without a namespace names it.
+        // The name of the key for a limit without a namespace.
         let name = [b"0::", key].concat();
         let charge = Charge { client: 0, max_debt: 1 << 55, ..fleet::want(name, quota, want) };
         self.inner.charge_at(&[charge], Instant::now())[0]
@@ -124,7 +124,7 @@ impl Fickle {
         self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// One call, from the caller's side.
+    /// Makes one call, from the caller's side.
     async fn travel<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Embedded) -> Vec<T> + Send + 'static,
@@ -141,11 +141,11 @@ impl Fickle {
             (mode, there, all - there, UnderWay(self.clone()))
         };
         match mode {
-            Mode::Panics => panic!("told to"),
+            Mode::Panics => panic!("as the test asked for"),
             Mode::Hangs => return pending().await,
             Mode::Fails => {
                 sleep_ms(there).await;
-                return Err(StoreError::new(StoreErrorKind::Refused, "told to"));
+                return Err(StoreError::new(StoreErrorKind::Refused, "as the test asked for"));
             }
             Mode::IsStopped => {
                 let this = self.clone();

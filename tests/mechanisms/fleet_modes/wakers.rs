@@ -17,7 +17,7 @@ use steadfast::rate_limit::{
 };
 use tokio::{runtime, time::sleep};
 
-/// A waker that does something.
+/// A waker that calls a function once.
 struct Does<F>(F, AtomicBool);
 
 impl<F: Fn() + Send + Sync + 'static> Wake for Does<F> {
@@ -38,7 +38,7 @@ fn poll_once<F: Future>(future: F) {
 
 type Asking = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Asks, with a waker that asks the same limit for the same key and reads it; then does this with the flusher.
+/// Asks, with a waker that asks the same limit for the same key and reads it. Then passes the flusher to `then`.
 fn on_a_thread_of_its_own(then: fn(Flusher), limit: fn() -> (Asking, Waker, Flusher)) {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -61,7 +61,7 @@ fn run(flusher: Flusher) {
     tokio::spawn(flusher.run());
 }
 
-/// A second call waits behind the first one.
+/// Makes a waker whose call waits behind the first one.
 macro_rules! asks_again {
     ($limit:expr) => {{
         let (limit, flusher) = $limit;
@@ -95,7 +95,7 @@ fn a_waker_may_ask_the_limit_whose_flusher_is_dropped() {
     on_a_thread_of_its_own(drop, leased);
 }
 
-/// Each waker panics, and the flusher goes on.
+/// Asserts that the flusher continues although each waker panics.
 async fn answers_the_next(mut asking: Vec<Asking>, flusher: Flusher) {
     for asking in &mut asking {
         let waker = waker(|| panic!("a waker, as the test wants it"));
@@ -127,7 +127,7 @@ async fn a_waker_that_panics_costs_the_limit_neither_its_flusher_nor_an_answer()
     answers_the_next(vec![asking(b"one"), asking(b"one"), asking(b"another")], flusher).await;
 }
 
-/// What was granted to a caller that goes at the last moment, in the waker of another, is there for others.
+/// The waker of the first caller drops the second caller, which has a grant. The token must be available again.
 #[tokio::test(start_paused = true)]
 async fn a_grant_to_a_caller_that_leaves_during_the_wakeups_is_returned() {
     let (limit, flusher) = Exact::builder(Embedded::new(), Quota::new(2, secs(1_000))).build().unwrap();
@@ -145,6 +145,6 @@ async fn a_grant_to_a_caller_that_leaves_during_the_wakeups_is_returned() {
     tokio::spawn(flusher.run());
     sleep(secs(1)).await;
     assert!(goes.lock().unwrap().is_none());
-    assert!(limit.acquire(b"key", 1).await.is_ok(), "the token of the one that has gone is lost");
+    assert!(limit.acquire(b"key", 1).await.is_ok(), "the token of the dropped caller is lost");
     assert!(limit.acquire(b"key", 1).await.is_err());
 }

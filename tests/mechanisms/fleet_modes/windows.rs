@@ -1,4 +1,4 @@
-//! Windows in the embedded store: what is spent in any of them, and what is remembered.
+//! Windows in the embedded store: the spends in any window, and the keys in memory.
 
 use crate::support::fleet::Process;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn fresh(client: u64) -> Process {
     Process::new("key", WINDOW, client)
 }
 
-/// The most in any window that ends with a spend.
+/// Returns the most tokens spent in any window that ends with a spend.
 fn worst_window(spends: &[(Instant, u64)]) -> u64 {
     let ending_at = |end: Instant| spends.iter().filter(move |(at, _)| *at <= end && end - *at < WINDOW);
     spends.iter().map(|(end, _)| ending_at(*end).map(|(_, tokens)| tokens).sum()).max().unwrap_or(0)
@@ -37,7 +37,7 @@ proptest! {
         let mut heard = [now; 3];
         for (who, millis, percent, want, is_answered, comes_again) in steps {
             now += Duration::from_millis(millis);
-            // A process that is not heard of for two windows is taken for gone.
+            // The store takes a process that is silent for two windows for gone.
             for (process, heard) in all.iter_mut().zip(&mut heard).filter(|(_, heard)| now - **heard > WINDOW) {
                 let demand = process.demand(limit, 0, now);
                 process.answered(&store.settle_at(&[demand], now)[0]);
@@ -53,10 +53,10 @@ proptest! {
             let settled = store.settle_at(std::slice::from_ref(&demand), now)[0];
             heard[who] = now;
             if comes_again {
-                // Overtaken, or sent again: nothing of it counts.
+                // A late or repeated demand counts for nothing.
                 prop_assert_eq!(store.settle_at(&[demand], now)[0].granted, 0);
             }
-            // The grant of an answer that is lost goes to no process.
+            // The grant of a lost answer goes to no process.
             if is_answered {
                 process.answered(&settled);
             }
@@ -79,7 +79,7 @@ async fn tokens_held_or_spent_by_one_process_are_not_granted_to_another() {
     assert_eq!(settle(&mut second, 60, now), 40);
     first.spend(60, now + SECOND);
     assert_eq!(settle(&mut first, 10, now + SECOND), 0);
-    // Spent at 1 s, in a cell of a quarter of a second, and counted until a window after its end.
+    // Spent at 1 s, in a cell of 250 ms, these tokens count until a window after the end of the cell.
     assert_eq!(settle(&mut second, 10, now + WINDOW + SECOND), 0);
     assert_eq!(settle(&mut second, 100, now + WINDOW + SECOND + SECOND / 4), 60);
 }
@@ -97,7 +97,7 @@ async fn a_store_that_lost_its_data_learns_what_was_spent_and_grants_nothing_for
     let demand = process.demand(100, 0, now + SECOND);
     let settled = store.settle_at(&[demand], now + SECOND)[0];
     assert_eq!((settled.lost, settled.total, settled.free), (true, 140, 0));
-    // One that knows of nothing gets nothing either, until no process can have spent what none reports.
+    // A new process gets nothing either, until unreported spends no longer count.
     let mut newcomer = fresh(2);
     let mut granted = |at| {
         let demand = newcomer.demand(100, 10, at);
@@ -115,6 +115,6 @@ async fn keys_that_no_process_uses_are_forgotten_by_the_store() {
         let demand = Process::new(number.to_le_bytes(), WINDOW, 1).demand(100, 0, now);
         store.settle_at(&[demand], now);
     }
-    // Those of the last two windows, and as many again.
+    // The keys of the last two windows, and the same number again.
     assert!(store.keys() < 6000, "{} keys", store.keys());
 }

@@ -21,7 +21,7 @@ async fn admissions_stay_within_the_bound_and_reach_the_rate_in_the_long_run() {
     for (processes, losing) in [(4, 10), (16, 0), (4, 0), (16, 10)].into_iter().take(size(2, 4)) {
         let store = Fickle::slow(0, 50).losing(losing);
         let quota = Quota::new(200, secs(1)).with_burst(200);
-        // Three keys, of which the first has four times its rate, and the last not much more than its rate.
+        // Three keys: the demand for the first is four times its rate, and for the last just above its rate.
         let fleet = fleet(&store, quota, processes, 4.0 * 200.0 * 11.0 / 6.0, 3);
         let limits: Vec<_> = fleet.iter().map(|(limit, _)| limit.clone()).collect();
         let most = limits[0].overshoot_bound() / (processes - 1);
@@ -35,7 +35,7 @@ async fn admissions_stay_within_the_bound_and_reach_the_rate_in_the_long_run() {
             let bound = limits[0].overshoot_bound();
             let excess = excess(admitted.clone(), quota);
             assert!(excess <= bound as f64, "{excess} of {bound} for {processes}, {losing} % lost");
-            // Shares keep it far below the bound while nothing is lost.
+            // While no answer is lost, shares keep the excess far below the bound.
             assert!(losing > 0 || excess <= bound as f64 / 3.0, "{excess} of {bound} for {processes}");
             let all = sum(&admitted);
             assert!(all <= 200 * seconds + 200 + bound, "{all}");
@@ -94,7 +94,7 @@ async fn the_share_follows_the_demand() {
             let part = part as f64 / 1200.0;
             let share = fleet[number].0.share(&1u64.to_be_bytes());
             assert!(part <= fair + 0.15 && part >= fair - 0.15, "{number} had {part:.2} of {fair:.2}");
-            // Of a process without demand nothing is known.
+            // The share of a process without demand is not defined.
             assert!(fair == 0.0 || share <= fair + 0.2 && share >= fair - 0.2, "{number} has {share:.2} of {fair:.2}");
         }
     }
@@ -123,7 +123,7 @@ async fn tokens_refunded_before_the_report_were_never_spent() {
     let noted = limit.try_acquire(b"key", 30).unwrap();
     sleep(ms(250)).await;
     assert_eq!(store.free(b"key", still(100)), 70);
-    // What was told stays spent.
+    // Reported tokens stay spent.
     limit.refund(noted);
     sleep(ms(250)).await;
     assert_eq!(store.free(b"key", still(100)), 70);
@@ -132,20 +132,20 @@ async fn tokens_refunded_before_the_report_were_never_spent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_costs_more_than_the_rate_gives_in_a_period_is_admitted_up_to_the_burst() {
-    // In a tenth of a second the rate gives a sixth of a token.
+    // In a period of 100 ms the rate gives a sixth of a token.
     let quota = Quota::new(100, secs(60));
     let store = Fickle::new();
     let limit = write_behind_by(&store, quota, 4, 1, |builder| builder);
     for (cost, is_admitted) in [(2, true), (2, false), (50, true), (101, false), (46, true)] {
         assert_eq!(limit.try_acquire(b"key", cost).is_ok(), is_admitted, "{cost}");
-        // The second one comes before the store knows of the first.
+        // The second call comes before the first is reported.
         sleep(if cost == 2 { ms(0) } else { ms(150) }).await;
         if cost == 2 && !is_admitted {
             sleep(ms(150)).await;
         }
     }
     assert_eq!(store.free(b"key", quota), 2);
-    // What was set is a bound.
+    // A `max_unflushed` that was set is a bound.
     let limit = write_behind_by(&store, quota, 4, 1, |builder| builder.max_unflushed(5));
     assert!(limit.try_acquire(b"another", 5).is_ok());
     assert_eq!(limit.try_acquire(b"third", 6).unwrap_err().retry_after(), None);

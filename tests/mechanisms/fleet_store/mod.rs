@@ -1,4 +1,4 @@
-//! What a store of limits has to do: the suite that finds it out, stores that fail it, and a model of the buckets.
+//! The conformance suite, stores that fail it, and a model of the buckets.
 
 mod model;
 mod wrong;
@@ -35,7 +35,7 @@ async fn a_store_passes_again_with_the_data_of_the_last_run() {
     }
 }
 
-/// A store at the other end of a network: every other journey takes that many milliseconds.
+/// A store behind a network: every other journey takes half of this number of milliseconds.
 struct Far(Embedded, u64, AtomicU64);
 
 impl Far {
@@ -77,7 +77,7 @@ async fn a_store_that_is_far_away_passes_by_a_real_clock() {
     conformance::check(&Far(Embedded::new(), 10, AtomicU64::new(0))).await.into_result().unwrap();
 }
 
-/// A store that gives an error, or none.
+/// A store that gives an error, or never answers.
 struct Mute(Option<StoreError>);
 
 impl Store for Mute {

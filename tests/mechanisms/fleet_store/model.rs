@@ -1,4 +1,4 @@
-//! The buckets of `Embedded` against a model that is written down as the words of `Charge` say it.
+//! The buckets of `Embedded` against a model that follows the documentation of `Charge`.
 
 use proptest::prelude::*;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -8,15 +8,15 @@ use steadfast::rate_limit::{
 };
 use tokio::time::Instant;
 
-/// Parts of a token, and the number of parts in one.
+/// Parts of a token, and the number of parts in a token.
 #[derive(Clone, Copy)]
 struct Tokens(u128, u128);
 
 impl Tokens {
-    /// Rounded up to parts of another size.
+    /// Converts to parts of another size, rounded up.
     fn in_parts_of(self, token: u128) -> Self {
         let Self(parts, old) = self;
-        // In two steps, since the product may not fit.
+        // In two steps, since the product may overflow.
         Self(parts / old * token + (parts % old * token).div_ceil(old), token)
     }
 
@@ -25,17 +25,17 @@ impl Tokens {
     }
 }
 
-/// What happened to a bucket, in the order in which it did.
+/// An event in the history of a bucket.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// Nanoseconds passed.
+    /// This number of nanoseconds passed.
     Passed(u64),
     Changed(Quota),
-    /// The level was raised to what is left of these tokens, after these nanoseconds.
+    /// The level was raised to the part of these tokens that is left after these nanoseconds.
     Raised(u128, u64),
-    /// Tokens were added, up to a most of level and debt together.
+    /// Tokens were added, up to a maximum of level and debt together.
     Added(u128, u128),
-    /// Tokens were added up to a burst, and the rest of them to the debt, up to a most of both together.
+    /// Tokens were added up to a burst, and the rest to the debt, up to a maximum of both together.
     AddedLate(u128, u128, u128),
     /// Tokens were taken back that were added these nanoseconds ago.
     TakenBack(u128, u64),
@@ -45,7 +45,7 @@ fn token(quota: Quota) -> u128 {
     quota.period().as_nanos()
 }
 
-/// All that ever happened to a bucket, and what clients know.
+/// The whole history of a bucket, and the last sequences of its clients.
 struct Model {
     first: Quota,
     events: Vec<Event>,
@@ -59,7 +59,7 @@ impl Model {
         Self { first: quota, events: Vec::new(), now, total: 0, sequences: HashMap::new() }
     }
 
-    /// The level and the debt after all that happened, from the beginning.
+    /// Computes the level and the debt from the whole history.
     fn state(&self) -> [Tokens; 2] {
         let none = Tokens(0, token(self.first));
         let (mut quota, mut level, mut debt) = (self.first, none, none);
@@ -69,8 +69,8 @@ impl Model {
             let drained = |nanos: u64| u128::from(nanos) * u128::from(quota.count());
             level.0 = match *event {
                 Event::Passed(nanos) => {
-                    // Three fifths are the level's, the rest is the debt's; each leaves to the other what it does not
-                    // need.
+                    // Three fifths drain the level and two fifths repay the debt. Each leaves to the other what it does
+                    // not need.
                     let drained = drained(nanos);
                     let of_level = drained / 5 * 3 + drained % 5 * 3 / 5;
                     let of_debt = drained - of_level;
@@ -85,7 +85,7 @@ impl Model {
                     continue;
                 }
                 Event::Raised(tokens, age) => parts.max((tokens * in_a_token).saturating_sub(drained(age))),
-                // What is above the most already was added when that was more.
+                // A level above the maximum was added when the maximum was higher.
                 Event::Added(tokens, most) => parts.max((parts + tokens * in_a_token).min(most * in_a_token)),
                 Event::AddedLate(tokens, burst, most) => {
                     let tokens = tokens * in_a_token;
@@ -106,7 +106,7 @@ impl Model {
         self.state()[0]
     }
 
-    /// Whether `tokens` fit below the burst, `nanos` from now.
+    /// Returns whether `tokens` fit below the burst, `nanos` from now.
     fn has_room_after(&mut self, nanos: u64, tokens: u64, burst: u64) -> bool {
         self.events.push(Event::Passed(nanos));
         let level = self.level().rounded_up();
@@ -116,7 +116,7 @@ impl Model {
 
     fn charge(&mut self, charge: &Charge, now: u64) -> Charged {
         let burst = charge.quota.burst();
-        // More than the largest number cannot be answered.
+        // The maximum saturates, as in the store.
         let most = u128::from(burst.saturating_add(charge.max_debt));
         self.events.push(Event::Passed(now.saturating_sub(self.now)));
         self.events.push(Event::Changed(charge.quota));
@@ -138,7 +138,7 @@ impl Model {
                 self.total = self.total.saturating_add(charge.spent);
             }
         }
-        // One token after the other, as long as the level stays within the burst: by halves.
+        // The largest grant that keeps the level within the burst, by bisection.
         let level = self.level().rounded_up();
         let fits = |tokens: u64| level + u128::from(tokens) <= u128::from(burst);
         let (mut granted, mut too_many) = (0, u128::from(charge.want) + 1);
@@ -159,12 +159,12 @@ impl Model {
 
 const YEAR: u64 = 366 * 24 * 3600 * 1_000_000_000;
 
-/// Few and many, and nearly all there are.
+/// Small, large and nearly the largest numbers.
 fn amount() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..30u64, 2 => Just(0), 1 => 0..1u64 << 40, 1 => Just(u64::MAX >> 1), 1 => (u64::MAX - 9)..=u64::MAX]
 }
 
-/// Periods that have nothing to do with each other, and bursts that fill within a hundred years.
+/// Periods without common factors, and bursts that fill within a hundred years.
 fn quota() -> impl Strategy<Value = Quota> {
     let nanos = prop_oneof![Just(1_000_000_000), Just(1), Just(7), Just(YEAR), 1..YEAR, 1..5_000_000_000u64];
     (nanos, prop_oneof![1..20u64, any::<u64>()], prop_oneof![1..40u64, 1..1u64 << 55]).prop_map(
@@ -177,7 +177,7 @@ fn quota() -> impl Strategy<Value = Quota> {
     )
 }
 
-/// How far the clock goes: not at all, a little, years; or back.
+/// How far the clock moves: not at all, a little, years, or back.
 fn passes() -> impl Strategy<Value = i64> {
     let (little, year) = (10_000_000_000i64, YEAR as i64);
     prop_oneof![3 => Just(0), 4 => 0..little, 2 => 0..1000i64, 1 => 0..5 * year, 1 => -little..0]
@@ -227,7 +227,7 @@ proptest! {
             );
             prop_assert!(answer.granted == 0 || answer.level <= charge.quota.burst());
             prop_assert!(answer.granted == 0 || answer.retry_after.is_zero());
-            // Not before, and then it is. What takes longer than can be said is not said.
+            // The wait is exact. Waits beyond `u64::MAX` nanoseconds are not checked.
             let (wait, burst, least) = (answer.retry_after.as_nanos() as u64, charge.quota.burst(), charge.least);
             if answer.granted == 0 && wait < u64::MAX && (1..=burst).contains(&least) {
                 prop_assert!(model.has_room_after(wait, least, burst), "not granted after {} ns", wait);
@@ -237,10 +237,10 @@ proptest! {
     }
 }
 
-/// A grant that was kept in part: when, and how many.
+/// The part of a grant that was not refunded: its time, and its tokens.
 type Kept = (u128, u64);
 
-/// An interval in which more was kept than the burst and what drains in it: its first grant, its last, and the sum.
+/// Finds an interval that keeps more than the burst and what drains in it: its first grant, its last one, and the sum.
 fn worst(kept: &[Kept], quota: Quota) -> Option<(Kept, Kept, u128)> {
     let (count, period) = (u128::from(quota.count()), quota.period().as_nanos());
     for (first, (start, _)) in kept.iter().enumerate() {
@@ -265,7 +265,7 @@ proptest! {
     ) {
         let quota = Quota::new(count, Duration::from_millis(millis)).with_burst(burst);
         let (store, mut now) = (Embedded::new(), Instant::now());
-        // When, by the store's clock; what is kept; what may still be given back.
+        // The time by the store's clock, and the tokens that were not refunded.
         let mut grants: Vec<(Duration, u64)> = Vec::new();
         for (passed, want, least, which, percent) in steps {
             now += Duration::from_millis(passed);

@@ -21,29 +21,29 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-/// In the environment: the part of a process, and where its store is.
+/// In the environment: the part of a process, and the URL of its store.
 pub const PART: &str = "STEADFAST_FLEET_PART";
 pub const STORE: &str = "STEADFAST_FLEET_STORE";
 
 pub const PROCESSES: usize = 4;
 pub const RATE: u64 = 100;
-/// Two seconds of the rate, and less than a fault lasts: what was spent at its beginning has drained at its end.
+/// Two seconds of the rate, and less than a fault lasts: spends at its beginning have drained at its end.
 pub const BURST: u64 = 200;
 pub const WINDOW: Duration = Duration::from_secs(1);
-/// Twice the default: four processes and their store share a machine that may be busy.
+/// Twice the default, since four processes and their store share a machine that may be busy.
 pub const DEADLINE: Duration = Duration::from_millis(10);
-/// The calls that come to each process and limit per second, for each pattern of keys.
+/// The calls per second to each process and limit, for each pattern of keys.
 const PER_SECOND: u64 = 150;
 
-/// The orders of a process.
+/// The orders for a process.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Part {
     pub index: usize,
     pub is_cluster: bool,
-    /// By the monotonic clock that all processes of a machine share.
+    /// By the monotonic clock that all processes of the machine share.
     pub begin: u64,
     pub end: u64,
-    /// Whether it ends as one that is killed does: without a farewell.
+    /// Whether it ends like a killed process, without a shutdown.
     pub dies: bool,
 }
 
@@ -54,24 +54,24 @@ pub enum Way {
     WriteBehind,
 }
 
-/// What a process says at its end. Times are nanoseconds by the shared clock.
+/// The report of a process at its end. Times are nanoseconds by the shared clock.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Log {
     pub admitted: Vec<(Way, Key, u64)>,
-    /// When an exact decision was asked for, and how long it took.
+    /// The time of each exact decision, and how long it took.
     pub waits: Vec<(u64, u64)>,
-    /// By how much timers of a deadline's length were late.
+    /// How late timers of the length of a deadline fired.
     pub late: Vec<u64>,
     pub samples: Vec<Sample>,
     pub overshoot_bound: [u64; 2],
     pub died: bool,
 }
 
-/// A key: the pattern that it is of, and its number.
+/// The pattern of a key, and its number.
 pub type Key = (u8, u32);
 pub const HOT: u8 = 0;
 
-/// What the readings were.
+/// A sample of the readings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sample {
     pub at: u64,
@@ -182,7 +182,7 @@ async fn run(part: Part, url: String, end: impl FnOnce(Log) -> bool) -> bool {
     is_over.store(true, Ordering::Relaxed);
     let mut log = std::mem::take(&mut *lock(&log));
     log.died = part.dies;
-    // With the limits in hand: their flushers run.
+    // The limits are still alive, so their flushers run.
     end(log)
 }
 
@@ -195,5 +195,5 @@ async fn measure_the_timers(log: Arc<Mutex<Log>>) {
 }
 
 fn lock(log: &Mutex<Log>) -> std::sync::MutexGuard<'_, Log> {
-    log.lock().expect("no task panics with the log in hand")
+    log.lock().expect("no task panics while it holds the log")
 }

@@ -32,6 +32,6 @@ async fn a_master_dies_and_its_replica_takes_over() {
     let end = async || drop(replica.command(&["CLUSTER", "FAILOVER", "TAKEOVER"]).await);
     let urls = [const { String::new() }; PROCESSES].map(|_| url.clone());
     let run = run(urls, true, begin, end).await;
-    // What the replica did not get is lost; and one batch may have keys of all servers.
+    // Writes that the replica did not get are lost. And one batch may have keys of all servers.
     check("failover", &run, Beyond::loss(fault().as_secs_f64() + 0.5));
 }

@@ -1,4 +1,4 @@
-//! The faults of one server, and of the way to it.
+//! The faults of one server, and of the network to it.
 
 use super::{
     client::{BURST, PROCESSES, RATE},
@@ -38,7 +38,7 @@ trials![
     half_of_the_processes_are_cut_off_for_a_while,
 ];
 
-/// A fault is over within its time, and half a second in which it is made.
+/// The longest time of a fault: its own length, and half a second in which it is made.
 fn length() -> f64 {
     fault().as_secs_f64() + 0.5
 }
@@ -47,7 +47,7 @@ fn all(url: String) -> [String; PROCESSES] {
     [const { String::new() }; PROCESSES].map(|_| url.clone())
 }
 
-/// A connection that is there before the fault: none can be made in it.
+/// A connection that was made before the fault, since none can be made during it.
 struct Kept(Mutex<MultiplexedConnection>);
 
 impl Kept {
@@ -116,7 +116,7 @@ async fn all_keys_are_flushed_twice() {
         server.command(&["FLUSHALL"]).await;
     };
     let run = run(all(server.url()), false, begin, async || {}).await;
-    // What was spent is known to those who spent it, so that little is admitted twice.
+    // The processes know what they spent, so little is admitted twice.
     check("keys flushed twice", &run, Beyond { bucket: BURST / 4, window: RATE / 2, ..Beyond::default() });
 }
 
@@ -151,7 +151,7 @@ async fn a_password_is_set_for_a_while() {
 async fn a_process_dies_and_another_takes_its_place() {
     let server = RedisServer::start().await;
     let run = run_with_a_death(server.url()).await;
-    // What it had not told yet is lost with it.
+    // Its unreported spends are lost with it.
     check("a process dies", &run, Beyond { bucket: RATE / 10, ..Beyond::default() });
 }
 
@@ -163,7 +163,7 @@ async fn a_replica_that_lags_behind_takes_over() {
         sleep(Duration::from_millis(20)).await;
     }
     let name = Proxy::to(port).await;
-    // From here on it hears of nothing, and then it takes over.
+    // From now on the replica gets no updates, and then it takes over.
     let begin = async || drop(new.command(&["REPLICAOF", "NO", "ONE"]).await);
     let end = async || {
         name.lead_to(new.port());
@@ -183,7 +183,7 @@ async fn the_server_is_killed_and_comes_back_empty() {
 
 async fn the_server_is_killed_and_comes_back_with_its_data() {
     let server = Mutex::new(RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await);
-    // What it wrote is with the operating system, which is not killed.
+    // Its writes are with the operating system, which is not killed.
     let url = server.lock().await.url();
     let kill = async || server.lock().await.kill();
     let run = run(all(url), false, kill, async || server.lock().await.restart().await).await;
@@ -212,7 +212,7 @@ async fn the_server_is_a_replica_for_a_while() {
 }
 
 async fn the_server_is_loading_for_a_while() {
-    // Half a millisecond for each key.
+    // Loading takes half a millisecond for each key.
     let slow = ["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"];
     let server = RedisServer::start_with(&slow).await;
     let url = server.url();
@@ -290,8 +290,8 @@ async fn half_of_the_processes_are_cut_off_for_a_while() {
     let proxy = Proxy::to(server.port()).await;
     let urls = [server.url(), server.url(), proxy.url(), proxy.url()];
     let run = run(urls, false, async || proxy.refuse(true), async || proxy.refuse(false)).await;
-    // Those who are not have the whole rate, and the others their half of it, but for a tenth; of a window their share
-    // is what they happen to have held and spent when they were cut off, at most the limit.
+    // The processes with a store have the whole rate, and the others have their half of it, plus a tenth. The share of
+    // these of a window is what they held and had spent when they were cut off, at most the limit.
     let share = RATE as f64 * length() * 0.6;
     let bucket = Beyond::outage(length()).bucket + share.ceil() as u64;
     let beyond = Beyond { bucket, window: RATE, is_owed: true, ..Beyond::default() };

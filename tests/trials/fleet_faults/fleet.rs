@@ -1,4 +1,4 @@
-//! Starts the processes, lets the fault happen, and collects what they say.
+//! Starts the processes, makes the fault, and collects the reports.
 
 use super::client::{Log, PART, PROCESSES, Part, STORE};
 use crate::clock::now;
@@ -10,15 +10,15 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// From the start of a run until the fault, and the length of the fault.
+/// The time from the start of a run until the fault, and the length of the fault.
 const BEFORE: Duration = Duration::from_millis(1500);
 const FAULT: Duration = Duration::from_millis(3000);
-/// In the environment: other seconds for the length of the fault.
+/// In the environment: another length of the fault, in seconds.
 const SECONDS: &str = "STEADFAST_FAULT_SECONDS";
-/// The end of a run, after that of the fault: two seconds until all is well, and a while of that.
+/// The time from the end of the fault to the end of the run: two seconds to recover, and a while after that.
 const AFTER: Duration = Duration::from_millis(4500);
 
-/// What came of a run. Times are nanoseconds by the clock that all processes share.
+/// The result of a run. Times are nanoseconds by the clock that all processes share.
 pub struct Run {
     pub logs: Vec<Log>,
     pub begin: u64,
@@ -26,13 +26,13 @@ pub struct Run {
     pub end: u64,
 }
 
-/// The length of a fault.
+/// Returns the length of a fault.
 pub fn fault() -> Duration {
     let seconds = env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok());
     seconds.map_or(FAULT, Duration::from_secs_f64)
 }
 
-/// Runs four processes, each with its way to the store, while `begin` and `end` make and end the fault.
+/// Runs four processes, each with its own URL of the store, while `begin` and `end` make and end the fault.
 pub async fn run(
     urls: [String; PROCESSES],
     is_cluster: bool,
@@ -42,8 +42,7 @@ pub async fn run(
     run_parts(|_, whole| urls.iter().map(|url| (Part { is_cluster, ..whole }, url.clone())).collect(), begin, end).await
 }
 
-/// Runs four processes, of which one ends without a farewell when the fault begins. Another takes its place half a
-/// second later.
+/// Runs four processes, one of which crashes when the fault begins. Another takes its place half a second later.
 pub async fn run_with_a_death(url: String) -> Run {
     let parts = |fault: u64, whole: Part| {
         let last = Part { dies: true, end: fault, ..whole };
@@ -53,14 +52,14 @@ pub async fn run_with_a_death(url: String) -> Run {
     run_parts(parts, async || {}, async || {}).await
 }
 
-/// Runs the processes of these parts. They are made of the time at which the fault begins, and of a part for the whole
-/// time.
+/// Runs the processes of these parts. `parts` makes them from the time at which the fault begins, and a part for the
+/// whole time.
 async fn run_parts(
     parts: impl FnOnce(u64, Part) -> Vec<(Part, String)>,
     begin: impl AsyncFnOnce(),
     end: impl AsyncFnOnce(),
 ) -> Run {
-    // They need a while to start.
+    // The processes need a while to start.
     let start = now() + 500_000_000;
     let until = start + (BEFORE + fault() + AFTER).as_nanos() as u64;
     let whole = Part { index: 0, is_cluster: false, begin: start, end: until, dies: false };
@@ -90,7 +89,7 @@ async fn run_parts(
     Run { logs, begin: start, fault: (began, ended), end: until }
 }
 
-/// A process that is stopped, by its own id, when it is dropped.
+/// A process that is killed, by its own id, when it is dropped.
 struct Stopped(Child);
 
 impl Stopped {

@@ -1,5 +1,5 @@
-//! Four processes keep three limits on a real store, which then fails in one way or another: what they admitted, and
-//! how long each decision took.
+//! Four processes share three limits on a real store, which then fails in one way or another. The trials check what the
+//! processes admitted, and how long each decision took.
 //!
 //! The processes are this program, started again with their part in the environment.
 

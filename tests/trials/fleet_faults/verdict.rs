@@ -1,4 +1,4 @@
-//! What must hold of a run.
+//! Checks of a run.
 
 use super::{
     client::{BURST, DEADLINE, HOT, Key, PROCESSES, RATE, Sample, WINDOW, Way},
@@ -7,29 +7,29 @@ use super::{
 use crate::timers;
 use std::{collections::BTreeMap, time::Duration};
 
-/// What a fault allows beyond the bound of a calm run: tokens of a key.
+/// The tokens of a key that a fault allows beyond the bound of a calm run.
 #[derive(Clone, Copy, Default)]
 pub struct Beyond {
     /// For limits with a rate and a burst.
     pub bucket: u64,
     /// For the limit of a window.
     pub window: u64,
-    /// A part of the processes was cut off: two fifths of the rate repay their debt afterwards.
+    /// Some of the processes were cut off: two fifths of the rate repay their debt afterwards.
     pub is_owed: bool,
-    /// The store comes and goes. After each outage a lease waits until all have reported, which takes longer than the
-    /// store is back.
+    /// The store fails again and again. After each outage a lease waits until all processes have reported, which takes
+    /// longer than the store answers.
     pub comes_and_goes: bool,
 }
 
 impl Beyond {
-    /// The store is away for all, and keeps its data: each process keeps to its share. The shares are one together, but
-    /// for a twentieth.
+    /// The store fails for all processes, and keeps its data. Each process keeps to its share. The shares add up to
+    /// one, give or take a twentieth.
     pub fn outage(fault: f64) -> Self {
         let bucket = BURST + PROCESSES as u64 + (RATE as f64 * fault / 20.0).ceil() as u64;
         Self { bucket, ..Self::default() }
     }
 
-    /// It comes back without its data.
+    /// The store comes back without its data.
     pub fn loss(fault: f64) -> Self {
         Self { bucket: Self::outage(fault).bucket + BURST, window: RATE, ..Self::default() }
     }
@@ -37,13 +37,13 @@ impl Beyond {
 
 const SECOND: f64 = 1e9;
 
-/// Checks a run, and says how it was.
+/// Checks a run, and prints its results.
 pub fn check(what: &str, run: &Run, beyond: Beyond) {
     timers::report(run.logs.iter().flat_map(|log| &log.late).map(|nanos| Duration::from_nanos(*nanos)));
     let by_key = by_key(run);
     let late = percentile(run.logs.iter().flat_map(|log| &log.late).copied().collect(), 0.999);
     let worst_late = run.logs.iter().flat_map(|log| &log.late).max().copied().unwrap_or(0);
-    // An admission is noted when its task runs, up to so much later than it was decided.
+    // An admission is noted when its task runs, up to `worst_late` after the decision.
     let noted_late = (RATE as f64 * worst_late as f64 / SECOND).ceil() as u64;
     let [exact_bound, behind_bound] = run.logs[0].overshoot_bound;
     let worst = |way: Way, of: &dyn Fn(&[u64]) -> f64| {
@@ -85,8 +85,8 @@ pub fn check(what: &str, run: &Run, beyond: Beyond) {
     the_rate_is_used(what, run, &by_key, beyond);
 }
 
-/// Within two seconds after the fault all stores decide again, and they go on to; but on a busy machine three answers
-/// in a row may be late. What was admitted meanwhile has been told.
+/// Asserts that within two seconds after the fault all stores decide again, and continue to decide. On a busy machine
+/// three answers in a row may be late, so a few samples may fail. All admitted tokens must be reported.
 fn all_is_well_again(what: &str, run: &Run) {
     for log in run.logs.iter().filter(|log| !log.died) {
         let later: Vec<_> = log.samples.iter().filter(|sample| sample.at >= run.fault.1).collect();
@@ -100,16 +100,16 @@ fn all_is_well_again(what: &str, run: &Run) {
             "{what}: all is well in {well} of {} samples",
             settled.len()
         );
-        let untold = settled.last().map(|sample| sample.unflushed);
-        assert!(untold <= Some(50), "{what}: {untold:?} tokens are not told");
+        let unreported = settled.last().map(|sample| sample.unflushed);
+        assert!(unreported <= Some(50), "{what}: {unreported:?} tokens are not reported");
         let keys = log.samples.iter().flat_map(|sample| sample.keys).max();
-        // Each process sees one hot key, a hundred, and as many of the others as calls came.
+        // Each process sees one hot key, a hundred keys of the second pattern, and at most one key of the third for each call.
         let seconds = (run.end - run.begin).div_ceil(1_000_000_000) as usize;
         assert!(keys <= Some(101 + 150 * seconds), "{what}: {keys:?} keys");
     }
 }
 
-/// Of the hot key's rate most is used when the debts have been repaid, and during the fault.
+/// Asserts that most of the hot key's rate is used, during the fault and after the debts have been repaid.
 fn the_rate_is_used(what: &str, run: &Run, by_key: &BTreeMap<(Way, Key), Vec<u64>>, beyond: Beyond) {
     for way in [Way::Exact, Way::Leased, Way::WriteBehind] {
         let times = by_key.get(&(way, (HOT, 0))).map_or(&[][..], Vec::as_slice);
@@ -128,8 +128,8 @@ fn the_rate_is_used(what: &str, run: &Run, by_key: &BTreeMap<(Way, Key), Vec<u64
         assert!(later >= least, "{what}: {way:?} uses {later} of its rate after the fault");
         let least = if way == Way::Leased && beyond.comes_and_goes { 0.05 } else { 0.5 };
         assert!(meanwhile >= least, "{what}: {way:?} uses {meanwhile} of its rate in the fault");
-        // A debt slows callers down, and never locks them out. Of a window that was lost none is given out for a
-        // window.
+        // A debt slows callers down, and never locks them out. After a window was lost, nothing is granted for a
+        // window, so leased limits are left out.
         if way != Way::Leased {
             let ends = run.end.saturating_sub(1_000_000_000);
             let seconds = (run.fault.1..ends).step_by(50_000_000).map(|from| part(from, from + 1_000_000_000));
@@ -149,7 +149,8 @@ fn by_key(run: &Run) -> BTreeMap<(Way, Key), Vec<u64>> {
     by_key
 }
 
-/// The highest level of a bucket that drains at the rate: no interval of length t has more than that and `rate * t`.
+/// Returns the highest level of a bucket that drains at the rate. No interval of length t admits more than that and
+/// `rate * t`.
 fn level(times: &[u64]) -> f64 {
     let (mut level, mut last, mut most) = (0.0f64, 0, 0.0f64);
     for at in times {
@@ -159,7 +160,7 @@ fn level(times: &[u64]) -> f64 {
     most
 }
 
-/// The most in any window.
+/// Returns the most admissions in any window.
 fn in_a_window(times: &[u64]) -> f64 {
     let window = WINDOW.as_nanos() as u64;
     let from = |end: u64| times.partition_point(|at| *at + window <= end);

@@ -1,4 +1,4 @@
-//! Buckets in Redis are those of the embedded store.
+//! Buckets in Redis match those of the embedded store.
 
 use super::fixture::{SECOND, charge, charged, one_of, seeded, slow, store, want};
 use crate::{server::text, trial::trials};
@@ -26,7 +26,7 @@ trials![
     a_wait_is_long_enough_and_not_longer,
 ];
 
-/// As random as it gets, and by the same clock: the embedded store takes the time that Redis says it was.
+/// Random charges. The embedded store uses the times in the answers of Redis, so both have the same clock.
 async fn any_charge_gets_the_answer_of_the_embedded_store() {
     let (_server, redis) = store().await;
     for seed in 0..4 {
@@ -36,8 +36,8 @@ async fn any_charge_gets_the_answer_of_the_embedded_store() {
         let mut epoch = None;
         let mut last: Option<(Charge, Charged, Charged)> = None;
         for step in 0..300 {
-            // The script takes a level for whole if it is a millionth of a token above it; the embedded store is exact. What
-            // drains of these quotas in a microsecond, also beside a debt, is a multiple of two millionths.
+            // The script rounds a level that is a millionth of a token above a whole number. The embedded store is exact. A
+            // microsecond drains a multiple of two millionths of a token of these quotas, also beside a debt.
             let quotas = [
                 Quota::new(10, SECOND).with_burst(20),
                 Quota::new(7, Duration::from_millis(1)).with_burst(50),
@@ -53,7 +53,7 @@ async fn any_charge_gets_the_answer_of_the_embedded_store() {
                 want,
                 least: random.random_range(0..=want.max(1)),
                 late: one_of(&mut random, &[0, 0, 1, 3, 40]),
-                // The quota changes now and then.
+                // The quota changes from time to time.
                 ..charge(format!("key {seed}"), quotas[(step / 40 + seed as usize) % quotas.len()])
             };
             let (mut of, mut hint_of) = (Duration::ZERO, Duration::MAX);
@@ -71,7 +71,7 @@ async fn any_charge_gets_the_answer_of_the_embedded_store() {
                         at: Duration::MAX,
                         total: in_redis.total + step as u64,
                     };
-                    // Half of them are as old as the last answer, and have drained since.
+                    // Half of the hints are as old as the last answer, and have drained since.
                     if random.random_range(0..2) == 0 {
                         (charge.hint.at, hint_of) = (in_redis.at, in_memory.at);
                     }
@@ -83,7 +83,7 @@ async fn any_charge_gets_the_answer_of_the_embedded_store() {
             let of_memory = Charge { refund_of: of, hint, ..charge.clone() };
             let in_memory = embedded.charge_at(&[of_memory], now)[0];
             let rounded = in_redis.retry_after.abs_diff(in_memory.retry_after);
-            // A changed quota rounds what is owed, to a millionth of a token at the worst.
+            // A changed quota rounds the debt, at worst to a millionth of a token.
             let millionths = charge.quota.period() / charge.quota.count() as u32 / 250_000;
             assert!(
                 rounded <= Duration::from_micros(2) + millionths,
@@ -140,7 +140,7 @@ async fn more_than_the_burst_can_be_owed() {
     assert_eq!((owing.granted, owing.level, owing.total), (0, 15, 15));
     assert_eq!(owing.retry_after.as_secs().div_ceil(10_000), 6);
     let most = charged(&store, spend(2, 100)).await;
-    assert_eq!((most.level, most.total), (30, 115), "what is beyond the debt is forgiven");
+    assert_eq!((most.level, most.total), (30, 115), "spends beyond the largest debt are forgiven");
 }
 
 async fn spends_count_once() {
@@ -201,13 +201,13 @@ async fn a_foreign_value_is_named_and_left_alone() {
     let error = store.charge(&[want("bad\n", slow(10), 1)]).await.expect_err("the key has another type");
     assert_eq!(error.kind(), StoreErrorKind::Incomprehensible);
     assert_eq!(text(&server.command(&["TYPE", "steadfast:b:bad\n"]).await), "list");
-    // Nothing of the other keys was counted.
+    // The other keys of the batch were not counted.
     assert_eq!(charged(&store, want("good", slow(10), 10)).await.granted, 10);
 }
 
 async fn frequent_requests_lose_no_drained_tokens() {
     let (_server, store) = store().await;
-    // A level so high that what drains between two calls is less than the smallest difference that it can show.
+    // The level is so high that its rounding error exceeds what drains between two calls.
     let quota = Quota::new(1000, SECOND).with_burst(1 << 53);
     let spend = |sequence, spent| Charge { sequence, spent, ..charge("key", quota) };
     let first = charged(&store, spend(1, 1 << 52)).await;
@@ -219,7 +219,7 @@ async fn frequent_requests_lose_no_drained_tokens() {
     }
     let drained = first.level + spent - last.level;
     let expected = (last.at - first.at).as_millis() as u64;
-    // A level is taken for whole within 10^-15 of itself: here five tokens.
+    // A level counts as whole within 10^-15 of itself: here five tokens.
     assert!(drained.abs_diff(expected) <= 10, "{drained} of {expected} drained in {spent} calls");
 }
 
@@ -230,7 +230,7 @@ async fn a_wait_is_long_enough_and_not_longer() {
     let mut refusals = 0;
     for _ in 0..300 {
         let refused = charged(&store, want("key", quota, 7)).await;
-        // On a busy machine 7 ms pass before it asks, and the tokens are there.
+        // On a busy machine 7 ms pass before the call, and the tokens are available.
         if refused.granted > 0 {
             continue;
         }
@@ -252,7 +252,7 @@ async fn a_wait_is_long_enough_and_not_longer() {
 
 async fn the_conformance_suite_passes() {
     let (_server, store) = store().await;
-    // Again on what the last one left.
+    // The second run uses the data of the first.
     for _ in 0..2 {
         conformance::check(&store).await.into_result().unwrap();
     }

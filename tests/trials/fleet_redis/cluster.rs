@@ -63,7 +63,7 @@ async fn a_slot_that_moves_is_followed() {
     let port = to.port().to_string();
     let bucket = format!("steadfast:b:{key}");
     from.command(&["MIGRATE", "127.0.0.1", &port, &bucket, "0", "1000"]).await;
-    // The bucket has gone, the slot has not: asked for, the server says to ask the other.
+    // The bucket has moved and the slot has not, so the server redirects with `ASK`.
     assert_eq!(charged(&store, want(key, slow(100), 30)).await.level, 60);
     let window = format!("steadfast:w:{key}");
     from.command(&["MIGRATE", "127.0.0.1", &port, &window, "0", "1000"]).await;
@@ -71,11 +71,15 @@ async fn a_slot_that_moves_is_followed() {
         server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
     }
     assert_eq!(charged(&store, want(key, slow(100), 30)).await.level, 90);
-    assert_eq!(settled(&store, demand(key, 9, Duration::from_secs(99), 1)).await.granted, 0, "it is known there");
+    assert_eq!(
+        settled(&store, demand(key, 9, Duration::from_secs(99), 1)).await.granted,
+        0,
+        "the new server knows the demand"
+    );
     sleep(Duration::from_millis(300)).await;
     let redirected = from.info("errorstat_MOVED").await;
     charged(&store, want(key, slow(100), 1)).await;
-    assert_eq!(from.info("errorstat_MOVED").await, redirected, "it is known who has the slot now");
+    assert_eq!(from.info("errorstat_MOVED").await, redirected, "the store knows the new server of the slot");
     assert_eq!(to.command(&["EXISTS", &bucket]).await, Value::Int(1));
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a server is said, and what to do.
+//! Errors name what is wrong with a server, and what to do.
 
 use super::fixture::{charge, slow, want};
 use crate::{
@@ -35,7 +35,7 @@ async fn an_invalid_url_is_refused_without_showing_its_password() {
         let error = builder.connect_lazily().expect_err(url);
         assert!(matches!(error, RedisError::Url { .. }), "{error:?}");
         let texts = format!("{texts} {error} {error:?}");
-        // In the last one it is a database.
+        // In the last URL `secret` is a database.
         assert!(url.ends_with("?x") || !texts.contains("secret"), "{texts}");
     }
 }
@@ -49,7 +49,7 @@ async fn a_port_without_a_server_is_unreachable() {
         "{error:?}"
     );
     assert!(!format!("{error} {error:?}").contains("secret"));
-    // And one that accepts and says nothing.
+    // A server that accepts connections and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("redis://{}", silent.local_addr().expect("an address"));
     let began = Instant::now();
@@ -58,7 +58,7 @@ async fn a_port_without_a_server_is_unreachable() {
     assert!(Instant::now() - began < Duration::from_millis(200));
 }
 
-/// A server that answers each of the commands in order, and then any with the last.
+/// Starts a server that answers the commands with these answers in order, and all later commands with the last one.
 async fn fake(answers: &'static [&'static str]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("redis://{}", listener.local_addr().expect("an address"));
@@ -159,7 +159,7 @@ async fn a_replica_refuses_and_the_store_reconnects() {
     assert_eq!(error.kind(), StoreErrorKind::Refused, "{error}");
     sleep(Duration::from_millis(200)).await;
     let after = replica.info("total_connections_received").await.parse::<u64>().expect("a number");
-    assert_eq!(after - connections, 2, "one of the store's, one of `info`");
+    assert_eq!(after - connections, 2, "one connection of the store, one of `info`");
 }
 
 async fn an_invalid_answer_is_an_error() {

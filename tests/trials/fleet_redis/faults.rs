@@ -1,4 +1,4 @@
-//! What goes wrong with a server, and how long it takes until all is well again.
+//! The faults of a server, and the time until the store works again.
 
 use super::fixture::{charge, slow, store, want};
 use crate::{proxy::Proxy, server::RedisServer, trial::trials};
@@ -15,10 +15,10 @@ trials![
     a_dropped_store_does_not_reconnect,
 ];
 
-/// As long as an engine waits for a store.
+/// The time for which a limit waits for a store.
 const DEADLINE: Duration = Duration::from_millis(5);
 
-/// Calls the store until it answers, and says how long that took.
+/// Calls the store until it answers. Returns how long that took.
 async fn until_it_answers(store: &Redis) -> Duration {
     let began = Instant::now();
     loop {
@@ -34,7 +34,7 @@ async fn until_it_answers(store: &Redis) -> Duration {
 async fn calls_of_a_killed_server_fail_at_once_and_it_is_back_within_a_second() {
     let (mut server, store) = store().await;
     server.kill();
-    // In this time the pauses between attempts would grow to seconds, if they had no bound.
+    // In this time the pauses between attempts would grow to seconds without a bound.
     for _ in 0..500 {
         let began = Instant::now();
         let error = store.charge(&[want("key", slow(9), 1)]).await.expect_err("no server there");
@@ -76,7 +76,7 @@ async fn a_stopped_server_is_back_within_a_second() {
 async fn a_black_hole_is_left_within_a_second() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to(server.port()).await;
-    // An attempt to connect that is in the black hole is stuck for longer than it may take to be back.
+    // An attempt to connect hangs in the black hole for longer than the store may take to recover.
     let builder = Redis::builder(proxy.url()).connect_timeout(Duration::from_secs(4));
     let store = builder.connect().await.expect("a server that is right");
     for _ in 0..3 {
@@ -121,8 +121,8 @@ async fn a_slow_connection_is_kept() {
         assert!(timeout(DEADLINE, store.charge(&batch)).await.is_err());
     }
     let after = server.info("total_connections_received").await.parse::<u64>().expect("a number");
-    assert_eq!(after, before + 1, "one of `info`");
-    assert!(store.charge(&[charge("key", slow(1))]).await.is_ok(), "who waits is answered");
+    assert_eq!(after, before + 1, "one connection of `info`");
+    assert!(store.charge(&[charge("key", slow(1))]).await.is_ok(), "a caller that waits gets an answer");
 }
 
 async fn a_dropped_store_does_not_reconnect() {
@@ -133,7 +133,7 @@ async fn a_dropped_store_does_not_reconnect() {
     sleep(Duration::from_millis(1100)).await;
     server.restart().await;
     sleep(Duration::from_millis(1100)).await;
-    // Those of the test's own are closed: that of `info` is one, and those that waited for the start.
+    // The other connections of the trial are closed. The one that is left is that of `info`.
     let clients = server.info("connected_clients").await;
     assert_eq!(clients, "1");
 }

@@ -1,4 +1,4 @@
-//! What the tests charge and demand.
+//! Charges and demands of the trials.
 
 pub use crate::fleet::{Process, charge, want};
 
@@ -12,12 +12,12 @@ use steadfast::rate_limit::{
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// Ten thousand seconds for each token: nothing drains during a test.
+/// Returns a quota of one token in ten thousand seconds: nothing drains during a trial.
 pub fn slow(burst: u64) -> Quota {
     Quota::new(1, 10_000 * SECOND).with_burst(burst)
 }
 
-/// A demand of the first process for nothing.
+/// Returns a demand of the first process that wants nothing.
 pub fn demand(key: impl AsRef<[u8]>, limit: u64, window: Duration, sequence: u64) -> Demand {
     Demand {
         key: Arc::from(key.as_ref()),
@@ -33,19 +33,19 @@ pub fn demand(key: impl AsRef<[u8]>, limit: u64, window: Duration, sequence: u64
     }
 }
 
-/// A server, and a store in it.
+/// Starts a server, and connects a store to it.
 pub async fn store() -> (RedisServer, Redis) {
     let server = RedisServer::start().await;
     let store = Redis::builder(server.url()).connect().await.expect("a server that is right");
     (server, store)
 }
 
-/// The answer to one charge.
+/// Returns the answer to one charge.
 pub async fn charged(store: &impl Store, charge: Charge) -> Charged {
     store.charge(&[charge]).await.expect("a store that answers")[0]
 }
 
-/// The answer to one demand.
+/// Returns the answer to one demand.
 pub async fn settled(store: &impl Store, demand: Demand) -> Settled {
     store.settle(&[demand]).await.expect("a store that answers")[0]
 }
@@ -54,7 +54,7 @@ pub fn seeded(seed: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(seed)
 }
 
-/// One of these.
+/// Draws one of these.
 pub fn one_of<T: Copy>(random: &mut Xoshiro256PlusPlus, choices: &[T]) -> T {
     choices[random.random_range(0..choices.len())]
 }

@@ -1,4 +1,4 @@
-//! What the scripts cost the server. Run with `--ignored --nocapture`.
+//! The cost of the scripts for the server. Run with `--ignored --nocapture`.
 
 use super::fixture::{SECOND, charge, demand, store, want};
 use crate::{server::RedisServer, trial::trials};
@@ -54,7 +54,7 @@ async fn the_cost_of_the_scripts() {
     }
     for (processes, cells) in [(1, 1), (16, 40), (64, 40)] {
         for count in [1, 64] {
-            // The spends of the first calls are all over the window, and those of later ones now.
+            // The spends of the first calls are spread over the window, and those of later calls are new.
             let make = |key: u64, call: u64| Demand {
                 client: (call % processes + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
                 spent: call,

@@ -1,4 +1,4 @@
-//! Redis as the store of limits: a real server, real time, and what goes wrong with both.
+//! Redis as the store of limits: a real server, real time, and their faults.
 
 mod buckets;
 mod cluster;
@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
     let trials = [buckets::trials(), windows::trials(), errors::trials(), faults::trials(), cluster::trials()];
-    // Nothing is asserted of what things cost.
+    // The measurements assert nothing.
     let measured = measure::trials().into_iter().map(|trial| trial.with_ignored_flag(true));
     trials.into_iter().flatten().chain(measured).collect()
 }

@@ -1,4 +1,4 @@
-//! Windows in Redis are those of the embedded store.
+//! Windows in Redis match those of the embedded store.
 
 use super::fixture::{Process, SECOND, demand, seeded, settled, store};
 use crate::trial::trials;
@@ -46,7 +46,7 @@ async fn any_demand_gets_the_answer_of_the_embedded_store() {
                 answers.push(in_redis);
             }
             process.answered(&answers[0]);
-            // One whose answer was lost, or that started again.
+            // A process that knows of more than the store, as after a loss of data.
             if random.random_range(0..40) == 0 {
                 process.total += 1;
             }
@@ -91,7 +91,7 @@ async fn tokens_held_by_a_silent_process_count_as_spent_after_two_windows() {
     let counted = settled(&store, other(3)).await;
     assert_eq!((counted.granted, counted.total), (0, 6), "now it counts as spent");
     sleep(window + window / 4).await;
-    assert_eq!(settled(&store, other(4)).await.granted, 6, "and a window later no more");
+    assert_eq!(settled(&store, other(4)).await.granted, 6, "and a window later it no longer counts");
 }
 
 async fn a_demand_sent_again_is_ignored() {
@@ -109,7 +109,7 @@ async fn a_server_that_lost_its_data_reports_it() {
     server.command(&["FLUSHALL"]).await;
     let again = Demand { sequence: 2, total: 3, want: 9, ..first };
     assert_eq!(settled(&store, again.clone()).await, Settled { granted: 0, free: 0, total: 6, lost: true });
-    // Nor does anybody else get something, for a window.
+    // Other processes get nothing for a window, either.
     let other = Demand { client: 2, ..again };
     assert_eq!(settled(&store, other).await, Settled { granted: 0, free: 0, total: 9, lost: false });
 }
@@ -133,7 +133,7 @@ async fn a_shorter_window_forgets_by_time() {
     assert_eq!(settled(&store, first).await.free, 1);
     let longer = Demand { spent: 9, ..demand("key", 10, 600 * SECOND, 2) };
     assert_eq!(settled(&store, longer).await.free, 1);
-    // The cell of then ends up to a fortieth of the window of then later.
+    // The old cell ends up to a fortieth of the old window later.
     sleep(Duration::from_millis(1600)).await;
     let shorter = Demand { spent: 9, ..demand("key", 10, SECOND, 3) };
     assert_eq!(settled(&store, shorter).await.free, 10);
@@ -178,7 +178,7 @@ async fn a_clock_that_went_back_locks_no_process_out() {
     let window = Duration::from_millis(400);
     let spent = Demand { spent: 60, spends: vec![(Duration::ZERO, 60)], ..demand("key", 100, window, 1) };
     assert_eq!(settled(&store, spent).await.total, 60);
-    // As it would be had the server's clock been an hour ahead: all times in the value are so.
+    // All times in the value are an hour ahead, as if the server's clock had been.
     let get = server.command_of_bytes(&[b"GET", b"steadfast:w:key"]).await;
     let redis::Value::BulkString(mut value) = get else { panic!("{get:?}") };
     let number = |value: &[u8], at: usize| f64::from_le_bytes(value[at..at + 8].try_into().expect("eight bytes"));
@@ -189,10 +189,10 @@ async fn a_clock_that_went_back_locks_no_process_out() {
         value[at..at + 8].copy_from_slice(&ahead.to_le_bytes());
     }
     server.command_of_bytes(&[b"SET", b"steadfast:w:key", &value]).await;
-    // What was spent counts as it did ..
+    // The spends still count ..
     let other = |sequence, held| Demand { client: 2, held, want: 100, ..demand("key", 100, window, sequence) };
     assert_eq!(settled(&store, other(1, 0)).await.granted, 40);
-    // .. and for no longer.
+    // .. and no longer than before.
     sleep(window + window / 8).await;
     assert_eq!(settled(&store, other(2, 40)).await.granted, 60);
 }

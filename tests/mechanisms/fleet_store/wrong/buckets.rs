@@ -47,7 +47,7 @@ async fn a_store_that_knows_only_the_last_sequence_and_not_whether_it_went_back(
 async fn a_store_that_confuses_clients() {
     let only = ["the_same_sequence_of_another_client_is_counted"];
     asks(|charge| charge.client = 1).fails(&only).await;
-    // One that cuts the number of a client short.
+    // A store that truncates the number of a client.
     asks(|charge| charge.client &= 0xf).fails_only(&[]).await;
     asks(|charge| charge.client &= 0x7).fails(&only).await;
 }
@@ -93,7 +93,7 @@ async fn a_store_that_does_not_count_spends() {
     store.fails(&["the_total_counts_grants_and_spends", "a_repeated_charge_is_counted_once"]).await;
 }
 
-/// A store whose clock does this to the time since it was made.
+/// Returns a store whose clock maps the time since it was made.
 fn by_a_clock(clock: impl Fn(Duration) -> Duration + Send + Sync + 'static) -> Wrong {
     let start = Instant::now();
     charged(move |inner, charges| inner.charge_at(charges, start + clock(Instant::now() - start)))
@@ -106,13 +106,13 @@ async fn a_store_that_never_drains_or_at_another_rate() {
     store.fails(&["a_bucket_drains_at_its_rate", "asking_every_millisecond_loses_no_token"]).await;
     by_a_clock(|time| time * 21 / 20).fails(&["a_bucket_drains_at_its_rate"]).await;
     by_a_clock(|time| time * 19 / 20).fails(&["a_bucket_drains_at_its_rate"]).await;
-    // A clock of 10 ms; one of a millisecond is fine enough.
+    // A clock of 10 ms is too coarse; a clock of a millisecond is fine.
     let store = by_a_clock(|time| Duration::from_millis(time.as_millis() as u64 / 10 * 10));
     store.fails(&["a_process_that_waits_for_retry_after_is_granted"]).await;
     by_a_clock(|time| Duration::from_millis(time.as_millis() as u64)).fails_only(&[]).await;
 }
 
-/// Keeps whole tokens only: what has drained since it was last asked is rounded down.
+/// Keeps whole tokens only: the tokens drained since the last charge are rounded down.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_loses_parts_of_tokens() {
     let times: Mutex<HashMap<Arc<[u8]>, (Instant, Instant)>> = Mutex::default();
@@ -179,7 +179,7 @@ async fn a_store_whose_retry_after_is_too_short_or_too_long() {
     let waits = ["retry_after_is_the_time_until_there_is_room", "a_process_that_waits_for_retry_after_is_granted"];
     answers(|_, answer| answer.retry_after /= 2).fails(&waits).await;
     answers(|_, answer| answer.retry_after *= 2).fails(&waits[..1]).await;
-    // For one token, not for the least.
+    // The time for one token, not for `least`.
     answers(|charge, answer| answer.retry_after = answer.retry_after.min(charge.quota.period() / 10))
         .fails(&waits)
         .await;

@@ -1,4 +1,4 @@
-//! Stores that are wrong in one thing each, and the checks that find it.
+//! Stores with one defect each, and the checks that find it.
 
 mod buckets;
 mod windows;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 type Change<Question, Answer> = Box<dyn Fn(&Embedded, &[Question]) -> Vec<Answer> + Send + Sync>;
 
-/// An embedded store with something changed on the way to it or back.
+/// An embedded store whose requests or answers are changed.
 pub struct Wrong {
     inner: Embedded,
     charge: Change<Charge, Charged>,
@@ -35,7 +35,7 @@ impl Wrong {
         conformance::check(self).await
     }
 
-    /// Finds that the store fails these checks. It may fail others too.
+    /// Asserts that the store fails these checks. It may fail others, too.
     async fn fails(&self, checks: &[&str]) {
         let report = self.check().await;
         let failed: Vec<&str> = report.failures().map(|check| check.name()).collect();
@@ -45,7 +45,7 @@ impl Wrong {
         }
     }
 
-    /// Finds that the store fails these checks and no others.
+    /// Asserts that the store fails exactly these checks.
     async fn fails_only(&self, checks: &[&str]) {
         let report = self.check().await;
         let failed: Vec<&str> = report.failures().map(|check| check.name()).collect();
@@ -63,7 +63,7 @@ fn settled(change: impl Fn(&Embedded, &[Demand]) -> Vec<Settled> + Send + Sync +
     Wrong { inner: Embedded::new(), charge: Box::new(charge), settle: Box::new(change) }
 }
 
-/// Changes what is asked of buckets.
+/// Changes the charges.
 fn asks(change: impl Fn(&mut Charge) + Send + Sync + 'static) -> Wrong {
     charged(move |inner, charges| {
         let mut charges = charges.to_vec();
@@ -72,7 +72,7 @@ fn asks(change: impl Fn(&mut Charge) + Send + Sync + 'static) -> Wrong {
     })
 }
 
-/// Changes what buckets answer.
+/// Changes the answers to charges.
 fn answers(change: impl Fn(&Charge, &mut Charged) + Send + Sync + 'static) -> Wrong {
     charged(move |inner, charges| {
         let mut answers = inner.charge_at(charges, Instant::now());
@@ -81,7 +81,7 @@ fn answers(change: impl Fn(&Charge, &mut Charged) + Send + Sync + 'static) -> Wr
     })
 }
 
-/// Changes what is asked of windows.
+/// Changes the demands.
 fn demands(change: impl Fn(&mut Demand) + Send + Sync + 'static) -> Wrong {
     settled(move |inner, demands| {
         let mut demands = demands.to_vec();
@@ -90,7 +90,7 @@ fn demands(change: impl Fn(&mut Demand) + Send + Sync + 'static) -> Wrong {
     })
 }
 
-/// Counts up, for each key and client.
+/// Counts calls for each key and client.
 #[derive(Default)]
 struct Counter(Mutex<HashMap<(Arc<[u8]>, u64), u64>>);
 

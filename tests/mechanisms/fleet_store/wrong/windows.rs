@@ -8,7 +8,7 @@ async fn a_store_that_has_one_map_for_buckets_and_windows() {
         of_buckets.lock().unwrap().extend(charges.iter().map(|charge| charge.key.clone()));
         inner.charge_at(charges, Instant::now())
     });
-    // What was spent of the bucket is what was spent of the window.
+    // Spends of the bucket show in the total of the window.
     store.settle = Box::new(move |inner, demands| {
         let of_bucket = |demand: &Demand| seen.lock().unwrap().contains(&demand.key) && !demand.key.is_empty();
         let mut answers = inner.settle_at(demands, Instant::now());
@@ -23,7 +23,7 @@ async fn a_store_that_has_one_map_for_buckets_and_windows() {
 async fn a_store_that_gives_a_window_to_the_wrong_client() {
     let store = demands(|demand| demand.client = 1);
     store.fails(&["held_tokens_are_not_granted_to_another_client", "no_window_has_more_spends_than_the_limit"]).await;
-    // Each has a window of its own.
+    // Each client has its own window.
     let store = demands(|demand| demand.key = [&demand.key[..], &demand.client.to_le_bytes()].concat().into());
     store.fails(&["held_tokens_are_not_granted_to_another_client", "no_window_has_more_spends_than_the_limit"]).await;
 }
@@ -76,7 +76,7 @@ async fn a_store_that_returns_nothing_or_forgets_silent_clients() {
     });
     keeps.fails(&["returned_tokens_are_granted_to_others"]).await;
 
-    // All that a client held is gone when it was silent for a window.
+    // The store forgets the tokens of a client that was silent for a window.
     let heard: Mutex<HashMap<(Arc<[u8]>, u64), (Instant, Demand)>> = Mutex::default();
     let forgets = settled(move |inner, demands| {
         let (mut heard, now) = (heard.lock().unwrap(), Instant::now());
