@@ -55,12 +55,12 @@
 //! change the price of spent tokens. Tokens admitted without the store can be owed. A clock that goes back locks no
 //! caller out.
 //!
-//! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each period it
-//! reports what it spent and when, returns the tokens that it is not likely to need, and tops the lease up to 25% more
-//! than it needed in the last period. The store counts leased tokens as spent. A spent token counts until one window
-//! after the end of the fortieth of a window in which it was spent. All processes together therefore spend at most L in
-//! any window, and a little less in the long run. With a flush each second and a window of 10 s, the limit admits 9 of
-//! 10 tokens that a log of all calls would admit, and 19 of 20 if the demand is far above the limit.
+//! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each period the
+//! process reports what it spent and when, and returns the tokens that it is not likely to need. It tops the lease up
+//! to 25% more than it needed in the last period. The store counts leased tokens as spent. A spent token counts until
+//! one window after the end of the fortieth of a window in which it was spent. All processes together therefore spend
+//! at most L in any window, and a little less in the long run. With a flush each second and a window of 10 s, the limit
+//! admits 9 of 10 tokens that a log of all calls would admit. If the demand is far above the limit, it admits 19 of 20.
 //!
 //! # When something fails
 //!

@@ -118,8 +118,8 @@ fn the_rate_is_used(what: &str, run: &Run, by_key: &BTreeMap<(Way, Key), Vec<u64
             admitted as f64 / (RATE as f64 * (to - from) as f64 / SECOND)
         };
         let (calm, later) = (part(run.begin, run.fault.0), part(run.fault.1 + 2_000_000_000, run.end));
-        let meanwhile = part(run.fault.0, run.fault.1);
-        println!("    {way:?}: {calm:.2} of the hot key's rate before, {meanwhile:.2} in the fault, {later:.2} later");
+        let during = part(run.fault.0, run.fault.1);
+        println!("    {way:?}: {calm:.2} of the hot key's rate before, {during:.2} in the fault, {later:.2} later");
         let least = match way {
             Way::Leased => 0.6,
             Way::Exact | Way::WriteBehind if beyond.is_owed => 0.55,
@@ -127,7 +127,7 @@ fn the_rate_is_used(what: &str, run: &Run, by_key: &BTreeMap<(Way, Key), Vec<u64
         };
         assert!(later >= least, "{what}: {way:?} uses {later} of its rate after the fault");
         let least = if way == Way::Leased && beyond.comes_and_goes { 0.05 } else { 0.5 };
-        assert!(meanwhile >= least, "{what}: {way:?} uses {meanwhile} of its rate in the fault");
+        assert!(during >= least, "{what}: {way:?} uses {during} of its rate in the fault");
         // A debt slows callers down, and never locks them out. After a window was lost, nothing is granted for a
         // window, so leased limits are left out.
         if way != Way::Leased {

@@ -36,7 +36,7 @@ pub struct Taken {
     taken: Option<(Arc<BucketEntry>, By)>,
 }
 
-/// What admitted a call.
+/// The party that admitted a call.
 #[derive(Clone, Copy, Debug)]
 enum By {
     /// The store, at this time by the store's clock.

@@ -9,7 +9,7 @@ use crate::{
             settings::{Settings, common_settings},
             store::{Store, namespace::Namespace},
             sync::{
-                bucket::synchronizer::{Pace, Parts},
+                bucket::synchronizer::{BucketParts, Pace},
                 flusher::Flusher,
             },
         },
@@ -85,15 +85,20 @@ impl ExactBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] unless the quotas are valid, as [`Quota`] says, deadline and probe are longer than zero and at
-    /// most 366 days, processes and keys are at least 1, and the debt is at most 2^55.
+    /// A [`ConfigError`] names the field that cannot work:
+    ///
+    /// - The quotas must be valid: see [`Quota`].
+    /// - Deadline and probe must be longer than zero and at most 366 days.
+    /// - Processes and keys must be at least 1.
+    /// - The debt must be at most 2^55.
+    /// - The namespace must be at most 64 bytes long.
     pub fn build(self) -> Result<(Exact, Flusher), ConfigError> {
         let Self { settings, quota, deadline, probe, processes, max_debt } = self;
         check_duration("rate_limit.deadline", deadline)?;
         check_duration("rate_limit.probe_every", probe)?;
         let max_debt = max_debt.unwrap_or(quota.burst());
         let pace = Pace::AtOnce { probe };
-        let parts = Parts { settings, quota, deadline, pace, max_debt, processes };
+        let parts = BucketParts { settings, quota, deadline, pace, max_debt, processes };
         parts.build().map(|(handle, flusher)| (Exact { handle }, flusher))
     }
 }

@@ -27,8 +27,8 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # Bound
 ///
-/// While the store answers, all processes together admit in any interval of length t at most `burst + rate * (t +
-/// deadline)` for a key. The store admits as a token bucket does, and an answer is used at most for the deadline. `rate
+/// While the store answers, all processes together admit at most `burst + rate * (t + deadline)` tokens of a key in any
+/// interval of length t. The store admits as a token bucket does, and an answer is used at most for the deadline. `rate
 /// * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
 ///
 /// # When the store does not answer
@@ -134,8 +134,8 @@ impl Exact {
     /// answers of the store. From 0 to 1. Without answers in that time, and for a key not in use, it is one divided by
     /// the expected number of [`processes`](ExactBuilder::processes).
     ///
-    /// In an outage with [`OnOutage::FairShare`](crate::rate_limit::distributed::OnOutage::FairShare) the process keeps
-    /// to the share that it had at its first call for the key in that outage, although this reading changes.
+    /// In an outage with [`OnOutage::FairShare`](crate::rate_limit::distributed::OnOutage::FairShare) this reading
+    /// changes, but the process keeps to the share that it had at its first call for the key in that outage.
     pub fn share(&self, key: &[u8]) -> f64 {
         self.sync().share(key, Instant::now()).fraction()
     }

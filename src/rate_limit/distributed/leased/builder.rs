@@ -9,7 +9,7 @@ use crate::{
             store::{Store, namespace::Namespace},
             sync::{
                 flusher::Flusher,
-                lease::synchronizer::{LeaseSync, Parts},
+                lease::synchronizer::{LeaseParts, LeaseSync},
                 synchronizer::Handle,
             },
         },
@@ -67,9 +67,15 @@ impl LeasedBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] unless the limit is from 1 to 2^52, window and period are longer than zero and at most 366
-    /// days, the period is at most half of the window, the deadline is longer than zero and at most the period, and
-    /// processes and keys are at least 1.
+    /// A [`ConfigError`] names the field that cannot work:
+    ///
+    /// - The limit must be from 1 to 2^52.
+    /// - Window and period must be longer than zero and at most 366 days.
+    /// - The period must be at most half of the window.
+    /// - The deadline must be longer than zero and at most the period.
+    /// - Processes and keys must be at least 1.
+    /// - A local quota for outages must be valid: see [`Quota`](crate::rate_limit::Quota).
+    /// - The namespace must be at most 64 bytes long.
     pub fn build(self) -> Result<(Leased, Flusher), ConfigError> {
         let Self { settings, limit, window, period, deadline, processes } = self;
         if limit == 0 || limit > 1 << 52 {
@@ -91,7 +97,7 @@ impl LeasedBuilder {
             ));
         }
         let limit = Tokens(limit);
-        let parts = Parts { settings, limit, window, period, deadline, processes };
+        let parts = LeaseParts { settings, limit, window, period, deadline, processes };
         let (handle, flusher) = Handle::new(LeaseSync::new(parts));
         Ok((Leased { handle }, flusher))
     }

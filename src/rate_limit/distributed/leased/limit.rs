@@ -35,10 +35,10 @@ use tokio::{
 /// A limit that many processes share: at most `limit` tokens in any window, for each key, by all processes.
 ///
 /// Each process holds a lease for each key in use: a small credit of tokens. It takes tokens from the credit in one
-/// atomic step, without asking the store. In the background its [`Flusher`] reports what was spent and when, returns
-/// tokens that are not needed, and asks for as many as the demand of the last period suggests. The store counts leased
-/// tokens as spent for all other processes. So the limit is never exceeded in any window, even if the demand moves
-/// between processes.
+/// atomic step, without asking the store. In the background its [`Flusher`] reports what was spent and when, and
+/// returns tokens that are not needed. It then asks for the tokens that the demand of the last period suggests. The
+/// store counts leased tokens as spent for all other processes. So the limit is never exceeded in any window, even if
+/// the demand moves between processes.
 ///
 /// # When the store does not answer
 ///

@@ -20,7 +20,7 @@ use crate::{
 };
 use std::{mem, sync::Arc, time::Duration};
 
-/// What one process knows of the bucket of one key, and what it still has to report to the store.
+/// The local ledger of one key's bucket: the last known state, and the spends that the store has not confirmed.
 ///
 /// Times are by the process's own clock, except where a field says otherwise.
 #[derive(Debug)]
@@ -268,8 +268,8 @@ impl BucketLedger {
     }
 
     /// Takes the answer of the store to this charge. With `asked`, the time at which the store was asked, the ledger
-    /// keeps the lowest level that the answer allows, so that a call refused by it would be refused by the store.
-    /// Without `asked` it keeps the highest.
+    /// keeps the lowest level that the answer allows: a call refused by it would be refused by the store. Without
+    /// `asked` it keeps the highest.
     pub(crate) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<Nanos>, now: Nanos) {
         if charge.spent > 0 {
             // If an outage has begun since the charge was sent, all of its spends are late.

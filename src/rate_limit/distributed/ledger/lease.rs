@@ -11,7 +11,7 @@ const MOST_SPENDS: u32 = 80;
 /// A process asks for one 16th of the limit before it knows its demand.
 const FIRST_SHARE: u64 = 16;
 
-/// What one process knows of its lease of one key: what it holds, and what it spent and when.
+/// The local ledger of one key's lease: the tokens that the process holds, and its spends with their times.
 ///
 /// Callers take tokens from a credit outside of the ledger, in one atomic step. The ledger reads the credit from time
 /// to time and logs the difference as spent just now. That is later than the truth, which errs on the safe side.

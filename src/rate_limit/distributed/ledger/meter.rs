@@ -56,7 +56,7 @@ impl Meter {
     }
 
     /// Returns the share of this process. It includes some extra tokens that count as admitted by all processes in
-    /// equal parts, so that a process with few calls does not take the whole limit.
+    /// equal parts. They keep a process with few calls from taking the whole limit.
     pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> ProcessShare {
         let [last, .., first] = self.seconds;
         // In its first second a process has no earlier mark.

@@ -1,7 +1,7 @@
 use crate::rate_limit::Quota;
 use std::{sync::Arc, time::Duration};
 
-/// What one process spent and wants, for the bucket of one key.
+/// A request of one process about the bucket of one key: its spends, and the tokens that it wants.
 ///
 /// The bucket's level is the number of spent tokens that have not drained. It drains at the rate of the quota by the
 /// store's clock. The bucket of an unknown key is empty. Beside the level there may be a debt. While there is a debt,

@@ -43,10 +43,10 @@ pub trait Store: Send + Sync + 'static {
         Duration::ZERO
     }
 
-    /// Returns a sentence for an operator about a property of the store that lets limits admit too much, for example
-    /// that the server may evict keys. It only shows in
+    /// Returns a sentence for an operator about a property of the store that lets limits admit too much. An example is
+    /// a server that may evict keys. The sentence only shows in
     /// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern). Each call of `readings` reads
-    /// it, so it must return at once. Default: `None`, no such property is known.
+    /// it, so this method must return at once. Default: `None`, no such property is known.
     fn concern(&self) -> Option<String> {
         None
     }

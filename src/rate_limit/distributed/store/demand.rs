@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-/// What one process spent, holds and wants, for the window of one key.
+/// A request of one process about the window of one key: its spends, the tokens that it holds, and those that it wants.
 ///
 /// For each key the store keeps the spent tokens with their times, the tokens that each process holds, and the total of
 /// all spent tokens. If its clock went back, the store uses the latest time that the clock has shown. The store takes
@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 ///
 /// 1. It forgets spends of more than a window ago. It may keep them by fortieths of the window: a spend then counts
 ///    until a window after the end of its fortieth.
-/// 2. If it has not heard from a process for more than two windows, it counts the tokens that the process holds as
-///    spent now, and forgets the process.
+/// 2. If a process has sent no demand for more than two windows, it counts the tokens that the process holds as spent
+///    now. It then forgets the process.
 /// 3. It compares totals, before it counts anything of this demand, and even if it then ignores the demand. If its own
 ///    total is lower, data were lost. It takes the demand's total and answers [`lost`](Settled::lost). For a window
 ///    from now it grants nothing to any process. A further loss within that window does not extend it.

@@ -4,7 +4,7 @@ use thiserror::Error as ThisError;
 /// The reason why a store did not answer a batch. The store may have counted a part of the batch, so the limit sends
 /// all of it again.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
-#[error("the store of rate limits {kind}: {detail}")]
+#[error("the rate limit store {kind}: {detail}")]
 pub struct StoreError {
     kind: StoreErrorKind,
     detail: String,
@@ -39,7 +39,7 @@ impl fmt::Display for StoreErrorKind {
         f.write_str(match self {
             Self::Unreachable => "does not answer",
             Self::Refused => "refuses",
-            Self::Incomprehensible => "is not understood",
+            Self::Incomprehensible => "gave an invalid answer",
         })
     }
 }

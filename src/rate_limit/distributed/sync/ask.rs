@@ -8,24 +8,24 @@ use std::{
 use tokio::time::timeout;
 
 /// Calls a store and waits for its answers, at most for `patience`. A panic counts as an error, and so does another
-/// number of answers than questions.
+/// number of answers than requests.
 pub(crate) async fn ask<'a, Answer>(
     call: impl FnOnce() -> Answering<'a, Answer>,
-    questions: usize,
+    requests: usize,
     patience: Duration,
 ) -> Result<Vec<Answer>, StoreError> {
-    let panicked = || StoreError::new(StoreErrorKind::Incomprehensible, "it panicked");
+    let panicked = || StoreError::new(StoreErrorKind::Incomprehensible, "the store panicked");
     // A store that panicked is asked again. Its own locks guard its state.
     let mut answering = catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())?;
     let answer = poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))).unwrap_or_else(|_| Poll::Ready(Err(panicked())))
     });
     match timeout(patience, answer).await {
-        Ok(Ok(answers)) if answers.len() != questions => {
-            let detail = format_args!("{} answers to {questions} questions", answers.len());
+        Ok(Ok(answers)) if answers.len() != requests => {
+            let detail = format_args!("{} answers to {requests} requests", answers.len());
             Err(StoreError::new(StoreErrorKind::Incomprehensible, detail))
         }
         Ok(answer) => answer,
-        Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer in {patience:?}"))),
+        Err(_) => Err(StoreError::new(StoreErrorKind::Unreachable, format_args!("no answer within {patience:?}"))),
     }
 }

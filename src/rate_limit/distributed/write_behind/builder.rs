@@ -9,7 +9,7 @@ use crate::{
             settings::{Settings, common_settings},
             store::{Store, namespace::Namespace},
             sync::{
-                bucket::synchronizer::{Pace, Parts},
+                bucket::synchronizer::{BucketParts, Pace},
                 flusher::Flusher,
             },
         },
@@ -78,8 +78,13 @@ impl WriteBehindBuilder {
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] unless the quotas are valid, as [`Quota`] says, period and deadline are longer than zero and
-    /// at most 366 days, processes, keys and unflushed tokens are at least 1, and the debt is at most 2^55.
+    /// A [`ConfigError`] names the field that cannot work:
+    ///
+    /// - The quotas must be valid: see [`Quota`].
+    /// - Period and deadline must be longer than zero and at most 366 days.
+    /// - Processes, keys and unflushed tokens must be at least 1.
+    /// - The debt must be at most 2^55.
+    /// - The namespace must be at most 64 bytes long.
     pub fn build(self) -> Result<(WriteBehind, Flusher), ConfigError> {
         let Self { settings, quota, period, deadline, processes, max_unflushed, max_debt } = self;
         quota.check()?;
@@ -93,7 +98,7 @@ impl WriteBehindBuilder {
         let overshoot = processes.saturating_sub(1).saturating_mul(most.0);
         let max_debt = max_debt.unwrap_or(quota.burst().max(overshoot.min(1 << 55)));
         let pace = Pace::Each(period);
-        let parts = Parts { settings, quota, deadline, pace, max_debt, processes };
+        let parts = BucketParts { settings, quota, deadline, pace, max_debt, processes };
         parts.build().map(|(handle, flusher)| (WriteBehind { handle, max_unflushed }, flusher))
     }
 }

@@ -42,9 +42,9 @@ use tokio::time::Instant;
 ///
 /// # Bound
 ///
-/// While the store answers, N processes together admit in any interval of length t at most `burst + rate * t + (N - 1)
-/// * max_unflushed` for a key. The last term is the [`overshoot_bound`](Self::overshoot_bound). Calls that cost more
-/// than `max_unflushed` count in its place.
+/// While the store answers, N processes together admit at most `burst + rate * t + (N - 1) * max_unflushed` tokens of a
+/// key in any interval of length t. The last term is the [`overshoot_bound`](Self::overshoot_bound). Calls that cost
+/// more than `max_unflushed` count in its place.
 ///
 /// # When the store does not answer
 ///

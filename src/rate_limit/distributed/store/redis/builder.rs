@@ -65,8 +65,8 @@ impl RedisBuilder {
     ///
     /// # Errors
     ///
-    /// A [`RedisError`] if the URL is invalid, if there is no tokio runtime, or if the server does not answer within
-    /// [`connect_timeout`](Self::connect_timeout), is too old, refuses the connection, or does not match
+    /// A [`RedisError`] if the URL is invalid, or if there is no tokio runtime. Also if the server does not answer
+    /// within [`connect_timeout`](Self::connect_timeout), is too old, refuses the connection, or does not match
     /// [`cluster`](Self::cluster).
     pub async fn connect(self) -> Result<Redis, RedisError> {
         let server = Server::of(&self.target, self.options)?;

@@ -53,7 +53,7 @@ impl Memory {
     }
 }
 
-/// The question on its way. If it is dropped before the answer, a later call asks again.
+/// The request in flight. If it is dropped before the answer, a later call asks again.
 struct Asking<'a> {
     memory: &'a Memory,
     is_answered: bool,

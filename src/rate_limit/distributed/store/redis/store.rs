@@ -74,8 +74,8 @@ use tokio::runtime::Handle;
 /// # Memory
 ///
 /// A bucket is a string of 41 bytes, and 16 more for each of the up to 64 processes that reported spends. A window is a
-/// string of 57 bytes, 16 more for each of the up to 41 parts of the window in which something was spent, and 40 more
-/// for each process.
+/// string of 57 bytes, and 40 more for each process. Each of the up to 41 parts of the window in which something was
+/// spent adds 16 bytes.
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,

@@ -19,7 +19,7 @@ use std::{mem, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Keys in flight: charges on their way to the store. A batch that is dropped, with its flusher, has failed.
-pub(super) struct Batch {
+pub(super) struct BucketBatch {
     charges: Vec<Charge>,
     /// The entry of each charge, and the callers that wait for the answer. Empty for a probe.
     asking: Vec<(Arc<BucketEntry>, Vec<Waiter>)>,
@@ -27,9 +27,9 @@ pub(super) struct Batch {
 }
 
 /// A batch, and the answer of the store or the failure.
-pub(super) type Landed = (Batch, Result<Vec<Charged>, StoreError>);
+pub(super) type Landed = (BucketBatch, Result<Vec<Charged>, StoreError>);
 
-impl Batch {
+impl BucketBatch {
     /// Sends the batch to the store, and waits for the answer.
     pub(super) async fn fly(self, store: Arc<dyn Store>, deadline: Duration) -> Landed {
         let answer = ask(|| store.charge(&self.charges), self.charges.len(), deadline).await;
@@ -37,7 +37,7 @@ impl Batch {
     }
 }
 
-impl Drop for Batch {
+impl Drop for BucketBatch {
     fn drop(&mut self) {
         for ((entry, _), charge) in self.asking.iter().zip(&self.charges) {
             lock(&entry.state).ledger.failed(charge);
@@ -48,9 +48,9 @@ impl Drop for Batch {
 impl BucketSync {
     /// Returns the next batch, if there is anything to ask or to report. It takes at most `leaving` keys from the
     /// queue, and subtracts them from that number.
-    pub(super) fn next_batch(&self, now: Instant, leaving: &mut usize) -> Option<Batch> {
+    pub(super) fn next_batch(&self, now: Instant, leaving: &mut usize) -> Option<BucketBatch> {
         let quota = self.quota();
-        let mut batch = Batch { charges: Vec::new(), asking: Vec::new(), sent: now };
+        let mut batch = BucketBatch { charges: Vec::new(), asking: Vec::new(), sent: now };
         while batch.charges.len() < LARGEST_BATCH && *leaving > 0 {
             let Some(entry) = lock(&self.queue).pop_front() else {
                 *leaving = 0;
@@ -83,11 +83,11 @@ impl BucketSync {
 
     /// Returns a probe that tests whether a failed store can do its work: it writes a token to a key that no limit
     /// uses.
-    pub(super) fn probe(&self, now: Instant) -> Batch {
+    pub(super) fn probe(&self, now: Instant) -> BucketBatch {
         let quota = Quota::new(1, Duration::from_millis(1));
         let key = Arc::from(&b"steadfast probes whether the store is back"[..]);
         let probe = Charge::that_wants(1, key, quota, self.owner.client);
-        Batch { charges: vec![probe], asking: Vec::new(), sent: now }
+        BucketBatch { charges: vec![probe], asking: Vec::new(), sent: now }
     }
 
     /// Applies the answer or the failure of a batch.

@@ -1,5 +1,5 @@
 use super::{
-    batch::{Batch, Landed},
+    batch::{BucketBatch, Landed},
     synchronizer::{BucketSync, Pace},
 };
 use crate::{
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// The loop of the flusher.
-pub(super) struct Rounds {
+pub(super) struct BucketRounds {
     sync: Arc<BucketSync>,
     flights: Flights<Landed>,
     tick: Instant,
@@ -35,7 +35,7 @@ pub(super) struct Rounds {
 
 /// The duty of the flusher towards the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Duty {
+enum FlusherDuty {
     /// The store is up. It is asked as soon as there is something to ask.
     AtOnce,
     /// The store is up. It is asked at each tick.
@@ -44,7 +44,7 @@ enum Duty {
     Probe,
 }
 
-impl Rounds {
+impl BucketRounds {
     pub(super) fn new(sync: Arc<BucketSync>) -> Self {
         let now = Instant::now();
         let mut rounds = Self { sync, flights: Flights::new(), tick: now, sweep: now + SWEEP, leaving: 0 };
@@ -76,12 +76,12 @@ impl Rounds {
         }
         let duty = self.duty();
         match duty {
-            Duty::AtOnce => self.leaving = usize::MAX,
-            Duty::EachPeriod if ticks => self.leaving = lock(&self.sync.queue).len(),
-            Duty::EachPeriod => {}
-            Duty::Probe => self.leaving = 0,
+            FlusherDuty::AtOnce => self.leaving = usize::MAX,
+            FlusherDuty::EachPeriod if ticks => self.leaving = lock(&self.sync.queue).len(),
+            FlusherDuty::EachPeriod => {}
+            FlusherDuty::Probe => self.leaving = 0,
         }
-        if duty == Duty::Probe && ticks && self.flights.are_done() {
+        if duty == FlusherDuty::Probe && ticks && self.flights.are_done() {
             // The probe uses none of the keys in use, since the fault may lie in one of them alone.
             self.send(self.sync.probe(now));
         }
@@ -92,7 +92,7 @@ impl Rounds {
         if let Some(landed) = self.next_landed(self.wake_at(duty)).await {
             let now = Instant::now();
             self.sync.landed(landed, now);
-            if duty != Duty::Probe && self.duty() == Duty::Probe {
+            if duty != FlusherDuty::Probe && self.duty() == FlusherDuty::Probe {
                 // (AtOnce | EachPeriod) => Probe
                 self.tick = now + self.period(0.9..1.1);
             }
@@ -119,23 +119,23 @@ impl Rounds {
         }
     }
 
-    fn duty(&self) -> Duty {
+    fn duty(&self) -> FlusherDuty {
         match self.sync.pace {
-            _ if self.sync.health().is_down() => Duty::Probe,
-            Pace::AtOnce { .. } => Duty::AtOnce,
-            Pace::Each(_) => Duty::EachPeriod,
+            _ if self.sync.health().is_down() => FlusherDuty::Probe,
+            Pace::AtOnce { .. } => FlusherDuty::AtOnce,
+            Pace::Each(_) => FlusherDuty::EachPeriod,
         }
     }
 
-    fn send(&mut self, batch: Batch) {
+    fn send(&mut self, batch: BucketBatch) {
         self.flights.start(batch.fly(self.sync.store.clone(), self.sync.deadline));
     }
 
     /// Returns when something is due even if no batch lands and no request comes.
-    fn wake_at(&self, duty: Duty) -> Instant {
+    fn wake_at(&self, duty: FlusherDuty) -> Instant {
         let due = match duty {
-            Duty::AtOnce => self.sweep,
-            Duty::EachPeriod | Duty::Probe => self.tick.min(self.sweep),
+            FlusherDuty::AtOnce => self.sweep,
+            FlusherDuty::EachPeriod | FlusherDuty::Probe => self.tick.min(self.sweep),
         };
         self.sync.health().decides_from().map_or(due, |from| due.min(from))
     }

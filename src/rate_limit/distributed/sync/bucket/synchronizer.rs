@@ -1,7 +1,7 @@
 use super::{
     batch::release,
     entry::{BucketEntry, BucketEntryState, Enqueued, Verdict, Waiter},
-    rounds::Rounds,
+    rounds::BucketRounds,
 };
 use crate::{
     clock::{Nanos, Origin},
@@ -78,7 +78,7 @@ impl Pace {
 }
 
 /// The parts of a synchronizer.
-pub(crate) struct Parts {
+pub(crate) struct BucketParts {
     pub(crate) settings: Settings,
     pub(crate) quota: Quota,
     pub(crate) deadline: Duration,
@@ -87,7 +87,7 @@ pub(crate) struct Parts {
     pub(crate) processes: u64,
 }
 
-impl Parts {
+impl BucketParts {
     /// Checks the common settings, and makes a synchronizer and its first flusher.
     pub(crate) fn build(self) -> Result<(Arc<Handle<BucketSync>>, Flusher), ConfigError> {
         self.settings.check(Some(self.processes))?;
@@ -100,8 +100,8 @@ impl Parts {
 }
 
 impl BucketSync {
-    fn new(parts: Parts) -> Self {
-        let Parts { settings, quota, deadline, pace, max_debt, processes } = parts;
+    fn new(parts: BucketParts) -> Self {
+        let BucketParts { settings, quota, deadline, pace, max_debt, processes } = parts;
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
         // The others notice within a period that the store is back, and have reported by the end of the next one.
@@ -286,7 +286,7 @@ impl Synchronizer for BucketSync {
     }
 
     fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send {
-        Rounds::new(self).run(handles)
+        BucketRounds::new(self).run(handles)
     }
 
     fn let_no_caller_wait(&self) {

@@ -31,7 +31,7 @@ pub(crate) struct LeaseEntry {
 
 pub(crate) struct LeaseEntryState {
     pub(crate) ledger: LeaseLedger,
-    pub(super) question: Question,
+    pub(super) flight: Flight,
     /// Decides in an outage if the policy is a local quota.
     pub(super) local: Local,
     /// The callers that wait until the store first answers for this key.
@@ -40,8 +40,8 @@ pub(crate) struct LeaseEntryState {
 
 /// The callers that wait for the first answer of the store for this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    None,
+pub(super) enum Flight {
+    Landed,
     /// It is in one batch on its way to the store.
     InFlight,
 }
@@ -49,7 +49,7 @@ pub(super) enum Question {
 impl LeaseEntry {
     pub(super) fn new(key: Arc<[u8]>, terms: LeaseTerms) -> Self {
         let ledger = LeaseLedger::new(terms.window);
-        let state = LeaseEntryState { ledger, question: Question::None, local: Local::default(), waiting: Vec::new() };
+        let state = LeaseEntryState { ledger, flight: Flight::Landed, local: Local::default(), waiting: Vec::new() };
         Self {
             key,
             credit: AtomicU64::new(0),
@@ -99,14 +99,14 @@ impl LeaseEntry {
 impl LeaseEntryState {
     /// Takes the key into a batch, unless it is already in one.
     pub(super) fn take_off(&mut self) -> bool {
-        // (None | InFlight) => InFlight
-        mem::replace(&mut self.question, Question::InFlight) == Question::None
+        // (Landed | InFlight) => InFlight
+        mem::replace(&mut self.flight, Flight::InFlight) == Flight::Landed
     }
 
     /// Notes that the batch has landed. Returns the callers that wait for it.
     pub(super) fn land(&mut self) -> Vec<oneshot::Sender<()>> {
-        // InFlight => None
-        self.question = Question::None;
+        // InFlight => Landed
+        self.flight = Flight::Landed;
         self.take_waiting()
     }
 

@@ -26,7 +26,7 @@ pub(super) enum Whose {
 }
 
 /// The batches of a flush, in turn. Newcomers may join it until a certain time.
-struct Batches<'a> {
+struct LeaseBatches<'a> {
     sync: &'a LeaseSync,
     whose: Whose,
     known: Chunks<'a, Arc<LeaseEntry>>,
@@ -41,7 +41,7 @@ enum Last {
     Known,
 }
 
-impl Batches<'_> {
+impl LeaseBatches<'_> {
     /// Returns the next keys, without those in flight.
     fn next(&mut self) -> Option<Vec<Arc<LeaseEntry>>> {
         // Callers wait for newcomers, so these go first. But every other batch has known keys, so that the flush ends.
@@ -74,7 +74,7 @@ impl LeaseSync {
             }
         };
         let known = known.chunks(LARGEST_BATCH);
-        let mut batches = Batches { sync: self, whose, known, last: Last::Known, until };
+        let mut batches = LeaseBatches { sync: self, whose, known, last: Last::Known, until };
         // While the store is down, it is asked once in each period, and not for newcomers.
         let mut may_probe = whose != Whose::Newcomers;
         let mut flights = Flights::new();
@@ -111,7 +111,7 @@ impl LeaseSync {
     /// Settles one batch.
     async fn ask(self: Arc<Self>, batch: Vec<Arc<LeaseEntry>>, now: Instant, whose: Whose) {
         let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, whose)).collect();
-        let mut batch = Batch { sync: &self, entries: batch };
+        let mut batch = LeaseBatch { sync: &self, entries: batch };
         let sent = Instant::now();
         let answer = ask(|| self.store.settle(&demands), batch.entries.len(), self.deadline).await;
         let now = Instant::now();
@@ -149,12 +149,12 @@ impl LeaseSync {
 }
 
 /// Keys in flight. If the batch is dropped, or is not answered, they are cut off.
-struct Batch<'a> {
+struct LeaseBatch<'a> {
     sync: &'a LeaseSync,
     entries: Vec<Arc<LeaseEntry>>,
 }
 
-impl Drop for Batch<'_> {
+impl Drop for LeaseBatch<'_> {
     fn drop(&mut self) {
         self.entries.iter().for_each(|entry| self.sync.cut_off(entry));
     }

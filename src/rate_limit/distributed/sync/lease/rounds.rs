@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 /// The loop of the flusher.
-pub(super) struct Rounds {
+pub(super) struct LeaseRounds {
     sync: Arc<LeaseSync>,
     /// When all keys are settled next.
     flush: Instant,
@@ -20,7 +20,7 @@ pub(super) struct Rounds {
     look: Instant,
 }
 
-impl Rounds {
+impl LeaseRounds {
     /// Begins at a random phase, so that processes do not ask at the same time.
     pub(super) fn new(sync: Arc<LeaseSync>) -> Self {
         let now = Instant::now();

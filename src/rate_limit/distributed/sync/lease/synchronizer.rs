@@ -1,6 +1,6 @@
 use super::{
     entry::{LeaseEntry, release},
-    rounds::Rounds,
+    rounds::LeaseRounds,
 };
 use crate::{
     clock::{Nanos, Origin},
@@ -62,7 +62,7 @@ pub(crate) struct LeaseSync {
 }
 
 /// The parts of a synchronizer, which the builder has checked.
-pub(crate) struct Parts {
+pub(crate) struct LeaseParts {
     pub(crate) settings: Settings,
     pub(crate) limit: Tokens,
     pub(crate) window: Duration,
@@ -78,8 +78,8 @@ pub(crate) struct Withdrawn {
 }
 
 impl LeaseSync {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { settings, limit, window, period, deadline, processes } = parts;
+    pub(crate) fn new(parts: LeaseParts) -> Self {
+        let LeaseParts { settings, limit, window, period, deadline, processes } = parts;
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
         let report_for = period.mul_f64(1.2).saturating_add(store.returns_within().min(LONGEST_RETURN));
@@ -253,7 +253,7 @@ impl Synchronizer for LeaseSync {
     }
 
     fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send {
-        Rounds::new(self).run(handles)
+        LeaseRounds::new(self).run(handles)
     }
 
     fn let_no_caller_wait(&self) {
