@@ -144,9 +144,9 @@
 //!
 //! # Without a flusher
 //!
-//! Without a flusher the store is never asked. [`Exact`] waits for its deadline in every call and then decides as in an
-//! outage, [`Leased`] refuses, and [`WriteBehind`] admits up to `max_unflushed` tokens. [`Readings`] then show that the
-//! store was asked 0 times.
+//! If the flusher exists but never runs, the store is never asked. [`Exact`] waits for its deadline in every call and
+//! then decides as in an outage, [`Leased`] refuses, and [`WriteBehind`] admits up to `max_unflushed` tokens.
+//! [`Readings`] then show that the store was asked 0 times.
 //!
 //! # A store of your own
 //!
