@@ -28,7 +28,7 @@ async fn turn_comes(subject: &Subject) {
     pass(Duration::from_millis(1)).await;
 }
 
-/// After so many turns, of which so many were spent for good, this is left and nobody waits.
+/// Asserts what is left after `come` turns, of which `spent` are not returned, and that no call waits.
 #[track_caller]
 fn assert_left_of_turns(subject: &Subject, come: usize, spent: u64) {
     if let Some(bucket) = &subject.resources.bucket {
@@ -133,7 +133,7 @@ pub async fn a_place_given_back_on_one_handle_is_had_by_who_waits_on_another(mak
     let mut waiting = Task::new(subject.cloned_around(&open).call(7));
     assert!(waiting.poll().is_pending());
     assert_eq!(waiting.wakes(), 0);
-    // It has not reached its service: its token is for whoever comes next, now.
+    // The call has not reached its service: the next waiter gets its token at once.
     calls.pop();
     assert_eq!(waiting.wakes(), 1);
     assert_eq!(waiting.poll(), Poll::Ready(Ok(7)));

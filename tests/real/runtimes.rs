@@ -73,7 +73,7 @@ fn in_one_that_is_left<T: Send + 'static, Work: Future<Output = T>>(
     let (end, ended) = mpsc::channel::<()>();
     let thread = thread::spawn(move || {
         let runtime = single();
-        done.send(runtime.block_on(work())).expect("somebody waits for it");
+        done.send(runtime.block_on(work())).expect("the test waits for it");
         // Until the other end is dropped.
         let _ = ended.recv();
     });
@@ -238,7 +238,7 @@ async fn a_runtime_may_end_while_another_uses_its_connection() {
         let (made, store) = tokio::sync::oneshot::channel();
         let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
             let store = connected(url).await;
-            made.send(store.clone()).expect("somebody waits for it");
+            made.send(store.clone()).expect("the test waits for it");
             for _ in 0..100 {
                 assert_eq!(ask(&store).await, Ok(()));
                 sleep(millis(1)).await;
@@ -366,8 +366,8 @@ async fn a_runtime_may_end_with_the_messages_of_another() {
         let (end, may_end) = tokio::sync::oneshot::channel::<()>();
         let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
             let first = begin(&ended, "one").await;
-            waiting.send(()).expect("somebody waits for it");
-            may_end.await.expect("it is told");
+            waiting.send(()).expect("the test waits for it");
+            may_end.await.expect("the test lets the call end");
             drop(first);
         }));
         wait.await.expect("it does not panic");

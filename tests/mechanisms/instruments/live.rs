@@ -173,7 +173,7 @@ fn a_slow_listener_delays_no_other_change_and_misses_the_oldest_of_too_many() {
 }
 
 #[test]
-fn changes_of_many_threads_are_told_each_once_and_in_the_order_in_which_they_were_made() {
+fn listeners_learn_each_change_of_many_threads_once_and_in_order() {
     let (control, live) = client();
     let notes = Notes::of(&*live);
     let (threads, barrier) = (4, Barrier::new(4));
@@ -197,7 +197,7 @@ fn changes_of_many_threads_are_told_each_once_and_in_the_order_in_which_they_wer
     }
 }
 
-/// A limit that offers a configuration while it is changed, and panics if it is told to.
+/// A limit that applies a configuration while it is changed, and panics on demand.
 #[derive(Clone, Default)]
 struct Meddling {
     control: Arc<Mutex<Option<Control>>>,

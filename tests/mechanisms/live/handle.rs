@@ -41,7 +41,7 @@ fn client() -> (Control, Breaker, Limiter, RetryBudget, TokenBucket) {
 }
 
 #[test]
-fn everything_that_is_told_is_in_force_and_then_what_was_built() {
+fn each_given_part_is_in_force_and_a_missing_part_is_as_built() {
     let (control, breaker, limiter, budget, bucket) = client();
     let built = control.config();
     assert_eq!(&built, control.built());
@@ -92,7 +92,7 @@ fn everything_that_is_told_is_in_force_and_then_what_was_built() {
 }
 
 #[test]
-fn a_server_is_told_its_tiers_and_its_queue() {
+fn a_server_takes_a_configuration_of_its_tiers_and_its_queue() {
     let keyed = Keyed::<str>::builder(100, quota(1)).tiers([quota(2)], |key| key.len() % 2).build().unwrap();
     let queue = Queue::builder(4, 8).build().unwrap();
     let (_, control) = steadfast::server()
@@ -169,7 +169,7 @@ fn what_cannot_work_is_refused_as_a_whole() {
 }
 
 #[test]
-fn a_budget_is_told_only_to_a_stack_with_one() {
+fn a_stack_without_a_budget_refuses_a_configuration_of_one() {
     let (_, control) = steadfast::client()
         .retry(Retry::new(2).without_budget())
         .classify(|_: Result<&(), &()>| steadfast::Outcome::Success)

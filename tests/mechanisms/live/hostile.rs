@@ -91,7 +91,7 @@ async fn a_call_that_has_waited_in_line_sees_one_configuration() {
     assert_eq!(control.config(), *control.built());
 }
 
-/// Whoever reads the configuration sees one that was applied.
+/// A reader sees a configuration that was applied, never a mix of two.
 #[test]
 fn a_configuration_is_read_as_a_whole() {
     let (_layer, control) = steadfast::server()

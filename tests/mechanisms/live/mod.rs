@@ -1,4 +1,4 @@
-//! Stacks that are told another configuration while calls pass.
+//! Stacks whose configuration changes while calls pass.
 
 #[cfg(feature = "serde")]
 mod durations;
