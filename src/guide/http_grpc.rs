@@ -108,4 +108,4 @@
 //! | reqwest | a `service_fn` around `execute`, with `retry::never()` | `reqwest_client` |
 //! | a proxy | a stack on each side | `proxy` |
 //!
-//! The [neighbours](crate::http#neighbours) have their own timers and retries; that section says which to switch off.
+//! Frameworks have timers and retries of their own; [this section](crate::http#frameworks) says which to switch off.
