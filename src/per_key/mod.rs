@@ -107,9 +107,9 @@
 //!
 //! # Cost
 //!
-//! A call with a known key runs the key function, hashes the key, takes one read lock on a shard of the table, clones
-//! and drops an `Arc`, and reads the clock once at its end, shared with the rest of the stack. It allocates nothing,
-//! and takes no exclusive lock.
+//! A call with a known key runs the key function, hashes the key, takes one read lock on a shard of the table, and
+//! clones and drops an `Arc`. At its end it reads the clock once, shared with the rest of the stack. It allocates
+//! nothing, and takes no exclusive lock.
 //!
 //! A new key takes one lock on the order of all keys. In a full table it visits keys, from the least recently used on,
 //! until it finds one that can be forgotten. It visits no key in use twice before it has visited all others.

@@ -481,7 +481,8 @@ mod closing_bucket {
             let mut waiting = [Waiter::queued(&bucket), Waiter::queued(&bucket)];
             let (returning, closing) = (bucket.clone(), bucket.clone());
             both(move || returning.refund(1), move || closing.close());
-            let [first, second] = waiting.each_mut().map(|waiter| waiter.is_admitted_or_closed(std::task::Poll::Pending));
+            let [first, second] =
+                waiting.each_mut().map(|waiter| waiter.is_admitted_or_closed(std::task::Poll::Pending));
             assert!(!second, "one token, for the first one");
             assert_closed(&bucket, u64::from(!first));
         });

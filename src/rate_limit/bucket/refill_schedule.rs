@@ -24,8 +24,8 @@ const COLD_FACTOR: u64 = 3;
 /// Computes the subtokens minted by an instant: the contents of a bucket that has spent nothing.
 ///
 /// These are `full + rate * time since the anchor`. A schedule that warms up mints less between its `start` and its
-/// `warm` instant. Its anchor is later than the start by the time that the lower rate costs, so that once warm it mints
-/// as if it had begun at the anchor.
+/// `warm` instant. Its anchor is later than the start by the time that the lower rate costs. Once warm, it mints as if
+/// it had begun at the anchor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RefillSchedule {
     pub(super) rate: FixedPointRate<FRACTION>,
