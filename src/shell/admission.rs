@@ -18,7 +18,7 @@ use tower::Service;
 
 /// Admits a call, refuses it, or makes it wait for its turn: a rate limit, a queue.
 ///
-/// [`AdmissionStage`] turns it into a stage. The stage settles or refunds every permit, and leaves every place, exactly
+/// [`AdmissionStage`] turns it into a stage. The stage gives each permit back exactly once, and ends each wait exactly
 /// once, however the call ends. A [`Gate`](super::Gate) is an admission at which no call waits.
 ///
 /// `Response` and `ServiceError` are the types of the service.
@@ -89,8 +89,8 @@ pub trait Admission<Request, Response, ServiceError> {
     /// The permit of an admitted call. The stage settles or refunds it exactly once, so it needs no destructor.
     type Permit;
 
-    /// The place of a waiting call. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so it needs no
-    /// destructor. If it has one, such as the future of a semaphore, the destructor runs after that.
+    /// The place of a waiting call. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so the type
+    /// needs no `Drop`. If it has one, such as the future of a semaphore, the place is dropped after that.
     /// [`Infallible`](std::convert::Infallible) if no call waits.
     type Place;
 
@@ -114,8 +114,7 @@ pub trait Admission<Request, Response, ServiceError> {
         frame: &mut Frame,
     ) -> Poll<Result<Self::Permit, Rejection>>;
 
-    /// Gives up the place of a call that ends while it waits, and returns a permit that was granted to it in the
-    /// meantime.
+    /// Gives up the place of a call that ends while it waits, and gives back a permit that it was granted meanwhile.
     fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
 
     /// Runs after each pending poll of an admitted call. See [`Gate::under_way`](super::Gate::under_way).
@@ -133,10 +132,10 @@ pub trait Admission<Request, Response, ServiceError> {
         true
     }
 
-    /// Runs when the service answered and the call [counts](Self::counts). It may keep the permit beyond the end of the
-    /// call, as for a response whose body is still to be sent. `ending` is the ending by which the permit would be
-    /// [settled](Self::settle). Returns the permit for the stage to settle now, or `None` if this method kept it; then
-    /// it must settle the permit later, exactly once.
+    /// Runs after the service returned a response and the call [counts](Self::counts). It may keep the permit for
+    /// longer than the call, for example until the body of the response has been sent. `ending` is the ending that
+    /// [`settle`](Self::settle) would receive. Returns `Some(permit)` if the stage is to settle it now. Returns `None`
+    /// if it kept the permit; the admission must then settle it later, exactly once.
     ///
     /// It must not panic.
     ///
@@ -154,8 +153,8 @@ pub trait Admission<Request, Response, ServiceError> {
         self.settle(permit, Ending::Refused { retry_after: None }, frame);
     }
 
-    /// Takes the permit back and learns how the call ended. The service's future has been dropped by then, unless user
-    /// code panicked in a poll: then it is dropped with the response future.
+    /// Takes the permit back and learns how the call ended. The service's future has been dropped before, with one
+    /// exception: after a panic in a poll it is dropped together with the response future.
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 
@@ -168,10 +167,11 @@ pub trait Admission<Request, Response, ServiceError> {
 /// | - | `start`: waits | `Waiting` |
 /// | `Waiting` | its turn comes | `Admitted` |
 /// | `Waiting` | refused while it waits | `Ended`, with the rejection |
-/// | `Waiting` | abandoned | `Ended`, after leaving its place |
+/// | `Waiting` | abandoned, or recalled | `Ended`, after leaving its place |
 /// | `Admitted` | the next stage is ready | `Ended`, after settling or refunding the permit |
-/// | `Admitted` | abandoned, or user code panics | `Ended`, after settling the permit |
-/// | `Refused` | polled | `Ended`, with the rejection |
+/// | `Admitted` | abandoned, or recalled | `Ended`, after settling the permit |
+/// | `Admitted` | user code panics in a poll | `Admitted` without its permit, which is settled; never polled again |
+/// | `Refused` | polled | `Refused` without its rejection, which the poll returns; not polled again |
 #[derive(Clone, Debug)]
 pub struct AdmissionStage<A, Next> {
     pub(crate) admission: A,
@@ -203,8 +203,8 @@ pin_project! {
         Refused { rejection: Option<Rejection> },
         // Waits for its turn, with the request and the context that the service will inherit.
         Waiting { place: Place, waiting: Option<(Request, Inherited)> },
-        // Passed on to the next stage. The permit is here between polls. During a poll a guard on the stack holds it,
-        // so that an unwinding panic settles it.
+        // Passed on to the next stage. The permit is here between polls. During a poll a guard in a local variable
+        // holds it, so that an unwinding panic settles it.
         Admitted { #[pin] next: Call, permit: Option<Permit> },
         // Permit and place have been returned.
         Ended,
@@ -225,7 +225,7 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let state = match self.admission.admit(&request, frame) {
             // => Admitted
-            Decision::Admitted(permit) => self.go_on::<S, Request>(request, permit, frame),
+            Decision::Admitted(permit) => self.start_next::<S, Request>(request, permit, frame),
             // => Waiting
             Decision::Waits(place) => State::Waiting { place, waiting: Some((request, frame.inherited())) },
             // => Refused
@@ -259,7 +259,7 @@ where
                 // Waiting => Admitted
                 Ok(permit) => {
                     let guard = self.guard::<S, Request>(Some(permit), Ending::Refused { retry_after: None });
-                    // Drops the place, which may be user code.
+                    // Drops the place, whose `Drop` may be user code.
                     state.set(State::Ended);
                     if needs_drop::<A::Place>() {
                         frame.user_code_runs();
@@ -268,7 +268,7 @@ where
                         super::polled_after_end()
                     };
                     frame.set_inherited(inherited);
-                    let admitted = self.go_on::<S, Request>(request, permit, frame);
+                    let admitted = self.start_next::<S, Request>(request, permit, frame);
                     state.set(admitted);
                 }
                 // Waiting => Ended
@@ -283,7 +283,7 @@ where
         match state.as_mut().project() {
             // Admitted => Ended
             StateProjection::Admitted { next, permit } => {
-                // A call without its permit was torn down by a panic. It must not go on unadmitted.
+                // The permit is missing only after a panic in an earlier poll. Such a call must not continue.
                 let Some(held) = permit.take() else { super::polled_after_end() };
                 let mut guard = self.guard::<S, Request>(Some(held), Ending::Panicked);
                 let Poll::Ready(mut result) = self.next.poll(next, callee, cx, frame) else {
@@ -311,7 +311,7 @@ where
                 }
                 Poll::Ready(result)
             }
-            // Refused => Ended
+            // Refused => Refused, without its rejection
             StateProjection::Refused { rejection } => match rejection.take() {
                 Some(rejection) => Poll::Ready(Err(Error::Rejected(rejection))),
                 None => super::polled_after_end(),
@@ -348,7 +348,7 @@ where
 impl<A, Next> AdmissionStage<A, Next> {
     /// Passes an admitted call on to the next stage.
     #[inline]
-    fn go_on<S, Request>(
+    fn start_next<S, Request>(
         &self,
         request: Request,
         permit: A::Permit,

@@ -1,41 +1,44 @@
 //! Applies a configuration while calls pass through the gates.
 
-use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pieces::Left, shared::LiveShared};
+use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pieces::Remaining, shared::LiveShared};
 
 /// A running change. It has three steps:
 ///
-/// 1. Tighten: each gate becomes as strict as the old and the new configuration together. A pass sees gates that follow
-///    the old configuration or are stricter. The old configuration admits every call that such a pass admits.
-/// 2. Turn: the version turns, and new calls start with the new settings.
-/// 3. Loosen: each gate follows the new configuration. A pass that started after the turn sees gates that follow the
-///    new configuration or are stricter. The new configuration admits every call that such a pass admits. A pass that
-///    started before the turn is repeated.
+/// 1. Tighten: each gate becomes as strict as the old and the new configuration together. A pass, which is the way of
+///    one call through all gates, sees each gate as in the old configuration or stricter. The old configuration admits
+///    every call that such a pass admits.
+/// 2. Turn: the version number increases. Calls that start afterwards use the new settings.
+/// 3. Loosen: each gate follows the new configuration. A pass that started after the turn sees each gate as in the new
+///    configuration or stricter. The new configuration admits every call that such a pass admits. A pass that started
+///    before the turn is repeated.
 ///
-/// Some gates have no state that is as strict as both configurations. If one such gate changes alone, it changes
-/// between two turns, and a pass that spans a turn is repeated. If several change, or the settings change too, the
-/// gates close until all have changed.
+/// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). One such
+/// gate that changes alone and in one step changes between two turns, and a pass that spans a turn is repeated. In all
+/// other cases (several such gates, a gate that changes in several steps, or new settings) the gates close until all
+/// have changed.
 pub(super) struct Change<'change> {
     shared: &'change LiveShared,
     pieces: &'change Pieces,
     to: &'change StackConfig,
-    /// Whether the kill switch changes.
-    switches: bool,
-    /// For each piece.
-    left: Vec<Left>,
+    /// Whether the kill switch changes. A stack that is switched off refuses all calls, so switching off tightens and
+    /// switching on loosens.
+    kill_switch_changes: bool,
+    /// The work that remains for each piece, in order.
+    remaining: Vec<Remaining>,
 }
 
 impl<'change> Change<'change> {
-    /// Puts the built configuration in force.
-    pub(super) fn make_first(shared: &'change LiveShared, pieces: &'change Pieces, to: &'change StackConfig) {
-        Self::make_noted(shared, pieces, to, |_| None);
+    /// Applies the configuration that the stack was built with, without a report.
+    pub(super) fn apply_built(shared: &'change LiveShared, pieces: &'change Pieces, to: &'change StackConfig) {
+        Self::apply_reporting(shared, pieces, to, |_| None);
     }
 
-    /// Makes the change to `to`, which is complete and checked. Adds it to the news if it changes anything.
-    pub(super) fn make(shared: &'change LiveShared, pieces: &'change Pieces, to: &'change StackConfig) {
-        Self::make_noted(shared, pieces, to, |shared| Some(shared.config(pieces)));
+    /// Applies `to`, which must be complete and checked. Reports it if it differs from the configuration in force.
+    pub(super) fn apply(shared: &'change LiveShared, pieces: &'change Pieces, to: &'change StackConfig) {
+        Self::apply_reporting(shared, pieces, to, |shared| Some(shared.config(pieces)));
     }
 
-    fn make_noted(
+    fn apply_reporting(
         shared: &'change LiveShared,
         pieces: &'change Pieces,
         to: &'change StackConfig,
@@ -43,11 +46,11 @@ impl<'change> Change<'change> {
     ) {
         shared.config_gate.change(|changing| {
             let _depth = depth::change();
-            // Dropped last, so that the change becomes news even if a user's limit panics: the other gates have
-            // changed.
-            let _noted = Noted { shared, before: read(shared), to };
-            let switches = shared.is_off() != to.switched_off;
-            let mut change = Self { shared, pieces, to, switches, left: Vec::new() };
+            // Dropped after `change`, so that listeners learn of the change even if a user's limit panics. Some gates
+            // and the settings may then be unchanged.
+            let _report = ReportOnDrop { shared, before: read(shared), to };
+            let kill_switch_changes = shared.is_off() != to.switched_off;
+            let mut change = Self { shared, pieces, to, kill_switch_changes, remaining: Vec::new() };
             change.tighten();
             change.turn(changing);
             change.loosen();
@@ -58,24 +61,27 @@ impl<'change> Change<'change> {
         if self.to.switched_off {
             self.shared.switch(true);
         }
-        self.left.extend(self.pieces.iter().map(|piece| piece.tighten(self.to)));
+        self.remaining.extend(self.pieces.iter().map(|piece| piece.tighten(self.to)));
     }
 
     fn turn(&mut self, changing: &mut Changing<'_>) {
         let (version, settings) = (changing.version(), self.to.settings());
         let settings_change = settings != self.shared.settings(version);
-        if !settings_change && !self.switches && self.left.iter().all(|left| *left == Left::Same) {
-            // Nothing that passes depend on has changed: repeat no pass.
+        if !settings_change
+            && !self.kill_switch_changes
+            && self.remaining.iter().all(|work| *work == Remaining::Unchanged)
+        {
+            // No gate and no setting has changed, so no pass needs to be repeated.
             return;
         }
         let image = if settings_change { version.next_image() } else { version.image() };
         if settings_change {
             self.shared.set_next_settings(version, settings);
         }
-        let is_left = |left| self.left.iter().filter(|other| **other == left).count();
-        match is_left(Left::Step) + 2 * is_left(Left::Steps) {
-            0 => changing.turn(image),
-            1 if !settings_change => {
+        let count = |work| self.remaining.iter().filter(|other| **other == work).count();
+        match (count(Remaining::OneStep), count(Remaining::SeveralSteps)) {
+            (0, 0) => changing.turn(image),
+            (1, 0) if !settings_change => {
                 changing.turn(image);
                 self.step();
                 changing.turn(image);
@@ -89,19 +95,19 @@ impl<'change> Change<'change> {
     }
 
     fn step(&mut self) {
-        for (piece, left) in self.pieces.iter().zip(&mut self.left) {
-            if matches!(left, Left::Step | Left::Steps) {
-                // Set before the call, because a user's limit may panic.
-                *left = Left::Nothing;
+        for (piece, work) in self.pieces.iter().zip(&mut self.remaining) {
+            if matches!(work, Remaining::OneStep | Remaining::SeveralSteps) {
+                // Set before `apply`: if a user's limit panics there, `drop` must not call it again.
+                *work = Remaining::Done;
                 piece.apply(self.to);
             }
         }
     }
 
     fn loosen(&mut self) {
-        for (piece, left) in self.pieces.iter().zip(&mut self.left) {
-            if *left == Left::Loosen {
-                *left = Left::Nothing;
+        for (piece, work) in self.pieces.iter().zip(&mut self.remaining) {
+            if *work == Remaining::Loosen {
+                *work = Remaining::Done;
                 piece.apply(self.to);
             }
         }
@@ -111,14 +117,14 @@ impl<'change> Change<'change> {
     }
 }
 
-/// Adds the change to the news when dropped.
-struct Noted<'change> {
+/// Reports the change to the listeners when dropped.
+struct ReportOnDrop<'change> {
     shared: &'change LiveShared,
     before: Option<StackConfig>,
     to: &'change StackConfig,
 }
 
-impl Drop for Noted<'_> {
+impl Drop for ReportOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(before) = self.before.take().filter(|before| before != self.to) {
             let (before, after) = (Box::new(before), Box::new(self.to.clone()));
@@ -128,7 +134,7 @@ impl Drop for Noted<'_> {
 }
 
 impl Drop for Change<'_> {
-    /// Loosens the other gates if one step panicked, so that they do not stay as strict as both configurations.
+    /// After a panic, loosens the gates that are still as strict as both configurations. Otherwise finds nothing to do.
     fn drop(&mut self) {
         self.loosen();
     }

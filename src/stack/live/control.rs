@@ -29,7 +29,7 @@ impl Control {
     pub(super) fn of(stages: Arc<dyn Describe + Send + Sync>, shared: Arc<LiveShared>, pieces: Pieces) -> Self {
         let mut built = StackConfig::default();
         pieces.iter().for_each(|piece| piece.read(&mut built));
-        Change::make_first(&shared, &pieces, &built);
+        Change::apply_built(&shared, &pieces, &built);
         Self(Arc::new(Inside { shared, stages, pieces, built }))
     }
 
@@ -102,7 +102,7 @@ impl Control {
         // Finish the work that the previous change left, so that it does not run within this change.
         pieces.iter().for_each(|piece| piece.settle());
         // A user's limit may panic. The other mechanisms must settle nevertheless.
-        let mut panics = vec![catch_unwind(AssertUnwindSafe(|| Change::make(shared, pieces, &complete)))];
+        let mut panics = vec![catch_unwind(AssertUnwindSafe(|| Change::apply(shared, pieces, &complete)))];
         panics.extend(pieces.iter().map(|piece| catch_unwind(AssertUnwindSafe(|| piece.settle()))));
         panics.into_iter().find_map(Result::err).map_or(Ok(()), |panic| resume_unwind(panic))
     }

@@ -25,7 +25,7 @@ pub(super) trait Piece: Send + Sync {
 
     /// Makes the mechanism as strict as the configuration in force and the checked `config` together. Returns the work
     /// that remains.
-    fn tighten(&self, config: &StackConfig) -> Left;
+    fn tighten(&self, config: &StackConfig) -> Remaining;
 
     /// Applies its part of the configuration.
     fn apply(&self, config: &StackConfig);
@@ -36,17 +36,17 @@ pub(super) trait Piece: Send + Sync {
 
 /// The work that remains after a mechanism became as strict as both configurations together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum Remaining {
     /// None, and the mechanism did not change.
-    Same,
+    Unchanged,
     /// None.
-    Nothing,
+    Done,
     /// Becoming less strict.
     Loosen,
     /// Changing in one step: neither configuration is stricter.
-    Step,
+    OneStep,
     /// Changing in several steps: neither configuration is stricter.
-    Steps,
+    SeveralSteps,
 }
 
 impl Pieces {
@@ -90,30 +90,30 @@ impl<H: Reconfigure<Config: PartialEq> + Send + Sync> Piece for Part<H> {
         (self.part)(config).map_or(Ok(()), |part| self.handle.check(part))
     }
 
-    fn tighten(&self, config: &StackConfig) -> Left {
-        let Some(to) = (self.part)(config) else { return Left::Same };
+    fn tighten(&self, config: &StackConfig) -> Remaining {
+        let Some(to) = (self.part)(config) else { return Remaining::Unchanged };
         let now = self.handle.read();
         if now == *to {
-            return Left::Same;
+            return Remaining::Unchanged;
         }
         match self.handle.course(&now, to) {
             // Calls do not depend on this change, so none is restarted.
             Course::Unseen => {
                 self.handle.apply(to);
-                return Left::Same;
+                return Remaining::Unchanged;
             }
             Course::Strictest(strictest) => {
                 if strictest != now {
                     self.handle.apply(&strictest);
                 }
                 if strictest != *to {
-                    return Left::Loosen;
+                    return Remaining::Loosen;
                 }
             }
-            Course::AtOnce => return Left::Step,
-            Course::InSteps => return Left::Steps,
+            Course::AtOnce => return Remaining::OneStep,
+            Course::InSteps => return Remaining::SeveralSteps,
         }
-        Left::Nothing
+        Remaining::Done
     }
 
     fn apply(&self, config: &StackConfig) {
@@ -146,8 +146,8 @@ impl Piece for Timeout {
         timeout(self.of, config).map_or(Ok(()), |limit| check_duration(self.of.field(), limit))
     }
 
-    fn tighten(&self, _config: &StackConfig) -> Left {
-        Left::Same
+    fn tighten(&self, _config: &StackConfig) -> Remaining {
+        Remaining::Unchanged
     }
 
     fn apply(&self, _config: &StackConfig) {}
@@ -170,8 +170,8 @@ impl Piece for LearnedTimeout {
         Ok(())
     }
 
-    fn tighten(&self, _config: &StackConfig) -> Left {
-        Left::Same
+    fn tighten(&self, _config: &StackConfig) -> Remaining {
+        Remaining::Unchanged
     }
 
     fn apply(&self, _config: &StackConfig) {}
