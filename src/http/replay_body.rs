@@ -27,8 +27,8 @@ use std::{
 /// # Above the cap
 ///
 /// A frame that would exceed the cap goes to the newest live attempt. From then on that attempt alone reads the
-/// caller's body, no frames are kept, and there are no more attempts. If a stage of your own makes several attempts at
-/// once, each other live attempt replays the frames kept so far and then fails with [`ReplayError::TooLarge`].
+/// caller's body, no frames are kept, and there are no more attempts. Other attempts can only be live if a stage of
+/// your own makes several at once. They replay the frames kept so far, then fail with [`ReplayError::TooLarge`].
 ///
 /// # Errors
 ///
@@ -47,8 +47,9 @@ use std::{
 /// # Cost
 ///
 /// Three allocations for each body: the shared state, the waker, and the list of readers. Frames are not copied. Each
-/// kept frame costs 32 bytes in a list and three uncontended locks, and one allocation to share it if it was made from
-/// a `Vec`. A frame that is part of a larger buffer keeps the whole buffer in memory. An empty body costs none of this.
+/// kept frame costs 32 bytes in a list and three uncontended locks. A frame that was made from a `Vec` also costs one
+/// allocation to share it. A frame that is part of a larger buffer keeps the whole buffer in memory. An empty body
+/// costs none of this.
 ///
 /// ```
 /// use std::{pin::Pin, task::{Context, Poll}};

@@ -61,8 +61,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// An error page that a proxy returns for a gRPC call is an HTTP response by its content type.
 ///
 /// **Trust.** Any peer may say that it is overloaded and when to retry, because callers then send less. Only an
-/// [internal](Peer::Internal) peer may say with `steadfast-retry` that it did not process the request, which lets a
-/// retry repeat any request, or that no outer caller may retry. The header is [removed](Classify::disbelieve) from
+/// [internal](Peer::Internal) peer may say more with `steadfast-retry`: that it did not process the request, which lets
+/// a retry repeat any request, or that no outer caller may retry. The header is [removed](Classify::disbelieve) from
 /// responses of external peers, so that a proxy that passes them on does not vouch for it.
 ///
 /// # Sources
@@ -149,9 +149,9 @@ impl Verdict {
     /// });
     ///
     /// // No process listens on a port that was just closed.
-    /// let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    /// let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http::<Empty<Bytes>>();
-    /// let request = Request::post(format!("http://{nobody}/")).body(Empty::new())?;
+    /// let request = Request::post(format!("http://{closed}/")).body(Empty::new())?;
     /// let answer: Result<Response<Incoming>, Error> = client.request(request).await;
     /// assert_eq!(verdict.classify(answer.as_ref()), Outcome::Unprocessed { retry_after: None });
     /// # Ok(())
@@ -178,8 +178,8 @@ impl Verdict {
     ///
     /// A server that resets a stream with `REFUSED_STREAM` has not processed the request [RFC 9113 8.7]. hyper and
     /// reqwest have no method for this: it shows only in the `h2::Error` among the sources of their errors. An
-    /// application that depends on the crate `h2`, in the version that its hyper uses, can look for that error, and
-    /// check that it `is_remote` and that its `reason` is `REFUSED_STREAM`. The text of an error is no proof.
+    /// application can depend on the crate `h2`, in the version that its hyper uses, and look for that error. The error
+    /// must be `is_remote`, and its `reason` must be `REFUSED_STREAM`. The text of an error is no proof.
     pub fn unsent<E, F: Fn(&E) -> bool>(self, unsent: F) -> Verdict<F> {
         Verdict { peer: self.peer, is_own: self.is_own, unsent }
     }

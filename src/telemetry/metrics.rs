@@ -81,8 +81,8 @@ impl Metrics {
         Self::default()
     }
 
-    /// Reads a mechanism that is part of no observed stack until the returned guard is dropped: a breaker that is used
-    /// by hand, a durable queue, a poller. `name` is the value of the first label.
+    /// Reads a mechanism that is part of no observed stack, such as a breaker that is used by hand, a durable queue or
+    /// a poller. It is read until the returned guard is dropped. `name` is the value of the first label.
     ///
     /// A mechanism that is watched twice under one name is read once. There are no rejections among its metrics,
     /// because the code that uses the mechanism by hand receives its refusals.

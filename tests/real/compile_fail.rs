@@ -1,4 +1,4 @@
-//! What must not compile and what the compiler then says, and what must not take it long.
+//! Programs that must not compile, with the messages of the compiler, and a program that must compile quickly.
 //!
 //! The programs in `tests/ui` are checked in a package of their own, which needs none of the dependencies of the tests.
 
@@ -10,24 +10,20 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-trials![
-    mistakes_do_not_compile_and_the_compiler_says_what_to_do,
-    layers_stacked_by_hand_take_the_compiler_no_more_than_seconds,
-];
+trials![mistakes_do_not_compile_and_the_compiler_says_how_to_fix_them, layers_stacked_by_hand_compile_within_seconds,];
 
-/// The seconds of processor time that the compiler may take for a program. It needs one. Where each layer multiplies
-/// what the ones inside take, six need minutes.
+/// The most seconds of processor time for a program. The compiler needs one. If each layer multiplied the time of its
+/// inner layers, six layers would need minutes.
 const COMPILER_SECONDS: u32 = 30;
 
-/// Checks one of the programs: whether it compiles, and what the compiler says.
+/// Compiles one of the programs. Returns whether it compiles, and the output of the compiler.
 fn check(program: &str) -> (bool, String) {
     check_by(Command::new(env!("CARGO")), program)
 }
 
-/// The same, where the compiler gives up when it has taken too long. The limit is on processor time, so that a busy
-/// machine does not matter.
+/// Compiles a program with a limit on processor time, which does not depend on the load of the machine.
 fn check_within_seconds(program: &str) -> (bool, String) {
-    // Compiles the dependencies, which may take as long as they like.
+    // Compiles the dependencies first, without a limit.
     let (compiles, says) = check("as_it_should_be");
     assert!(compiles, "{says}");
     let mut limited = Command::new("sh");
@@ -36,7 +32,7 @@ fn check_within_seconds(program: &str) -> (bool, String) {
 }
 
 fn check_by(mut cargo: Command, program: &str) -> (bool, String) {
-    /// The packages share a folder for what is compiled, and one program is checked twice.
+    /// The packages share a target folder, and one program is checked twice.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +55,7 @@ fn check_by(mut cargo: Command, program: &str) -> (bool, String) {
         program = root.join("tests/ui").join(program).with_extension("rs"),
     );
     fs::write(package.join("Cargo.toml"), manifest).unwrap();
-    // The versions that the crate itself is tested with, which are there already.
+    // The locked versions of the crate's own tests, which are downloaded already.
     fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
     let output = cargo
         .args(["check", "--offline", "--quiet", "--color=never"])
@@ -80,7 +76,7 @@ fn assert_refused(program: &str, words: &[&str]) {
     }
 }
 
-async fn mistakes_do_not_compile_and_the_compiler_says_what_to_do() {
+async fn mistakes_do_not_compile_and_the_compiler_says_how_to_fix_them() {
     let (compiles, says) = check("as_it_should_be");
     assert!(compiles, "{says}");
     assert_refused(
@@ -95,7 +91,7 @@ async fn mistakes_do_not_compile_and_the_compiler_says_what_to_do() {
     assert_refused("slot_filled_twice", &["no method named `timeout` found", "no method named `load_shed` found"]);
 }
 
-async fn layers_stacked_by_hand_take_the_compiler_no_more_than_seconds() {
+async fn layers_stacked_by_hand_compile_within_seconds() {
     let (compiles, says) = check_within_seconds("six_layers_by_hand");
     assert!(compiles, "six layers do not compile within {COMPILER_SECONDS} s of processor time: {says}");
 }

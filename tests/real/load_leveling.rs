@@ -1,15 +1,15 @@
-//! `load_leveling`: a burst, and when its backlog is gone.
+//! The example `load_leveling`: a burst, and the time until its backlog drains.
 
 use crate::process::Process;
 use crate::trial::trials;
 use std::{env, fs};
 
-trials![the_queue_says_when_the_backlog_of_a_burst_is_gone_and_the_picture_shows_it,];
+trials![the_queue_predicts_when_the_backlog_of_a_burst_drains,];
 
-async fn the_queue_says_when_the_backlog_of_a_burst_is_gone_and_the_picture_shows_it() {
+async fn the_queue_predicts_when_the_backlog_of_a_burst_drains() {
     let picture = env::temp_dir().join(format!("steadfast-load-leveling-{}.svg", std::process::id()));
     let lines = Process::start("load_leveling", &["--burst", "5", "--svg", picture.to_str().unwrap()]).finish();
-    // Second, waiting, predicted, what came true; where somebody waits and the queue has seen the end of the burst.
+    // Second, waiting calls, predicted drain time, actual drain time; while calls wait and the burst has ended.
     let rows = lines.iter().filter_map(|line| {
         let [second, waiting, "in", predicted, "s", "in", truth, "s"] = line.split_whitespace().collect::<Vec<_>>()[..]
         else {
@@ -21,7 +21,7 @@ async fn the_queue_says_when_the_backlog_of_a_burst_is_gone_and_the_picture_show
     assert!(rows.len() >= 5, "{lines:#?}");
     for row in rows {
         let [second, waiting, predicted, truth] = row[..] else { panic!("{row:?}") };
-        // Nine times five seconds of work, done in twice the time; and looked at every half second.
+        // 45 s of work, done in twice the time, and read every half second.
         assert!((waiting - 50.0 * (96.0 - second)).abs() <= 60.0, "{row:?}");
         assert!((predicted - truth).abs() <= 0.05 * truth + 0.5, "{row:?}");
     }

@@ -1,4 +1,4 @@
-//! What is kept in Redis outlives the runtime that it was made in, and works in many at a time.
+//! Clients of Redis outlive the runtime that created them, and work in several runtimes at a time.
 
 use crate::{
     durable_fixture::{
@@ -27,21 +27,21 @@ use tower::ServiceExt;
 trials![
     limits_share_their_tokens_in_the_next_runtime,
     limits_in_many_runtimes_share_their_tokens,
-    a_limit_goes_on_with_another_flusher,
+    a_limit_continues_with_another_flusher,
     the_first_call_in_the_next_runtime_is_answered,
     a_runtime_may_end_while_it_connects,
-    a_runtime_may_end_while_it_finds_out_whether_a_connection_answers,
+    a_runtime_may_end_while_it_checks_a_connection,
     a_runtime_may_end_while_another_uses_its_connection,
-    a_runtime_may_be_left_without_being_ended,
-    a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_call,
-    a_cluster_goes_on_in_the_next_runtime,
-    a_cluster_is_looked_at_again_in_the_next_runtime,
-    a_queue_goes_on_in_the_next_runtime,
-    a_queue_that_is_made_outside_of_any_runtime_connects_with_its_first_call,
+    a_runtime_may_stop_running_without_being_dropped,
+    a_store_created_outside_of_a_runtime_connects_at_its_first_call,
+    a_cluster_continues_in_the_next_runtime,
+    the_slots_of_a_cluster_are_read_again_in_the_next_runtime,
+    a_queue_continues_in_the_next_runtime,
+    a_queue_created_outside_of_a_runtime_connects_at_its_first_call,
     a_runtime_may_end_with_the_messages_of_another,
-    a_runtime_may_be_left_with_the_messages_of_another,
+    a_runtime_may_stop_running_with_the_messages_of_another,
     a_producer_needs_no_runtime_to_be_called,
-    sources_and_sinks_go_on_in_the_next_runtime,
+    sources_and_sinks_continue_in_the_next_runtime,
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,8 +56,8 @@ fn multi() -> Runtime {
 
 const KINDS: [fn() -> Runtime; 2] = [single, multi];
 
-/// Runs this in a runtime of its own, which has ended when this returns.
-async fn in_one_that_ends<T, Work>(kind: fn() -> Runtime, work: impl FnOnce() -> Work + Send + 'static) -> T
+/// Runs a future in a new runtime, which has ended when this returns.
+async fn in_runtime_that_ends<T, Work>(kind: fn() -> Runtime, work: impl FnOnce() -> Work + Send + 'static) -> T
 where
     T: Send + 'static,
     Work: Future<Output = T>,
@@ -65,28 +65,28 @@ where
     spawn_blocking(move || kind().block_on(work())).await.expect("it does not panic")
 }
 
-/// Runs this in a runtime that has one thread, and that nobody runs afterwards.
-fn in_one_that_is_left<T: Send + 'static, Work: Future<Output = T>>(
+/// Runs a future in a single-threaded runtime that is kept but not run afterwards.
+fn in_runtime_left_idle<T: Send + 'static, Work: Future<Output = T>>(
     work: impl FnOnce() -> Work + Send + 'static,
-) -> (T, Left) {
+) -> (T, IdleRuntime) {
     let (done, result) = mpsc::channel();
     let (end, ended) = mpsc::channel::<()>();
     let thread = thread::spawn(move || {
         let runtime = single();
         done.send(runtime.block_on(work())).expect("the test waits for it");
-        // Until the other end is dropped.
+        // Runs until the other end is dropped.
         let _ = ended.recv();
     });
-    (result.recv().expect("it does not panic"), Left { end: Some(end), thread: Some(thread) })
+    (result.recv().expect("it does not panic"), IdleRuntime { end: Some(end), thread: Some(thread) })
 }
 
-/// A runtime that is not run. Ends with this.
-struct Left {
+/// A runtime that is not run. Dropping this ends it.
+struct IdleRuntime {
     end: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Drop for Left {
+impl Drop for IdleRuntime {
     fn drop(&mut self) {
         self.end = None;
         self.thread.take().map(thread::JoinHandle::join);
@@ -102,7 +102,7 @@ async fn ask(store: &Redis) -> Result<(), StoreErrorKind> {
     store.charge(&[charge]).await.map(drop).map_err(|error| error.kind())
 }
 
-/// Asks, with the patience of a limit, until there is an answer; then there always is.
+/// Asks the store, with the timeout of a limit, until it answers. After that it must always answer.
 async fn until_it_answers(store: &Redis) -> Duration {
     let took = until("the store answers", async || matches!(timeout(millis(50), ask(store)).await, Ok(Ok(())))).await;
     for _ in 0..50 {
@@ -112,12 +112,12 @@ async fn until_it_answers(store: &Redis) -> Duration {
 }
 
 async fn connected(url: String) -> Redis {
-    let store = Redis::builder(url).connect().await.expect("a server that is right");
+    let store = Redis::builder(url).connect().await.expect("a usable server");
     assert_eq!(ask(&store).await, Ok(()));
     store
 }
 
-/// A limit of five tokens. Alone it admits five.
+/// A limit with five tokens.
 fn limit(store: &Redis) -> Exact {
     let quota = Quota::new(1, 10_000 * SECOND).with_burst(5);
     let (limit, flusher) = Exact::builder(store.clone(), quota).processes(1).deadline(SECOND).build().expect("a limit");
@@ -139,27 +139,28 @@ async fn limits_share_their_tokens_in_the_next_runtime() {
     for kind in KINDS {
         let server = RedisServer::start().await;
         let url = server.url();
-        let store = in_one_that_ends(kind, move || connected(url)).await;
+        let store = in_runtime_that_ends(kind, move || connected(url)).await;
         assert_eq!(admitted(&[limit(&store), limit(&store)]).await, 5);
     }
 }
 
 async fn limits_in_many_runtimes_share_their_tokens() {
     let server = RedisServer::start().await;
-    let store = Redis::builder(server.url()).connect_lazily().expect("a URL that is one");
+    let store = Redis::builder(server.url()).connect_lazily().expect("a valid URL");
     until_it_answers(&store).await;
-    let count = |store: Redis, kind| in_one_that_ends(kind, move || async move { admitted(&[limit(&store)]).await });
+    let count =
+        |store: Redis, kind| in_runtime_that_ends(kind, move || async move { admitted(&[limit(&store)]).await });
     let here = [limit(&store), limit(&store)];
     let (one, two, three) = (store.clone(), store.clone(), store.clone());
     let counts = futures::join!(count(one, single), count(two, multi), count(three, single), admitted(&here));
     assert_eq!(counts.0 + counts.1 + counts.2 + counts.3, 5, "{counts:?}");
 }
 
-async fn a_limit_goes_on_with_another_flusher() {
+async fn a_limit_continues_with_another_flusher() {
     for kind in KINDS {
         let server = RedisServer::start().await;
         let url = server.url();
-        let made = in_one_that_ends(kind, move || async move {
+        let made = in_runtime_that_ends(kind, move || async move {
             let store = connected(url).await;
             let limit = limit(&store);
             limit.acquire(b"tenant", 1).await.expect("the first of five");
@@ -177,9 +178,9 @@ async fn the_first_call_in_the_next_runtime_is_answered() {
     for kind in KINDS {
         let server = RedisServer::start().await;
         let url = server.url();
-        let mut store = in_one_that_ends(kind, move || connected(url)).await;
+        let mut store = in_runtime_that_ends(kind, move || connected(url)).await;
         for _ in 0..5 {
-            let asked = in_one_that_ends(kind, move || async move {
+            let asked = in_runtime_that_ends(kind, move || async move {
                 let answers = futures::join!(ask(&store), ask(&store), ask(&store));
                 (answers, store)
             });
@@ -195,34 +196,34 @@ async fn a_runtime_may_end_while_it_connects() {
         let mut server = RedisServer::start().await;
         server.kill();
         let url = server.url();
-        let store = in_one_that_ends(kind, move || async move {
-            let store = Redis::builder(url).connect_lazily().expect("a URL that is one");
+        let store = in_runtime_that_ends(kind, move || async move {
+            let store = Redis::builder(url).connect_lazily().expect("a valid URL");
             until("an attempt fails", async || ask(&store).await == Err(StoreErrorKind::Unreachable)).await;
             store
         });
         let store = store.await;
-        assert_eq!(ask(&store).await, Err(StoreErrorKind::Unreachable), "it is known of a call that nobody is there");
+        assert_eq!(ask(&store).await, Err(StoreErrorKind::Unreachable), "a call must find that the server is down");
         server.restart().await;
         let took = until_it_answers(&store).await;
         assert!(took < 5 * SECOND, "{took:?}");
     }
 }
 
-async fn a_runtime_may_end_while_it_finds_out_whether_a_connection_answers() {
+async fn a_runtime_may_end_while_it_checks_a_connection() {
     let server = RedisServer::start().await;
     let url = server.url();
-    let store = in_one_that_ends(multi, move || connected(url)).await;
-    assert_eq!(ask(&store).await, Ok(()), "the connection is of this runtime now");
+    let store = in_runtime_that_ends(multi, move || connected(url)).await;
+    assert_eq!(ask(&store).await, Ok(()), "the connection now belongs to this runtime");
     server.stop();
-    let store = in_one_that_ends(single, move || async move {
+    let store = in_runtime_that_ends(single, move || async move {
         for _ in 0..3 {
             assert!(timeout(millis(5), ask(&store)).await.is_err(), "a stopped server answers");
         }
         store
     });
     let store = store.await;
-    // Only who finds out can know: a stopped server does not close connections.
-    let took = until("the connection is given up", async || {
+    // A stopped server does not close connections, so only a check can find out.
+    let took = until("the connection is closed", async || {
         matches!(timeout(millis(5), ask(&store)).await, Ok(Err(StoreErrorKind::Unreachable)))
     });
     let took = took.await;
@@ -236,7 +237,7 @@ async fn a_runtime_may_end_while_another_uses_its_connection() {
         let server = RedisServer::start().await;
         let url = server.url();
         let (made, store) = tokio::sync::oneshot::channel();
-        let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
+        let ending = tokio::spawn(in_runtime_that_ends(kind, move || async move {
             let store = connected(url).await;
             made.send(store.clone()).expect("the test waits for it");
             for _ in 0..100 {
@@ -246,7 +247,7 @@ async fn a_runtime_may_end_while_another_uses_its_connection() {
         }));
         let store = store.await.expect("a store");
         while !ending.is_finished() {
-            // A call that is under way when the runtime ends has no answer.
+            // A call in progress when the runtime ends has no answer.
             let _ = ask(&store).await;
         }
         ending.await.expect("it does not panic");
@@ -255,24 +256,24 @@ async fn a_runtime_may_end_while_another_uses_its_connection() {
     }
 }
 
-async fn a_runtime_may_be_left_without_being_ended() {
+async fn a_runtime_may_stop_running_without_being_dropped() {
     let server = RedisServer::start().await;
     let url = server.url();
-    let (store, _left) = in_one_that_is_left(move || connected(url));
+    let (store, _left) = in_runtime_left_idle(move || connected(url));
     let took = until_it_answers(&store).await;
     assert!(took < 5 * SECOND, "{took:?}");
-    // And one that is left with the work of connecting.
+    // The runtime may also stop running while it connects.
     let url = server.url();
-    let (store, _left) = in_one_that_is_left(move || async move { Redis::builder(url).connect_lazily() });
-    let took = until_it_answers(&store.expect("a URL that is one")).await;
+    let (store, _left) = in_runtime_left_idle(move || async move { Redis::builder(url).connect_lazily() });
+    let took = until_it_answers(&store.expect("a valid URL")).await;
     assert!(took < 10 * SECOND, "{took:?}");
 }
 
-async fn a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_call() {
+async fn a_store_created_outside_of_a_runtime_connects_at_its_first_call() {
     let server = RedisServer::start().await;
     let url = server.url();
     let (store, refused) = thread::spawn(move || {
-        let store = Redis::builder(&url).connect_lazily().expect("a URL that is one");
+        let store = Redis::builder(&url).connect_lazily().expect("a valid URL");
         assert_eq!(ask(&store).now_or_never(), Some(Err(StoreErrorKind::Unreachable)), "nobody can connect");
         (store, Redis::builder(&url).connect().now_or_never())
     })
@@ -282,10 +283,10 @@ async fn a_store_that_is_made_outside_of_any_runtime_connects_with_its_first_cal
     assert_eq!(ask(&store).await, Ok(()));
 }
 
-async fn a_cluster_goes_on_in_the_next_runtime() {
+async fn a_cluster_continues_in_the_next_runtime() {
     let cluster = RedisCluster::start(3).await;
     let url = cluster.url();
-    let store = in_one_that_ends(multi, move || async move {
+    let store = in_runtime_that_ends(multi, move || async move {
         let store = Redis::builder(url).cluster(true).connect().await.expect("a cluster that is right");
         assert_eq!(ask(&store).await, Ok(()));
         store
@@ -295,12 +296,12 @@ async fn a_cluster_goes_on_in_the_next_runtime() {
     assert_eq!(admitted(&[limit(&store), limit(&store)]).await, 5);
 }
 
-async fn a_cluster_is_looked_at_again_in_the_next_runtime() {
+async fn the_slots_of_a_cluster_are_read_again_in_the_next_runtime() {
     let cluster = RedisCluster::start(3).await;
     let url = cluster.url();
     cluster.servers.iter().for_each(RedisServer::stop);
-    let store = in_one_that_ends(multi, move || async move {
-        let store = Redis::builder(url).cluster(true).connect_lazily().expect("a URL that is one");
+    let store = in_runtime_that_ends(multi, move || async move {
+        let store = Redis::builder(url).cluster(true).connect_lazily().expect("a valid URL");
         sleep(millis(50)).await;
         store
     });
@@ -310,25 +311,25 @@ async fn a_cluster_is_looked_at_again_in_the_next_runtime() {
     assert!(took < 5 * SECOND, "{took:?}");
 }
 
-/// All that was appended is worked on here.
+/// Checks that a worker in this runtime processes all appended messages.
 async fn work_on(queue: &DurableQueue, messages: u64) {
     let running = Running::start(worker(queue, noting(&Calls::default(), succeed)));
     until_done(queue, messages).await;
     running.stop().await;
 }
 
-async fn a_queue_goes_on_in_the_next_runtime() {
+async fn a_queue_continues_in_the_next_runtime() {
     for kind in KINDS {
         let server = RedisServer::start().await;
         let builder = builder(&server);
-        let queue = in_one_that_ends(kind, move || async move {
-            let queue = builder.connect().await.expect("a server that is right");
+        let queue = in_runtime_that_ends(kind, move || async move {
+            let queue = builder.connect().await.expect("a usable server");
             append(&queue, "one").await;
             queue
         });
         let queue = queue.await;
         append(&queue, "two").await;
-        let queue = in_one_that_ends(kind, move || async move {
+        let queue = in_runtime_that_ends(kind, move || async move {
             append(&queue, "three").await;
             work_on(&queue, 3).await;
             queue
@@ -340,14 +341,14 @@ async fn a_queue_goes_on_in_the_next_runtime() {
     }
 }
 
-async fn a_queue_that_is_made_outside_of_any_runtime_connects_with_its_first_call() {
+async fn a_queue_created_outside_of_a_runtime_connects_at_its_first_call() {
     let server = RedisServer::start().await;
     let builder = builder(&server);
     let queue = thread::spawn(move || builder.connect_lazily()).join().expect("it does not panic");
-    append(&queue.expect("a URL that is one"), "one").await;
+    append(&queue.expect("a valid URL"), "one").await;
 }
 
-/// Starts an append, and gives Redis the time to have it.
+/// Starts an append, and waits until Redis has received it.
 async fn begin(queue: &DurableQueue, text: &str) -> tokio::task::JoinHandle<bool> {
     let append = queue.producer(encode).oneshot(Message::new(text));
     let task = tokio::spawn(async move { append.await.is_ok() });
@@ -358,13 +359,13 @@ async fn begin(queue: &DurableQueue, text: &str) -> tokio::task::JoinHandle<bool
 async fn a_runtime_may_end_with_the_messages_of_another() {
     for kind in KINDS {
         let server = RedisServer::start().await;
-        let queue = builder(&server).answer_timeout(20 * SECOND).connect().await.expect("a server that is right");
+        let queue = builder(&server).answer_timeout(20 * SECOND).connect().await.expect("a usable server");
         append(&queue, "zero").await;
         server.stop();
         let ended = queue.clone();
         let (waiting, wait) = tokio::sync::oneshot::channel();
         let (end, may_end) = tokio::sync::oneshot::channel::<()>();
-        let ending = tokio::spawn(in_one_that_ends(kind, move || async move {
+        let ending = tokio::spawn(in_runtime_that_ends(kind, move || async move {
             let first = begin(&ended, "one").await;
             waiting.send(()).expect("the test waits for it");
             may_end.await.expect("the test lets the call end");
@@ -374,23 +375,23 @@ async fn a_runtime_may_end_with_the_messages_of_another() {
         // The runtime that sends has two batches under way, and a message that waits for its turn.
         let second = begin(&queue, "two").await;
         let third = begin(&queue, "three").await;
-        end.send(()).expect("it waits");
+        end.send(()).expect("the runtime waits");
         ending.await.expect("it does not panic");
         sleep(millis(50)).await;
         server.cont();
-        assert!(!second.await.expect("no panic"), "it was on its way, and nobody knows of it");
-        assert!(third.await.expect("no panic"), "it was not, and is sent by its own runtime");
+        assert!(!second.await.expect("no panic"), "it was in flight, and its result is unknown");
+        assert!(third.await.expect("no panic"), "it was not sent yet, and its own runtime sends it");
         append(&queue, "four").await;
     }
 }
 
-async fn a_runtime_may_be_left_with_the_messages_of_another() {
+async fn a_runtime_may_stop_running_with_the_messages_of_another() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).answer_timeout(SECOND / 2).connect().await.expect("a server that is right");
+    let queue = builder(&server).answer_timeout(SECOND / 2).connect().await.expect("a usable server");
     append(&queue, "zero").await;
     server.stop();
     let left = queue.clone();
-    let (_, _left) = in_one_that_is_left(move || async move {
+    let (_, _left) = in_runtime_left_idle(move || async move {
         let append = left.producer(encode).oneshot(Message::new("one"));
         assert!(timeout(millis(20), append).await.is_err(), "a stopped server answers");
     });
@@ -405,7 +406,7 @@ async fn a_runtime_may_be_left_with_the_messages_of_another() {
 
 async fn a_producer_needs_no_runtime_to_be_called() {
     let server = RedisServer::start().await;
-    let queue = builder(&server).connect().await.expect("a server that is right");
+    let queue = builder(&server).connect().await.expect("a usable server");
     let producer = queue.producer(encode);
     let append = thread::spawn(move || {
         let mut producer = producer;
@@ -419,13 +420,13 @@ async fn a_producer_needs_no_runtime_to_be_called() {
     assert_eq!(readings(&queue).await.appended, 1);
 }
 
-async fn sources_and_sinks_go_on_in_the_next_runtime() {
+async fn sources_and_sinks_continue_in_the_next_runtime() {
     for kind in KINDS {
         let server = RedisServer::start().await;
         let url = server.url();
-        let both = in_one_that_ends(kind, move || async move {
-            let mut sink = RedisSink::builder(&url, "limits").connect().await.expect("a server that is right");
-            let source = RedisSource::builder(&url, "limits").connect().await.expect("a server that is right");
+        let both = in_runtime_that_ends(kind, move || async move {
+            let mut sink = RedisSink::builder(&url, "limits").connect().await.expect("a usable server");
+            let source = RedisSource::builder(&url, "limits").connect().await.expect("a usable server");
             sink.publish(b"one").await.expect("a server");
             (sink, source)
         });

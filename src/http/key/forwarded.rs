@@ -104,9 +104,11 @@ fn unquote<'text>(value: &'text [u8], unquoted: &'text mut [u8; LONGEST]) -> Opt
     unquoted.get(..length)
 }
 
-/// The address of a node. It is an IPv4 address with or without a port, an IPv6 address in brackets with or without a
-/// port, or an IPv6 address without brackets, as many proxies write it in `X-Forwarded-For`. `None` for `unknown`, an
-/// obfuscated name such as `_hidden`, and anything else.
+/// The address of a node. `None` for `unknown`, an obfuscated name such as `_hidden`, and any other text. A node is:
+///
+/// - an IPv4 address, with or without a port,
+/// - an IPv6 address in brackets, with or without a port, or
+/// - an IPv6 address without brackets, as many proxies write it in `X-Forwarded-For`.
 pub(super) fn address_of_node(node: &[u8]) -> Option<IpAddr> {
     if node.len() > LONGEST {
         return None;

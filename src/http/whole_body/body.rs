@@ -33,9 +33,9 @@ pin_project! {
     /// with a [`Rejection`]. hyper then closes the connection or resets the stream, so the client learns that the body
     /// is incomplete.
     ///
-    /// The deadline applies even if the next frame is ready, unless that frame completes the body, so a slow reader
-    /// cannot hold a permit for longer. If the reader was late, the end at the deadline says nothing about the service.
-    /// With a deadline, each data frame costs a reading of the clock.
+    /// The deadline applies even if the next frame is ready, so that a slow reader cannot hold a permit for longer.
+    /// Only a frame that completes the body is still passed on. If the reader was late, the end at the deadline says
+    /// nothing about the service. With a deadline, each data frame costs a reading of the clock.
     pub struct WholeBody<B>
     where
         B: Body,

@@ -31,7 +31,7 @@ use std::time::Duration;
 /// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. For an
 /// external peer, `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
 /// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, the attempt and the criticality
-/// are always those of the context, which a server stack has limited to what its own peer may ask for.
+/// are always those of the context. A server stack has limited these to what its own peer may ask for.
 ///
 /// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
 /// context has no deadline, the request's own stays too.

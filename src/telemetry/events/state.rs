@@ -1,7 +1,7 @@
 /// The state of the queues of a stack.
 ///
-/// A delivery computes it once in each interval, for all stacks of one name: from the reading `queue_waiting` of their
-/// mechanisms, and from the calls that their queues rejected in the interval.
+/// A delivery computes it once in each interval, for all stacks of one name. It uses the reading `queue_waiting` of
+/// their mechanisms, and the calls that their queues rejected in the interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueueState {
     /// No call waits.
