@@ -151,10 +151,10 @@ pub trait Change<Request> {
     /// The value taken from a request.
     type Kept;
 
-    /// Looks at a request.
+    /// Takes the value from a request.
     fn look(&self, request: &Request) -> Self::Kept;
 
-    /// Changes an answer.
+    /// Changes the answer to a rejection.
     fn change(&self, rejection: &Rejection, kept: Self::Kept, answer: &mut Answer);
 }
 

@@ -18,7 +18,7 @@ const LONGEST_MESSAGE: usize = 1024;
 /// The largest value of `grpc-timeout`, without its unit: 8 digits.
 const MOST_UNITS: u128 = 99_999_999;
 
-/// The units of `grpc-timeout` in nanoseconds, from the finest.
+/// The units of `grpc-timeout` in nanoseconds, from the finest to the coarsest.
 const UNITS: [(u128, char); 6] =
     [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S'), (60_000_000_000, 'M'), (3_600_000_000_000, 'H')];
 
@@ -39,7 +39,7 @@ pub(super) fn is_grpc_type(value: &HeaderValue) -> bool {
     }
 }
 
-/// A status of gRPC, from 0 to 16.
+/// A gRPC status code, from 0 to 16.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct GrpcCode(u8);
 

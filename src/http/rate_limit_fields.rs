@@ -20,7 +20,7 @@ pub struct Standing {
     pub quota: u64,
     /// The length of the window, `w`, sent in whole seconds rounded up.
     pub window: Duration,
-    /// The calls that are left, `r`.
+    /// The remaining calls, `r`.
     pub remaining: u64,
     /// The time until more calls are allowed, `t`, sent in whole seconds rounded up.
     pub reset: Duration,
@@ -94,7 +94,7 @@ impl<Request> Advertise<Request> for SlidingWindow {
 pub struct ByKey<K: ?Sized, T, S, F>(
     /// The buckets.
     pub Keyed<K, T, S>,
-    /// The function.
+    /// The function that makes the key.
     pub F,
 );
 

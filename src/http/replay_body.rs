@@ -58,7 +58,7 @@ use std::{
 /// use hyper::body::Incoming;
 /// use steadfast::http::{self, ReplayBody, ReplayError};
 ///
-/// /// The body of a proxy's requests: `Incoming` cannot hold another body.
+/// /// The body of a proxy's requests: `Incoming` cannot wrap another body.
 /// enum ProxyBody {
 ///     Incoming(Incoming),
 ///     Replay(Box<ReplayBody<ProxyBody>>),

@@ -80,7 +80,7 @@ use std::{fmt, sync::Arc};
 #[derive(Clone)]
 pub struct Events {
     guard: Arc<HubGuard>,
-    /// What all clones in one stack share.
+    /// Shared by all clones in one stack.
     stack: Arc<StackEvents>,
 }
 

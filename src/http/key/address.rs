@@ -186,7 +186,7 @@ impl<F> ClientAddress<F> {
         None
     }
 
-    /// The part of an address that counts.
+    /// Returns the part of the address that is the key.
     fn key_of(&self, address: IpAddr) -> IpAddr {
         match address {
             IpAddr::V4(_) => address,

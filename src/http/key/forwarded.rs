@@ -7,7 +7,7 @@ use std::{
     str,
 };
 
-/// The longest text of an address with its port, and some room: `[ffff:...:255.255.255.255]:65535`.
+/// The longest text of an address with its port, with some reserve: `[ffff:...:255.255.255.255]:65535`.
 const LONGEST: usize = 64;
 
 /// Returns the entries of one field from the right, separated by commas outside of quoted strings. Skips empty entries,
@@ -127,7 +127,7 @@ pub(super) fn address_of_node(node: &[u8]) -> Option<IpAddr> {
     is_port(port).then_some(address.into())
 }
 
-/// A port, or an obfuscated one (RFC 7239, 6.2 and 6.3).
+/// Whether the text is a port or an obfuscated port (RFC 7239, 6.2 and 6.3).
 fn is_port(text: &str) -> bool {
     let is_obfuscated = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))

@@ -9,7 +9,7 @@ pub(super) const LAST: u64 = u64::MAX;
 /// The live readers of one body. Its methods run under the lock, so they neither clone nor drop a waker.
 #[derive(Debug, Default)]
 pub(super) struct BodyReaders {
-    /// Two at most, unless the caller hedges more.
+    /// At most two, unless the caller makes more attempts at once.
     slots: Vec<ReaderSlot>,
     joined: u64,
 }

@@ -132,7 +132,7 @@ impl HeldPermits {
         }
     }
 
-    /// Settles all of them.
+    /// Settles all permits.
     pub(super) fn settle(&mut self, end: BodyEnd) {
         if self.0.is_empty() {
             return;
@@ -156,7 +156,7 @@ impl Drop for HeldPermits {
 #[derive(Clone, Default)]
 struct ParkedPermits(Arc<Mutex<HeldPermits>>);
 
-/// Parks a permit.
+/// Adds a permit to the extensions of the response.
 fn park(response: &mut http::Extensions, permit: Box<dyn AnyHeldPermit>) {
     let ParkedPermits(permits) = response.get_or_insert_default();
     permits.lock().unwrap_or_else(PoisonError::into_inner).0.push(permit);

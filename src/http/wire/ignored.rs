@@ -16,7 +16,7 @@ pub(in crate::http) enum IgnoredHeader {
 static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 impl IgnoredHeader {
-    /// Adds one to the count of such headers.
+    /// Adds one to the count of this header.
     #[cold]
     pub(in crate::http) fn count(self) {
         COUNTS[self as usize].fetch_add(1, Ordering::Relaxed);
