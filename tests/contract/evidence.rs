@@ -12,14 +12,14 @@ use steadfast::{CallContext, Error, Rejection, circuit_breaker::BreakerState};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
-/// A first attempt that fails, and a second that waits for the service to be ready.
+/// A first attempt that fails, and a second that waits for the service's readiness.
 fn blocked_in_the_second_attempt() -> Below {
     let readiness = [Readiness::Ready, Readiness::Blocked];
     Below::plain(Controls::new().next_readiness(readiness).next_acts([Act::FailAfter(0)]))
 }
 
-pub async fn a_retry_that_ends_before_it_reaches_the_service_is_no_evidence(make: Make) {
-    // Ended by the caller's deadline, and by the configured limit.
+pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: Make) {
+    // Cut off by the caller's deadline, and by the configured limit.
     for inherited in [LIMIT / 2, 2 * WHOLE_LIMIT] {
         let subject = Subject::tight(make).await;
         let below = blocked_in_the_second_attempt();
@@ -38,7 +38,7 @@ pub async fn a_retry_that_ends_before_it_reaches_the_service_is_no_evidence(make
     }
 }
 
-/// Calls a hanging service with this much time left. Returns whether the timeout says that the call was cut short.
+/// Calls a service that hangs with this time left. Returns whether the timeout reports that the call was cut short.
 async fn hangs_within(subject: &Subject, below: &Below, left: Duration) -> bool {
     let context = CallContext::new().with_deadline(Instant::now() + left);
     let error = context.scope(subject.around(below).oneshot(7)).await.unwrap_err();
@@ -52,7 +52,7 @@ pub async fn a_timeout_says_whether_the_call_had_half_of_its_patience(make: Make
         let below = Below::plain(Controls::new().act(Act::Wait));
         assert_eq!(hangs_within(&subject, &below, left).await, cut_short, "{left:?}");
         assert_eq!(below.reached(), 1);
-        // In both cases the tokens of the call are spent, and its places are returned.
+        // Cut short or not, the call's tokens are spent, and its places are returned.
         let held = subject.resources.held();
         assert!(held.in_flight.is_none_or(|in_flight| in_flight == 0));
         assert!(held.in_service.is_none_or(|in_service| in_service == 0));
@@ -115,8 +115,8 @@ pub async fn a_refused_retry_says_that_an_earlier_attempt_reached_the_service(ma
     assert_eq!(below.reached(), 1);
 }
 
-/// Polls a call whose first attempt fails, and then only after all time has passed. The wait for the second attempt has
-/// ended by then too, but no caller waits for its answer.
+/// Polls a call whose first attempt fails, and then not before all time has passed. The wait for the second attempt has
+/// also ended by then, but no caller waits for its answer.
 async fn assert_no_attempt_begins_too_late(make: Make, deadline: Duration) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::FailAfter(0)));
