@@ -1,17 +1,17 @@
 //! Decides which version a publication gets, and whether it may replace the published snapshot.
 //!
-//! | published | last publication of this publisher | next publication |
+//! | published | this publisher has published before | next publication |
 //! |---|---|---|
-//! | nothing | none | the first version of the epoch |
-//! | nothing, or unreadable | any | continues from its own version |
-//! | unreadable | none | refused: the version is unknown |
-//! | a later format with a correct checksum | any or none | refused |
-//! | a snapshot of an earlier epoch | none | the first version of the epoch |
-//! | a snapshot of this epoch | none | continues from that version |
-//! | a snapshot of a later epoch | any or none | refused: overtaken |
-//! | a snapshot of a later version of this epoch | any | refused: overtaken |
-//! | a snapshot of its own version with other rules | any | refused: a conflict |
-//! | any other snapshot | any | continues from its own version |
+//! | nothing | no | the first version of the epoch |
+//! | nothing, or unreadable | yes | continues from its own version |
+//! | unreadable | no | refused: the version is unknown |
+//! | a later format with a correct checksum | either | refused |
+//! | a snapshot of an earlier epoch | no | the first version of the epoch |
+//! | a snapshot of this epoch | no | continues from that version |
+//! | a snapshot of a later epoch | either | refused: overtaken |
+//! | a snapshot of a later version of this epoch | yes | refused: overtaken |
+//! | a snapshot of its own version with other rules | yes | refused: a conflict |
+//! | any other snapshot | yes | continues from its own version |
 //!
 //! A publication that continues from a version keeps it if the rules are the same, and otherwise takes the next
 //! version.
