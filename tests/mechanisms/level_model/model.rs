@@ -48,7 +48,7 @@ struct Waiting {
     gives_up_at: Nanos,
     deadline: Nanos,
     /// The slot of the pace, if it was admitted: when the next call may begin.
-    share: Nanos,
+    slot: Nanos,
 }
 
 /// A call that arrives.
@@ -77,7 +77,7 @@ pub struct Model {
     /// The counts of calls refused by a full queue, displaced, refused after too long a wait, cancelled, and refused by
     /// a closed queue.
     pub counts: [u64; 5],
-    line: Vec<Waiting>,
+    waiters: Vec<Waiting>,
     answered: BTreeMap<usize, (Outcome, Waiting)>,
     last_empty: Nanos,
 }
@@ -97,27 +97,28 @@ impl Model {
             is_closed: false,
             rate: None,
             counts: [0; 5],
-            line: Vec::new(),
+            waiters: Vec::new(),
             answered: BTreeMap::new(),
             last_empty: 0,
         }
     }
 
     pub fn waiting(&self) -> usize {
-        self.line.len()
+        self.waiters.len()
     }
 
     pub fn weight(&self) -> u64 {
-        self.line.iter().map(|waiting| waiting.weight).sum()
+        self.waiters.iter().map(|waiting| waiting.weight).sum()
     }
 
     pub fn oldest_age(&self) -> Nanos {
-        self.line.iter().map(|waiting| self.now - waiting.since).max().unwrap_or(0)
+        self.waiters.iter().map(|waiting| self.now - waiting.since).max().unwrap_or(0)
     }
 
     /// Returns whether a waiter could be admitted, or its time to wait has ended.
     pub fn owes_an_answer(&self) -> bool {
-        !self.line.is_empty() && self.has_room() || self.line.iter().any(|waiting| self.now >= waiting.gives_up_at)
+        !self.waiters.is_empty() && self.has_room()
+            || self.waiters.iter().any(|waiting| self.now >= waiting.gives_up_at)
     }
 
     fn has_room(&self) -> bool {
@@ -134,7 +135,7 @@ impl Model {
 
     /// Returns the depth limit for a newcomer that may wait for this time.
     pub fn depth_for(&self, patience: Nanos) -> usize {
-        let backlog_since = if self.line.is_empty() { self.now } else { self.last_empty };
+        let backlog_since = if self.waiters.is_empty() { self.now } else { self.last_empty };
         let known = self.rate.as_ref().and_then(|rate| rate.known(backlog_since));
         known.map_or(self.depth, |(served, time)| {
             let calls = u128::from(patience) * u128::from(served) / u128::from(time);
@@ -151,7 +152,7 @@ impl Model {
     fn patience(&self, left: Nanos) -> Nanos {
         let patience = match self.rule {
             Rule::Deadline(fourths) | Rule::Urgent(fourths) if left < u64::MAX => left * fourths / 4,
-            Rule::Adaptive { target, interval } if self.is_standing(interval) => left.min(target),
+            Rule::Adaptive { target, interval } if self.has_standing_queue(interval) => left.min(target),
             Rule::Adaptive { interval, .. } => left.min(interval),
             _ => left,
         };
@@ -168,21 +169,21 @@ impl Model {
         });
     }
 
-    fn is_standing(&self, interval: Nanos) -> bool {
-        !self.line.is_empty() && self.now - self.last_empty > interval
+    fn has_standing_queue(&self, interval: Nanos) -> bool {
+        !self.waiters.is_empty() && self.now - self.last_empty > interval
     }
 
     fn newest_first(&self) -> bool {
         match self.rule {
             Rule::Lifo => true,
-            Rule::Adaptive { interval, .. } => self.is_standing(interval),
+            Rule::Adaptive { interval, .. } => self.has_standing_queue(interval),
             Rule::Deadline(_) | Rule::Urgent(_) | Rule::Fifo => false,
         }
     }
 
     /// Returns the first or last waiter of a class.
     fn at_the_end(&self, class: usize, newest: bool) -> Option<Waiting> {
-        let mut of_class = self.line.iter().filter(|waiting| waiting.class == class);
+        let mut of_class = self.waiters.iter().filter(|waiting| waiting.class == class);
         if let Rule::Urgent(_) = self.rule {
             // Of equal ones `min_by_key` finds the first and `max_by_key` the last.
             let at = |waiting: &&Waiting| waiting.gives_up_at;
@@ -196,9 +197,9 @@ impl Model {
     }
 
     fn leave(&mut self, id: usize) -> Waiting {
-        let at = self.line.iter().position(|waiting| waiting.id == id).unwrap();
-        let waiting = self.line.remove(at);
-        if self.line.is_empty() {
+        let at = self.waiters.iter().position(|waiting| waiting.id == id).unwrap();
+        let waiting = self.waiters.remove(at);
+        if self.waiters.is_empty() {
             self.last_empty = self.now;
         }
         waiting
@@ -228,18 +229,20 @@ impl Model {
         while self.has_room() {
             let Some(next) = self.next() else { return };
             let stale = match self.rule {
-                Rule::Adaptive { target, interval } => self.is_standing(interval) && self.now - next.since > target,
+                Rule::Adaptive { target, interval } => {
+                    self.has_standing_queue(interval) && self.now - next.since > target
+                }
                 _ => false,
             };
             if stale || self.now >= next.gives_up_at {
                 self.answer(next.id, self.too_long(next));
             } else {
-                let share = self.take();
+                let slot = self.take();
                 if let Some(rate) = &mut self.rate {
                     rate.note(self.last_empty, self.now, self.concurrency as u64);
                 }
                 self.answer(next.id, Outcome::Served);
-                self.answered.get_mut(&next.id).unwrap().1.share = share;
+                self.answered.get_mut(&next.id).unwrap().1.slot = slot;
             }
         }
     }
@@ -247,7 +250,7 @@ impl Model {
     /// A call arrives that does not wait.
     pub fn try_arrive(&mut self) -> bool {
         self.admit();
-        let is_served = !self.is_closed && self.line.is_empty() && self.has_room();
+        let is_served = !self.is_closed && self.waiters.is_empty() && self.has_room();
         if is_served {
             self.take();
         }
@@ -278,17 +281,17 @@ impl Model {
             self.count(refused);
             return refused;
         }
-        if self.line.is_empty() {
+        if self.waiters.is_empty() {
             self.last_empty = self.now;
         }
-        self.line.push(Waiting {
+        self.waiters.push(Waiting {
             id: call.id,
             class,
             weight: call.weight,
             since: self.now,
             gives_up_at: self.now + patience,
             deadline: call.deadline.unwrap_or(u64::MAX),
-            share: 0,
+            slot: 0,
         });
         self.poll(call.id)
     }
@@ -309,7 +312,7 @@ impl Model {
     fn refuse_early(&mut self, class: usize, gives_up_at: Nanos) -> Option<Outcome> {
         let depth = self.depth_for(gives_up_at - self.now);
         while depth < self.depth
-            && self.line.iter().filter(|waiting| self.is_before(waiting, class, gives_up_at)).count() >= depth
+            && self.waiters.iter().filter(|waiting| self.is_before(waiting, class, gives_up_at)).count() >= depth
         {
             let Some(late) = self.late() else {
                 return Some(Outcome::Full { cause: QueueFullCause::Deadline, bound: depth as u64 });
@@ -327,7 +330,7 @@ impl Model {
             if let Some(late) = self.late() {
                 self.answer(late.id, self.too_long(late));
             } else if !self.fits(weight, |waiting| self.is_before(waiting, class, gives_up_at)) {
-                let is_deep = self.line.len() >= self.depth;
+                let is_deep = self.waiters.len() >= self.depth;
                 return Some(if is_deep {
                     Outcome::Full { cause: QueueFullCause::Depth, bound: self.depth as u64 }
                 } else {
@@ -342,14 +345,14 @@ impl Model {
 
     /// Returns whether one more call fits, if only these waiters stayed.
     fn fits(&self, weight: u64, stays: impl Fn(&Waiting) -> bool) -> bool {
-        let others: Vec<_> = self.line.iter().filter(|waiting| stays(waiting)).collect();
+        let others: Vec<_> = self.waiters.iter().filter(|waiting| stays(waiting)).collect();
         others.len() < self.depth && others.iter().map(|other| other.weight).sum::<u64>() + weight <= self.max_weight
     }
 
     pub fn close(&mut self) {
         self.admit();
         self.is_closed = true;
-        while let Some(first) = self.line.first() {
+        while let Some(first) = self.waiters.first() {
             self.answer(first.id, Outcome::Closed);
         }
     }
@@ -360,12 +363,12 @@ impl Model {
         if let Some((outcome, waiting)) = self.answered.remove(&id) {
             if outcome == Outcome::Served && self.now >= waiting.deadline {
                 self.count(self.too_long(waiting));
-                self.give_back(waiting.share);
+                self.give_back(waiting.slot);
                 return self.too_long(waiting);
             }
             return outcome;
         }
-        let waiting = *self.line.iter().find(|waiting| waiting.id == id).unwrap();
+        let waiting = *self.waiters.iter().find(|waiting| waiting.id == id).unwrap();
         if self.now < waiting.gives_up_at {
             return Outcome::Waits;
         }
@@ -378,7 +381,7 @@ impl Model {
     pub fn cancel(&mut self, id: usize) -> bool {
         match self.answered.remove(&id) {
             Some((Outcome::Served, waiting)) => {
-                self.give_back(waiting.share);
+                self.give_back(waiting.slot);
                 true
             }
             Some(_) => false,
@@ -391,8 +394,8 @@ impl Model {
     }
 
     /// An admitted call did not begin. Its slot of the pace is used only if no other call has begun since.
-    fn give_back(&mut self, share: Nanos) {
-        if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due == share) {
+    fn give_back(&mut self, slot: Nanos) {
+        if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due == slot) {
             pace.due = pace.due.saturating_sub(pace.interval);
         }
         self.end();
