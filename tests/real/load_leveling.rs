@@ -1,15 +1,16 @@
-//! The example `load_leveling`: a burst, and the time until its backlog drains.
+//! The example `load_leveling`: a burst, and the end of its backlog.
 
 use crate::process::Process;
 use crate::trial::trials;
 use std::{env, fs};
 
-trials![the_queue_predicts_when_the_backlog_of_a_burst_drains,];
+trials![the_queue_predicts_the_end_of_the_backlog_and_the_picture_shows_it,];
 
-async fn the_queue_predicts_when_the_backlog_of_a_burst_drains() {
+async fn the_queue_predicts_the_end_of_the_backlog_and_the_picture_shows_it() {
     let picture = env::temp_dir().join(format!("steadfast-load-leveling-{}.svg", std::process::id()));
     let lines = Process::start("load_leveling", &["--burst", "5", "--svg", picture.to_str().unwrap()]).finish();
-    // Second, waiting calls, predicted drain time, actual drain time; while calls wait and the burst has ended.
+    // The second, the waiters, and the predicted and actual time until the backlog is gone. Only rows with waiters
+    // after the burst has left the window of the rates.
     let rows = lines.iter().filter_map(|line| {
         let [second, waiting, "in", predicted, "s", "in", truth, "s"] = line.split_whitespace().collect::<Vec<_>>()[..]
         else {
@@ -21,7 +22,7 @@ async fn the_queue_predicts_when_the_backlog_of_a_burst_drains() {
     assert!(rows.len() >= 5, "{lines:#?}");
     for row in rows {
         let [second, waiting, predicted, truth] = row[..] else { panic!("{row:?}") };
-        // 45 s of work, done in twice the time, and read every half second.
+        // Nine times five seconds of work, done in twice the time, and sampled every half second.
         assert!((waiting - 50.0 * (96.0 - second)).abs() <= 60.0, "{row:?}");
         assert!((predicted - truth).abs() <= 0.05 * truth + 0.5, "{row:?}");
     }
