@@ -96,7 +96,7 @@ async fn a_call_whose_task_ends_counts_as_failed() {
     begin(&mut calls, &["one", "another"], async |_| pending().await);
     yield_now().await;
     calls.tasks.abort_all();
-    assert_eq!(ends(&mut calls, 2).await, ["the task of the call has ended", "its task has ended"]);
+    assert_eq!(ends(&mut calls, 2).await, ["the task of the call has ended", "the task of the call has ended"]);
 }
 
 #[tokio::test]
