@@ -141,18 +141,18 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
                 last_good.refuse(chain(&refusal));
             }
         }
-        let outcome = self.tick.conclude(fetched, now, self.wall_clock.now());
-        let good = self.tick.good_read.map(|read_at| Good {
-            version: self.tick.good.header.version,
-            published_at: self.tick.good.header.published_at,
+        let outcome = self.tick.finish_tick(fetched, now, self.wall_clock.now());
+        let good = self.tick.last_good_read_at.map(|read_at| Good {
+            version: self.tick.last_good.header.version,
+            published_at: self.tick.last_good.header.published_at,
             read_at,
         });
         let used = match self.tick.in_force {
-            InForce::LastGood => self.tick.good.header.used,
+            InForce::LastGood => self.tick.last_good.header.used,
             InForce::Defaults => self.tick.defaults.header.used,
         };
         if let (Some(last_good), Some(_)) = (&mut self.last_good, good) {
-            last_good.begin_writing(&self.tick.good.bytes);
+            last_good.begin_writing(&self.tick.last_good.bytes);
         }
         let duration = Instant::now().saturating_duration_since(begun);
         self.readings.update(|state| {

@@ -6,7 +6,7 @@ mod versions;
 use super::{
     Refusal, Rule, Shape, Sink, Snapshot, SourceError, SourceFailure, Version, WallClock,
     envelope::{Envelope, stamp},
-    poller::tick::caught,
+    poller::tick::catch_panic,
     shape::LONGEST,
     snapshot,
 };
@@ -184,7 +184,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         let mut rules = Vec::with_capacity(self.shape.slots() as usize);
         let checked = snapshot::open(&self.next, self.shape, T::SCHEMA, snapshot::checksum(&self.next))
             .and_then(|_| snapshot::decode_slots(&self.next, self.shape, &mut rules))
-            .and_then(|()| caught("check", || check(&rules))?.map_err(Refusal::Check));
+            .and_then(|()| catch_panic("check", || check(&rules))?.map_err(Refusal::Check));
         checked.map_err(PublishError::Unreadable)
     }
 

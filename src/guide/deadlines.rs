@@ -1,8 +1,8 @@
 //! How does a deadline reach every service in a chain of calls?
 //!
-//! A caller waits for a second. The service that it calls asks a database, with a timeout of its own of five seconds.
-//! After one second all the work is for nothing, and nothing stops it. Every service in a chain has to know how much
-//! time is left.
+//! A caller waits for one second. The service that it calls queries a database with its own timeout of five seconds.
+//! After one second the caller has gone. The service and the database continue for up to four more seconds, for no
+//! caller. Every service in a chain must know how much time is left.
 //!
 //! # What travels with a call
 //!
@@ -12,11 +12,11 @@
 //!
 //! | who | does |
 //! |---|---|
-//! | a server stack | opens the context around its handler, with the earlier of the caller's deadline and its own timeout |
-//! | a client stack | reads the context, ends the call by that deadline, and opens one for each attempt |
-//! | the service inside a client | sees the deadline of its attempt, and can send it along |
+//! | a server stack | runs its handler in a context with the earlier of the caller's deadline and its own timeout |
+//! | a client stack | reads the context, ends the call by that deadline if it has a timeout, and opens a context for each attempt |
+//! | the service inside a client | reads the deadline of its attempt, and can send it on |
 //!
-//! A deadline never moves away: each layer can only make it earlier.
+//! A deadline never moves later: each layer can only make it earlier.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -31,7 +31,7 @@
 //! let database = service_fn(async |(): ()| Ok::<_, std::io::Error>(CallContext::current().deadline()));
 //! let database = steadfast::client().timeout(secs(5)).service(database)?;
 //!
-//! // The handler passes nothing on.
+//! // The handler does not mention the deadline. The context carries it.
 //! let handler = service_fn(move |(): ()| database.clone().oneshot(()));
 //! let server = steadfast::server().timeout(secs(1)).service(handler)?;
 //!
@@ -43,11 +43,12 @@
 //!
 //! # A client without a timeout
 //!
-//! A client stack ends the call by an inherited deadline only if it has a `timeout`, however long. Without one it hands
-//! the deadline on, and retries and waiters look at it. So give every client a timeout.
+//! A `timeout`, however long, ends the call by an inherited deadline. An `attempt_timeout` ends each attempt by it.
+//! Without either, the stack only passes the deadline on: retries and waiting calls respect it, but a call in the
+//! service does not end. Give every client a timeout.
 //!
-//! A stack with a timeout refuses a call whose deadline has passed before it begins. An attempt that an inherited
-//! deadline ends before half of its own timeout is no evidence against the service; see
+//! A stack with a timeout refuses a call whose deadline has passed before the call begins. If an inherited deadline
+//! ends an attempt before half of the attempt's own timeout, the attempt is no evidence against the service; see
 //! [`TimedOut::was_cut_short`](crate::error::TimedOut::was_cut_short).
 //!
 //! # Spawned tasks
@@ -106,15 +107,16 @@
 //! # }
 //! ```
 //!
-//! # Who uses the deadline
+//! # Which layers use the deadline
 //!
 //! | layer | use |
 //! |---|---|
 //! | [`timeout`](crate::timeout) | ends the call |
 //! | [`retry`](crate::retry) | makes no retry whose backoff would end at the deadline or later |
 //! | [`load_shed`](crate::load_shed#a-limit-that-finds-itself) | an adaptive limit refuses a call that would not end in time |
-//! | [`load_level`](crate::load_level#semantics) | refuses a call that has waited for half of its time |
-//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that had less than half of its time |
+//! | [`rate_limit`](crate::rate_limit) | a limit that lets calls wait refuses a call whose turn would come at the deadline or later |
+//! | [`load_level`](crate::load_level#semantics) | refuses a call that has waited for half of the time between its arrival and its deadline |
+//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that the caller's deadline ended before half of the attempt's own timeout |
 //!
 #![cfg_attr(feature = "http", doc = "[`http_grpc`]: super::http_grpc")]
 #![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]

@@ -4,13 +4,14 @@
 //! |---|---|---|---|
 //! | `grpc-timeout` | the time left | any peer | any peer, on gRPC requests |
 //! | `steadfast-deadline-ms` | the time left | any peer | internal peers |
-//! | `x-envoy-expected-rq-timeout-ms` | the time left | internal peers | - |
-//! | `grpc-previous-rpc-attempts` | earlier attempts | any peer | any peer, on gRPC requests after the first attempt |
-//! | `steadfast-attempt` | earlier attempts | any peer | internal peers, after the first attempt |
-//! | `x-envoy-attempt-count` | attempts, including this one | any peer | - |
-//! | `steadfast-criticality` | the criticality | any peer; only internal peers may raise it | internal peers |
+//! | `x-envoy-expected-rq-timeout-ms` | the time left | internal peers | no peer |
+//! | `grpc-previous-rpc-attempts` | earlier attempts | any peer | any peer, on gRPC requests, if there were earlier attempts |
+//! | `steadfast-attempt` | earlier attempts | any peer | internal peers, if there were earlier attempts |
+//! | `x-envoy-attempt-count` | attempts, including this one | any peer | no peer |
+//! | `steadfast-criticality` | the criticality | any peer; an external one can only lower it | internal peers, unless it is `critical` |
 //!
-//! Headers carry durations, never wall-clock times, so the clocks of two machines need not agree.
+//! An internal peer is a service of the same organization; see [`Peer`](super::Peer). Headers carry durations, never
+//! wall-clock times, so the clocks of two machines need not agree.
 
 mod field;
 mod ignored;
@@ -35,14 +36,15 @@ const GRPC_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-att
 const ENVOY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const ENVOY_ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
-/// The most digits of milliseconds or attempts that are read and written.
+/// The longest number that is read: milliseconds or attempts.
 const DIGITS: usize = 10;
+/// The longest deadline that is written: the largest number of [`DIGITS`] digits.
 const MOST_MILLIS: u64 = 9_999_999_999;
 
 const CLASSES: [Criticality; 4] =
     [Criticality::Sheddable, Criticality::SheddablePlus, Criticality::Critical, Criticality::CriticalPlus];
 
-/// The name of the class in the header.
+/// Returns the value of `steadfast-criticality` for this class.
 fn name(class: Criticality) -> &'static str {
     match class {
         Criticality::Sheddable => "sheddable",

@@ -4,7 +4,7 @@ use super::{
     current::Current,
     last_good::LastGood,
     readings::{InForce, PollerReadings, PollerState, Ticks},
-    tick::{Held, Staleness, Tick},
+    tick::{SnapshotBuffers, Staleness, Tick},
 };
 use crate::{
     clock::Nanos,
@@ -143,7 +143,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
             ),
         };
         let shape = self.shape;
-        let mut defaults = Held::empty(shape);
+        let mut defaults = SnapshotBuffers::empty(shape);
         snapshot::encode(Default::default(), Nanos::ZERO, &self.defaults, shape, &mut defaults.bytes)
             .map_err(|error| ConfigError::new("poller.defaults", error, "must fit the shape and validate"))?;
         snapshot::decode_slots(&defaults.bytes, shape, &mut defaults.rules)
@@ -179,9 +179,9 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
                 staleness: self.staleness,
                 clock_allowance: self.clock_allowance,
                 defaults,
-                good: Held::empty(shape),
-                good_read: None,
-                incoming: Held::empty(shape),
+                last_good: SnapshotBuffers::empty(shape),
+                last_good_read_at: None,
+                incoming: SnapshotBuffers::empty(shape),
                 in_force: InForce::Defaults,
                 current: Current::new(value),
                 retired: None,

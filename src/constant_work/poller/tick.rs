@@ -17,15 +17,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A snapshot, as bytes and as decoded rules, one for each slot.
-pub(super) struct Held<T> {
+/// A snapshot: its bytes, its header, and one decoded rule per slot.
+pub(super) struct SnapshotBuffers<T> {
     pub(super) bytes: Vec<u8>,
     pub(super) rules: Vec<T>,
     pub(super) header: Header,
 }
 
-impl<T> Held<T> {
-    /// Allocates room for a snapshot and for one byte more, which a source may read.
+impl<T> SnapshotBuffers<T> {
+    /// Allocates room for a snapshot and one more byte, so that the poller notices a snapshot that is too long.
     pub(super) fn empty(shape: Shape) -> Self {
         Self {
             bytes: Vec::with_capacity(shape.length() + 1),
@@ -35,90 +35,93 @@ impl<T> Held<T> {
     }
 }
 
-/// Which rules are in force once the last good snapshot is stale.
+/// How long the last good snapshot stays in force without a new one. Reading the last-good file counts as a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Staleness {
     /// The last good snapshot stays in force: old limits are better than none. The default.
     KeepForEver,
-    /// The defaults are in force after no good snapshot was read for this time, until the next good one. Use it for
-    /// rules that must not outlive their source, such as a lifted ban or a lease.
+    /// If no good snapshot was read for this time, the defaults are in force until the next good one. Use it for rules
+    /// that must end with their source, such as an exemption or a lease.
     DefaultsAfter(Duration),
 }
 
 /// The part of a tick after the fetch. It contains no `.await`.
 ///
 /// The work does not depend on the fetched bytes: one checksum over one snapshot, one decoding of every slot, one
-/// comparison of the slots, one check, one build, one swap. If the fetched bytes cannot be used for a step, the tick
-/// runs the step on the last good snapshot, or on the defaults before there is one, and ignores its result.
+/// comparison of the slots, one check, one build, one swap. If the fetched bytes cannot be used for the checksum, the
+/// decoding or the check, the tick runs that step on the last good snapshot, or on the defaults before there is one,
+/// and ignores its result. It then builds from the rules in force and swaps the value in. A panic in `build` is the
+/// exception: it may cost a second build, and it may leave the value in force.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,
     pub(super) staleness: Staleness,
     pub(super) clock_allowance: Duration,
-    pub(super) defaults: Held<T>,
-    /// Its bytes and rules are of one snapshot if `good_read` is `Some`.
-    pub(super) good: Held<T>,
-    pub(super) good_read: Option<Instant>,
-    /// The fetched bytes, and scratch space for their rules.
-    pub(super) incoming: Held<T>,
+    pub(super) defaults: SnapshotBuffers<T>,
+    /// The last good snapshot. Empty while `last_good_read_at` is `None`.
+    pub(super) last_good: SnapshotBuffers<T>,
+    pub(super) last_good_read_at: Option<Instant>,
+    /// The fetched bytes, and the rules that this tick decoded.
+    pub(super) incoming: SnapshotBuffers<T>,
     pub(super) in_force: InForce,
     pub(super) current: Current<B::Value>,
-    /// The value before the current one. The tick keeps it for one period, so that most readers have released it before
-    /// it is dropped here.
+    /// The value before the current one, kept until the next tick. By then most readers have released it, so this task
+    /// drops it, not a reader.
     pub(super) retired: Option<Arc<B::Value>>,
 }
 
 impl<T: Rule, B: Build<T>> Tick<T, B> {
-    /// Takes the bytes of the last-good file. Checks them like a fetched snapshot, except for the publication time: a
-    /// clock that starts in 1970 must not lose the configuration. Builds nothing yet.
+    /// Takes the bytes of the last-good file. Checks them like a fetched snapshot, but not the publication time: a
+    /// machine whose clock starts in 1970 would otherwise refuse its own configuration as being from the future. Builds
+    /// nothing yet.
     pub(super) fn restore(&mut self, mut bytes: Vec<u8>, now: Instant) -> Result<(), Refusal> {
         mem::swap(&mut self.incoming.bytes, &mut bytes);
         let verified = self.verify(Ok(()), None);
-        // Puts the source's own buffer back in either case.
+        // Puts the source's buffer back, whether or not the file is good.
         let read = mem::replace(&mut self.incoming.bytes, bytes);
         self.incoming.header = verified?;
-        self.good.bytes.clear();
-        self.good.bytes.extend_from_slice(&read);
-        self.good.header = self.incoming.header;
-        mem::swap(&mut self.good.rules, &mut self.incoming.rules);
-        self.good_read = Some(now);
+        self.last_good.bytes.clear();
+        self.last_good.bytes.extend_from_slice(&read);
+        self.last_good.header = self.incoming.header;
+        mem::swap(&mut self.last_good.rules, &mut self.incoming.rules);
+        self.last_good_read_at = Some(now);
         Ok(())
     }
 
     /// Verifies the fetched bytes, builds the value, and puts it in force.
-    pub(super) fn conclude(
+    pub(super) fn finish_tick(
         &mut self,
         fetched: Result<(), SourceError>,
         now: Instant,
         wall_now: Nanos,
     ) -> Result<Version, Refusal> {
         let verified = self.verify(fetched, Some(wall_now));
-        let stale = match (self.staleness, self.good_read) {
+        let stale = match (self.staleness, self.last_good_read_at) {
             (_, None) => true,
             (Staleness::KeepForEver, Some(_)) => false,
             (Staleness::DefaultsAfter(limit), Some(read_at)) => now.saturating_duration_since(read_at) > limit,
         };
         let (rules, in_force) = match (&verified, stale) {
             (Ok(_), _) => (&self.incoming.rules, InForce::LastGood),
-            (Err(_), false) => (&self.good.rules, InForce::LastGood),
+            (Err(_), false) => (&self.last_good.rules, InForce::LastGood),
             (Err(_), true) => (&self.defaults.rules, InForce::Defaults),
         };
-        let built = caught("build", || self.target.build(rules));
+        let built = catch_panic("build", || self.target.build(rules));
         match built {
             Ok(value) => {
                 let header = verified.inspect(|header| {
                     self.incoming.header = *header;
-                    mem::swap(&mut self.good, &mut self.incoming);
-                    self.good_read = Some(now);
+                    mem::swap(&mut self.last_good, &mut self.incoming);
+                    self.last_good_read_at = Some(now);
                 });
                 self.put_in_force(value, in_force);
                 Ok(header?.version)
             }
             Err(panicked) => {
-                // If the new rules make the build panic, stale rules must still not stay in force.
+                // The new rules made `build` panic. If the old rules are stale, the defaults must replace them.
                 if verified.is_ok() && stale && self.in_force == InForce::LastGood {
-                    let value = caught("build", || self.target.build(&self.defaults.rules))?;
+                    let value = catch_panic("build", || self.target.build(&self.defaults.rules))?;
                     self.put_in_force(value, InForce::Defaults);
                 }
                 Err(verified.err().unwrap_or(panicked))
@@ -133,25 +136,26 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
 
     /// Checks the fetched bytes. If they are good, their rules are in `incoming`.
     fn verify(&mut self, fetched: Result<(), SourceError>, wall_now: Option<Nanos>) -> Result<Header, Refusal> {
-        let Self { shape, target, defaults, good, good_read, incoming, clock_allowance, .. } = self;
-        let known = if good_read.is_some() { &*good } else { &*defaults };
-        let whole = fetched.is_ok() && incoming.bytes.len() == shape.length();
-        let checksum = snapshot::checksum(if whole { &incoming.bytes } else { &known.bytes });
-        let opened = match fetched {
+        let Self { shape, target, defaults, last_good, last_good_read_at, incoming, clock_allowance, .. } = self;
+        let fallback = if last_good_read_at.is_some() { &*last_good } else { &*defaults };
+        let has_full_length = fetched.is_ok() && incoming.bytes.len() == shape.length();
+        // Does all work before it returns the first refusal, so that each tick costs the same.
+        let checksum = snapshot::checksum(if has_full_length { &incoming.bytes } else { &fallback.bytes });
+        let header_or_refusal = match fetched {
             Ok(()) => snapshot::open(&incoming.bytes, *shape, T::SCHEMA, checksum),
             Err(error) => Err(error.into()),
         };
-        let candidate = if opened.is_ok() { &incoming.bytes } else { &known.bytes };
-        let decoded = caught("decode", || snapshot::decode_slots(candidate, *shape, &mut incoming.rules))
+        let candidate = if header_or_refusal.is_ok() { &incoming.bytes } else { &fallback.bytes };
+        let decoded = catch_panic("decode", || snapshot::decode_slots(candidate, *shape, &mut incoming.rules))
             .and_then(|decoded| decoded);
-        let other_rules = differ(snapshot::slots_of(candidate, *shape), snapshot::slots_of(&known.bytes, *shape));
+        let rules_differ = differ(snapshot::slots_of(candidate, *shape), snapshot::slots_of(&fallback.bytes, *shape));
         let checked =
-            caught("check", || target.check(&incoming.rules)).and_then(|checked| checked.map_err(Refusal::Check));
+            catch_panic("check", || target.check(&incoming.rules)).and_then(|checked| checked.map_err(Refusal::Check));
 
-        let header = opened?;
+        let header = header_or_refusal?;
         decoded?;
-        if good_read.is_some() {
-            in_order(&header, &known.header, other_rules)?;
+        if last_good_read_at.is_some() {
+            check_order(&header, &fallback.header, rules_differ)?;
         }
         if let Some(now) = wall_now {
             let ahead = header.published_at.saturating_sub(now).duration();
@@ -165,11 +169,11 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
 }
 
 /// Checks that a snapshot may follow the last good one.
-pub(super) fn in_order(found: &Header, current: &Header, other_rules: bool) -> Result<(), Refusal> {
+pub(super) fn check_order(found: &Header, current: &Header, rules_differ: bool) -> Result<(), Refusal> {
     if found.version < current.version {
         return Err(Refusal::Backwards { found: found.version, current: current.version });
     }
-    if found.version == current.version && (other_rules || found.used != current.used) {
+    if found.version == current.version && (rules_differ || found.used != current.used) {
         return Err(Refusal::Conflict { version: found.version });
     }
     Ok(())
@@ -180,8 +184,8 @@ pub(super) fn differ(one: &[u8], other: &[u8]) -> bool {
     one.len() != other.len() || one.iter().zip(other).fold(0, |any, (one, other)| any | (one ^ other)) != 0
 }
 
-/// Runs user code and catches its panic. The user code borrows only its own state and buffers that the next tick
-/// overwrites.
-pub(in crate::constant_work) fn caught<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
+/// Runs user code and catches its panic. The user code can change only its own state and `incoming`, which the next
+/// tick overwrites.
+pub(in crate::constant_work) fn catch_panic<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|_| Refusal::Panicked { during })
 }
