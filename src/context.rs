@@ -33,10 +33,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{
-    task::{JoinHandle, futures::TaskLocalFuture},
-    time::Instant,
-};
+use tokio::{task::JoinHandle, time::Instant};
 
 tokio::task_local! {
     static CURRENT: CallContext;
@@ -193,14 +190,38 @@ impl CallContext {
 
     /// Runs a future with this context as the [current](Self::current) one. To forbid a retry in it is a matter of this
     /// context, and not of the one around it.
+    ///
+    /// Inside another scope the earlier deadline counts: no answer is of use after the call around it has ended. Each
+    /// poll looks at the scope in which it happens, and not at the one in which `scope` was called. The criticality
+    /// and the attempt are those of this context. Work that is to outlive the call is spawned.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use steadfast::CallContext;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    ///
+    /// let soon = Instant::now() + Duration::from_secs(1);
+    /// let inner = CallContext::new().with_deadline(soon + Duration::from_secs(9));
+    /// let seen = inner.scope(async { CallContext::current().deadline() });
+    /// assert_eq!(CallContext::new().with_deadline(soon).scope(seen).await, Some(soon));
+    /// # }
+    /// ```
     pub fn scope<F: Future>(self, future: F) -> Scope<F> {
-        Scope { inner: CURRENT.scope(self, future) }
+        Scope { context: self, future: Some(future) }
     }
 
-    /// Runs a closure with this context as the [current](Self::current) one.
+    /// Runs a closure with this context as the [current](Self::current) one. Inside another scope the earlier deadline
+    /// counts, as in [`scope`](Self::scope).
     pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
         let _own = OwnForbiddance::begin();
-        CURRENT.sync_scope(self, work)
+        CURRENT.sync_scope(self.within_current(), work)
+    }
+
+    /// The same with the deadline of the current context, where that is earlier.
+    fn within_current(self) -> Self {
+        self.narrowed(Self::current().deadline)
     }
 
     /// As [`sync_scope`](Self::sync_scope), for a stack, which hands on that a retry is forbidden.
@@ -269,8 +290,19 @@ pin_project! {
     #[doc(hidden)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F> {
+        context: CallContext,
+        // `None` once it has ended.
         #[pin]
-        inner: TaskLocalFuture<CallContext, F>,
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Scope<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.future.is_some() {
+                this.context.sync_scope(|| this.future.set(None));
+            }
+        }
     }
 }
 
@@ -278,8 +310,17 @@ impl<F: Future> Future for Scope<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let _own = OwnForbiddance::begin();
-        self.project().inner.poll(cx)
+        let mut this = self.project();
+        this.context.sync_scope(|| {
+            let Some(future) = this.future.as_mut().as_pin_mut() else {
+                panic!("the future of a scope was polled after it had ended")
+            };
+            let polled = future.poll(cx);
+            if polled.is_ready() {
+                this.future.set(None);
+            }
+            polled
+        })
     }
 }
 

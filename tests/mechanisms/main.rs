@@ -57,6 +57,7 @@ mod replay;
 mod replay_model;
 mod retry;
 mod retry_budget;
+mod scopes;
 mod sliding_window;
 mod stack;
 mod stamp;

@@ -82,8 +82,16 @@ fn timers_behind_a_link_fire_after_the_caller_has_gone() {
             result
         });
         let far = Link::new(sim, Latency::fixed(ms(1)), server);
-        // The server does not know the deadline of its caller.
-        let far = service_fn(move |call: Call| CallContext::new().scope(far.clone().oneshot(call)));
+        // The server does not know the deadline of its caller: a task of its own has no context.
+        let tasks = sim.clone();
+        let far = service_fn(move |call: Call| {
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            let far = far.clone();
+            tasks.spawn(async move {
+                let _ = answer.send(far.oneshot(call).await);
+            });
+            async { answered.await.unwrap() }
+        });
         steadfast::client().timeout(ms(10)).keep_error().service(far)
     });
     assert_eq!(class(&report.unwrap()).rejected.get("timeout"), Some(&1));
