@@ -1,13 +1,15 @@
-use super::{CallSettings, Ending, Retries};
+mod inherited;
+
+use super::{Ending, Retries, Terms};
 use crate::{
     classify::Outcome,
-    clock::Nanos,
     context::CallContext,
     deadline::Deadline,
     error::TimedOutIn,
     words::{Flag, Wait},
 };
-use std::{mem, time::Duration};
+pub use inherited::Inherited;
+use std::mem;
 use tokio::time::Instant;
 
 /// What the stages of one call share during one poll: the clock, the timer, and news of the service.
@@ -117,60 +119,6 @@ impl Reported {
             Kind::CancelledInService => Ending::Cancelled { reached_service: true },
             Kind::Panicked => Ending::Panicked,
         })
-    }
-}
-
-/// What a stage inherits from the caller and from the stages further out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Inherited {
-    context: CallContext,
-    /// A timeout further out in the same stack ends the call at the deadline.
-    enforced: Flag,
-    /// The limit of the innermost timeout so far; zero where there is none.
-    patience: Nanos,
-}
-
-impl Inherited {
-    /// The context, as the service is to see it.
-    #[inline]
-    pub fn context(&self) -> CallContext {
-        self.context
-    }
-
-    /// The deadline, the caller's or that of a timeout further out.
-    #[inline]
-    pub fn deadline(&self) -> Deadline {
-        self.context.deadline_or_never()
-    }
-
-    /// Whether a timeout further out in the same stack ends the call at the deadline.
-    #[inline]
-    pub fn is_enforced(&self) -> bool {
-        self.enforced.is_set()
-    }
-
-    /// The same with this context, and the earlier of both deadlines: a deadline never moves away.
-    #[inline]
-    #[must_use]
-    pub fn with_context(self, context: CallContext) -> Self {
-        Self { context: context.narrowed(self.deadline()), ..self }
-    }
-
-    /// What the stages inside a timeout inherit: its deadline, and `limit` as the full patience of an attempt.
-    #[inline]
-    #[must_use]
-    pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
-        Self { context: self.context.narrowed(deadline), enforced: Flag::YES, patience: Nanos::of(limit) }
-    }
-
-    /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out;
-    /// then the clock is not read either.
-    #[inline]
-    pub(super) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
-        if self.patience == Nanos::ZERO {
-            return Deadline::NEVER;
-        }
-        Deadline::after(frame.now(), Nanos(self.patience.0 / 2).duration())
     }
 }
 
@@ -296,7 +244,7 @@ impl Frame {
     /// its own copy.
     #[inline]
     pub fn inherited(&mut self) -> Inherited {
-        *self.inherited.get_or_insert_with(|| Inherited { context: CallContext::current(), ..Inherited::default() })
+        *self.inherited.get_or_insert_with(|| Inherited::of(CallContext::current()))
     }
 
     /// Sets what the stages further in inherit.
@@ -378,6 +326,6 @@ impl Frame {
     #[inline]
     pub fn begin_attempt(&mut self, earlier: u32, inherited: Inherited) {
         self.turn_to_attempt();
-        self.inherited = Some(Inherited { context: inherited.context.with_attempt(earlier), ..inherited });
+        self.inherited = Some(inherited.in_attempt(earlier));
     }
 }
