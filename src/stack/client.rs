@@ -78,7 +78,8 @@ impl<T, R, B, Q, L, A, F, X> ClientBuilder<Off, T, R, B, Q, L, A, F, X> {
 impl<O, R, B, Q, L, A, F, X> ClientBuilder<O, Off, R, B, Q, L, A, F, X> {
     /// Bounds the whole call, readiness, retries and the waits between them included. See [`timeout`](crate::timeout).
     ///
-    /// The limit is a [`Duration`](std::time::Duration), or a learned [`Quantile`](crate::timeout::Quantile).
+    /// The limit is a [`Duration`](std::time::Duration), a learned [`Quantile`](crate::timeout::Quantile), or chosen
+    /// [`PerRequest`](crate::timeout::PerRequest).
     pub fn timeout<P: Patience>(self, limit: P) -> ClientBuilder<O, Limit<P>, R, B, Q, L, A, F, X> {
         self.fill_timeout(|Off| Limit { of: Of::Call, limit })
     }
@@ -124,7 +125,8 @@ impl<O, T, R, B, Q, A, F, X> ClientBuilder<O, T, R, B, Q, Off, A, F, X> {
 impl<O, T, R, B, Q, L, F, X> ClientBuilder<O, T, R, B, Q, L, Off, F, X> {
     /// Bounds each attempt, readiness included.
     ///
-    /// The limit is a [`Duration`](std::time::Duration), or a learned [`Quantile`](crate::timeout::Quantile).
+    /// The limit is a [`Duration`](std::time::Duration), a learned [`Quantile`](crate::timeout::Quantile), or chosen
+    /// [`PerRequest`](crate::timeout::PerRequest).
     pub fn attempt_timeout<P: Patience>(self, limit: P) -> ClientBuilder<O, T, R, B, Q, L, Limit<P>, F, X> {
         self.fill_attempt_timeout(|Off| Limit { of: Of::Attempt, limit })
     }

@@ -102,7 +102,8 @@ impl<O, Q, L, T, F, X> ServerBuilder<O, Q, L, Off, T, F, X> {
 impl<O, Q, L, V, F, X> ServerBuilder<O, Q, L, V, Off, F, X> {
     /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
     ///
-    /// The limit is a [`Duration`](std::time::Duration), or a learned [`Quantile`](crate::timeout::Quantile).
+    /// The limit is a [`Duration`](std::time::Duration), a learned [`Quantile`](crate::timeout::Quantile), or chosen
+    /// [`PerRequest`](crate::timeout::PerRequest).
     pub fn timeout<P: Patience>(self, limit: P) -> ServerBuilder<O, Q, L, V, Limit<P>, F, X> {
         self.fill_timeout(|Off| Limit { of: Of::Call, limit })
     }

@@ -151,12 +151,13 @@ impl<P: Patience> Slot for Limit<P> {
     }
 }
 
-/// A configuration can change a fixed limit. A configuration that sets a learned limit is refused.
+/// A configuration changes a fixed limit. One that sets a limit where one is learned, or chosen for each request, is
+/// refused.
 impl<P: Patience> LiveSlot for Limit<P> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         match self.limit.fixed() {
-            Some(limit) => pieces.add_timeout(self.of, limit),
-            None => pieces.add_learned_timeout(self.of),
+            Ok(limit) => pieces.add_timeout(self.of, limit),
+            Err(rule) => pieces.add_own_timeout(self.of, rule),
         }
         Ok(self)
     }

@@ -1,4 +1,4 @@
-use super::{Quantile, TimeoutStage, stage::Of};
+use super::{PerRequest, Quantile, TimeoutStage, stage::Of};
 use crate::{
     error::{ConfigError, check_duration},
     shell::{KeepError, Leaf, StackLayer},
@@ -20,6 +20,26 @@ impl TimeoutLayer {
     pub fn new(limit: Duration) -> Result<Self, ConfigError> {
         check_duration("timeout.limit", limit)?;
         Ok(StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError))
+    }
+}
+
+impl<F> TimeoutLayer<KeepError, PerRequest<F>> {
+    /// A layer that gives each call the time that this closure chooses for its request; `None` for no limit. See
+    /// [`PerRequest`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast::timeout::TimeoutLayer;
+    ///
+    /// let layer = TimeoutLayer::by(|rows: &u32| Some(Duration::from_millis(10 + u64::from(*rows))));
+    /// assert_eq!(layer.explain().layers().collect::<Vec<_>>(), [("timeout", "chosen for each request")]);
+    /// ```
+    pub fn by<Request>(limit: F) -> Self
+    where
+        F: Fn(&Request) -> Option<Duration>,
+    {
+        let limit = PerRequest::new(limit);
+        StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError)
     }
 }
 

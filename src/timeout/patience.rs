@@ -1,7 +1,8 @@
-use super::Quantile;
+use super::{PerRequest, Quantile, quantile::Era};
 use crate::{
     error::{ConfigError, check_duration},
-    shell::{CallSettings, Explanation},
+    shell::{Explanation, Frame, Terms},
+    words::Wait,
 };
 use std::{fmt, time::Duration};
 use tokio::time::Instant;
@@ -10,31 +11,34 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for std::time::Duration {}
     impl Sealed for super::Quantile {}
+    impl<F> Sealed for super::PerRequest<F> {}
 }
 
-/// How long a call may take: a [`Duration`], or a [`Quantile`] that is learned from the calls.
+/// How long a call may take: a [`Duration`], a [`Quantile`] that is learned from the calls, or a [`PerRequest`] that
+/// chooses a limit for each request.
 ///
 /// It is sealed: generic code that passes a limit on to a builder names it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no timeout",
-    label = "neither a `Duration` nor a `timeout::Quantile`",
-    note = "build a quantile before it is used: `Quantile::builder(0.001).build()?`"
+    label = "neither a `Duration`, nor a `timeout::Quantile`, nor a `timeout::PerRequest`",
+    note = "build a quantile before it is used: `Quantile::builder(0.001).build()?`",
+    note = "a closure is wrapped: `PerRequest::new(|request: &Request| ..)`"
 )]
-pub trait Patience: sealed::Sealed + Clone + fmt::Debug {
+pub trait Patience: sealed::Sealed + fmt::Debug {
     /// What a call keeps: nothing for a duration.
     #[doc(hidden)]
     type Kept: Copy + fmt::Debug;
-    /// Whether it learns from calls, and so reads the clock where they begin.
+    /// Whether it learns from calls.
     #[doc(hidden)]
     const LEARNS: bool;
 
-    /// What a call keeps that begins now.
+    /// The limit of a call, if it has one.
     #[doc(hidden)]
-    fn begin(&self, now: impl FnOnce() -> Instant) -> Self::Kept;
+    fn limit(&self, kept: Self::Kept, of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration>;
 
-    /// The limit of a call.
+    /// Whether no answer is to be expected of a call that has this long.
     #[doc(hidden)]
-    fn limit(&self, kept: Self::Kept, of_settings: impl FnOnce() -> Option<Duration>) -> Duration;
+    fn is_hopeless(&self, left: Duration, now: Instant) -> bool;
 
     /// The service answered.
     #[doc(hidden)]
@@ -44,13 +48,17 @@ pub trait Patience: sealed::Sealed + Clone + fmt::Debug {
     #[doc(hidden)]
     fn given_up(&self, kept: Self::Kept);
 
-    /// The longest limit.
+    /// Another deadline ended the call.
     #[doc(hidden)]
-    fn longest(&self) -> Duration;
+    fn cut(&self, kept: Self::Kept, now: impl FnOnce() -> Instant);
 
-    /// The limit as a configuration has it.
+    /// The longest limit, if there is one.
     #[doc(hidden)]
-    fn fixed(&self) -> Option<Duration>;
+    fn longest(&self) -> Option<Duration>;
+
+    /// The limit as a configuration has it, or why none has it.
+    #[doc(hidden)]
+    fn fixed(&self) -> Result<Duration, &'static str>;
 
     #[doc(hidden)]
     fn check(&self, field: &'static str) -> Result<(), ConfigError>;
@@ -59,16 +67,33 @@ pub trait Patience: sealed::Sealed + Clone + fmt::Debug {
     fn explain(&self, explanation: &mut Explanation);
 }
 
+/// A [`Patience`] with calls of this request.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not choose a limit for a `{Request}`",
+    label = "its closure takes another request"
+)]
+pub trait PatienceWith<Request>: Patience {
+    /// Whether a limit is chosen by the request, so that it is asked before the stages further in begin.
+    #[doc(hidden)]
+    const READS_REQUEST: bool;
+
+    /// What a call keeps that begins now.
+    #[doc(hidden)]
+    fn begin(&self, request: &Request, frame: &mut Frame) -> Self::Kept;
+}
+
 impl Patience for Duration {
     type Kept = ();
     const LEARNS: bool = false;
 
     #[inline]
-    fn begin(&self, _now: impl FnOnce() -> Instant) {}
+    fn limit(&self, (): (), of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+        Some(of_terms().unwrap_or(*self))
+    }
 
     #[inline]
-    fn limit(&self, (): (), of_settings: impl FnOnce() -> Option<Duration>) -> Duration {
-        of_settings().unwrap_or(*self)
+    fn is_hopeless(&self, _left: Duration, _now: Instant) -> bool {
+        false
     }
 
     #[inline]
@@ -77,12 +102,15 @@ impl Patience for Duration {
     #[inline]
     fn given_up(&self, (): ()) {}
 
-    fn longest(&self) -> Duration {
-        *self
+    #[inline]
+    fn cut(&self, (): (), _now: impl FnOnce() -> Instant) {}
+
+    fn longest(&self) -> Option<Duration> {
+        Some(*self)
     }
 
-    fn fixed(&self) -> Option<Duration> {
-        Some(*self)
+    fn fixed(&self) -> Result<Duration, &'static str> {
+        Ok(*self)
     }
 
     fn check(&self, field: &'static str) -> Result<(), ConfigError> {
@@ -92,12 +120,20 @@ impl Patience for Duration {
     fn explain(&self, _explanation: &mut Explanation) {}
 }
 
-/// When a call began, and its limit then.
+impl<Request> PatienceWith<Request> for Duration {
+    const READS_REQUEST: bool = false;
+
+    #[inline]
+    fn begin(&self, _request: &Request, _frame: &mut Frame) {}
+}
+
+/// When a call began, its limit then, and the era of what is learned from it.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
     at: Instant,
     limit: Duration,
+    era: Era,
 }
 
 impl Patience for Quantile {
@@ -105,31 +141,36 @@ impl Patience for Quantile {
     const LEARNS: bool = true;
 
     #[inline]
-    fn begin(&self, now: impl FnOnce() -> Instant) -> Begun {
-        Begun { at: now(), limit: self.current() }
+    fn limit(&self, kept: Begun, _of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+        Some(kept.limit)
     }
 
     #[inline]
-    fn limit(&self, kept: Begun, _of_terms: impl FnOnce() -> Option<Duration>) -> Duration {
-        kept.limit
+    fn is_hopeless(&self, left: Duration, now: Instant) -> bool {
+        self.refuses(left, now)
     }
 
     #[inline]
     fn answered(&self, kept: Begun, now: impl FnOnce() -> Instant) {
-        self.record(now().saturating_duration_since(kept.at));
+        self.record_of(kept.era, now().saturating_duration_since(kept.at));
     }
 
     #[inline]
     fn given_up(&self, kept: Begun) {
-        self.censored(kept.limit);
+        self.given_up_of(kept.era, kept.limit);
     }
 
-    fn longest(&self) -> Duration {
-        self.ceiling()
+    #[inline]
+    fn cut(&self, kept: Begun, now: impl FnOnce() -> Instant) {
+        self.cut_of(kept.era, now().saturating_duration_since(kept.at));
     }
 
-    fn fixed(&self) -> Option<Duration> {
-        None
+    fn longest(&self) -> Option<Duration> {
+        Some(self.ceiling())
+    }
+
+    fn fixed(&self) -> Result<Duration, &'static str> {
+        Err("must be left out: the stack learns this timeout")
     }
 
     fn check(&self, _field: &'static str) -> Result<(), ConfigError> {
@@ -141,7 +182,73 @@ impl Patience for Quantile {
     }
 }
 
-/// The limit of settings that may be missing.
+impl<Request> PatienceWith<Request> for Quantile {
+    const READS_REQUEST: bool = false;
+
+    #[inline]
+    fn begin(&self, _request: &Request, frame: &mut Frame) -> Begun {
+        Begun { at: frame.now(), limit: self.current(), era: self.era() }
+    }
+}
+
+/// The limit that was chosen for a call.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen(Wait);
+
+impl<F> Patience for PerRequest<F> {
+    type Kept = Chosen;
+    const LEARNS: bool = false;
+
+    #[inline]
+    fn limit(&self, kept: Chosen, _of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+        kept.0.get()
+    }
+
+    #[inline]
+    fn is_hopeless(&self, _left: Duration, _now: Instant) -> bool {
+        false
+    }
+
+    #[inline]
+    fn answered(&self, _kept: Chosen, _now: impl FnOnce() -> Instant) {}
+
+    #[inline]
+    fn given_up(&self, _kept: Chosen) {}
+
+    #[inline]
+    fn cut(&self, _kept: Chosen, _now: impl FnOnce() -> Instant) {}
+
+    fn longest(&self) -> Option<Duration> {
+        None
+    }
+
+    fn fixed(&self) -> Result<Duration, &'static str> {
+        Err("must be left out: the stack chooses this timeout for each request")
+    }
+
+    fn check(&self, _field: &'static str) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    fn explain(&self, _explanation: &mut Explanation) {}
+}
+
+impl<Request, F> PatienceWith<Request> for PerRequest<F>
+where
+    F: Fn(&Request) -> Option<Duration>,
+{
+    const READS_REQUEST: bool = true;
+
+    #[inline]
+    fn begin(&self, request: &Request, frame: &mut Frame) -> Chosen {
+        let limit = self.choose(request);
+        frame.user_code_runs();
+        Chosen(Wait::of(limit))
+    }
+}
+
+/// The limit of terms that may be missing.
 #[inline]
 pub(super) fn of_settings(settings: Option<&CallSettings>, of: super::Of) -> Option<Duration> {
     settings.and_then(|settings| of.limit(settings))

@@ -1,9 +1,9 @@
-use super::patience::{Patience, of_settings};
+use super::patience::{Patience, PatienceWith, of_terms};
 use crate::{
     classify::Outcome,
     deadline::Deadline,
-    error::{Error, TimedOut, TimedOutBy},
-    shell::{Abandonment, CallSettings, Callee, Describe, Ending, Explanation, Frame, Recall, RefusesNow, Stage},
+    error::{Error, TimedOut, TimedOutBy, TimedOutIn},
+    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, Recall, RefusesNow, Stage, Terms},
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -73,36 +73,101 @@ impl<Next, P: Patience> TimeoutStage<Next, P> {
 
     /// The limit of this call.
     #[inline]
-    fn limit(&self, kept: P::Kept, frame: &Frame) -> Duration {
-        self.limit.limit(kept, || of_settings(frame.settings(), self.of))
+    fn limit(&self, kept: P::Kept, frame: &Frame) -> Option<Duration> {
+        self.limit.limit(kept, || of_terms(frame.terms(), self.of))
+    }
+
+    /// The deadline that the limit sets to a call that begins now.
+    #[inline]
+    fn until(&self, now: Instant, kept: P::Kept, frame: &Frame) -> Deadline {
+        self.limit(kept, frame).map_or(Deadline::NEVER, |limit| Deadline::after(now, limit))
     }
 
     /// Whether a call that would have until `own` has run for less than half of the limit.
     fn is_cut_short(&self, own: Deadline, now: Instant, kept: P::Kept, frame: &Frame) -> bool {
-        own.remaining(now).is_none_or(|left| left > self.limit(kept, frame) / 2)
+        let half = self.limit(kept, frame).map(|limit| limit / 2);
+        own.remaining(now).zip(half).is_none_or(|(left, half)| left > half)
+    }
+
+    /// Why a call that inherits this deadline is not begun, if it is not.
+    #[inline]
+    fn refusal(&self, given: Inherited, frame: &mut Frame) -> Option<Refusal> {
+        let left = given.deadline().remaining(frame.now())?;
+        if left.is_zero() {
+            return Some(if given.is_enforced() { Refusal::ByNext } else { Refusal::At(given) });
+        }
+        self.limit.is_hopeless(left, frame.now()).then_some(Refusal::At(given))
+    }
+}
+
+/// Why a call is not begun.
+#[derive(Clone, Copy, Debug)]
+enum Refusal {
+    /// The deadline has passed. The timeout further out, which enforces it, looks at the clock next and ends the call.
+    ByNext,
+    /// No answer comes by this deadline.
+    At(Inherited),
+    /// The limit is zero.
+    NoTime(TimedOutBy),
+}
+
+impl Refusal {
+    /// The end of the call, if this stage ends it.
+    #[cold]
+    fn details(self) -> Option<TimedOut> {
+        let details = match self {
+            Self::ByNext => return None,
+            Self::At(given) => TimedOut::new(given.enforced_limit(), false).cut_short(),
+            Self::NoTime(by) => TimedOut::new(Some(Duration::ZERO), false).ended_by(by),
+        };
+        Some(details.given_up(TimedOutIn::Waiting, Some(Duration::ZERO)))
     }
 }
 
 pin_project! {
     /// A call at a [`TimeoutStage`].
+    #[doc(hidden)]
     #[derive(Debug)]
-    pub struct TimeoutCall<Call, K = ()> {
-        // `None` where the caller's deadline had passed before the call began: no caller waits for an answer.
-        #[pin]
-        next: Option<Call>,
-        // When the limit ends the call. `None` until the call is first seen pending, where nothing further in asked for
-        // it earlier.
-        own: Option<Deadline>,
-        // What the call inherited from its caller, and not from a timeout further out in the stack.
-        inherited: Deadline,
-        // What the limit learns from: nothing where it is fixed.
-        kept: K,
+    #[project = TimeoutCallParts]
+    pub enum TimeoutCall<Call, K = ()> {
+        Begun {
+            #[pin]
+            next: Call,
+            // When the limit ends the call. `None` until the call is first seen pending, where nothing further in asked
+            // for it earlier.
+            own: Option<Deadline>,
+            // What the call inherited from its caller, and not from a timeout further out in the stack.
+            inherited: Deadline,
+            // What the limit learns from, or was chosen for the request: nothing where it is fixed.
+            kept: K,
+        },
+        Refused {
+            details: Option<TimedOut>,
+        },
+    }
+}
+
+impl<Call, K> TimeoutCall<Call, K> {
+    /// The request is dropped before any work.
+    #[cold]
+    fn refused<Request>(request: Request, refusal: Refusal, frame: &mut Frame) -> Self {
+        drop(request);
+        frame.user_code_runs();
+        Self::Refused { details: refusal.details() }
+    }
+
+    /// The call further in, if it was begun.
+    fn next(self: Pin<&mut Self>) -> Option<Pin<&mut Call>> {
+        match self.project() {
+            TimeoutCallParts::Begun { next, .. } => Some(next),
+            TimeoutCallParts::Refused { .. } => None,
+        }
     }
 }
 
 impl<Next, S, Request, P> Stage<S, Request> for TimeoutStage<Next, P>
 where
-    P: Patience,
+    P: PatienceWith<Request>,
     Next: Stage<S, Request>,
     S: Service<Request>,
 {
@@ -113,22 +178,26 @@ where
     #[inline(always)]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let given = frame.inherited();
+        if given.deadline() != Deadline::NEVER {
+            if let Some(refusal) = self.refusal(given, frame) {
+                return TimeoutCall::refused(request, refusal, frame);
+            }
+        }
         let inherited = if given.is_enforced() { Deadline::NEVER } else { given.deadline() };
         let mut own = None;
-        let kept = self.limit.begin(|| frame.now());
-        if P::LEARNS || Next::READS_DEADLINE || inherited != Deadline::NEVER {
-            let now = frame.now();
-            if inherited.has_passed(now) {
-                drop(request);
-                frame.user_code_runs();
-                return TimeoutCall { next: None, own, inherited, kept };
-            }
-            let limit = self.limit(kept, frame);
-            let until = Deadline::after(now, limit);
-            frame.set_inherited(given.enforcing(until.earlier(inherited), limit));
+        let kept = self.limit.begin(&request, frame);
+        if P::READS_REQUEST && self.limit(kept, frame).is_some_and(|limit| limit.is_zero()) {
+            return TimeoutCall::refused(request, Refusal::NoTime(self.of.by()), frame);
+        }
+        if P::LEARNS || P::READS_REQUEST || Next::READS_DEADLINE || inherited != Deadline::NEVER {
+            let until = self.until(frame.now(), kept, frame);
+            frame.set_inherited(match self.limit(kept, frame) {
+                Some(limit) => given.enforcing(until, limit),
+                None => given.enforcing_inherited(),
+            });
             own = Some(until);
         }
-        TimeoutCall { next: Some(self.next.start(request, frame)), own, inherited, kept }
+        TimeoutCall::Begun { next: self.next.start(request, frame), own, inherited, kept }
     }
 
     #[inline]
@@ -139,40 +208,45 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        let call = call.project();
-        let Some(mut next) = call.next.as_pin_mut() else {
-            return Poll::Ready(Err(timed_out(TimedOut::new(None, false).cut_short())));
+        let (mut next, own, inherited, kept) = match call.project() {
+            TimeoutCallParts::Begun { next, own, inherited, kept } => (next, own, *inherited, *kept),
+            TimeoutCallParts::Refused { details } => {
+                return details.clone().map_or(Poll::Pending, |details| Poll::Ready(Err(timed_out(details))));
+            }
         };
         // The answer first: one that is there at the deadline is not thrown away.
         if let Poll::Ready(result) = self.next.poll(next.as_mut(), callee.as_mut(), cx, frame) {
             // A failure says nothing of how long an answer takes.
             if P::LEARNS && frame.reported() == Some(Ending::Answered(Outcome::Success)) {
-                self.limit.answered(*call.kept, || frame.now());
+                self.limit.answered(kept, || frame.now());
             }
             return Poll::Ready(result);
         }
         let now = frame.now();
-        let own = *call.own.get_or_insert_with(|| Deadline::after(now, self.limit(*call.kept, frame)));
-        let deadline = own.earlier(*call.inherited);
+        let own = *own.get_or_insert_with(|| self.until(now, kept, frame));
+        let deadline = own.earlier(inherited);
         if !deadline.has_passed(now) {
             if let Some(instant) = deadline.instant() {
                 frame.wake_at(instant);
             }
             return Poll::Pending;
         }
-        let cut_short = self.is_cut_short(own, now, *call.kept, frame);
+        let is_own = deadline != inherited;
+        if P::LEARNS {
+            // Before the service's future is dropped, which may panic.
+            if is_own { self.limit.given_up(kept) } else { self.limit.cut(kept, || now) }
+        }
+        let cut_short = self.is_cut_short(own, now, kept, frame);
         frame.set_cut_short(cut_short);
         self.next.abandon(next, callee, Abandonment::TimedOut, frame);
-        let limit = (deadline != *call.inherited).then_some(self.limit(*call.kept, frame));
-        if P::LEARNS && limit.is_some() {
-            self.limit.given_up(*call.kept);
-        }
-        let by = if limit.is_some() { self.of.by() } else { TimedOutBy::Caller };
-        let spent = own.instant().map(|own| {
+        let limit = self.limit(kept, frame);
+        let by = if is_own { self.of.by() } else { TimedOutBy::Caller };
+        let spent = own.instant().zip(limit).map(|(own, limit)| {
             let left = own.saturating_duration_since(now);
             let late = now.saturating_duration_since(own);
-            self.limit(*call.kept, frame).saturating_sub(left) + late
+            limit.saturating_sub(left).saturating_add(late)
         });
+        let limit = limit.filter(|_| is_own);
         let details = TimedOut::new(limit, frame.reached_service()).ended_by(by).given_up(frame.abandoned_in(), spent);
         // The attempt under way may have had its patience though the call had not.
         Poll::Ready(Err(timed_out(if cut_short && frame.is_cut_short() { details.cut_short() } else { details })))
@@ -190,20 +264,22 @@ where
         cause: Abandonment,
         frame: &mut Frame,
     ) {
-        if let Some(next) = call.project().next.as_pin_mut() {
-            self.next.abandon(next, callee, cause, frame);
+        let TimeoutCallParts::Begun { next, kept, .. } = call.project() else { return };
+        if P::LEARNS && cause == Abandonment::TimedOut {
+            self.limit.cut(*kept, || frame.now());
         }
+        self.next.abandon(next, callee, cause, frame);
     }
 }
 
 impl<Next, S, Request, P> Recall<S, Request> for TimeoutStage<Next, P>
 where
-    P: Patience,
+    P: PatienceWith<Request>,
     Next: Recall<S, Request>,
     S: Service<Request>,
 {
     fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
-        self.next.recall(call.project().next.as_pin_mut()?, frame)
+        self.next.recall(call.next()?, frame)
     }
 }
 
@@ -214,16 +290,21 @@ fn timed_out<E>(details: TimedOut) -> Error<E> {
 impl<Next: Describe, P: Patience> Describe for TimeoutStage<Next, P> {
     fn describe(&self, explanation: &mut Explanation) {
         self.limit.explain(explanation);
-        let Some(built) = self.limit.fixed() else {
-            explanation.limit_latency_at_most(self.of.name(), self.limit.longest(), &self.next);
-            return;
-        };
-        let limit = of_settings(explanation.settings(), self.of).unwrap_or(built);
-        explanation.limit_latency(self.of.name(), limit, &self.next);
+        match (self.limit.fixed(), self.limit.longest()) {
+            (Ok(built), _) => {
+                let limit = of_terms(explanation.terms(), self.of).unwrap_or(built);
+                explanation.limit_latency(self.of.name(), limit, &self.next);
+            }
+            (Err(_), Some(ceiling)) => explanation.limit_latency_at_most(self.of.name(), ceiling, &self.next),
+            (Err(_), None) => {
+                explanation.layer(self.of.name(), "chosen for each request");
+                self.next.describe(explanation);
+            }
+        }
     }
 }
 
-impl<Next: RefusesNow, P: Clone> RefusesNow for TimeoutStage<Next, P> {
+impl<Next: RefusesNow, P> RefusesNow for TimeoutStage<Next, P> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.next.refuses_now(frame)
     }

@@ -237,6 +237,7 @@ macro_rules! contract {
 
 contract! {
     timeout: any_layer, rejects, times_out;
+    timeout_that_learns: any_layer, rejects, times_out;
     retry: any_layer, retries;
     circuit_breaker: any_layer, rejects, admits;
     circuit_breaker_that_times: any_layer, rejects, admits;

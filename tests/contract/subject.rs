@@ -20,7 +20,7 @@ use steadfast::{
     rate_limit::{RateLimit, RateLimitLayer, TokenBucket},
     retry::{Backoff, Jitter, Retry, RetryBudget, RetryLayer},
     shell::{StackLayer, TypedError},
-    timeout::TimeoutLayer,
+    timeout::{Quantile, TimeoutLayer},
 };
 use tower::{BoxError, ServiceExt};
 
@@ -72,6 +72,12 @@ pub struct Subject {
 pub fn timeout(_: Room) -> Subject {
     let layer = TimeoutLayer::new(LIMIT).unwrap().typed_error();
     Subject::new(layer, Resources::default(), Some(LIMIT))
+}
+
+/// One whose limit cannot be learned to be another one.
+pub fn timeout_that_learns(_: Room) -> Subject {
+    let limit = Quantile::builder(0.1).between(LIMIT, LIMIT).build().unwrap();
+    Subject::new(TimeoutLayer::learned(limit).typed_error(), Resources::default(), Some(LIMIT))
 }
 
 pub fn retry(_: Room) -> Subject {

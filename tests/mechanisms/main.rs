@@ -63,6 +63,8 @@ mod stack;
 mod stamp;
 mod telemetry;
 mod timeout;
+mod timeout_learned;
+mod timeout_per_request;
 mod token_bucket;
 mod transitions;
 mod user_code;

@@ -230,7 +230,9 @@ async fn a_timeout_says_which_deadline_ended_the_call_where_and_after_how_long()
     let context = CallContext::new().with_deadline(Instant::now());
     let timed_out = details(context.scope(within(secs(10)).layer(Backend::always(Act::hang())).oneshot(())).await);
     assert_eq!((timed_out.by(), timed_out.phase()), (TimedOutBy::Caller, TimedOutIn::Waiting));
-    assert_eq!(timed_out.spent(), None);
+    assert_eq!(timed_out.spent(), Some(Duration::ZERO));
+    let text = "no answer by the deadline of the caller, refused before it began; the service was not reached";
+    assert_eq!(timed_out.to_string(), text);
 }
 
 // A learned timeout.

@@ -58,7 +58,8 @@ pub struct StackConfig {
     /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it continue, including those
     /// that wait at the rate limit or in the queue. Further attempts of such calls are refused. Default: off.
     pub switched_off: bool,
-    /// The timeout of a whole call; on a server, of the work on it.
+    /// How long a whole call may take; on a server, the work on it. Left out where the stack learns the limit or
+    /// chooses it [`PerRequest`](crate::timeout::PerRequest): a configuration that sets such a limit is refused.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::timeout"))]
     pub timeout: Option<Duration>,
     /// How a call is retried.
@@ -72,7 +73,7 @@ pub struct StackConfig {
     pub load_shed: Option<LoadShedConfig>,
     /// How many calls are served at once, how many wait, and how long they wait.
     pub load_level: Option<LoadLevelConfig>,
-    /// How long an attempt may take.
+    /// How long an attempt may take. Left out as `timeout`.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::attempt_timeout"))]
     pub attempt_timeout: Option<Duration>,
 }

@@ -66,8 +66,9 @@ impl Pieces {
         self.0.push(Box::new(Timeout { of, built }));
     }
 
-    pub(in crate::stack) fn add_learned_timeout(&mut self, of: Of) {
-        self.0.push(Box::new(LearnedTimeout(of)));
+    /// Adds a timeout that no configuration sets. `rule` says why.
+    pub(in crate::stack) fn add_own_timeout(&mut self, of: Of, rule: &'static str) {
+        self.0.push(Box::new(OwnTimeout { of, rule }));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &dyn Piece> {
@@ -155,15 +156,17 @@ impl Piece for Timeout {
     fn settle(&self) {}
 }
 
-/// A learned timeout. No configuration sets it.
-struct LearnedTimeout(Of);
+/// A timeout that no configuration sets: a closure chooses it, or it is learned.
+struct OwnTimeout {
+    of: Of,
+    rule: &'static str,
+}
 
-impl Piece for LearnedTimeout {
+impl Piece for OwnTimeout {
     fn read(&self, _config: &mut StackConfig) {}
 
     fn check_given(&self, config: &StackConfig) -> Result<(), ConfigError> {
-        let rule = "must be left out: the stack learns this timeout";
-        timeout(self.0, config).map_or(Ok(()), |limit| Err(ConfigError::new(self.0.field(), limit, rule)))
+        timeout(self.of, config).map_or(Ok(()), |limit| Err(ConfigError::new(self.of.field(), limit, self.rule)))
     }
 
     fn check(&self, _config: &StackConfig) -> Result<(), ConfigError> {

@@ -13,14 +13,18 @@ use crate::{
     clock::Nanos,
     sync::{AtomicU64, Mutex, Ordering},
 };
-use scale::{Sample, Scale};
+pub(crate) use scale::Era;
+use scale::{End, Sample, Scale};
 use std::{array, fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use window::Window;
 
 /// The calls that are judged together: the limit changes, or freezes, once for each slice.
 pub(crate) const SLICE: usize = 128;
 /// A call may end while others fill the next slices: its cell is not taken from it before.
 const CELLS: usize = 4 * SLICE;
+/// One call passes in this time although no answer is expected of it.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// A timeout that is learned: the time that all but a share `e` of the calls take.
 ///
@@ -32,17 +36,41 @@ const CELLS: usize = 4 * SLICE;
 /// - A call that timed out is known to be longer than its limit, and no more. The Kaplan-Meier estimator (1958) takes
 ///   such samples into account, so the limit does not creep down. Where too many calls time out, the limit rises by at
 ///   most a quarter for each quarter of the window.
-/// - During overload the limit is [frozen](Self::is_frozen): while more than a tenth of 128 calls time out, or ten times
-///   `e` if that is more. Those calls, and the 128 on either side, are not learned. After `100 / e` calls of
-///   that kind, ten windows, this is how the service is: the limit begins again at the ceiling.
-///   [`reset`](Self::reset) does so at once.
+/// - During overload the limit is [frozen](Self::is_frozen): while more than a tenth of 128 calls time out, or ten
+///   times `e` if that is more. Those calls, and the 128 on either side, are not learned. After `100 / e` calls of that
+///   kind, ten windows, this is how the service is: the limit begins again at the ceiling. [`reset`](Self::reset) does
+///   so at once.
 ///
-/// - In a stack or a layer, answers that are a [`Success`](crate::classify::Outcome::Success) are learned, and calls that
-///   this limit ends, wherever they are. Failures, refusals, calls that their callers drop, and calls that another
-///   deadline ends are not. Where many calls end so, the limit is lower than the share alone would make it.
+/// - In a stack or a layer, answers that are a [`Success`](crate::classify::Outcome::Success) are learned, and calls
+///   that this limit ends, wherever they are. Failures, refusals and calls that their callers drop are not.
+/// - A call that another deadline ends is known to be longer than the time that it had. That deadline does not depend
+///   on how long the call would have taken, so the estimator takes it as any other censored sample. To leave such calls
+///   out would draw the limit down: most of them are slow ones. They count neither as timed out nor towards overload.
+///   Where other deadlines hide the quantile, the limit stays as it is.
+/// - A call counts in the era in which it began. After a reset, or where the limit began again, calls under way are not
+///   learned.
 ///
-/// A call costs two relaxed atomic operations and no lock. One in 128 updates the limit, behind a lock that no call
-/// waits for. The memory is bounded: four bytes for each call of the window, and eight for each bucket.
+/// # When the service becomes slower for good
+///
+/// The limit does not begin again sooner when nearly all calls time out. A service that is ten times slower for a
+/// minute and one that stays so look the same in that minute: more than nine calls in ten time out. To begin again
+/// means to wait for the ceiling, and during an outage that holds the callers for longest. Where a change is known,
+/// such as a new version of the service, [`reset`](Self::reset) takes effect at once.
+///
+/// # Calls that cannot be answered in time
+///
+/// In a stack or a layer, a call whose deadline comes before the fastest answer of the window is refused before any
+/// work. Its answer would come too late, and the service would have worked for nothing. The fastest answer is rounded
+/// down to its bucket, and so few calls are faster that the share of calls refused in vain is below `e / 5`. As long as
+/// fewer than `5 / e` calls are known, none is refused.
+///
+/// One call in a second passes nevertheless. If it is answered, later calls with as much time pass at once: a service
+/// that became faster is seen within a second. A clock that stands still or jumps locks no caller out.
+///
+/// # Cost
+///
+/// A call costs four relaxed loads, an addition and a store, and no lock. One in 128 updates the limit, behind a lock
+/// that no call waits for. The memory is bounded: four bytes for each call of the window, and eight for each bucket.
 ///
 /// ```
 /// use steadfast::timeout::Quantile;
@@ -66,6 +94,14 @@ struct Learned {
     /// The bits of the share of calls in the window that timed out.
     achieved: AtomicU64,
     frozen: AtomicU64,
+    /// Nanoseconds: the fastest answer seen lately, rounded down. Zero while too few calls are known.
+    fastest: AtomicU64,
+    /// The bits of the last instant, in nanoseconds after `origin`, at which a call passed of which no answer was
+    /// expected.
+    tried: AtomicU64,
+    origin: Instant,
+    /// The era of new calls.
+    era: AtomicU64,
     /// The calls so far. Each takes the cell of its number.
     calls: AtomicU64,
     /// The words of samples, zero where there is none. The one that ends a slice swaps them out.
@@ -85,9 +121,14 @@ impl Quantile {
             limit: AtomicU64::new(scale.ceiling().0),
             achieved: AtomicU64::new(0),
             frozen: AtomicU64::new(0),
+            fastest: AtomicU64::new(0),
+            // Further away from any instant than the first call may have to wait.
+            tried: AtomicU64::new(i64::MIN as u64),
+            origin: Instant::now(),
+            era: AtomicU64::new(Era::default().0),
             calls: AtomicU64::new(0),
             cells: array::from_fn(|_| AtomicU64::new(0)),
-            window: Mutex::new(Window::new(rate, scale)),
+            window: Mutex::new(Window::new(rate, scale, Era::default())),
             scale,
         }))
     }
@@ -116,28 +157,74 @@ impl Quantile {
     /// Learns from a call that was answered after `latency`.
     #[inline]
     pub fn record(&self, latency: Duration) {
-        self.add(Sample::answered(self.0.scale, Nanos::of(latency)));
+        self.record_of(self.era(), latency);
+    }
+
+    #[inline]
+    pub(super) fn record_of(&self, era: Era, latency: Duration) {
+        let sample = Sample::new(self.0.scale, End::Answered, Nanos::of(latency));
+        if Nanos::of(latency).0 < self.0.fastest.load(Ordering::Relaxed) {
+            self.0.fastest.fetch_min(self.0.scale.lower(sample.bucket).0, Ordering::Relaxed);
+        }
+        self.add(sample, era);
     }
 
     /// Learns from a call that was given up after `limit`, and would have taken longer.
     #[inline]
     pub fn censored(&self, limit: Duration) {
-        self.add(Sample::censored(self.0.scale, Nanos::of(limit)));
+        self.given_up_of(self.era(), limit);
     }
 
-    /// Forgets all calls: the limit is the ceiling again.
+    #[inline]
+    pub(super) fn given_up_of(&self, era: Era, limit: Duration) {
+        self.add(Sample::new(self.0.scale, End::GivenUp, Nanos::of(limit)), era);
+    }
+
+    /// Learns from a call that another deadline ended after this time.
+    #[inline]
+    pub(super) fn cut_of(&self, era: Era, spent: Duration) {
+        self.add(Sample::new(self.0.scale, End::Cut, Nanos::of(spent)), era);
+    }
+
+    /// The era of a call that begins now.
+    #[inline]
+    pub(super) fn era(&self) -> Era {
+        Era(self.0.era.load(Ordering::Relaxed))
+    }
+
+    /// Whether a call that has this long is not begun: no answer came as fast lately. One call in a second passes
+    /// nevertheless, whatever the clock does.
+    #[inline]
+    pub(super) fn refuses(&self, left: Duration, now: Instant) -> bool {
+        Nanos::of(left).0 < self.0.fastest.load(Ordering::Relaxed) && !self.tries(now)
+    }
+
+    #[cold]
+    fn tries(&self, now: Instant) -> bool {
+        let tried = self.0.tried.load(Ordering::Relaxed);
+        // Before the origin, the number is negative.
+        let nanos = |length: Duration| Nanos::of(length).0.min(i64::MAX as u64) as i64;
+        let at = match now.checked_duration_since(self.0.origin) {
+            Some(since) => nanos(since),
+            None => -nanos(self.0.origin.saturating_duration_since(now)),
+        };
+        // A clock that goes back further than that counts as one that goes on: no caller waits until it is there again.
+        at.abs_diff(tried as i64) >= Nanos::of(TRY_EVERY).0
+            && self.0.tried.compare_exchange(tried, at as u64, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Forgets all calls: the limit is the ceiling again. Calls under way in a stack or a layer are not learned.
     pub fn reset(&self) {
         let mut window = crate::sync::lock(&self.0.window);
-        self.0.cells.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
-        *window = Window::new(self.0.rate, self.0.scale);
+        window.begin_again();
         self.publish(&window);
     }
 
     #[inline]
-    fn add(&self, sample: Sample) {
+    fn add(&self, sample: Sample, era: Era) {
         let call = self.0.calls.fetch_add(1, Ordering::Relaxed) as usize % CELLS;
         if let Some(cell) = self.0.cells.get(call) {
-            cell.store(sample.word(), Ordering::Relaxed);
+            cell.store(sample.word(era), Ordering::Relaxed);
         }
         if call % SLICE == SLICE - 1 {
             self.end_slice(call / SLICE);
@@ -150,7 +237,8 @@ impl Quantile {
         // Another call is at it: this slice stays in its cells, until it is overwritten.
         let Ok(mut window) = self.0.window.try_lock() else { return };
         let cells = self.0.cells.iter().skip(slice * SLICE).take(SLICE);
-        window.learn(cells.filter_map(|cell| Sample::of_word(cell.swap(0, Ordering::Relaxed))));
+        let era = window.era();
+        window.learn(cells.filter_map(|cell| Sample::of_word(cell.swap(0, Ordering::Relaxed), era)));
         self.publish(&window);
     }
 
@@ -158,6 +246,8 @@ impl Quantile {
         self.0.limit.store(window.limit().0, Ordering::Relaxed);
         self.0.achieved.store(window.achieved_rate().to_bits(), Ordering::Relaxed);
         self.0.frozen.store(u64::from(window.is_frozen()), Ordering::Relaxed);
+        self.0.fastest.store(window.fastest().0, Ordering::Relaxed);
+        self.0.era.store(window.era().0, Ordering::Relaxed);
     }
 
     fn address(&self) -> usize {

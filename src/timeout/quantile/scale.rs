@@ -47,6 +47,14 @@ impl Scale {
         self.clamp(Nanos(upper))
     }
 
+    /// The shortest duration of a bucket. The first one also has all that is shorter than the floor.
+    pub(super) fn lower(self, bucket: u16) -> Nanos {
+        match usize::from(bucket).checked_sub(1) {
+            Some(before) => self.upper(before).saturating_add(Nanos(1)),
+            None => Nanos::ZERO,
+        }
+    }
+
     pub(super) fn clamp(self, duration: Nanos) -> Nanos {
         Nanos(duration.0.clamp(self.floor.0, self.ceiling.0))
     }
@@ -63,33 +71,59 @@ fn place(number: u64) -> u16 {
     (octave << BITS) as u16 | digits as u16
 }
 
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum End {
+    Answered = 1,
+    /// It was given up at its limit.
+    GivenUp,
+    /// Another deadline ended it earlier.
+    Cut,
+}
+
 /// How long a call took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) bucket: u16,
-    /// Whether it was given up then.
-    pub(super) censored: bool,
+    pub(super) end: End,
+}
+
+/// The calls between two resets. A call counts in the era in which it began, and in no later one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Era(pub(super) u64);
+
+impl Era {
+    /// The lowest bits of a word are those of a sample.
+    const SHIFT: u32 = 18;
+    const MASK: u64 = u64::MAX >> Self::SHIFT;
+
+    pub(super) fn next(self) -> Self {
+        Self((self.0 + 1) & Self::MASK)
+    }
 }
 
 impl Sample {
     #[inline]
-    pub(super) fn answered(scale: Scale, latency: Nanos) -> Self {
-        Self { bucket: scale.bucket(latency), censored: false }
-    }
-
-    #[inline]
-    pub(super) fn censored(scale: Scale, limit: Nanos) -> Self {
-        Self { bucket: scale.bucket(limit), censored: true }
+    pub(super) fn new(scale: Scale, end: End, after: Nanos) -> Self {
+        Self { bucket: scale.bucket(after), end }
     }
 
     /// A number that is not zero.
     #[inline]
-    pub(super) fn word(self) -> u64 {
-        1 | u64::from(self.censored) << 1 | u64::from(self.bucket) << 2
+    pub(super) fn word(self, era: Era) -> u64 {
+        self.end as u64 | u64::from(self.bucket) << 2 | era.0 << Era::SHIFT
     }
 
-    pub(super) fn of_word(word: u64) -> Option<Self> {
-        (word != 0).then_some(Self { bucket: (word >> 2) as u16, censored: word & 2 != 0 })
+    /// The sample of a word of this era.
+    pub(super) fn of_word(word: u64, era: Era) -> Option<Self> {
+        let end = match word & 3 {
+            1 => End::Answered,
+            2 => End::GivenUp,
+            3 => End::Cut,
+            _ => return None,
+        };
+        (word >> Era::SHIFT == era.0).then_some(Self { bucket: (word >> 2) as u16, end })
     }
 }
 
@@ -110,10 +144,27 @@ mod tests {
 
     #[test]
     fn a_sample_is_the_one_of_its_word() {
-        for censored in [false, true] {
-            let sample = Sample { bucket: 8191, censored };
-            assert_eq!(Sample::of_word(sample.word()), Some(sample));
+        let last = Era(Era::MASK);
+        for end in [End::Answered, End::GivenUp, End::Cut] {
+            for bucket in [0, 8191, u16::MAX] {
+                for era in [Era(0), Era(1), last] {
+                    let sample = Sample { bucket, end };
+                    assert_eq!(Sample::of_word(sample.word(era), era), Some(sample));
+                    assert_eq!(Sample::of_word(sample.word(era), era.next()), None);
+                }
+            }
         }
-        assert_eq!(Sample::of_word(0), None);
+        assert_eq!(last.next(), Era(0));
+        assert_eq!(Sample::of_word(0, Era(0)), None);
+    }
+
+    #[test]
+    fn the_shortest_duration_of_a_bucket_is_in_it_and_the_one_before_is_not() {
+        let scale = Scale::new(Nanos(1_000_000), Nanos(30_000_000_000));
+        assert_eq!(scale.lower(0), Nanos::ZERO);
+        for bucket in 1..scale.count() as u16 {
+            let lower = scale.lower(bucket);
+            assert_eq!((scale.bucket(lower), scale.bucket(Nanos(lower.0 - 1))), (bucket, bucket - 1));
+        }
     }
 }

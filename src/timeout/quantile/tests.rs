@@ -97,6 +97,123 @@ fn a_service_that_is_twice_as_slow_for_good_gets_a_longer_limit() {
     assert!(achieved > 0.005 && achieved < 0.02, "{achieved}");
 }
 
+/// Calls of which every other one has a deadline of its caller, up to 50 ms, and ends by that if it comes first.
+fn calls_of_hurried_callers(limit: &Quantile, count: usize, random: &mut impl Rng, learns: bool) {
+    let (shape, era) = (LogNormal::new(-4.0, 1.0).unwrap(), limit.era());
+    for _ in 0..count {
+        let (latency, longest) = (Duration::from_secs_f64(shape.sample(random)), limit.current());
+        let deadline = if random.random_bool(0.5) { MS.mul_f64(50.0 * random.random::<f64>()) } else { Duration::MAX };
+        match (latency <= deadline.min(longest), deadline < longest) {
+            (true, _) => limit.record(latency),
+            (false, true) if learns => limit.cut_of(era, deadline),
+            (false, true) => {}
+            (false, false) => limit.censored(longest),
+        }
+    }
+}
+
+#[test]
+fn calls_that_the_callers_deadlines_end_do_not_draw_the_limit_down() {
+    for rate in [0.01, 0.05] {
+        let exact = {
+            let (mut random, shape) = (SmallRng::seed_from_u64(1), LogNormal::new(-4.0, 1.0).unwrap());
+            let mut all: Vec<f64> = (0..100_000).map(|_| shape.sample(&mut random)).collect();
+            all.sort_by(f64::total_cmp);
+            all[(100_000.0 * (1.0 - rate)) as usize]
+        };
+        let learned = |learns| {
+            let (limit, mut random) = (quantile(rate), SmallRng::seed_from_u64(3));
+            calls_of_hurried_callers(&limit, (100.0 / rate) as usize, &mut random, learns);
+            let mut limits = Vec::new();
+            for _ in 0..100 {
+                calls_of_hurried_callers(&limit, (10.0 / rate) as usize, &mut random, learns);
+                limits.push(limit.current().as_secs_f64() / exact);
+            }
+            assert!(!limit.is_frozen());
+            limits.iter().sum::<f64>() / limits.len() as f64
+        };
+        let (with, without) = (learned(true), learned(false));
+        assert!(with > 0.93 && with < 1.07, "{with} for {rate}");
+        assert!(without < with - 0.05, "{without} for {rate}: the test is of something else");
+    }
+}
+
+#[test]
+fn a_limit_that_no_caller_waits_for_stays_where_it_is() {
+    let (limit, mut random) = (quantile(0.01), SmallRng::seed_from_u64(5));
+    calls(&limit, 5_000, &mut random, 1.0);
+    let before = limit.current();
+    // All callers wait for 20 ms, which is the median.
+    let shape = LogNormal::new(-4.0, 1.0).unwrap();
+    for _ in 0..20_000 {
+        let latency = Duration::from_secs_f64(shape.sample(&mut random));
+        if latency < 20 * MS { limit.record(latency) } else { limit.cut_of(limit.era(), 20 * MS) }
+    }
+    // The limit moves until no call of a patient caller is left in the window.
+    let after = limit.current();
+    assert!(after > before.mul_f64(0.7) && after < before.mul_f64(1.4), "{before:?} {after:?}");
+    assert_eq!((limit.is_frozen(), limit.achieved_rate()), (false, 0.0));
+}
+
+#[test]
+fn a_call_counts_in_the_era_in_which_it_began_and_in_no_later_one() {
+    let limit = quantile(0.1);
+    let before = limit.era();
+    limit.reset();
+    (0..4 * SLICE).for_each(|_| limit.record_of(before, MS));
+    (0..4 * SLICE).for_each(|_| limit.given_up_of(before, MS));
+    assert_eq!((limit.current(), limit.is_frozen()), (limit.ceiling(), false));
+    (0..2 * SLICE).for_each(|_| limit.record(MS));
+    assert!(limit.current() < 2 * MS);
+    // What is left of an era that ended by itself.
+    let before = limit.era();
+    (0..1_000 / SLICE * SLICE + 2 * SLICE).for_each(|_| limit.censored(limit.current()));
+    assert_eq!(limit.current(), limit.ceiling());
+    assert_ne!(limit.era(), before);
+}
+
+/// A limit that has seen answers after 20 ms at the fastest.
+fn knows_20_ms() -> Quantile {
+    let limit = quantile(0.1);
+    (0..4 * SLICE as u32).for_each(|call| limit.record((20 + call % 7) * MS));
+    limit
+}
+
+#[test]
+fn a_call_with_less_time_than_the_fastest_answer_took_is_refused_but_one_in_a_second() {
+    let (limit, now) = (knows_20_ms(), Instant::now());
+    assert!(!limit.refuses(20 * MS, now), "it has the time");
+    assert!(!limit.refuses(19 * MS, now), "the first one passes");
+    for later in [0, 1, 500, 999] {
+        assert!(limit.refuses(19 * MS, now + later * MS), "{later}");
+        assert!(!limit.refuses(20 * MS, now + later * MS), "{later}");
+    }
+    assert!(!limit.refuses(19 * MS, now + 1000 * MS));
+    assert!(limit.refuses(19 * MS, now + 1001 * MS));
+    // A single answer that was faster, and the fastest is forgotten with its window.
+    limit.record(5 * MS);
+    assert!(!limit.refuses(6 * MS, now + 1001 * MS));
+    (0..4 * SLICE).for_each(|_| limit.record(20 * MS));
+    assert!(limit.refuses(19 * MS, now + 1001 * MS));
+    limit.reset();
+    assert!(!limit.refuses(MS, now + 1001 * MS), "too little is known");
+}
+
+#[test]
+fn whatever_the_clock_does_no_caller_is_refused_for_longer_than_two_seconds() {
+    let (limit, now) = (knows_20_ms(), Instant::now() + Duration::from_secs(1_000_000));
+    let passes = |at: Instant| !limit.refuses(MS, at);
+    assert!(passes(now));
+    // It stands still, and threads read it a little out of order.
+    assert!(!passes(now) && !passes(now - MS) && !passes(now - 999 * MS));
+    // It goes back, by a little and to before the limit was made, and jumps ahead.
+    for at in [now - 1000 * MS, now - Duration::from_secs(2_000_000), now + Duration::from_secs(1 << 34)] {
+        assert!(passes(at));
+        assert!(!passes(at + 999 * MS));
+        assert!(passes(at + 1000 * MS));
+    }
+}
+
 #[test]
 fn what_no_limit_can_be_is_refused() {
     let bad = [0.0, 1.0, -0.1, f64::NAN, f64::INFINITY, 0.00001];

@@ -1,0 +1,212 @@
+//! A timeout that is learned: which calls it counts, and which it refuses before they begin.
+
+use crate::support::{Act, Backend, ByHand, Failed, ms, secs};
+use futures::FutureExt;
+use std::time::Duration;
+use steadfast::{
+    CallContext, Error, Rejection,
+    circuit_breaker::{Breaker, BreakerState},
+    error::{TimedOut, TimedOutBy, TimedOutIn},
+    retry::{Backoff, Jitter, Retry},
+    timeout::{Quantile, TimeoutLayer},
+};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service, ServiceExt};
+
+/// The calls after which a limit is learned: two slices of 128, of a window of a hundred.
+const LEARNED: usize = 256;
+
+fn a_tenth() -> Quantile {
+    Quantile::builder(0.1).between(ms(1), secs(30)).build().unwrap()
+}
+
+fn details(result: Result<u16, Error<Failed>>) -> TimedOut {
+    match result {
+        Err(Error::Rejected(Rejection::TimedOut(details))) => details,
+        other => panic!("no timeout: {other:?}"),
+    }
+}
+
+async fn call_within<S>(left: Duration, service: &S) -> Result<u16, S::Error>
+where
+    S: Service<(), Response = u16> + Clone,
+{
+    CallContext::new().with_deadline(Instant::now() + left).scope(service.clone().oneshot(())).await
+}
+
+/// How many further calls the limit counts until it is learned.
+fn missing(limit: &Quantile) -> usize {
+    let is_learned = || limit.current() != limit.ceiling();
+    (0..=LEARNED)
+        .find(|_| {
+            is_learned() || {
+                limit.record(ms(20));
+                false
+            }
+        })
+        .unwrap()
+}
+
+// Each call counts once, or not at all.
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_after_any_of_its_polls_does_not_count_and_each_other_counts_once() {
+    // Pending until the service is ready, then until it answers in the third poll.
+    for polls in 0..=3 {
+        let learned = a_tenth();
+        let backend = Backend::always(Act::answer(200).after(ms(20)));
+        let alone = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend.clone());
+        let client = steadfast::client().attempt_timeout(learned.clone()).service(backend.clone()).unwrap();
+        for _ in 0..50 {
+            backend.set_ready_for(0);
+            let calls = [alone.clone().call(()).boxed(), client.clone().call(()).boxed()];
+            let mut calls = calls.map(ByHand::new);
+            for poll in 0..polls {
+                match poll {
+                    1 => backend.set_ready_for(usize::MAX),
+                    2 => sleep(ms(20)).await,
+                    _ => {}
+                }
+                assert!(calls.iter_mut().all(|call| call.poll().is_ready() == (poll == 2)));
+            }
+        }
+        backend.set_ready_for(usize::MAX);
+        assert_eq!(alone.oneshot(()).await, Ok(200));
+        assert_eq!(client.oneshot(()).await, Ok(200));
+        let counted = if polls == 3 { 2 * 50 + 2 } else { 2 };
+        assert_eq!(missing(&learned), LEARNED - counted, "dropped after {polls} polls");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_counts_once_whatever_ends_it_or_not_at_all() {
+    let short = || Quantile::builder(0.1).between(ms(1), ms(50)).build().unwrap();
+    let backoff = || Backoff::none();
+    // What the service does, what the caller's deadline is, and whether the attempt counts.
+    let cases = [
+        ("answered", Act::answer(200).after(ms(20)), secs(9), 1),
+        ("failed", Act::fail().after(ms(20)), secs(9), 0),
+        ("given up at the limit", Act::hang(), secs(9), 1),
+        ("ended by the caller's deadline", Act::hang(), ms(20), 1),
+        ("refused, since the deadline had passed", Act::hang(), ms(0), 0),
+    ];
+    for (what, act, left, counted) in cases {
+        let learned = short();
+        let backend = Backend::always(act);
+        let alone = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend.clone());
+        let _ = call_within(left, &alone).await;
+        assert_eq!(missing(&learned), LEARNED - counted, "alone: {what}");
+
+        // Both timeouts of a stack end the call at the deadline of the caller, and only one is learned.
+        let learned = short();
+        let client = steadfast::client().timeout(secs(5)).retry(Retry::new(1).backoff(backoff()).without_budget());
+        let client = client.attempt_timeout(learned.clone()).service(backend.clone()).unwrap();
+        let _ = call_within(left, &client).await;
+        assert_eq!(missing(&learned), LEARNED - counted, "in a stack: {what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_under_way_at_a_reset_do_not_count_after_it() {
+    let learned = a_tenth();
+    let backend = Backend::always(Act::answer(200).after(ms(20)));
+    let service = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend);
+    let mut calls: Vec<_> = (0..100).map(|_| ByHand::pending(service.clone().call(()))).collect();
+    learned.reset();
+    sleep(ms(20)).await;
+    assert!(calls.iter_mut().all(|call| call.poll().is_ready()));
+    // They have taken their places among the calls that are judged together, which the reset does not move.
+    (0..28).for_each(|_| learned.record(ms(20)));
+    assert_eq!(missing(&learned), 128 + 128, "the first slice has 28 calls, which is fewer than half of a window");
+}
+
+// A call whose deadline passes before the fastest answer.
+
+/// A layer that has learned that answers take 20 ms, and its service.
+async fn knows_20_ms() -> (Quantile, Backend) {
+    let learned = a_tenth();
+    (0..2 * LEARNED).for_each(|_| learned.record(ms(20)));
+    (learned, Backend::always(Act::answer(200).after(ms(20))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_would_end_before_the_fastest_answer_is_refused_before_it_begins_but_one_in_a_second() {
+    let (learned, backend) = knows_20_ms().await;
+    let layer = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend.clone());
+    // The first one passes, so that a service that has become faster is seen.
+    let passed = details(call_within(ms(15), &layer).await);
+    assert_eq!((passed.spent(), backend.calls()), (Some(ms(15)), 1));
+    for _ in 0..3 {
+        let watch = Instant::now();
+        for _ in 0..10 {
+            let refused = details(call_within(ms(15), &layer).await);
+            assert_eq!((refused.limit(), refused.by()), (None, TimedOutBy::Caller));
+            assert_eq!((refused.phase(), refused.spent()), (TimedOutIn::Waiting, Some(Duration::ZERO)));
+            assert!(refused.was_cut_short());
+            assert!(!Rejection::from(refused).reached_service());
+        }
+        assert_eq!(watch.elapsed(), Duration::ZERO);
+        // A bucket is less than 0.8% wide.
+        assert_eq!(call_within(ms(20), &layer).await, Ok(200));
+        let calls = backend.calls();
+        sleep(ms(1000)).await;
+        details(call_within(ms(15), &layer).await);
+        assert_eq!(backend.calls(), calls + 1, "one in a second");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_became_faster_is_seen_by_the_one_call_in_a_second() {
+    let (learned, backend) = knows_20_ms().await;
+    let service = steadfast::server().timeout(learned).service(backend.clone()).unwrap();
+    details(call_within(ms(15), &service).await);
+    backend.becomes(Act::answer(200).after(ms(5)));
+    details(call_within(ms(15), &service).await);
+    sleep(secs(1)).await;
+    for _ in 0..10 {
+        assert_eq!(call_within(ms(15), &service).await, Ok(200));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_call_is_refused_before_enough_is_known_nor_after_a_reset() {
+    let (learned, backend) = knows_20_ms().await;
+    let layer = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend.clone());
+    learned.reset();
+    for calls in 1..20 {
+        details(call_within(ms(15), &layer).await);
+        assert_eq!(backend.calls(), calls);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_the_timeout_of_the_call_would_end_before_the_fastest_answer_is_refused_by_its_name() {
+    let (learned, backend) = knows_20_ms().await;
+    learned.record(ms(20));
+    let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
+    let client = steadfast::client().timeout(ms(15)).circuit_breaker(breaker.clone());
+    let service = client.attempt_timeout(learned).service(backend.clone()).unwrap();
+    details(service.clone().oneshot(()).await);
+    breaker.reset();
+    let refused = details(service.oneshot(()).await);
+    assert_eq!((refused.limit(), refused.by()), (Some(ms(15)), TimedOutBy::Call));
+    assert_eq!((refused.spent(), backend.calls()), (Some(Duration::ZERO), 1));
+    assert_eq!(breaker.state(), BreakerState::Closed, "the service did not fail");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_has_too_little_time_for_any_answer_is_refused_and_says_that_the_service_was_reached() {
+    let (learned, _) = knows_20_ms().await;
+    let backend = Backend::always(Act::fail().after(ms(20)));
+    let retry = Retry::new(2).backoff(Backoff::fixed(ms(10)).jitter(Jitter::None)).without_budget();
+    let client = steadfast::client().timeout(ms(40)).retry(retry).attempt_timeout(learned.clone());
+    let service = client.service(backend.clone()).unwrap();
+    // The one call that passes in a second.
+    let alone = TimeoutLayer::learned(learned).typed_error().layer(Backend::always(Act::hang()));
+    details(call_within(ms(5), &alone).await);
+    let begin = Instant::now();
+    let refused = details(service.oneshot(()).await);
+    assert!(begin.elapsed() < ms(40), "it is not waited for");
+    assert_eq!((refused.by(), backend.calls()), (TimedOutBy::Call, 1));
+    assert!(Rejection::from(refused).reached_service());
+}
