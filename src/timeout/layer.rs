@@ -50,3 +50,35 @@ impl TimeoutLayer<KeepError, Quantile> {
         StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError)
     }
 }
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use crate::{CallContext, context::tests::READS};
+    use std::{convert::Infallible, pin::pin};
+    use tokio::task::yield_now;
+    use tower::{Layer, Service, service_fn};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_looks_once_for_its_context_however_often_it_is_polled() {
+        let yields = service_fn(async |polls: u32| {
+            for _ in 1..polls {
+                yield_now().await;
+            }
+            Ok::<_, Infallible>(READS.get())
+        });
+        let mut fixed = TimeoutLayer::new(Duration::from_secs(1)).unwrap().typed_error().layer(yields);
+        let mut learned = TimeoutLayer::learned(Quantile::builder(0.1).build().unwrap()).typed_error().layer(yields);
+        for polls in 1..4 {
+            let before = READS.get();
+            assert_eq!(fixed.call(polls).await, Ok(before + 1));
+            assert_eq!(learned.call(polls).await, Ok(before + 2));
+            assert_eq!(READS.get(), before + 2);
+        }
+        // A context that is open costs no more.
+        let before = READS.get();
+        let mut call = pin!(CallContext::new().scope(fixed.call(1)));
+        call.as_mut().await.unwrap();
+        assert_eq!(READS.get(), before + 2, "one for the scope itself");
+    }
+}
