@@ -126,7 +126,6 @@ impl Refusal {
 
 pin_project! {
     /// A call at a [`TimeoutStage`].
-    #[doc(hidden)]
     #[derive(Debug)]
     #[project = TimeoutCallParts]
     pub enum TimeoutCall<Call, K = ()> {
