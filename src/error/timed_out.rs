@@ -50,8 +50,9 @@ pub enum TimedOutIn {
 }
 
 impl TimedOut {
-    /// A call that was not answered within `limit`, or by the deadline that it inherited where `limit` is `None`. It
-    /// was in the service if it had reached it, or else [waited](TimedOutIn::Waiting).
+    /// Makes the rejection of a call that was not answered within `limit`, or by its inherited deadline if `limit` is
+    /// `None`. Its phase is [`Service`](TimedOutIn::Service) if it reached the service, else
+    /// [`Waiting`](TimedOutIn::Waiting).
     pub fn new(limit: Option<Duration>, reached_service: bool) -> Self {
         let by = if limit.is_some() { TimedOutBy::Call } else { TimedOutBy::Caller };
         let phase = if reached_service { TimedOutIn::Service } else { TimedOutIn::Waiting };
@@ -82,9 +83,9 @@ impl TimedOut {
         self.limit.get()
     }
 
-    /// The time from where the timeout began to count until it gave up. It is longer than the limit where the executor
-    /// was late. Zero where the call was refused before it began, since its deadline had passed or no answer would have
-    /// come in time. `None` where the call had no timeout.
+    /// Returns the time from the start of the timeout until it ended the call. It exceeds the limit if the executor was
+    /// late. It is zero if the call was refused before it started, because its deadline had passed or no answer would
+    /// have come in time. `None` if the call had no timeout.
     pub fn spent(&self) -> Option<Duration> {
         self.spent.get()
     }

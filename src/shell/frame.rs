@@ -1,6 +1,6 @@
 mod inherited;
 
-use super::{Ending, Retries, Terms};
+use super::{CallSettings, Ending, Retries};
 use crate::{
     classify::Outcome,
     context::CallContext,

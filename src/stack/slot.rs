@@ -151,7 +151,7 @@ impl<P: Patience> Slot for Limit<P> {
     }
 }
 
-/// A configuration changes a fixed limit. One that sets a limit where one is learned, or chosen for each request, is
+/// A configuration can change a fixed limit. A configuration that sets a learned limit, or one chosen per request, is
 /// refused.
 impl<P: Patience> LiveSlot for Limit<P> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {

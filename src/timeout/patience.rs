@@ -1,7 +1,7 @@
 use super::{PerRequest, Quantile, quantile::Era};
 use crate::{
     error::{ConfigError, check_duration},
-    shell::{Explanation, Frame, Terms},
+    shell::{CallSettings, Explanation, Frame},
     words::Wait,
 };
 use std::{fmt, time::Duration};
@@ -34,7 +34,7 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
 
     /// The limit of a call, if it has one.
     #[doc(hidden)]
-    fn limit(&self, kept: Self::Kept, of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration>;
+    fn limit(&self, kept: Self::Kept, of_settings: impl FnOnce() -> Option<Duration>) -> Option<Duration>;
 
     /// Whether no answer is to be expected of a call that has this long.
     #[doc(hidden)]
@@ -87,8 +87,8 @@ impl Patience for Duration {
     const LEARNS: bool = false;
 
     #[inline]
-    fn limit(&self, (): (), of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
-        Some(of_terms().unwrap_or(*self))
+    fn limit(&self, (): (), of_settings: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+        Some(of_settings().unwrap_or(*self))
     }
 
     #[inline]
@@ -248,7 +248,7 @@ where
     }
 }
 
-/// The limit of terms that may be missing.
+/// The limit of settings that may be missing.
 #[inline]
 pub(super) fn of_settings(settings: Option<&CallSettings>, of: super::Of) -> Option<Duration> {
     settings.and_then(|settings| of.limit(settings))

@@ -1,9 +1,11 @@
-use super::patience::{Patience, PatienceWith, of_terms};
+use super::patience::{Patience, PatienceWith, of_settings};
 use crate::{
     classify::Outcome,
     deadline::Deadline,
     error::{Error, TimedOut, TimedOutBy, TimedOutIn},
-    shell::{Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, Recall, RefusesNow, Stage, Terms},
+    shell::{
+        Abandonment, CallSettings, Callee, Describe, Ending, Explanation, Frame, Inherited, Recall, RefusesNow, Stage,
+    },
 };
 use pin_project_lite::pin_project;
 use std::{
@@ -74,7 +76,7 @@ impl<Next, P: Patience> TimeoutStage<Next, P> {
     /// The limit of this call.
     #[inline]
     fn limit(&self, kept: P::Kept, frame: &Frame) -> Option<Duration> {
-        self.limit.limit(kept, || of_terms(frame.terms(), self.of))
+        self.limit.limit(kept, || of_settings(frame.settings(), self.of))
     }
 
     /// The deadline that the limit sets to a call that begins now.
@@ -291,7 +293,7 @@ impl<Next: Describe, P: Patience> Describe for TimeoutStage<Next, P> {
         self.limit.explain(explanation);
         match (self.limit.fixed(), self.limit.longest()) {
             (Ok(built), _) => {
-                let limit = of_terms(explanation.terms(), self.of).unwrap_or(built);
+                let limit = of_settings(explanation.settings(), self.of).unwrap_or(built);
                 explanation.limit_latency(self.of.name(), limit, &self.next);
             }
             (Err(_), Some(ceiling)) => explanation.limit_latency_at_most(self.of.name(), ceiling, &self.next),

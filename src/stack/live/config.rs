@@ -58,8 +58,8 @@ pub struct StackConfig {
     /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it continue, including those
     /// that wait at the rate limit or in the queue. Further attempts of such calls are refused. Default: off.
     pub switched_off: bool,
-    /// How long a whole call may take; on a server, the work on it. Left out where the stack learns the limit or
-    /// chooses it [`PerRequest`](crate::timeout::PerRequest): a configuration that sets such a limit is refused.
+    /// The timeout of a whole call; on a server, of the work on it. A stack that learns the limit, or chooses it
+    /// [`PerRequest`](crate::timeout::PerRequest), refuses a configuration that sets it.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::timeout"))]
     pub timeout: Option<Duration>,
     /// How a call is retried.
