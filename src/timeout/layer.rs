@@ -54,7 +54,7 @@ impl TimeoutLayer<KeepError, Quantile> {
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
-    use crate::{CallContext, context::tests::READS};
+    use crate::context::{CallContext, tests::READS};
     use std::{convert::Infallible, pin::pin};
     use tokio::task::yield_now;
     use tower::{Layer, Service, service_fn};

@@ -46,7 +46,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// - A call that another deadline ends is known to be longer than the time that it had. That deadline does not depend
 ///   on how long the call would have taken, so the estimator takes it as any other censored sample. To leave such calls
 ///   out would draw the limit down: most of them are slow ones. They count neither as timed out nor towards overload.
-///   Where other deadlines hide the quantile, the limit stays as it is.
+///   Where other deadlines hide the quantile and this limit ends no call, it stays as it is.
 /// - A call counts in the era in which it began. After a reset, or where the limit began again, calls under way are not
 ///   learned.
 ///
@@ -96,8 +96,7 @@ struct Learned {
     frozen: AtomicU64,
     /// Nanoseconds: the fastest answer seen lately, rounded down. Zero while too few calls are known.
     fastest: AtomicU64,
-    /// The bits of the last instant, in nanoseconds after `origin`, at which a call passed of which no answer was
-    /// expected.
+    /// When a call passed last of which no answer was expected, in nanoseconds after `origin`.
     tried: AtomicU64,
     origin: Instant,
     /// The era of new calls.
@@ -123,7 +122,7 @@ impl Quantile {
             frozen: AtomicU64::new(0),
             fastest: AtomicU64::new(0),
             // Further away from any instant than the first call may have to wait.
-            tried: AtomicU64::new(i64::MIN as u64),
+            tried: AtomicU64::new(1 << 63),
             origin: Instant::now(),
             era: AtomicU64::new(Era::default().0),
             calls: AtomicU64::new(0),
@@ -202,15 +201,16 @@ impl Quantile {
     #[cold]
     fn tries(&self, now: Instant) -> bool {
         let tried = self.0.tried.load(Ordering::Relaxed);
-        // Before the origin, the number is negative.
-        let nanos = |length: Duration| Nanos::of(length).0.min(i64::MAX as u64) as i64;
+        // Numbers wrap around after 584 years: only their distance counts.
+        let nanos = |length: Duration| length.as_nanos() as u64;
         let at = match now.checked_duration_since(self.0.origin) {
             Some(since) => nanos(since),
-            None => -nanos(self.0.origin.saturating_duration_since(now)),
+            None => nanos(self.0.origin.saturating_duration_since(now)).wrapping_neg(),
         };
+        let ahead = at.wrapping_sub(tried);
         // A clock that goes back further than that counts as one that goes on: no caller waits until it is there again.
-        at.abs_diff(tried as i64) >= Nanos::of(TRY_EVERY).0
-            && self.0.tried.compare_exchange(tried, at as u64, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        ahead.min(ahead.wrapping_neg()) >= nanos(TRY_EVERY)
+            && self.0.tried.compare_exchange(tried, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Forgets all calls: the limit is the ceiling again. Calls under way in a stack or a layer are not learned.

