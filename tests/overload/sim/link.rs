@@ -90,7 +90,7 @@ fn timers_behind_a_link_fire_after_the_caller_has_gone() {
             tasks.spawn(async move {
                 let _ = answer.send(far.oneshot(call).await);
             });
-            async { answered.await.unwrap() }
+            async move { answered.await.unwrap() }
         });
         steadfast::client().timeout(ms(10)).keep_error().service(far)
     });
