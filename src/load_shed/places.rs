@@ -49,10 +49,9 @@ impl Places {
         InFlight { word: self.word.load(Ordering::Relaxed), by_class: self.by_class }
     }
 
-    /// Takes a place if there is room beside those in flight. Returns the number that are in flight then, or those that
-    /// were.
+    /// Takes a place if there is room beside the calls in flight. Returns those calls, whether it took one or not.
     #[inline]
-    pub(super) fn enter(&self, class: Criticality, has_room: impl Fn(InFlight) -> bool) -> Result<u64, InFlight> {
+    pub(super) fn enter(&self, class: Criticality, has_room: impl Fn(InFlight) -> bool) -> Result<InFlight, InFlight> {
         let mut in_flight = self.in_flight();
         loop {
             let lane = class as usize;
@@ -61,7 +60,7 @@ impl Places {
             }
             let more = in_flight.word + self.one(lane);
             match self.word.compare_exchange_weak(in_flight.word, more, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(in_flight.total() + 1),
+                Ok(_) => return Ok(in_flight),
                 Err(newer) => in_flight.word = newer,
             }
         }

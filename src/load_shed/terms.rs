@@ -115,8 +115,8 @@ impl Limiter {
         }
         let entered =
             places.enter(ask.class, |in_flight| lets_all_in || terms.classes.room(ask.class, limit, in_flight).is_ok());
-        let level = match entered {
-            Ok(level) => level,
+        let others = match entered {
+            Ok(others) => others,
             Err(in_flight) => {
                 if let Some(tenants) = tenants {
                     tenants.leave(ask.tenant);
@@ -126,12 +126,12 @@ impl Limiter {
         };
         if ask.is_exempt {
             terms.refusals.count_exempt();
-        } else if rule.is_shadow() && (has_its_share || level > terms.classes.visible(ask.class, limit)) {
+        } else if rule.is_shadow() && (has_its_share || terms.classes.room(ask.class, limit, others).is_err()) {
             self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
         }
         let ticket = Ticket::of(ask.class, ask.tenant);
         match &terms.adaptive {
-            Some(adaptive) if adaptive.admitted(level, limit, at) => Ok(ticket.measured(at, had)),
+            Some(adaptive) if adaptive.admitted(others.total() + 1, limit, at) => Ok(ticket.measured(at, had)),
             _ => Ok(ticket),
         }
     }

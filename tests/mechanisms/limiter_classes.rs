@@ -1,7 +1,11 @@
 //! A limit with classes against a plain model of its documentation.
 
 use proptest::prelude::*;
-use steadfast::{CallContext, Criticality, error::OverloadedCause, load_shed::Limiter};
+use steadfast::{
+    CallContext, Criticality,
+    error::OverloadedCause,
+    load_shed::{Limiter, LimiterBuilder},
+};
 use tokio::time::Instant;
 
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +32,16 @@ fn any_shares() -> impl Strategy<Value = ([u64; 4], [u64; 4])> {
     (seen, prop::array::uniform4(0..=25_u64))
 }
 
+fn with_shares(limit: usize, seen: [u64; 4], guaranteed: [u64; 4]) -> LimiterBuilder {
+    let builder = Limiter::at_most(limit).class_shares(seen.map(|share| share as f64 / 100.0));
+    let guaranteed = Criticality::ALL.into_iter().zip(guaranteed);
+    guaranteed.fold(builder, |builder, (class, share)| builder.guarantee(class, share as f64 / 100.0))
+}
+
+fn of(class: Criticality) -> CallContext {
+    CallContext::new().with_criticality(class)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -37,11 +51,7 @@ proptest! {
         (seen, guaranteed) in any_shares(),
         steps in prop::collection::vec(any_step(), 1..200),
     ) {
-        let mut builder = Limiter::at_most(first_limit).class_shares(seen.map(|share| share as f64 / 100.0));
-        for (class, share) in Criticality::ALL.into_iter().zip(guaranteed) {
-            builder = builder.guarantee(class, share as f64 / 100.0);
-        }
-        let limiter = builder.build().unwrap();
+        let limiter = with_shares(first_limit, seen, guaranteed).build().unwrap();
         let now = Instant::now();
         let (mut limit, mut held, mut permits) = (first_limit as u64, [0_u64; 4], Vec::new());
         let mut refused = 0;
@@ -91,6 +101,46 @@ proptest! {
         drop(permits);
         prop_assert_eq!(limiter.in_flight(), 0);
     }
+
+    #[test]
+    fn shadow_counts_exactly_the_calls_that_would_have_been_refused_without_it(
+        first_limit in 1..40usize,
+        (seen, guaranteed) in any_shares(),
+        fair_share in prop::option::of(0.1..=1.0_f64),
+        steps in prop::collection::vec((any_step(), 0..3_u64), 1..200),
+    ) {
+        let builder = with_shares(first_limit, seen, guaranteed).tenant_seed(1).shadow();
+        let builder = fair_share.into_iter().fold(builder, LimiterBuilder::fair_share);
+        let limiter = builder.build().unwrap();
+        let now = Instant::now();
+        let (mut permits, mut beyond) = (Vec::new(), 0);
+        for (step, tenant) in steps {
+            match step {
+                Step::Acquire(class) => {
+                    let acquire = || limiter.try_acquire_for(&tenant, &of(Criticality::ALL[class]), now);
+                    // The limiter itself says what it would have done.
+                    limiter.set_shadow(false);
+                    beyond += u64::from(acquire().is_err());
+                    limiter.set_shadow(true);
+                    permits.push(acquire().unwrap());
+                }
+                Step::Release(index) if !permits.is_empty() => drop(permits.swap_remove(index.index(permits.len()))),
+                Step::Release(_) => {}
+                Step::SetLimit(new) => limiter.set_limit(new).unwrap(),
+            }
+            prop_assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (permits.len(), beyond));
+        }
+    }
+}
+
+#[test]
+fn shadow_counts_a_call_that_would_take_what_another_class_is_guaranteed() {
+    let limiter = Limiter::at_most(4).guarantee(Criticality::Critical, 0.5).shadow().build().unwrap();
+    let acquire = |class| limiter.try_acquire_at(&of(class), Instant::now()).unwrap();
+    let _low = [(); 3].map(|()| acquire(Criticality::Sheddable));
+    assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (3, 1));
+    let _high = [(); 2].map(|()| acquire(Criticality::Critical));
+    assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (5, 2));
 }
 
 #[test]
