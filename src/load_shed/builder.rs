@@ -118,8 +118,11 @@ impl LimiterBuilder {
         Self { class_shares: Some(shares), ..self }
     }
 
-    /// Keeps this share of the limit for one class: no other class fills it, though it is idle. Default: none. With a
-    /// guarantee the limit is at most 65,535.
+    /// Keeps this share of the limit for one class: no other class fills it, even while it is idle. Default: none.
+    ///
+    /// With a guarantee the limit is at most 65,535, and up to 65,535 calls of each class are counted by class. Exempt
+    /// calls and calls in shadow beyond that are let in. They count toward the limit, but not toward the share of their
+    /// class.
     pub fn guarantee(mut self, class: Criticality, share: f64) -> Self {
         self.guarantees.push((class, share));
         self

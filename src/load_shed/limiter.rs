@@ -363,7 +363,7 @@ impl Limiter {
         let is_shadow = rule.is_shadow();
         let has_room = |in_flight: InFlight| is_shadow || is_exempt || rule.has_room_beside(in_flight.total());
         match self.shared.places.enter(Criticality::default(), has_room) {
-            Ok(others) => {
+            Ok((others, _)) => {
                 if is_shadow && !is_exempt && !rule.has_room_beside(others.total()) {
                     self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
                 }

@@ -1,4 +1,4 @@
-use super::{Limiter, adaptive::End};
+use super::{Limiter, adaptive::End, places::Place};
 use crate::{clock::Nanos, context::Criticality, held::Held};
 use std::mem;
 use tokio::time::Instant;
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 /// What a call in flight keeps, as whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    class: u64,
+    place: Place,
     /// The hash of the tenant; zero for none.
     tenant: u64,
     /// When the call was admitted; the largest number where it is not measured.
@@ -17,11 +17,11 @@ pub struct Ticket {
 
 impl Ticket {
     pub(super) const PLAIN: Self =
-        Self { class: Criticality::Critical as u64, tenant: 0, since: Nanos::MAX, had: Nanos::MAX };
+        Self { place: Place::of(Criticality::Critical), tenant: 0, since: Nanos::MAX, had: Nanos::MAX };
 
     #[inline]
-    pub(super) fn of(class: Criticality, tenant: u64) -> Self {
-        Self { class: class as u64, tenant, ..Self::PLAIN }
+    pub(super) fn of(place: Place, tenant: u64) -> Self {
+        Self { place, tenant, ..Self::PLAIN }
     }
 
     #[inline]
@@ -30,13 +30,8 @@ impl Ticket {
     }
 
     #[inline]
-    pub(super) fn class(self) -> Criticality {
-        match self.class {
-            0 => Criticality::Sheddable,
-            1 => Criticality::SheddablePlus,
-            2 => Criticality::Critical,
-            _ => Criticality::CriticalPlus,
-        }
+    pub(super) fn place(self) -> Place {
+        self.place
     }
 
     /// The hash of the tenant that is to leave.

@@ -6,16 +6,19 @@ use crate::{
 };
 
 pub(super) const CLASSES: usize = 4;
-/// The bits of the count of one class.
-const LANE: u32 = 16;
+/// The bits of the count of one class. A model of the concurrency has fewer.
+const LANE: u32 = if cfg!(steadfast_loom) { 2 } else { 16 };
 /// The most calls of one class that are counted by class.
 pub(super) const MOST_IN_CLASS: u64 = (1 << LANE) - 1;
 
-/// How many calls are in flight, together or in each class. Relaxed: the count guards no other memory, and each change
-/// is one atomic step.
+/// The number of calls in flight, of all classes together or of each class. Relaxed: the counts guard no other memory,
+/// and each change is one atomic step.
 #[derive(Debug)]
 pub(super) struct Places {
+    /// All calls in flight; or the calls of each class, [`LANE`] bits each and at most [`MOST_IN_CLASS`].
     word: AtomicU64,
+    /// The calls that entered while their class was at [`MOST_IN_CLASS`]. Zero where calls are not counted by class.
+    beyond: AtomicU64,
     by_class: bool,
 }
 
@@ -23,16 +26,35 @@ pub(super) struct Places {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InFlight {
     word: u64,
+    beyond: u64,
     by_class: bool,
+}
+
+/// Where a call in flight is counted: in its class, or [beyond](Places::beyond) the counts of the classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+impl Place {
+    const BEYOND: u64 = CLASSES as u64;
+
+    #[inline]
+    pub(super) const fn of(class: Criticality) -> Self {
+        Self(class as u64)
+    }
+
+    #[inline]
+    fn is_beyond(self) -> bool {
+        self.0 >= Self::BEYOND
+    }
 }
 
 impl InFlight {
     #[inline]
     pub(super) fn total(self) -> u64 {
-        if self.by_class { (0..CLASSES).map(|class| self.of(class)).sum() } else { self.word }
+        if self.by_class { (0..CLASSES).map(|class| self.of(class)).sum::<u64>() + self.beyond } else { self.word }
     }
 
-    /// Those of one class, where they are counted.
+    /// The calls of one class, where they are counted by class: at most [`MOST_IN_CLASS`].
     #[inline]
     pub(super) fn of(self, class: usize) -> u64 {
         (self.word >> (class as u32 * LANE)) & MOST_IN_CLASS
@@ -41,41 +63,103 @@ impl InFlight {
 
 impl Places {
     pub(super) fn new(by_class: bool) -> Self {
-        Self { word: AtomicU64::new(0), by_class }
+        Self { word: AtomicU64::new(0), beyond: AtomicU64::new(0), by_class }
     }
 
     #[inline]
     pub(super) fn in_flight(&self) -> InFlight {
-        InFlight { word: self.word.load(Ordering::Relaxed), by_class: self.by_class }
+        self.with(self.word.load(Ordering::Relaxed))
     }
 
     /// Takes a place if there is room beside the calls in flight. Returns those calls, whether it took one or not.
+    ///
+    /// A call that finds its class at [`MOST_IN_CLASS`] takes a place beyond the counts of the classes. A limit on
+    /// calls that are counted by class is at most [`MOST_IN_CLASS`], so only calls that are let in regardless of the
+    /// limit take one.
     #[inline]
-    pub(super) fn enter(&self, class: Criticality, has_room: impl Fn(InFlight) -> bool) -> Result<InFlight, InFlight> {
+    pub(super) fn enter(
+        &self,
+        class: Criticality,
+        has_room: impl Fn(InFlight) -> bool,
+    ) -> Result<(InFlight, Place), InFlight> {
         let mut in_flight = self.in_flight();
         loop {
             let lane = class as usize;
-            if self.by_class && in_flight.of(lane) == MOST_IN_CLASS || !has_room(in_flight) {
+            if !has_room(in_flight) {
                 return Err(in_flight);
+            }
+            if self.by_class && in_flight.of(lane) == MOST_IN_CLASS {
+                self.beyond.fetch_add(1, Ordering::Relaxed);
+                return Ok((in_flight, Place(Place::BEYOND)));
             }
             let more = in_flight.word + self.one(lane);
             match self.word.compare_exchange_weak(in_flight.word, more, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(in_flight),
-                Err(newer) => in_flight.word = newer,
+                Ok(_) => return Ok((in_flight, Place::of(class))),
+                Err(newer) => in_flight = self.with(newer),
             }
         }
     }
 
-    /// Gives a place back. Returns the number that are in flight then.
+    /// Gives a place back, exactly once for each place that [`enter`](Self::enter) took. Returns the number of calls in
+    /// flight after it.
     #[inline]
-    pub(super) fn leave(&self, class: Criticality) -> u64 {
-        let one = self.one(class as usize);
+    pub(super) fn leave(&self, place: Place) -> u64 {
+        if place.is_beyond() {
+            self.beyond.fetch_sub(1, Ordering::Relaxed);
+            return self.in_flight().total();
+        }
+        let one = self.one(place.0 as usize);
         let word = self.word.fetch_sub(one, Ordering::Relaxed) - one;
-        InFlight { word, by_class: self.by_class }.total()
+        self.with(word).total()
+    }
+
+    #[inline]
+    fn with(&self, word: u64) -> InFlight {
+        let beyond = if self.by_class { self.beyond.load(Ordering::Relaxed) } else { 0 };
+        InFlight { word, beyond, by_class: self.by_class }
     }
 
     #[inline]
     fn one(&self, lane: usize) -> u64 {
         if self.by_class { 1 << (lane as u32 * LANE) } else { 1 }
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn places_beyond_the_counts_of_the_classes_neither_wrap_nor_get_lost(
+            first in prop::array::uniform4(MOST_IN_CLASS - 3..=MOST_IN_CLASS),
+            steps in prop::collection::vec((0..CLASSES, any::<Option<prop::sample::Index>>()), 1..100),
+        ) {
+            let places = Places::new(true);
+            let word = (0..CLASSES).map(|class| first[class] << (class as u32 * LANE)).sum::<u64>();
+            places.word.store(word, Ordering::Relaxed);
+            let total = first.iter().sum::<u64>();
+            let mut taken = Vec::new();
+            for (class, leaves) in steps {
+                match leaves {
+                    Some(index) if !taken.is_empty() => {
+                        let left = places.leave(taken.swap_remove(index.index(taken.len())));
+                        prop_assert_eq!(left, total + taken.len() as u64);
+                    }
+                    _ => {
+                        let (others, place) = places.enter(Criticality::ALL[class], |_| true).unwrap();
+                        prop_assert_eq!(others.total(), total + taken.len() as u64);
+                        taken.push(place);
+                    }
+                }
+                for (class, first) in first.into_iter().enumerate() {
+                    let in_class = taken.iter().filter(|place| place.0 == class as u64).count() as u64;
+                    prop_assert_eq!(places.in_flight().of(class), first + in_class);
+                }
+            }
+            taken.into_iter().for_each(|place| drop(places.leave(place)));
+            prop_assert_eq!((places.in_flight().word, places.in_flight().beyond), (word, 0));
+        }
     }
 }

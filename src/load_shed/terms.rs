@@ -115,8 +115,8 @@ impl Limiter {
         }
         let entered =
             places.enter(ask.class, |in_flight| lets_all_in || terms.classes.room(ask.class, limit, in_flight).is_ok());
-        let others = match entered {
-            Ok(others) => others,
+        let (others, place) = match entered {
+            Ok(entered) => entered,
             Err(in_flight) => {
                 if let Some(tenants) = tenants {
                     tenants.leave(ask.tenant);
@@ -129,7 +129,7 @@ impl Limiter {
         } else if rule.is_shadow() && (has_its_share || terms.classes.room(ask.class, limit, others).is_err()) {
             self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
         }
-        let ticket = Ticket::of(ask.class, ask.tenant);
+        let ticket = Ticket::of(place, ask.tenant);
         match &terms.adaptive {
             Some(adaptive) if adaptive.admitted(others.total() + 1, limit, at) => Ok(ticket.measured(at, had)),
             _ => Ok(ticket),
@@ -139,7 +139,7 @@ impl Limiter {
     /// Gives one place back. Exactly once for each [`enter`](Self::enter).
     #[inline]
     pub(super) fn leave(&self, ticket: Ticket, end: End, now: impl FnOnce() -> Instant) {
-        let left = self.shared.places.leave(ticket.class());
+        let left = self.shared.places.leave(ticket.place());
         let Some(terms) = self.shared.terms.as_deref() else { return };
         if let (Some(tenants), Some(tenant)) = (&terms.tenants, ticket.tenant()) {
             tenants.leave(tenant);

@@ -30,6 +30,28 @@ fn no_class_takes_what_another_is_guaranteed_and_no_place_is_lost() {
     });
 }
 
+/// In a model, three calls of a class are counted by class.
+#[test]
+fn calls_in_shadow_beyond_the_count_of_their_class_lose_no_place() {
+    super::check_with_interruptions(3, || {
+        let limiter = Limiter::at_most(3).guarantee(Criticality::Critical, 0.5).shadow().build().unwrap();
+        let limiter = Arc::new(limiter);
+        let now = Instant::now();
+        let held = [(); 2].map(|()| limiter.try_acquire_at(&of(Criticality::Critical), now).unwrap());
+        let call = |limiter: Arc<Limiter>| {
+            move || {
+                let permits = [(); 2].map(|()| limiter.try_acquire_at(&of(Criticality::Critical), now).unwrap());
+                assert!((4..=6).contains(&limiter.in_flight()));
+                drop(permits);
+            }
+        };
+        both(call(Arc::clone(&limiter)), call(Arc::clone(&limiter)));
+        assert_eq!(limiter.in_flight(), 2);
+        drop(held);
+        assert_eq!(limiter.in_flight(), 0);
+    });
+}
+
 #[test]
 fn a_limit_that_shrinks_is_kept_from_then_on_and_loses_no_permit() {
     super::check_with_interruptions(3, || {

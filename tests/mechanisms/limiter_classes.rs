@@ -1,12 +1,14 @@
 //! A limit with classes against a plain model of its documentation.
 
+use crate::support::{Act, Backend};
 use proptest::prelude::*;
 use steadfast::{
     CallContext, Criticality,
     error::OverloadedCause,
-    load_shed::{Limiter, LimiterBuilder},
+    load_shed::{Limiter, LimiterBuilder, LoadShed, LoadShedLayer},
 };
 use tokio::time::Instant;
+use tower::{Layer, ServiceExt};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -141,6 +143,32 @@ fn shadow_counts_a_call_that_would_take_what_another_class_is_guaranteed() {
     assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (3, 1));
     let _high = [(); 2].map(|()| acquire(Criticality::Critical));
     assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (5, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn exempt_and_shadow_calls_pass_and_lose_no_place_where_more_than_65_535_of_a_class_are_in_flight() {
+    const LIMIT: usize = 65_535;
+    let limiter = Limiter::at_most(LIMIT).guarantee(Criticality::Critical, 0.5).shadow().build().unwrap();
+    let now = Instant::now();
+    let acquire = || limiter.try_acquire_at(&CallContext::new(), now);
+    let mut permits: Vec<_> = (0..LIMIT + 10).map(|_| acquire().unwrap()).collect();
+    assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (LIMIT + 10, 10));
+
+    limiter.set_shadow(false);
+    assert_eq!(acquire().unwrap_err().cause(), OverloadedCause::Limit);
+    let shed = LoadShed::new(limiter.clone()).exempt(|exempt: &bool| *exempt);
+    let service = LoadShedLayer::new(shed).typed_error().layer(Backend::always(Act::answer(200)));
+    assert!(service.clone().oneshot(false).await.is_err());
+    assert_eq!(service.oneshot(true).await, Ok(200));
+    assert_eq!((limiter.in_flight(), limiter.exempted()), (LIMIT + 10, 1));
+
+    // The ten that came last are counted toward the limit until they end.
+    permits.drain(..10);
+    assert!(acquire().is_err());
+    permits.drain(..1);
+    assert!(acquire().is_ok());
+    permits.clear();
+    assert_eq!(limiter.in_flight(), 0);
 }
 
 #[test]
