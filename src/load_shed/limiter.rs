@@ -74,8 +74,9 @@ pub(super) struct Shared {
     rule: AtomicU64,
     /// The calls beyond the limit that were let in.
     pub(super) would_have_refused: AtomicU64,
-    /// Striped: calls that are refused do not wait for each other.
-    pub(super) refused: Counter,
+    /// The refusals where there are no `terms`, which count their own. Striped: threads whose calls are refused do not
+    /// contend for one cache line.
+    refused: Counter,
     /// What a fixed limit that is the same for all calls does not need.
     pub(super) terms: Option<Box<Terms>>,
 }
@@ -218,7 +219,10 @@ impl Limiter {
 
     /// The calls that were refused since the limiter was made. It wraps around.
     pub fn refused(&self) -> u64 {
-        self.shared.refused.get()
+        match &self.shared.terms {
+            Some(terms) => terms.refusals.total(),
+            None => self.shared.refused.get(),
+        }
     }
 
     /// The calls in flight.
@@ -311,6 +315,11 @@ impl Limiter {
     #[inline]
     pub(super) fn rule(&self) -> Rule {
         Rule(self.shared.rule.load(Ordering::Relaxed))
+    }
+
+    /// Whether its adaptive limit has learned from calls.
+    pub(crate) fn has_learned(&self) -> bool {
+        self.adapts().is_some_and(Adaptive::has_learned)
     }
 
     pub(super) fn adapts(&self) -> Option<&Adaptive> {

@@ -82,7 +82,8 @@
 //!   of a metastable collapse both did much worse; see `examples/experiments`, E4. After a change of the service time
 //!   they lost less than the default; see E11.
 //!
-//! [`Limiter::readings`] says what the limit is, and why.
+//! [`Limiter::readings`] says what the limit is, and why. For a limit of its own for each host or endpoint, see
+//! [`per_key`](crate::per_key#a-limit-for-each-key-that-finds-itself).
 //!
 //! # Classes, tenants, signals
 //!

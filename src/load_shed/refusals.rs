@@ -2,22 +2,25 @@ use super::places::CLASSES;
 use crate::{
     context::Criticality,
     error::OverloadedCause,
-    stripes::Counter,
-    sync::{AtomicU64, Ordering},
+    stripes::{STRIPES, Stripe, own},
+    sync::{AtomicU64 as Exempted, Ordering},
 };
+use std::sync::atomic::AtomicU64;
 
 /// The refusals of a limiter, by class and cause. Each is counted once.
+///
+/// Striped: threads whose calls are refused do not contend for one cache line. The counts of a thread fill one stripe.
 #[derive(Default)]
 pub(super) struct Refusals {
-    by_class: [[Counter; OverloadedCause::COUNT]; CLASSES],
+    by_class: [Stripe<[[AtomicU64; OverloadedCause::COUNT]; CLASSES]>; STRIPES],
     /// Not striped: exempt calls are few.
-    exempted: AtomicU64,
+    exempted: Exempted,
 }
 
 impl Refusals {
     #[inline]
     pub(super) fn count(&self, class: Criticality, cause: OverloadedCause) {
-        self.by_class[class as usize][cause as usize].add_one();
+        own(&self.by_class)[class as usize][cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_exempt(&self) {
@@ -28,15 +31,21 @@ impl Refusals {
         self.exempted.load(Ordering::Relaxed)
     }
 
-    /// For each class and each cause: how often.
+    /// Returns the count of each class and cause. Counts wrap around.
     pub(super) fn all(&self) -> impl Iterator<Item = (Criticality, OverloadedCause, u64)> + '_ {
-        let classes = Criticality::ALL.into_iter().zip(&self.by_class);
-        classes.flat_map(|(class, counters)| {
-            OverloadedCause::ALL.into_iter().zip(counters).map(move |(cause, counter)| (class, cause, counter.get()))
+        let causes = |class| OverloadedCause::ALL.into_iter().map(move |cause| (class, cause));
+        Criticality::ALL.into_iter().flat_map(causes).map(|(class, cause)| {
+            let counts = self.by_class.iter().map(|stripe| &stripe.0[class as usize][cause as usize]);
+            (class, cause, counts.map(|count| count.load(Ordering::Relaxed)).fold(0, u64::wrapping_add))
         })
     }
 
-    /// Those that occurred.
+    /// Returns the sum of all counts. It wraps around.
+    pub(super) fn total(&self) -> u64 {
+        self.all().fold(0, |sum, (_, _, count)| sum.wrapping_add(count))
+    }
+
+    /// Returns the counts that are not zero.
     pub(super) fn read(&self) -> Vec<(Criticality, OverloadedCause, u64)> {
         self.all().filter(|(_, _, count)| *count > 0).collect()
     }

@@ -96,7 +96,6 @@ impl Limiter {
         };
         let lets_all_in = ask.is_exempt || rule.is_shadow();
         let refuse = |cause| {
-            self.shared.refused.add_one();
             terms.refusals.count(ask.class, cause);
             Err(Overloaded::new(usize::try_from(limit).unwrap_or(usize::MAX), None).by(cause))
         };

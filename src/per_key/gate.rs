@@ -65,6 +65,7 @@ where
     F: Fn(&Request) -> K,
 {
     const HOLDS_PLACE: bool = T::HOLDS_PLACE;
+    const READS_DEADLINE: bool = T::READS_DEADLINE;
 
     type Permit = Admitted<T, K, T::Permit>;
 

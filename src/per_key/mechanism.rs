@@ -136,7 +136,11 @@ impl Mechanism for Limiter {
     }
 
     fn memory_at(&self, _now: Instant) -> Memory {
-        if self.in_flight() == 0 { Memory::Nothing } else { Memory::InUse }
+        match self.in_flight() {
+            0 if self.has_learned() => Memory::Evidence,
+            0 => Memory::Nothing,
+            _ => Memory::InUse,
+        }
     }
 
     fn is_shared(&self) -> bool {
@@ -224,7 +228,7 @@ pub trait Recipe: Send + Sync + 'static {
     /// The mechanism that it makes.
     type Mechanism: Mechanism;
 
-    /// Makes a new mechanism. It fails always or never.
+    /// Makes a new one. A configuration fails always or never; a function may fail later.
     fn make(&self) -> Result<Self::Mechanism, ConfigError>;
 }
 
@@ -233,6 +237,18 @@ impl Recipe for BreakerBuilder {
 
     fn make(&self) -> Result<Breaker, ConfigError> {
         self.clone().build()
+    }
+}
+
+impl<T, F> Recipe for F
+where
+    T: Mechanism,
+    F: Fn() -> Result<T, ConfigError> + Send + Sync + 'static,
+{
+    type Mechanism = T;
+
+    fn make(&self) -> Result<T, ConfigError> {
+        self()
     }
 }
 

@@ -40,7 +40,7 @@
 //! | mechanism | built from | used in |
 //! |---|---|---|
 //! | [`Breaker`](crate::circuit_breaker::Breaker) | `BreakerBuilder` | `client().circuit_breaker(..)` |
-//! | [`Limiter`](crate::load_shed::Limiter) | `LoadShedConfig` | `load_shed(..)` of both stacks |
+//! | [`Limiter`](crate::load_shed::Limiter) | `LoadShedConfig`, a function for an [adaptive](#a-limit-for-each-key-that-finds-itself) one | `load_shed(..)` of both stacks |
 //! | [`TokenBucket`](crate::rate_limit::TokenBucket) | `TokenBucketBuilder` | `rate_limit(..)` of both stacks |
 //! | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | `SlidingWindowBuilder` | `rate_limit(..)` of both stacks |
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
@@ -59,9 +59,9 @@
 //! | mechanism | forgotten at once | has evidence | is in use |
 //! |---|---|---|---|
 //! | breaker | closed, no failure counts | closed with failures, half-open, open and due | open and not due, forced |
-//! | limiter | no call in flight | | calls in flight |
-//! | token bucket, window | full: no tokens were taken lately | lacks tokens | a closed bucket |
-//! | retry budget | at least the balance of a new budget | a lower balance | |
+//! | limiter | no call in flight, nothing learned | no call in flight, an adaptive limit has learned | calls in flight |
+//! | token bucket, window | full: nothing was taken lately | lacks tokens | closed |
+//! | retry budget | at least what a new one begins with | less than that | |
 //!
 //! - A key is also in use while a call that it admitted is in flight, and while your code holds a handle of it.
 //! - A key in use is never forgotten, so a new key never replaces an open circuit that is not due. A key with evidence
@@ -86,7 +86,55 @@
 //! [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls). A stack has one retry budget for all
 //! hosts: until its circuit opens, a host that is down uses up retries of the others.
 //!
-//! [`most_open`](PerKey::most_open) bounds the fraction of the circuits that are open at once.
+//! # A limit for each key that finds itself
+//!
+//! A function makes an adaptive [`Limiter`](crate::load_shed::Limiter) for each key. A slow host then fills only its own
+//! limit: calls to the other hosts are not shed.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::{load_shed::Limiter, per_key::PerKey};
+//! use tokio::{sync::Mutex, time::sleep};
+//! use tower::{BoxError, ServiceExt, service_fn};
+//!
+//! // Both hosts serve one call at a time: one in 1 ms, the other in 100 ms.
+//! static FAST: Mutex<u64> = Mutex::const_new(1);
+//! static SLOW: Mutex<u64> = Mutex::const_new(100);
+//! let send = service_fn(async |host: &'static str| {
+//!     let host = if host == "fast.example" { &FAST } else { &SLOW };
+//!     let takes = host.lock().await;
+//!     sleep(Duration::from_millis(*takes)).await;
+//!     Ok::<_, BoxError>(())
+//! });
+//!
+//! let deadline = Duration::from_millis(500);
+//! let limiters =
+//!     PerKey::new(|host: &&'static str| *host, move || Limiter::adaptive().deadline(deadline).build())?;
+//! let client = steadfast::client().load_shed(limiters.clone()).service(send)?;
+//!
+//! // 100 calls per second to each.
+//! for _ in 0..500 {
+//!     for host in ["fast.example", "slow.example"] {
+//!         tokio::spawn(client.clone().oneshot(host));
+//!     }
+//!     sleep(Duration::from_millis(10)).await;
+//! }
+//! assert_eq!(limiters.get("fast.example").unwrap().refused(), 0);
+//! assert!(limiters.get("slow.example").unwrap().refused() > 300);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The function runs once in [`PerKey::new`], which returns its error, and once for each new key. A key keeps what its
+//! limit has learned until it was not called for [`idle_after`](PerKey::idle_after). An adaptive limiter takes about
+//! 4 KiB, with a [fair share](crate::load_shed::LimiterBuilder::fair_share) 20 KiB; set [`max_keys`](PerKey::max_keys)
+//! accordingly.
+//!
+//! # Not too many at once
+//!
+//! [`most_open`](PerKey::most_open) bounds the share of the breakers that are open at once.
 //!
 //! # Live stacks
 //!

@@ -5,8 +5,11 @@ mod model;
 mod panics;
 mod stacks;
 
-use crate::support::secs;
-use std::time::Duration;
+use crate::support::{ms, secs};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use steadfast::{
     circuit_breaker::{Breaker, BreakerBuilder, BreakerState},
     load_shed::{Limiter, LoadShedConfig},
@@ -136,7 +139,38 @@ async fn a_key_with_evidence_is_replaced_only_after_idle_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_is_kept_while_it_refuses() {
+async fn what_an_adaptive_limit_has_learned_is_evidence() {
+    let limiters = PerKey::new(same, || Limiter::adaptive().deadline(secs(1)).build()).unwrap();
+    let limiters = limiters.max_keys(1).idle_after(secs(60));
+    for _ in 0..100 {
+        let limiter = limiters.handle(1);
+        let permits = [(); 2].map(|()| limiter.try_acquire().unwrap());
+        advance(ms(50)).await;
+        drop(permits);
+    }
+    drop(limiters.handle(2));
+    assert!(limiters.get(&1).is_some() && limiters.get(&2).is_none());
+    advance(secs(60)).await;
+    drop(limiters.handle(2));
+    // A limit that has seen no call goes first.
+    drop(limiters.handle(3));
+    assert!(limiters.get(&2).is_none() && limiters.get(&3).is_some());
+}
+
+#[test]
+fn a_function_that_fails_later_gives_the_key_what_newcomers_share() {
+    let made = AtomicUsize::new(0);
+    let make = move || Limiter::fixed(usize::from(made.fetch_add(1, Ordering::Relaxed) == 0));
+    let limiters = PerKey::new(same, make).unwrap();
+    let permit = limiters.handle(1).try_acquire_owned().unwrap();
+    assert_eq!((limiters.overflow().unwrap().in_flight(), limiters.handle(2).in_flight()), (1, 1));
+    drop(permit);
+    let never = PerKey::new(same, || Limiter::fixed(0)).map(|_| ());
+    assert_eq!(never.map_err(|error| error.field()), Err("load_shed.limit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_stays_for_as_long_as_it_refuses() {
     let breakers = breakers(fragile().open_for(secs(1000)).max_open_for(secs(1000))).max_keys(1).idle_after(secs(60));
     fail(&breakers.handle(1));
     for _ in 0..9 {

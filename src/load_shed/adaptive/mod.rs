@@ -55,6 +55,8 @@ pub(super) struct Adaptive {
     late: AtomicU64,
     /// The most calls in flight since the last window.
     most_in_flight: AtomicU64,
+    /// 1 after the first window.
+    has_learned: AtomicU64,
     /// The deadline of calls that state none.
     assumed: Nanos,
     learner: Mutex<Learner>,
@@ -108,6 +110,7 @@ impl Adaptive {
             early: AtomicU64::new(0),
             late: AtomicU64::new(0),
             most_in_flight: AtomicU64::new(0),
+            has_learned: AtomicU64::new(0),
             assumed,
             learner: Mutex::new(Learner { algorithm, since: Totals::default(), deadline: assumed, is_new: true }),
         }
@@ -132,6 +135,11 @@ impl Adaptive {
     /// The limit for a call that has as much time as most have.
     pub(super) fn usual_limit(&self) -> u64 {
         self.limit_for(self.published.deadline())
+    }
+
+    /// Whether a window has ended.
+    pub(super) fn has_learned(&self) -> bool {
+        self.has_learned.load(Ordering::Relaxed) != 0
     }
 
     pub(super) fn published(&self) -> &Published {
@@ -233,6 +241,7 @@ impl Adaptive {
             return;
         }
         learner.is_new = false;
+        self.has_learned.store(1, Ordering::Relaxed);
         learner.deadline = deadline;
         learner.since = totals;
         let measured = totals.measured.wrapping_sub(since.measured);

@@ -8,19 +8,25 @@ use std::{
     convert::Infallible,
     future::{pending, ready},
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 use steadfast::{
     Error, Outcome, Rejection,
     circuit_breaker::{Breaker, BreakerState},
-    load_shed::LoadShedConfig,
+    load_shed::{Limiter, LoadShedConfig},
     per_key::PerKey,
     rate_limit::{RateLimit, SlidingWindow, TokenBucket},
     retry::{Backoff, Retry},
     shell::{Ending, Frame, Gate},
     stack::live::{BreakerConfig, Forced, StackConfig},
 };
-use tokio::time::{Instant, advance, timeout};
+use tokio::{
+    spawn,
+    sync::Mutex,
+    task::yield_now,
+    time::{Instant, advance, sleep, timeout},
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 #[derive(Clone, Debug)]
@@ -101,6 +107,54 @@ async fn a_call_in_flight_keeps_its_key_and_one_that_is_dropped_gives_it_back() 
     assert!(timeout(ms(1), &mut second).await.is_err());
     assert!(limiters.get(&1).is_none());
     assert_eq!(limiters.get(&2).unwrap().in_flight(), 1);
+}
+
+/// Hosts that serve one call at a time.
+fn one_by_one() -> impl Service<Request, Response = (), Error = Infallible, Future: Send> + Clone + Send + 'static {
+    let hosts = Arc::new([Mutex::new(ms(100)), Mutex::new(ms(1))]);
+    service_fn(move |request: Request| {
+        let hosts = hosts.clone();
+        async move {
+            let takes = hosts[usize::from(request.works)].lock().await;
+            sleep(*takes).await;
+            Ok(())
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_adaptive_limit_for_each_host_a_slow_one_sheds_its_own_calls_only() {
+    let limiters = PerKey::new(host, || Limiter::adaptive().deadline(ms(500)).build()).unwrap();
+    let client = steadfast::client().load_shed(limiters.clone()).service(one_by_one()).unwrap();
+    let shared = Limiter::adaptive().deadline(ms(500)).build().unwrap();
+    let judged_as_one = steadfast::client().load_shed(shared.clone()).service(one_by_one()).unwrap();
+    let mut fast_of_one = 0;
+    for _ in 0..1_000 {
+        for (name, is_fast) in [("fast", true), ("slow", false)] {
+            spawn(client.clone().oneshot(to(name, is_fast)));
+            let before = shared.refused();
+            spawn(judged_as_one.clone().oneshot(to(name, is_fast)));
+            yield_now().await;
+            fast_of_one += if is_fast { shared.refused() - before } else { 0 };
+        }
+        sleep(ms(10)).await;
+    }
+    let refused = |host: &str| limiters.get(host).unwrap().refused();
+    assert_eq!(refused("fast"), 0);
+    assert!(refused("slow") > 800, "{}", refused("slow"));
+    assert!(fast_of_one > 100, "one limit for both sheds calls to the fast one: {fast_of_one}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_of_a_key_sees_the_deadline_of_the_stack() {
+    let limiters = PerKey::new(host, || Limiter::adaptive().build()).unwrap();
+    let client = steadfast::client().timeout(ms(200)).load_shed(limiters.clone()).service(one_by_one()).unwrap();
+    for _ in 0..100 {
+        spawn(client.clone().oneshot(to("fast", true)));
+        spawn(client.clone().oneshot(to("fast", true)));
+        sleep(ms(10)).await;
+    }
+    assert_eq!(limiters.get("fast").unwrap().readings().deadline, Some(ms(200)));
 }
 
 #[tokio::test(start_paused = true)]
