@@ -40,7 +40,8 @@
 //! | mechanism | built from | used in |
 //! |---|---|---|
 //! | [`Breaker`](crate::circuit_breaker::Breaker) | `BreakerBuilder` | `client().circuit_breaker(..)` |
-//! | [`Limiter`](crate::load_shed::Limiter) | `LoadShedConfig`, a function for an [adaptive](#a-limit-for-each-key-that-finds-itself) one | `load_shed(..)` of both stacks |
+//! | [`Limiter`](crate::load_shed::Limiter), fixed | `LoadShedConfig` | `load_shed(..)` of both stacks |
+//! | `Limiter`, [adaptive](#a-limit-for-each-key-that-finds-itself) | function | `load_shed(..)` of both stacks |
 //! | [`TokenBucket`](crate::rate_limit::TokenBucket) | `TokenBucketBuilder` | `rate_limit(..)` of both stacks |
 //! | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | `SlidingWindowBuilder` | `rate_limit(..)` of both stacks |
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
@@ -59,7 +60,8 @@
 //! | mechanism | forgotten at once | has evidence | is in use |
 //! |---|---|---|---|
 //! | breaker | closed, no failure counts | closed with failures, half-open, open and due | open and not due, forced |
-//! | limiter | no call in flight, nothing learned | no call in flight, an adaptive limit has learned | calls in flight |
+//! | fixed limiter | no call in flight | | calls in flight |
+//! | adaptive limiter | no call in flight, has not learned | no call in flight, has learned | calls in flight |
 //! | token bucket, window | full: nothing was taken lately | lacks tokens | closed |
 //! | retry budget | at least what a new one begins with | less than that | |
 //!
@@ -88,8 +90,8 @@
 //!
 //! # A limit for each key that finds itself
 //!
-//! A function makes an adaptive [`Limiter`](crate::load_shed::Limiter) for each key. A slow host then fills only its own
-//! limit: calls to the other hosts are not shed.
+//! A function makes an adaptive [`Limiter`](crate::load_shed::Limiter) for each key. A slow host then fills only its
+//! own limit: calls to the other hosts are not shed.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -129,7 +131,7 @@
 //!
 //! The function runs once in [`PerKey::new`], which returns its error, and once for each new key. A key keeps what its
 //! limit has learned until it was not called for [`idle_after`](PerKey::idle_after). An adaptive limiter takes about
-//! 4 KiB, with a [fair share](crate::load_shed::LimiterBuilder::fair_share) 20 KiB; set [`max_keys`](PerKey::max_keys)
+//! 5 KiB, with a [fair share](crate::load_shed::LimiterBuilder::fair_share) 21 KiB; set [`max_keys`](PerKey::max_keys)
 //! accordingly.
 //!
 //! # Not too many at once
