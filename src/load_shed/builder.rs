@@ -5,7 +5,7 @@ use super::{
     fair::{Share, Tenants},
     limiter::check,
     signal::{Hysteresis, Signal, Signals, Watched},
-    terms::Terms,
+    terms::AdmissionTerms,
 };
 use crate::{
     context::Criticality,
@@ -14,15 +14,15 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The ceiling by default: a bound on memory for the time in which nothing is known.
+/// The default ceiling. It bounds memory until the limit has learned.
 const CEILING: usize = 10_000;
-/// The limit while nothing is known, by default: more than most services have in flight when they start, and little
-/// enough to be worked off soon.
+/// The default limit until the limiter has learned. Most services have fewer calls in flight when they start, and
+/// finish this number soon.
 const INITIAL: usize = 100;
-/// The share of the remaining deadline by default. With the slack of two standard deviations a call then ends within
-/// about four fifths of its deadline at the limit, and the rest is for the variation of the latency.
+/// The default share of the remaining deadline. With a slack of two standard deviations a call at the limit then ends
+/// within about four fifths of its deadline. The rest is for the variation of the latency.
 const SHARE: f64 = 0.7;
-/// The deadline of calls that state none, by default.
+/// The default deadline of calls without one.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Configures a [`Limiter`]: made by [`Limiter::adaptive`] and [`Limiter::at_most`].
@@ -39,7 +39,7 @@ pub struct LimiterBuilder {
     shadow: bool,
 }
 
-/// How a limit finds itself.
+/// The options of an adaptive limit.
 #[derive(Debug)]
 struct Adapts {
     floor: usize,
@@ -68,95 +68,96 @@ impl LimiterBuilder {
         Self { adapts: Some(adapts), ..Self::fixed(CEILING) }
     }
 
-    /// The most calls in flight, whatever an adaptive limit finds. Default: 10,000, as a bound on memory.
+    /// Sets the upper bound of an adaptive limit. Default: 10,000, to bound memory. Of a fixed limit it is the limit.
     pub fn ceiling(self, ceiling: usize) -> Self {
         Self { limit: ceiling, ..self }
     }
 
-    /// The least that an adaptive limit is. Default: 1, so that a service that stands still is asked one call at a
-    /// time. Without effect on a fixed limit.
+    /// Sets the lower bound of an adaptive limit. Default: 1, so that a service that answers nothing gets one call at a
+    /// time. Has no effect on a fixed limit.
     pub fn floor(self, floor: usize) -> Self {
         self.adapting(|adapts| adapts.floor = floor)
     }
 
-    /// The limit of an adaptive limiter until something is known, which takes about ten answers. Default: 100. A service
-    /// that has more in flight from its first second on needs more. Without effect on a fixed limit.
+    /// Sets the limit of an adaptive limiter until it has learned, which takes about ten answers. Default: 100. Raise
+    /// it for a service with more calls in flight in its first second. Has no effect on a fixed limit.
     pub fn initial(self, initial: usize) -> Self {
         self.adapting(|adapts| adapts.initial = initial)
     }
 
-    /// The share of its remaining deadline within which a call is to end. Default: 0.7. A smaller one sheds earlier, and
-    /// leaves more time for what comes after: other layers, the network. Without effect where another
-    /// [`algorithm`](Self::algorithm) finds the limit, or the limit is fixed.
+    /// Sets the share of its remaining deadline within which a call should end. Default: 0.7. A smaller share sheds
+    /// earlier and leaves more time for other layers and the network. Has no effect with another
+    /// [`algorithm`](Self::algorithm) or a fixed limit.
     pub fn share(self, share: f64) -> Self {
         self.adapting(|adapts| adapts.share = share)
     }
 
-    /// The deadline of calls whose [context](crate::CallContext) has none. Default: a second. Without effect on a fixed
-    /// limit.
+    /// Sets the deadline of calls whose [context](crate::CallContext) has none. Default: one second. Has no effect on a
+    /// fixed limit.
     pub fn deadline(self, deadline: Duration) -> Self {
         self.adapting(|adapts| adapts.deadline = deadline)
     }
 
-    /// Finds the limit by this [`Algorithm`]: [`Aimd`](super::Aimd), [`Gradient`](super::Gradient), or one of your own.
-    /// Default: [`Little`](super::Little). Without effect on a fixed limit.
+    /// Adapts the limit by this [`Algorithm`]: [`Aimd`](super::Aimd), [`Gradient`](super::Gradient), or your own.
+    /// Default: [`Little`](super::Little). Has no effect on a fixed limit.
     pub fn algorithm(self, algorithm: impl Algorithm) -> Self {
         self.adapting(|adapts| adapts.algorithm = Some(Box::new(algorithm)))
     }
 
-    /// Lets less critical calls see a lower limit: 50% of it for [`Sheddable`](Criticality::Sheddable), 70% for
-    /// [`SheddablePlus`](Criticality::SheddablePlus), 90% for [`Critical`](Criticality::Critical), all of it for
-    /// [`CriticalPlus`](Criticality::CriticalPlus). All calls in flight count, of whatever class. Default: all classes
-    /// see the same limit.
+    /// Gives less critical calls a lower limit: 50% of the limit for [`Sheddable`](Criticality::Sheddable), 70% for
+    /// [`SheddablePlus`](Criticality::SheddablePlus), 90% for [`Critical`](Criticality::Critical), 100% for
+    /// [`CriticalPlus`](Criticality::CriticalPlus). The calls in flight of all classes count toward each of these.
+    /// Default: all classes see the whole limit.
     pub fn by_criticality(self) -> Self {
         self.class_shares(Classes::BY_CRITICALITY)
     }
 
-    /// Lets each class see this share of the limit, from the least critical to the most critical one. Otherwise as
-    /// [`by_criticality`](Self::by_criticality).
+    /// Gives each class this share of the limit, in order from the least critical to the most critical class. Otherwise
+    /// as [`by_criticality`](Self::by_criticality).
     pub fn class_shares(self, shares: [f64; 4]) -> Self {
         Self { class_shares: Some(shares), ..self }
     }
 
-    /// Keeps this share of the limit for one class: no other class fills it, even while it is idle. Default: none.
+    /// Reserves this share of the limit for one class. No other class can use it, even while it is free. Default: none.
     ///
-    /// With a guarantee the limit is at most 65,535, and up to 65,535 calls of each class are counted by class. Exempt
-    /// calls and calls in shadow beyond that are let in. They count toward the limit, but not toward the share of their
-    /// class.
+    /// With a guarantee the limit is at most 65,535, and at most 65,535 calls of each class are counted by class.
+    /// Exempt calls and calls in shadow mode beyond that are still admitted. They count toward the limit, but not
+    /// toward the share of their class.
     pub fn guarantee(mut self, class: Criticality, share: f64) -> Self {
         self.guarantees.push((class, share));
         self
     }
 
-    /// Refuses a call of a tenant that has at least this share of the places that are free. Default: tenants are not
-    /// told apart. Use 1 unless tenants are few.
+    /// Refuses a call of a tenant whose calls in flight are at least this share of the free places. Default: tenants
+    /// are not distinguished. Use 1 unless tenants are few.
     ///
-    /// Of a limit of 600, one tenant that sends all it can has 300 places with a share of 1, and five have 100 each. The
-    /// last sixth is free for tenants that ask for less. A tenant without a call in flight is let in while a place is
-    /// free. So a share below 1 leaves more places free for sudden bursts, and less for large tenants.
+    /// Of a limit of 600, with a share of 1, one tenant with unlimited demand gets 300 places, and five get 100 each.
+    /// The last sixth stays free for tenants with less demand. A tenant without a call in flight is admitted while any
+    /// place is free. A share below 1 leaves more places free for sudden bursts, and fewer for large tenants.
     ///
-    /// The tenant of a call is what [`LoadShed::tenant`](super::LoadShed::tenant) says of the request, or what
-    /// [`Limiter::try_acquire_for`] is given. Calls without a tenant are not refused by this rule.
+    /// [`LoadShed::tenant`](super::LoadShed::tenant) derives the tenant from the request;
+    /// [`Limiter::try_acquire_for`] takes it as an argument. This rule refuses no call without a tenant.
     ///
     /// # Cost
     ///
-    /// 16 KiB, for any number of tenants. Four additions more to admit, four subtractions to give back, and four loads
-    /// to refuse. The keys are hashed with a secret seed. Where all four cells of a small tenant are shared with others,
-    /// it counts as larger than it is.
+    /// 16 KiB for any number of tenants. Four more additions to admit, four more subtractions to release, and four more
+    /// loads to refuse. Tenants are hashed with a secret seed into a count-min sketch. A tenant that shares all four of
+    /// its cells with others counts as larger than it is.
     pub fn fair_share(self, share: f64) -> Self {
         Self { fair_share: Some(share), ..self }
     }
 
-    /// Hashes tenants by this seed, so that a simulation repeats itself. Default: a secret one. With a seed that is
-    /// known, a caller that chooses its own key can choose whose cells it shares.
+    /// Hashes tenants with this seed, so that a simulation can be repeated. Default: a secret seed. With a known seed,
+    /// a caller that chooses its own key can choose the tenants with which it shares cells.
     pub fn tenant_seed(self, seed: u64) -> Self {
         Self { tenant_seed: Some(seed), ..self }
     }
 
-    /// Lowers the limit while this [`Signal`] says that there is overload: to what is in flight, and by 2% of that every
-    /// 10 ms, down to the floor. When no signal says so any more, the limit grows by 1% every 10 ms. Default: no signal.
+    /// Lowers the limit while this [`Signal`] reports overload: to the calls in flight, and then by 2% every 10 ms,
+    /// down to the floor. When no signal reports overload any more, the limit grows by 1% every 10 ms. Default: no
+    /// signal.
     ///
-    /// `name` is for [`Readings`](super::Readings). The signal is read by a call that arrives, at most every 10 ms.
+    /// [`Readings`](super::Readings) show the `name`. An arriving call reads the signal, at most every 10 ms.
     ///
     /// ```
     /// use std::time::Duration;
@@ -176,19 +177,21 @@ impl LimiterBuilder {
         self
     }
 
-    /// Begins in [shadow](Limiter#shadow-mode). Default: in force.
+    /// Starts in [shadow mode](Limiter#shadow-mode). Default: the limit is enforced.
     pub fn shadow(self) -> Self {
         Self { shadow: true, ..self }
     }
 
-    /// The limiter, with no call in flight.
+    /// Builds the limiter, with no call in flight.
     ///
     /// # Errors
     ///
-    /// The limit, the floor and the initial limit must be at least 1, and the floor at most the ceiling; the share above 0 and at most 1;
-    /// the deadline longer than zero and at most 366 days; the shares of the classes above 0 and at most 1, and none
-    /// below that of a less critical class; the guarantees from 0 to 1, and together at most 1; the fair
-    /// share above 0 and at most 1.
+    /// - The limit, the floor and the initial limit must be at least 1, and the floor at most the ceiling.
+    /// - The share and the fair share must be above 0 and at most 1.
+    /// - The deadline must be longer than zero and at most 366 days.
+    /// - The shares of the classes must be above 0 and at most 1, and must not fall with the criticality.
+    /// - The guarantees must be from 0 to 1, together at most 1. With a guarantee the limit must be at most 65,535.
+    /// - There may be at most 64 signals, each with a unique name.
     pub fn build(self) -> Result<Limiter, ConfigError> {
         check(self.limit)?;
         let mut classes = Classes::default();
@@ -211,7 +214,8 @@ impl LimiterBuilder {
             limiter.set_shadow(self.shadow);
             return Ok(limiter);
         }
-        let terms = Terms { adaptive, floor: floor as u64, classes, refusals: Default::default(), tenants, signals };
+        let terms =
+            AdmissionTerms { adaptive, floor: floor as u64, classes, refusals: Default::default(), tenants, signals };
         terms.check(self.limit)?;
         let limiter = Limiter::of(self.limit, Some(terms));
         limiter.set_shadow(self.shadow);

@@ -1,17 +1,17 @@
-//! Which classes of calls see how much of the limit.
+//! The share of the limit that each class of calls sees, and the share that each is guaranteed.
 
 use super::places::{CLASSES, InFlight};
 use crate::{context::Criticality, error::ConfigError};
 
-/// One is this number of parts.
+/// The number of parts of a whole: shares are in millionths.
 const ONE: u64 = 1_000_000;
 
-/// Shares in millionths, from the least critical class to the most critical one.
+/// Shares in millionths, from the least critical class to the most critical class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Classes {
-    /// Of the limit, what a class may fill together with all others.
+    /// The share of the limit up to which calls of a class are admitted. The calls of all classes count.
     visible: [u64; CLASSES],
-    /// Of the limit, what no other class fills.
+    /// The share of the limit that only calls of this class may use.
     guaranteed: [u64; CLASSES],
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Classes {
 pub(super) enum Full {
     /// The limit is reached.
     Limit,
-    /// What is left is for calls that are more critical, or guaranteed to others.
+    /// The free places are for more critical calls, or guaranteed to other classes.
     Class,
 }
 
@@ -63,13 +63,13 @@ impl Classes {
         self.guaranteed != [0; CLASSES]
     }
 
-    /// The calls that this class may fill of a limit, together with all others.
+    /// Returns the number of calls in flight, of all classes, below which a call of this class is admitted.
     #[inline]
     pub(super) fn visible(&self, class: Criticality, limit: u64) -> u64 {
         part(limit, self.visible[class as usize]).max(1)
     }
 
-    /// Whether there is room for one more of this class.
+    /// Returns whether there is room for one more call of this class.
     #[inline]
     pub(super) fn room(&self, class: Criticality, limit: u64, in_flight: InFlight) -> Result<(), Full> {
         let total = in_flight.total();

@@ -10,15 +10,15 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct LoadShedConfig {
-    /// The most calls in flight, at least 1. Of an adaptive limiter its ceiling.
+    /// The most calls in flight, at least 1. For an adaptive limiter, its ceiling.
     pub limit: usize,
-    /// Only counts what it would refuse.
+    /// Admits calls over the limit and counts them.
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
 }
 
 impl LoadShedConfig {
-    /// This limit, in force.
+    /// Enforces this limit.
     pub const fn new(limit: usize) -> Self {
         Self { limit, shadow: false }
     }
@@ -37,7 +37,7 @@ impl Reconfigure for Limiter {
     }
 
     fn course(&self, now: &LoadShedConfig, to: &LoadShedConfig) -> Course<LoadShedConfig> {
-        // One in shadow refuses nothing.
+        // A limiter in shadow refuses no call.
         Course::Strictest(match (now.shadow, to.shadow) {
             (true, _) => *to,
             (false, true) => *now,
@@ -46,7 +46,7 @@ impl Reconfigure for Limiter {
     }
 
     fn apply(&self, config: &LoadShedConfig) {
-        // It was checked.
+        // The configuration was checked before.
         let _ = self.configure(config.limit, config.shadow);
     }
 }

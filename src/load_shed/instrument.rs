@@ -2,8 +2,8 @@ use super::{LimitReason, Limiter};
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// `in_flight`, `in_flight_limit` and `shadow_rejections_total` of the mechanism `load_shed`. Of a limit that is not a
-/// plain fixed one also `shed_total` by class and reason, `shed_exempt_total`, and `in_flight_limit_reason`.
+/// Reads `in_flight`, `in_flight_limit` and `shadow_rejections_total` of the mechanism `load_shed`. A limit that is not
+/// a plain fixed limit also has `shed_total` by class and reason, `shed_exempt_total`, and `in_flight_limit_reason`.
 impl Instrument for Limiter {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         let all = [

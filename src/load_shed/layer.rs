@@ -2,7 +2,7 @@ use super::{Limiter, terms::Ask};
 use crate::shell::{Classes, CriticalityBy, CriticalityOfContext, Frame, GateStage, KeepError, Leaf, StackLayer};
 use std::hash::Hash;
 
-/// Refuses calls for which there is no room, as a tower layer. See the [module](super).
+/// Refuses calls over the limit, as a tower layer. See the [module](super).
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
@@ -10,13 +10,13 @@ pub type LoadShedLayer<X = KeepError, K = NoTenants, C = CriticalityOfContext, E
     StackLayer<GateStage<LoadShed<K, C, E>, Leaf>, X>;
 
 impl<K, C, E> LoadShedLayer<KeepError, K, C, E> {
-    /// A layer that admits as many calls at once as the limiter allows: a [`Limiter`], or a [`LoadShed`].
+    /// Makes a layer that admits calls while the limiter has room. Takes a [`Limiter`] or a [`LoadShed`].
     pub fn new(limiter: impl Into<LoadShed<K, C, E>>) -> Self {
         StackLayer::from_stages(GateStage::new(limiter.into(), Leaf::default()), KeepError)
     }
 }
 
-/// A [`Limiter`], and what it is to know of a request: whose it is, how much it matters, whether it is exempt.
+/// A [`Limiter`] with functions that derive the tenant and the criticality of a request, and whether it is exempt.
 ///
 /// ```
 /// use steadfast::{Criticality, load_shed::{LoadShed, Limiter}};
@@ -50,15 +50,16 @@ pub struct LoadShed<K = NoTenants, C = CriticalityOfContext, E = NoneExempt> {
 }
 
 impl LoadShed {
-    /// Each call has the criticality of its [context](crate::CallContext), and none is exempt. All are of one tenant.
+    /// Takes the criticality of each call from its [context](crate::CallContext). No call has a tenant or is exempt.
     pub fn new(limiter: Limiter) -> Self {
         Self { limiter, tenant: NoTenants, class: CriticalityOfContext, exempt: NoneExempt }
     }
 }
 
 impl<C, E> LoadShed<NoTenants, C, E> {
-    /// Each call is of the tenant that `key` says of its request: a user, a customer, an address. With a
-    /// [fair share](super::LimiterBuilder::fair_share) no tenant fills the places of the others.
+    /// Derives the tenant of each call from its request: a user, a customer, an address. With a [fair
+    /// share](super::LimiterBuilder::fair_share) no tenant fills the places of the others. Without one, `key` does not
+    /// run.
     ///
     /// `key` is a closure or function `Fn(&Request) -> K` with `K: Hash`.
     pub fn tenant<F>(self, key: F) -> LoadShed<TenantBy<F>, C, E> {
@@ -68,9 +69,9 @@ impl<C, E> LoadShed<NoTenants, C, E> {
 }
 
 impl<K, E> LoadShed<K, CriticalityOfContext, E> {
-    /// Each call matters as much as `criticality` says of its request, whatever its caller says. Default: as much as
-    /// the [context](crate::CallContext) says. With the feature `http` that is the caller's word only where the caller
-    /// is an internal peer.
+    /// Derives the criticality of each call from its request, and ignores the criticality in the
+    /// [context](crate::CallContext). Default: the criticality in the context. With the feature `http` the context has
+    /// the criticality that the caller sent only if the caller is an internal peer.
     ///
     /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
     pub fn criticality<F>(self, criticality: F) -> LoadShed<K, CriticalityBy<F>, E> {
@@ -80,8 +81,8 @@ impl<K, E> LoadShed<K, CriticalityOfContext, E> {
 }
 
 impl<K, C> LoadShed<K, C, NoneExempt> {
-    /// Lets the requests of which `exempt` says so in whatever is in flight: health checks, an operator's calls. They
-    /// take places, and are [counted](Limiter::exempted) where the limit is not a plain fixed one.
+    /// Admits the requests for which `exempt` returns `true` regardless of the limit: health checks, an operator's
+    /// calls. They take places. They are [counted](Limiter::exempted) unless the limit is a plain fixed limit.
     ///
     /// `exempt` is a closure or function `Fn(&Request) -> bool`.
     pub fn exempt<F>(self, exempt: F) -> LoadShed<K, C, ExemptBy<F>> {
@@ -95,7 +96,7 @@ impl<K, C, E> LoadShed<K, C, E> {
         &self.limiter
     }
 
-    /// What the limiter is to know of a call.
+    /// Collects what the limiter needs to know about a call.
     #[inline]
     pub(super) fn ask<Request>(&self, request: &Request, frame: &mut Frame) -> Ask
     where
@@ -116,18 +117,18 @@ impl From<Limiter> for LoadShed {
     }
 }
 
-/// The tenant of a call as a hash, or zero for a call without one.
+/// Derives the tenant of a call, as a hash: zero for a call without a tenant.
 #[doc(hidden)]
 pub trait TenantOf<Request> {
     fn tenant(&self, request: &Request, limiter: &Limiter, frame: &mut Frame) -> u64;
 }
 
-/// All calls are of one tenant. The default.
+/// No call has a tenant. The default.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoTenants;
 
-/// Each call is of the tenant that a function says.
+/// A function derives the tenant of each call.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct TenantBy<F>(F);
@@ -154,10 +155,10 @@ where
     }
 }
 
-/// Whether a call is let in unasked.
+/// Decides whether a call is admitted regardless of the limit.
 #[doc(hidden)]
 pub trait ExemptOf<Request> {
-    /// Whether no call ever is.
+    /// Whether no call is ever exempt.
     const NONE: bool = false;
 
     fn is_exempt(&self, request: &Request, frame: &mut Frame) -> bool;
@@ -168,7 +169,7 @@ pub trait ExemptOf<Request> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoneExempt;
 
-/// The calls are exempt of which a function says so.
+/// A function decides which calls are exempt.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct ExemptBy<F>(F);

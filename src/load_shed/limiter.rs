@@ -4,7 +4,7 @@ use super::{
     permit::{Permit, Ticket},
     places::{InFlight, Places},
     rule::Rule,
-    terms::{Ask, Terms},
+    terms::{AdmissionTerms, Ask},
 };
 use crate::{
     context::{CallContext, Criticality},
@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 /// A limit on the calls in flight, with an exact count of them.
 ///
-/// It never admits more than the limit and never refuses while there is room, however many threads ask: a call that is
-/// refused is not counted for a moment first. Clones share the count and the limit.
+/// It never admits more calls than the limit and never refuses a call while there is room, under any concurrency: a
+/// refused call is never counted, not even briefly. Clones share the count and the limit.
 ///
 /// ```
 /// use steadfast::load_shed::Limiter;
@@ -36,10 +36,10 @@ use tokio::time::Instant;
 ///
 /// # Shadow mode
 ///
-/// A limiter in [shadow](Self::set_shadow) refuses no call: one beyond the limit is let in, is counted in flight like
-/// any other, and adds one to [`would_have_refused`](Self::would_have_refused). So a limit can be tried on live traffic
-/// before it takes effect. It is a little too strict: a call that it would have refused takes a place, as it would not
-/// have otherwise.
+/// A limiter in [shadow](Self::set_shadow) refuses no call. It admits each call, counts it in flight, and adds one to
+/// [`would_have_refused`](Self::would_have_refused) if it would have refused the call with the present calls in flight.
+/// A limit can thus be tried on live traffic before it is enforced. The count is an upper estimate: a call that would
+/// have been refused takes a place, which it would not do with an enforced limit.
 ///
 /// ```
 /// use steadfast::load_shed::Limiter;
@@ -60,29 +60,29 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// Two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one addition to refuse:
-/// the addition counts the refusal in a striped counter. No clock, no allocation. In shadow one addition more for a
-/// call beyond the limit.
+/// A fixed limit takes two loads and one compare-and-swap to admit, and one subtraction to release. A refusal takes two
+/// loads and one addition to a striped counter. No clock reading, no allocation. In shadow mode a call over the limit
+/// takes one more addition. See the [module](super#cost) for adaptive limits.
 #[derive(Clone)]
 pub struct Limiter {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LimiterShared>,
 }
 
-pub(super) struct Shared {
+pub(super) struct LimiterShared {
     pub(super) places: Places,
-    /// A [`Rule`], read once by each call that comes. Relaxed, as the counts.
+    /// A [`Rule`], read once by each arriving call. Relaxed: it guards no other memory.
     rule: AtomicU64,
-    /// The calls beyond the limit that were let in.
+    /// The calls that were admitted in shadow mode and would have been refused.
     pub(super) would_have_refused: AtomicU64,
     /// The refusals where there are no `terms`, which count their own. Striped: threads whose calls are refused do not
     /// contend for one cache line.
     refused: Counter,
-    /// What a fixed limit that is the same for all calls does not need.
-    pub(super) terms: Option<Box<Terms>>,
+    /// `None` for a plain fixed limit.
+    pub(super) terms: Option<Box<AdmissionTerms>>,
 }
 
 impl Limiter {
-    /// At most `limit` calls at once.
+    /// Makes a limiter that admits at most `limit` calls at once.
     ///
     /// # Errors
     ///
@@ -92,22 +92,22 @@ impl Limiter {
         Ok(Self::of(limit, None))
     }
 
-    /// Configures a limit of at most `limit` calls at once, of which classes of calls see different shares.
+    /// Configures a fixed limit of `limit` calls at once, with classes, tenants or signals.
     pub fn at_most(limit: usize) -> LimiterBuilder {
         LimiterBuilder::fixed(limit)
     }
 
-    /// Configures a limit that finds itself. By default it refuses a call that would not end within 70% of its
-    /// remaining deadline, by Little's law.
+    /// Configures an adaptive limit. By default it refuses a call that would not end within 70% of its remaining
+    /// deadline, by Little's law.
     ///
     /// ```
     /// use std::time::Duration;
     /// use steadfast::load_shed::Limiter;
     ///
     /// # fn main() -> Result<(), steadfast::ConfigError> {
-    /// // For calls that state no deadline. The others state theirs in their context.
+    /// // For calls without a deadline in their context.
     /// let limiter = Limiter::adaptive().deadline(Duration::from_millis(300)).build()?;
-    /// // Nothing is known before the first calls have ended.
+    /// // The initial limit, until the first calls have ended.
     /// assert_eq!(limiter.limit(), 100);
     /// # Ok(())
     /// # }
@@ -118,10 +118,10 @@ impl Limiter {
         LimiterBuilder::adaptive()
     }
 
-    pub(super) fn of(limit: usize, terms: Option<Terms>) -> Self {
+    pub(super) fn of(limit: usize, terms: Option<AdmissionTerms>) -> Self {
         let by_class = terms.as_ref().is_some_and(|terms| terms.classes.guarantees());
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(LimiterShared {
                 places: Places::new(by_class),
                 rule: AtomicU64::new(Rule::new(limit, false).0),
                 would_have_refused: AtomicU64::new(0),
@@ -172,7 +172,7 @@ impl Limiter {
         Ok(Permit::new(Held::Owned(self.clone()), ticket))
     }
 
-    /// Takes one place for a call with this context, at this instant of tokio's clock.
+    /// Takes one place for a call with this context. `now` is an instant of tokio's clock.
     ///
     /// # Errors
     ///
@@ -183,9 +183,8 @@ impl Limiter {
         Ok(Permit::new(Held::Borrowed(self), ticket))
     }
 
-    /// Takes one place for a call of this tenant, at this instant of tokio's clock. With a
-    /// [fair share](LimiterBuilder::fair_share) no tenant fills the places of the others. Otherwise as
-    /// [`try_acquire_at`](Self::try_acquire_at).
+    /// Takes one place for a call of this tenant. With a [fair share](LimiterBuilder::fair_share) no tenant fills the
+    /// places of the others. Otherwise as [`try_acquire_at`](Self::try_acquire_at).
     ///
     /// ```
     /// use steadfast::{CallContext, load_shed::Limiter};
@@ -195,7 +194,7 @@ impl Limiter {
     /// let limiter = Limiter::at_most(10).fair_share(1.0).build()?;
     /// let acquire = |tenant| limiter.try_acquire_for(&tenant, &CallContext::new(), Instant::now());
     /// let permits: Vec<_> = (0..10).filter_map(|_| acquire("large").ok()).collect();
-    /// // It has as many as are left for others.
+    /// // Half of the places stay free for other tenants.
     /// assert_eq!(permits.len(), 5);
     /// assert!(acquire("small").is_ok());
     /// # Ok(())
@@ -204,8 +203,8 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](Self::try_acquire); and [`OverloadedCause::Tenant`](crate::error::OverloadedCause::Tenant)
-    /// where the tenant has its share.
+    /// As [`try_acquire`](Self::try_acquire). The cause is
+    /// [`OverloadedCause::Tenant`](crate::error::OverloadedCause::Tenant) if the tenant has its share.
     pub fn try_acquire_for(
         &self,
         tenant: &impl Hash,
@@ -217,7 +216,7 @@ impl Limiter {
         Ok(Permit::new(Held::Borrowed(self), ticket))
     }
 
-    /// The calls that were refused since the limiter was made. It wraps around.
+    /// Returns the number of calls refused since the limiter was made. It wraps around.
     pub fn refused(&self) -> u64 {
         match &self.shared.terms {
             Some(terms) => terms.refusals.total(),
@@ -225,14 +224,14 @@ impl Limiter {
         }
     }
 
-    /// The calls in flight.
+    /// Returns the number of calls in flight.
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.shared.places.in_flight().total()).unwrap_or(usize::MAX)
     }
 
-    /// The most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
+    /// Returns the most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
     ///
-    /// Of an adaptive limiter, the limit at present for a call of the highest class with the usual time left.
+    /// For an adaptive limiter it is the present limit for a call of the highest class with the usual remaining time.
     pub fn limit(&self) -> usize {
         let rule = self.rule();
         let Some(terms) = self.shared.terms.as_deref() else { return rule.limit() };
@@ -241,40 +240,42 @@ impl Limiter {
         if limit == rule.word_limit() { rule.limit() } else { usize::try_from(limit).unwrap_or(usize::MAX) }
     }
 
-    /// Whether calls beyond the limit are let in and counted, and none is refused.
+    /// Returns whether the limiter is in [shadow mode](Self#shadow-mode).
     pub fn is_shadow(&self) -> bool {
         self.rule().is_shadow()
     }
 
-    /// The limit and whether it is in [shadow](Self::is_shadow), of one instant: what [`configure`](Self::configure)
-    /// sets. Of an adaptive limiter the limit is its ceiling.
+    /// Returns the limit and whether the limiter is in [shadow](Self::is_shadow), both at one instant, as
+    /// [`configure`](Self::configure) sets them. For an adaptive limiter the limit is its ceiling.
     pub fn configuration(&self) -> (usize, bool) {
         let rule = self.rule();
         (rule.limit(), rule.is_shadow())
     }
 
-    /// The calls that were let in beyond the limit in shadow mode, since the limiter was made. It wraps around.
+    /// Returns the number of calls admitted in shadow mode that would have been refused, since the limiter was made.
+    /// Exempt calls do not count. It wraps around.
     pub fn would_have_refused(&self) -> u64 {
         self.shared.would_have_refused.load(Ordering::Relaxed)
     }
 
-    /// Changes the limit while calls are in flight, and leaves the mode as it is. Where more are than it now allows, no
-    /// call is interrupted: calls are refused until enough have ended. Of an adaptive limiter it is the ceiling.
+    /// Changes the limit while calls are in flight, and keeps the mode. If more calls are in flight than the new limit
+    /// allows, none is interrupted: new calls are refused until enough have ended. For an adaptive limiter this sets
+    /// the ceiling.
     ///
     /// # Errors
     ///
-    /// The limit must be at least 1, and at least the floor of an adaptive one; otherwise the old one stays.
+    /// The limit must be at least 1, at least the floor of an adaptive limiter, and with a guarantee at most 65,535.
+    /// Otherwise the old limit stays.
     pub fn set_limit(&self, limit: usize) -> Result<(), ConfigError> {
         self.check(limit)?;
         let change = |word| Some(Rule::new(limit, Rule(word).is_shadow()).0);
-        // It never refuses.
+        // The function always returns `Some`, so the update succeeds.
         let _ = self.shared.rule.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
         Ok(())
     }
 
-    /// Turns shadow mode on or off while calls are in flight, and leaves the limit as it is. Default: off. Where more
-    /// are in flight than allowed when it is turned off, no call is interrupted: new ones are refused until enough have
-    /// ended.
+    /// Turns shadow mode on or off while calls are in flight, and keeps the limit. Default: off. If more calls are in
+    /// flight than allowed when it is turned off, none is interrupted: new calls are refused until enough have ended.
     pub fn set_shadow(&self, shadow: bool) {
         if shadow {
             self.shared.rule.fetch_or(Rule::SHADOW, Ordering::Relaxed);
@@ -283,30 +284,29 @@ impl Limiter {
         }
     }
 
-    /// Changes the limit and the mode in one step: no call is judged by a new limit and an old mode, or the other way
-    /// round. Otherwise as [`set_limit`](Self::set_limit) and [`set_shadow`](Self::set_shadow). Setting what is set
-    /// changes nothing.
+    /// Changes the limit and the mode in one step: no call is judged by the new value of one and the old value of the
+    /// other. Otherwise as [`set_limit`](Self::set_limit) and [`set_shadow`](Self::set_shadow).
     ///
     /// # Errors
     ///
-    /// As [`set_limit`](Self::set_limit); otherwise the old limit and the old mode stay.
+    /// As [`set_limit`](Self::set_limit). On an error the old limit and the old mode stay.
     pub fn configure(&self, limit: usize, shadow: bool) -> Result<(), ConfigError> {
         self.check(limit)?;
         self.shared.rule.store(Rule::new(limit, shadow).0, Ordering::Relaxed);
         Ok(())
     }
 
-    /// The address of what all its handles share.
+    /// Returns the address of the state that all handles of this limiter share.
     pub(crate) fn address(&self) -> usize {
         crate::held::address(&self.shared)
     }
 
-    /// Whether there is another handle of it.
+    /// Returns whether another handle of this limiter exists.
     pub(crate) fn is_shared(&self) -> bool {
         is_held(&self.shared)
     }
 
-    /// Whether it runs functions of the user.
+    /// Returns whether admission may run a user's signal.
     #[inline]
     pub(super) fn has_signals(&self) -> bool {
         self.shared.terms.as_ref().is_some_and(|terms| terms.signals.is_some())
@@ -317,7 +317,7 @@ impl Limiter {
         Rule(self.shared.rule.load(Ordering::Relaxed))
     }
 
-    /// Whether its adaptive limit has learned from calls.
+    /// Returns whether an adaptive limit has learned from calls.
     pub(crate) fn has_learned(&self) -> bool {
         self.adapts().is_some_and(Adaptive::has_learned)
     }
@@ -326,7 +326,7 @@ impl Limiter {
         self.shared.terms.as_ref()?.adaptive.as_ref()
     }
 
-    /// Whether all calls see the same fixed limit.
+    /// Returns whether the limit is a plain fixed limit.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.shared.terms.is_none()
@@ -340,7 +340,7 @@ impl Limiter {
         }
     }
 
-    /// Whether [`enter`](Self::enter) would refuse.
+    /// Returns whether [`enter`](Self::enter) would refuse. Ignores tenants.
     pub(super) fn is_full(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> bool {
         let rule = self.rule();
         let in_flight = self.shared.places.in_flight();
@@ -365,7 +365,7 @@ impl Limiter {
         }
     }
 
-    /// Takes one place of a fixed limit that is the same for all calls.
+    /// Takes one place of a plain fixed limit.
     #[inline]
     pub(super) fn enter_plain(&self, is_exempt: bool) -> Result<Ticket, Overloaded> {
         let rule = self.rule();
@@ -385,7 +385,7 @@ impl Limiter {
         }
     }
 
-    /// Takes one place, to be given back by [`leave`](Self::leave).
+    /// Takes one place, which [`leave`](Self::leave) gives back.
     #[inline]
     pub(super) fn enter(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> Result<Ticket, Overloaded> {
         match &self.shared.terms {

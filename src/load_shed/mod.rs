@@ -1,8 +1,8 @@
-//! Refuses a call for which there is no room now: load shedding, admission control.
+//! Limits the calls in flight and refuses calls over the limit: load shedding, admission control, a bulkhead.
 //!
-//! A server that takes in more than it can do finishes nothing in time: its queues grow until every answer comes after
-//! its caller has gone. One that refuses early what it cannot do keeps answering at full capacity. This layer decides
-//! at once; one that lets calls wait is [`load_level`](crate::load_level).
+//! An overloaded server that admits every call finishes none in time: its queues grow until each answer comes after its
+//! caller has given up. A server that refuses early the calls it cannot finish keeps answering at full capacity. This
+//! layer admits or refuses at once. The layer that lets calls wait is [`load_level`](crate::load_level).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -28,22 +28,23 @@
 //!
 //! # Semantics
 //!
-//! - A call takes a place in the first poll of its future and gives it back when it ends, is dropped, or panics,
-//!   whichever comes first; the service's future is dropped before.
-//! - A handle that is ready but not called takes no place.
-//! - The place ends with the response's head; a streamed body is not covered.
-//! - A call that a timeout ends gives its place back though the work for it may go on, in a spawned task or another
-//!   process. Where it does, keep `limit / timeout` below what the service can work off per second.
-//! - A refusal has no `retry_after`: the limit does not know when there will be room. It says
-//!   [why](crate::error::OverloadedCause) there is none.
-//! - The [`Limiter`] is a handle: it can be read and changed while calls are in flight, shared by many layers, and used
+//! - A call takes a place in the first poll of its future. It gives the place back when it ends, panics or is dropped.
+//!   The service's future is dropped before that.
+//! - A service handle that was polled ready but not called takes no place.
+//! - The place ends with the head of the response. It does not cover a streamed body.
+//! - A call that ends by a timeout gives its place back, although a spawned task or another process may still work on
+//!   it. Where that happens, keep `limit / timeout` below the rate at which the service finishes calls.
+//! - A refusal has no `retry_after`, because the limit does not know when there will be room. It has a
+//!   [cause](crate::error::OverloadedCause).
+//! - The [`Limiter`] is a handle. It can be read and changed while calls are in flight, shared by many layers, and used
 //!   without tower.
-//! - A limiter in [shadow](Limiter::set_shadow) refuses nothing and counts what it would have refused.
+//! - A limiter in [shadow](Limiter::set_shadow) refuses no call and counts the calls that it would have refused.
 //!
 //! # A limit that finds itself
 //!
-//! [`Limiter::adaptive`] needs one number that its user knows: the deadline of the callers. Most calls bring theirs in
-//! their [context](crate::CallContext), which the feature `http` fills from headers. The builder has one for the rest.
+//! [`Limiter::adaptive`] needs one number that its user knows: the deadline of the callers. Most calls carry a deadline
+//! in their [context](crate::CallContext), which the feature `http` fills from headers. [`LimiterBuilder::deadline`]
+//! sets the deadline of the others.
 //!
 //! ```
 //! use std::time::Duration;
@@ -67,65 +68,70 @@
 //! # }
 //! ```
 //!
-//! - By default a call is refused if it would not end within 70% of the time that it has left. By Little's law a call
-//!   that finds `n` others in flight ends after about `(n + 1) / rate`, where calls end at `rate`. The rate is measured
-//!   over some 0.7 of the deadline, or longer where fewer than 128 calls end in that time.
-//! - The limit goes up or down by up to 2.5 standard deviations of that count, until about 3% of the answers near it
-//!   take more than 85% of the time that they have.
-//! - While less than half of the limit is in use, a lower rate says nothing: the limit stays, and it grows only by
-//!   calls that ended.
-//! - No latency is compared with an ideal one. A service that becomes three times slower for good gets the limit that
-//!   fits, and one fast answer changes nothing. There are no probes: no call is refused to find something out.
-//! - Where more calls are given up than answered, two at a time find out when the service answers again. The work on
-//!   calls that were given up may go on, and no limit can see it.
-//! - [`Aimd`] and [`Gradient`] are there for those who know them, and [`Algorithm`] for one of your own. In simulations
-//!   of a metastable collapse both did much worse; see `examples/experiments`, E4. After a change of the service time
-//!   they lost less than the default; see E11.
+//! - By default a call is refused if it would take longer than 70% of its remaining time. By Little's law a call that
+//!   finds `n` others in flight ends after about `(n + 1) / rate`, where `rate` is the rate of completions. The rate is
+//!   measured over about 0.7 of the deadline, or longer if fewer than 128 calls end in that time.
+//! - The limit moves up or down by up to 2.5 standard deviations of that count, until about 3% of the answers near the
+//!   limit take more than 85% of their time.
+//! - While less than half of the limit is in use, a lower rate does not lower the limit. The limit then grows only by
+//!   completed calls.
+//! - No latency is compared with an ideal latency. A service that becomes three times slower for good gets a limit that
+//!   fits it, and one fast answer changes nothing. The limiter does not probe: it refuses no call to learn something.
+//! - While more calls are given up than answered, the limiter admits two calls at a time until the service answers
+//!   again. Work on calls that were given up may go on, and no limit can observe it.
+//! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. In
+//!   simulations of a metastable collapse both did much worse than the default; see `examples/experiments`, E4. After a
+//!   change of the service time they lost less than the default; see E11.
 //!
-//! [`Limiter::readings`] says what the limit is, and why. For a limit of its own for each host or endpoint, see
+//! [`Limiter::readings`] returns the limit and the reason for it. For a separate limit for each host or endpoint, see
 //! [`per_key`](crate::per_key#a-limit-for-each-key-that-finds-itself).
 //!
 //! # Classes, tenants, signals
 //!
-//! Fixed limits have these, too: [`Limiter::at_most`].
+//! These work with fixed limits, too: see [`Limiter::at_most`].
 //!
 //! - [`by_criticality`](LimiterBuilder::by_criticality): less critical calls see a lower limit. A class can be
-//!   [guaranteed](LimiterBuilder::guarantee) a share. The class is that of the context. No caller raises itself, unless
-//!   it is trusted: the feature `http` takes the word of internal peers only.
-//! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. One that asks for more than
-//!   it gets leaves as much free as it has.
-//! - [`signal`](LimiterBuilder::signal): the limit goes down while the runtime lags ([`RuntimeLag`]), the control group
-//!   is under pressure ([`CgroupPressure`]), or a function of yours says so.
-//! - [`LoadShed::exempt`]: health checks pass, and are counted.
+//!   [guaranteed](LimiterBuilder::guarantee) a share. The class of a call is the criticality in its context. A caller
+//!   cannot raise its own criticality unless it is trusted: the feature `http` reads the header of internal peers only.
+//! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. A tenant whose demand
+//!   exceeds its share leaves as many places free as it has.
+//! - [`signal`](LimiterBuilder::signal): the limit shrinks while the runtime lags ([`RuntimeLag`]), while the control
+//!   group is under pressure ([`CgroupPressure`]), or while a function of yours reports overload.
+//! - [`LoadShed::exempt`]: health checks and similar requests are always admitted, and counted.
 //!
 //! # Reconfiguration
 //!
-//! [`Limiter::configure`] sets the limit and the mode in one step while calls pass. Each call is judged by one
-//! configuration, the one at its admission. Calls in flight keep their places: where they are more than a new limit
-//! allows, or shadow ends with too many in flight, calls are refused until enough have ended. The count of what would
-//! have been refused goes on.
+//! [`Limiter::configure`] sets the limit and the mode in one step while calls pass. Each call is judged by the
+//! configuration at its admission. Calls in flight keep their places. If more calls are in flight than the new limit
+//! allows, new calls are refused until enough have ended; so are calls after shadow mode ends. The count of calls that
+//! would have been refused is not reset.
 //!
 //! # Cost
 //!
-//! A plain fixed limit: two loads and one compare-and-swap to admit, and one subtraction to give back. Two loads and one
-//! addition to refuse: the addition counts the refusal in a striped counter. No clock, no allocation.
+//! A plain fixed limit: two loads and one compare-and-swap to admit, one subtraction to release. A refusal takes two
+//! loads and one addition to a striped counter. No clock reading, no allocation.
 //!
-//! An adaptive limit: one reading of the clock and one of the context to admit or refuse, about ten loads, and one
-//! addition more to give back. One call of sixteen, each near the limit, and each below a limit of 32 reads the clock at
-//! its end. So does the last of several calls in flight. No lock is waited for, and nothing is allocated.
+//! An adaptive limit: one reading of the clock and of the context to admit or refuse, about ten loads, and one more
+//! addition to release. One call in sixteen reads the clock at its end. So does each call admitted near the limit or
+//! below a limit of 32, and the last of several calls in flight. No call waits for a lock, and nothing is allocated.
+//!
+//! # Cancellation
+//!
+//! A dropped call gives its place back. To an adaptive limit it is a call that was given up, if it had reached the
+//! service and taken more than 85% of its time; otherwise it is no evidence.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!
-//! There an idle handle that was polled ready keeps a place; `layer()` makes a new limit each time; and an inner
-//! service that yields to the runtime is taken for overload.
+//! There an idle handle that was polled ready keeps a place, each `layer()` makes a new limit, and an inner service
+//! that yields to the runtime counts as overloaded.
 //!
 //! # Defaults
 //!
-//! An adaptive limit has these: a share of 0.7, a deadline of a second for calls without one, 100 calls before anything
-//! is known, a floor of 1 and a ceiling of 10,000. [`LimiterBuilder`] has the reasons.
+//! An adaptive limit uses a share of 0.7 of the deadline, a deadline of one second for calls without one, 100 calls
+//! until it has learned, a floor of 1 and a ceiling of 10,000. [`LimiterBuilder`] states the reasons.
 //!
-//! There is no default for a fixed limit. By Little's law the calls in flight at capacity are the capacity in calls per second
-//! times the mean latency; some more absorb bursts, and each adds its share of the latency.
+//! A fixed limit has no default. By Little's law the calls in flight at capacity are the capacity in calls per second
+//! times the mean latency. A higher limit absorbs bursts, and adds to the latency in proportion.
 
 mod adaptive;
 mod builder;

@@ -3,15 +3,15 @@ use crate::{clock::Nanos, context::Criticality, held::Held};
 use std::mem;
 use tokio::time::Instant;
 
-/// What a call in flight keeps, as whole words.
+/// The state of a call in flight, as whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     place: Place,
     /// The hash of the tenant; zero for none.
     tenant: u64,
-    /// When the call was admitted; the largest number where it is not measured.
+    /// When the call was admitted; the largest number if its latency is not measured.
     since: Nanos,
-    /// The time that it had then.
+    /// The remaining time of the call at its admission.
     had: Nanos,
 }
 
@@ -34,7 +34,7 @@ impl Ticket {
         self.place
     }
 
-    /// The hash of the tenant that is to leave.
+    /// Returns the hash of the tenant whose place is given back.
     #[inline]
     pub(super) fn tenant(self) -> Option<u64> {
         (self.tenant != 0).then_some(self.tenant)
@@ -46,10 +46,10 @@ impl Ticket {
     }
 }
 
-/// One place among the calls in flight, given back when dropped. One that owns its limiter is a `Permit<'static>`.
+/// One place among the calls in flight, given back on drop. A permit that owns its limiter is a `Permit<'static>`.
 ///
-/// A permit that is dropped counts as a call that was answered. For an adaptive limit,
-/// [`given_up`](Self::given_up) and [`spared`](Self::spared) say otherwise.
+/// To an adaptive limit, a dropped permit is a call that was answered. Use [`given_up`](Self::given_up) or
+/// [`spared`](Self::spared) for calls that were not.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once limits nothing"]
 pub struct Permit<'limiter> {
@@ -64,13 +64,13 @@ impl<'limiter> Permit<'limiter> {
         Self { limiter, ticket, end: End::Completed }
     }
 
-    /// Gives the place back of a call that was given up before it was answered.
+    /// Gives back the place of a call that was given up before it was answered.
     pub fn given_up(mut self) {
         self.end = End::GivenUp;
     }
 
-    /// Gives the place back of a call that did not reach the service, or was refused by it. It says nothing about the
-    /// rate at which calls end.
+    /// Gives back the place of a call that did not reach the service, or that the service refused. The call is no
+    /// evidence of the rate of completions.
     pub fn spared(mut self) {
         self.end = End::Spared;
     }

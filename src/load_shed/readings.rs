@@ -2,41 +2,41 @@ use super::{Limiter, adaptive::Reason, refusals::Refusals};
 use crate::{context::Criticality, error::OverloadedCause};
 use std::{fmt, time::Duration};
 
-/// What a limiter does at present: [`Limiter::readings`](super::Limiter::readings).
+/// The present state of a limiter, returned by [`Limiter::readings`](super::Limiter::readings).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readings {
-    /// The most calls that may be in flight: for a call of the highest class that has the usual time left.
+    /// The most calls that may be in flight, for a call of the highest class with the usual remaining time.
     pub limit: usize,
     /// The calls in flight.
     pub in_flight: usize,
-    /// Why the limit is what it is.
+    /// The reason for the limit.
     pub reason: LimitReason,
-    /// The first signal that says that there is overload.
+    /// The name of the first signal that reports overload.
     pub signal: Option<&'static str>,
-    /// The time that calls have when they come, smoothed. `None` where the limit is fixed.
+    /// The remaining time of calls at admission, smoothed. `None` for a fixed limit.
     pub deadline: Option<Duration>,
-    /// How often a call was refused, by its class and the cause. Empty for a fixed limit that all calls see alike.
+    /// The number of refused calls by class and cause. Empty for a plain fixed limit.
     pub refused_by: Vec<(Criticality, OverloadedCause, u64)>,
 }
 
-/// Why a limit is what it is.
+/// The reason for the value of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitReason {
     /// It was configured.
     Fixed,
-    /// Too few calls have ended for a limit to be found. It is the initial one.
+    /// Too few calls have ended to adapt the limit. It is the initial limit.
     Unknown,
-    /// It is the number of calls that end in a share of the deadline.
+    /// It is the number of calls that end within a share of the deadline.
     Rate,
-    /// The algorithm says so.
+    /// The algorithm returned it as a number of calls.
     Algorithm,
-    /// It would be lower but for the floor.
+    /// The algorithm's limit is lower than the floor.
     Floor,
-    /// It would be higher but for the ceiling.
+    /// The algorithm's limit is higher than the ceiling.
     Ceiling,
-    /// A signal has lowered it, which may be over by now.
+    /// A signal lowered it. The overload may be over: the limit grows back slowly.
     Signal,
 }
 
@@ -44,7 +44,7 @@ impl LimitReason {
     pub(super) const ALL: [Self; 7] =
         [Self::Fixed, Self::Unknown, Self::Rate, Self::Algorithm, Self::Floor, Self::Ceiling, Self::Signal];
 
-    /// The reason in a word, for labels.
+    /// Returns the reason as one word, for labels.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Fixed => "fixed",
@@ -59,7 +59,7 @@ impl LimitReason {
 }
 
 impl Limiter {
-    /// What the limiter does at present, and why the limit is what it is.
+    /// Reads the state of the limiter, and the reason for its limit.
     pub fn readings(&self) -> Readings {
         let adaptive = self.adapts();
         let limit = self.limit();
@@ -84,12 +84,13 @@ impl Limiter {
         Readings { limit, in_flight: self.in_flight(), reason, signal, deadline, refused_by }
     }
 
-    /// The calls that were [exempt](super::LoadShed::exempt), since the limiter was made. It wraps around.
+    /// Returns the number of [exempt](super::LoadShed::exempt) calls since the limiter was made. It wraps around. A
+    /// plain fixed limit does not count them.
     pub fn exempted(&self) -> u64 {
         self.shared.terms.as_ref().map_or(0, |terms| terms.refusals.exempted())
     }
 
-    /// The limit in words.
+    /// Describes the limit in words.
     pub(crate) fn rule_text(&self) -> String {
         let (limit, shadow) = self.configuration();
         let in_shadow = if shadow { " (shadow)" } else { "" };

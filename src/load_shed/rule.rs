@@ -1,5 +1,5 @@
-/// The limit, and in the lowest bit whether it is in shadow: one word, so that no thread sees the limit of one
-/// configuration with the mode of another.
+/// The limit, and in the lowest bit the shadow mode. They are one word, so that no thread reads the limit of one
+/// configuration and the mode of another.
 #[derive(Clone, Copy)]
 pub(super) struct Rule(pub(super) u64);
 

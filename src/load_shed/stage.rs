@@ -1,4 +1,4 @@
-//! How a call passes a limit on calls in flight.
+//! The limit on calls in flight as a gate of a stack.
 
 use super::{
     Limiter, LoadShed, Ticket,

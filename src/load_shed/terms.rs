@@ -1,4 +1,4 @@
-//! What calls see of a limit that is not a plain fixed one.
+//! Admission by a limit that is adaptive, or that has classes, tenants or signals.
 
 use super::{
     Limiter,
@@ -20,26 +20,26 @@ use crate::{
 use std::hash::Hash;
 use tokio::time::Instant;
 
-/// What calls see of the limit.
-pub(super) struct Terms {
-    /// `None` where the limit is fixed.
+/// The parts of a limiter that a plain fixed limit does not have.
+pub(super) struct AdmissionTerms {
+    /// `None` for a fixed limit.
     pub(super) adaptive: Option<Adaptive>,
-    /// The least that an adaptive limit is.
+    /// The lower bound of an adaptive limit.
     pub(super) floor: u64,
     pub(super) classes: Classes,
     pub(super) refusals: Refusals,
-    /// `None` where tenants are not told apart.
+    /// `None` if tenants are not distinguished.
     pub(super) tenants: Option<Tenants>,
-    /// `None` where there are no signals.
+    /// `None` without signals.
     pub(super) signals: Option<Signals>,
 }
 
-/// What a limiter knows of a call.
+/// What a limiter needs to know about a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask {
     pub(super) class: Criticality,
     pub(super) deadline: Deadline,
-    /// It is let in whatever is in flight.
+    /// The call is admitted regardless of the limit.
     pub(super) is_exempt: bool,
     /// The hash of the tenant; zero for none.
     pub(super) tenant: u64,
@@ -53,7 +53,7 @@ impl Ask {
 }
 
 impl Limiter {
-    /// The hash of a tenant: never zero. It is zero where tenants are not told apart.
+    /// Returns the hash of a tenant: never zero, except without a fair share.
     pub(super) fn hash_of(&self, key: &impl Hash) -> u64 {
         self.tenants().map_or(0, |tenants| tenants.hash_of(key))
     }
@@ -64,7 +64,7 @@ impl Limiter {
 
     pub(super) fn enter_by(
         &self,
-        terms: &Terms,
+        terms: &AdmissionTerms,
         ask: &Ask,
         now: impl FnOnce() -> Instant,
     ) -> Result<Ticket, Overloaded> {
@@ -99,7 +99,7 @@ impl Limiter {
             terms.refusals.count(ask.class, cause);
             Err(Overloaded::new(usize::try_from(limit).unwrap_or(usize::MAX), None).by(cause))
         };
-        // The tenant first: the count of all is exact, and no call that is refused is in it for a moment.
+        // The tenant first: a call that its tenant's share refuses is then never in the exact count of all calls.
         let mut has_its_share = false;
         let tenants = terms.tenants.as_ref().filter(|_| ask.tenant != 0);
         if let Some(tenants) = tenants {
@@ -135,7 +135,7 @@ impl Limiter {
         }
     }
 
-    /// Gives one place back. Exactly once for each [`enter`](Self::enter).
+    /// Gives one place back, exactly once for each [`enter`](Self::enter) that took one.
     #[inline]
     pub(super) fn leave(&self, ticket: Ticket, end: End, now: impl FnOnce() -> Instant) {
         let left = self.shared.places.leave(ticket.place());
@@ -156,7 +156,7 @@ impl Limiter {
     }
 }
 
-impl Terms {
+impl AdmissionTerms {
     pub(super) fn check(&self, limit: usize) -> Result<(), ConfigError> {
         if self.adaptive.is_some() && (limit as u64) < self.floor {
             let rule = format!("must be at least the floor of {}", self.floor);
@@ -169,7 +169,7 @@ impl Terms {
         Ok(())
     }
 
-    /// The limit for a call with this deadline.
+    /// Returns the limit for a call with this deadline.
     pub(super) fn limit_for(&self, rule: Rule, deadline: Deadline, now: impl FnOnce() -> Instant) -> u64 {
         let limit = match &self.adaptive {
             Some(adaptive) => {
@@ -181,12 +181,13 @@ impl Terms {
         self.capped(limit)
     }
 
-    /// The limit that the signals leave.
+    /// Returns the limit after the signals have lowered it.
     pub(super) fn capped(&self, limit: u64) -> u64 {
         self.signals.as_ref().map_or(limit, |signals| limit.min(signals.cap().max(self.floor)))
     }
 
-    /// The places that the tenants of a class share. A class with a guarantee has its places when all others are taken.
+    /// Returns the number of places that the tenants of a class share. With guarantees it is the whole limit, since a
+    /// class has its guaranteed places even when all others are taken.
     #[inline]
     fn shared_out(&self, class: Criticality, limit: u64) -> u64 {
         if self.classes.guarantees() { limit } else { self.classes.visible(class, limit) }

@@ -1,19 +1,19 @@
 use super::Frame;
 use crate::context::Criticality;
 
-/// How much a call matters, to a queue or a limit.
+/// Derives the criticality of a call, for a queue or a limit.
 #[doc(hidden)]
 pub trait Classes<Request> {
-    /// The class of this request.
+    /// Returns the criticality of this request.
     fn criticality(&self, request: &Request, frame: &mut Frame) -> Criticality;
 }
 
-/// Each call matters as much as its [context](crate::CallContext) says. The default.
+/// Takes the criticality of each call from its [context](crate::CallContext). The default.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CriticalityOfContext;
 
-/// Each call matters as much as a function says of its request.
+/// Derives the criticality of each call from its request, with a function.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct CriticalityBy<F>(pub(crate) F);

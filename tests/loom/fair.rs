@@ -9,7 +9,7 @@ const ONE: u64 = 0;
 const OTHER: u64 = 1 | 1 << 16;
 
 #[test]
-fn calls_of_one_tenant_never_exceed_what_is_allowed_whichever_rows_decide() {
+fn calls_of_one_tenant_never_exceed_its_share_in_whichever_row_their_anchor_is() {
     super::check_with_interruptions(3, || {
         let tenants = Arc::new(Tenants::new(Share::of(1.0).unwrap(), Some(1)));
         let (one, other) = (Arc::clone(&tenants), Arc::clone(&tenants));

@@ -1,4 +1,4 @@
-//! The calls in flight of a limit with classes, and of one that finds itself.
+//! The calls in flight of a limit with classes, and of an adaptive limit.
 
 use super::both;
 use loom::sync::Arc;
@@ -59,7 +59,7 @@ fn a_limit_that_shrinks_is_kept_from_then_on_and_loses_no_permit() {
         let now = Instant::now();
         let (one, other) = (Arc::clone(&limiter), Arc::clone(&limiter));
         let context = of(Criticality::CriticalPlus);
-        // Each call is judged by the limit that it has read: one from before the change may hold a second place.
+        // Each call is judged by the limit that it read: a call from before the change may take a second place.
         let calls = move || {
             let held = one.try_acquire_at(&context, now);
             let more = one.try_acquire_at(&context, now);
@@ -70,7 +70,7 @@ fn a_limit_that_shrinks_is_kept_from_then_on_and_loses_no_permit() {
             other.set_limit(1).unwrap();
             let first = other.try_acquire_at(&context, now);
             let second = other.try_acquire_at(&context, now);
-            assert!(first.is_err() || second.is_err(), "two beyond a limit of one");
+            assert!(first.is_err() || second.is_err(), "two calls over a limit of one");
         };
         both(calls, shrink);
         assert_eq!(limiter.in_flight(), 0);

@@ -1,4 +1,4 @@
-//! A limit that finds itself refuses nothing to a service that is well, and lets one that stood still come back.
+//! An adaptive limit refuses no call to a healthy service, and lets a service recover after a standstill.
 
 use crate::support::{ms, secs};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use steadfast::{
 const DEADLINE: Duration = Duration::from_millis(300);
 const SEEDS: std::ops::Range<u64> = 0..3;
 
-/// Callers on another machine, who give up at the deadline.
+/// Simulates callers on another machine that give up at the deadline.
 fn run(scenario: Scenario, service: Backend) -> Report {
     let client = |sim: &steadfast::sim::Sim| -> Result<_, ConfigError> {
         let limiter = Limiter::adaptive().deadline(DEADLINE).build()?;
@@ -27,7 +27,7 @@ fn of(load: Load, length: Duration, seed: u64) -> Scenario {
 }
 
 #[test]
-fn a_cold_start_of_a_service_that_is_well_refuses_nothing() {
+fn a_cold_start_of_a_healthy_service_refuses_no_call() {
     for seed in SEEDS {
         let parallel = run(of(Load::poisson(2000.0), secs(5), seed), Backend::new(Latency::exponential(ms(20))));
         parallel.assert_rejected_at_most("load_shed", 0.0);
@@ -45,7 +45,7 @@ fn a_few_calls_that_take_half_of_their_deadline_are_not_refused() {
 }
 
 #[test]
-fn a_service_that_was_idle_for_a_minute_refuses_nothing() {
+fn after_an_idle_minute_no_call_is_refused() {
     for seed in SEEDS {
         let load = Load::poisson(200.0).spike(secs(20), secs(80), 0.0).step(secs(80), 800.0);
         let service = Backend::new(Latency::exponential(ms(20)));
@@ -65,7 +65,7 @@ fn bursts_to_an_idle_service_are_not_refused() {
 }
 
 #[test]
-fn a_service_that_stood_still_for_ten_deadlines_is_back_within_two_seconds() {
+fn after_a_standstill_of_ten_deadlines_calls_succeed_again_within_two_seconds() {
     for seed in SEEDS {
         let workers = Backend::new(Latency::exponential(ms(10))).servers(10).hang(secs(10)..secs(13));
         let report = run(of(Load::poisson(800.0), secs(25), seed), workers);
@@ -75,7 +75,7 @@ fn a_service_that_stood_still_for_ten_deadlines_is_back_within_two_seconds() {
     }
 }
 
-/// Calls by hand, at instants from the clock's on.
+/// Makes calls without tower, at instants that start at the clock's.
 struct Hand {
     limiter: Limiter,
     now: tokio::time::Instant,
@@ -86,7 +86,7 @@ impl Hand {
         Self { limiter, now: tokio::time::Instant::now() }
     }
 
-    /// This number of calls, one after the other, each of this length, with so much time left.
+    /// Makes `count` calls, one after the other, each of this length and with this remaining time.
     fn calls(&mut self, count: u32, length: Duration, left: Duration) -> u32 {
         let mut admitted = 0;
         for _ in 0..count {
@@ -100,7 +100,7 @@ impl Hand {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_with_unusual_deadlines_do_not_stop_the_learning_and_lock_nobody_out() {
+async fn callers_with_unusual_deadlines_do_not_stop_the_learning_and_lock_no_caller_out() {
     for unusual in [Duration::ZERO, Duration::from_nanos(1), secs(3600), secs(366 * 86_400)] {
         let mut hand = Hand::new(Limiter::adaptive().deadline(DEADLINE).build().unwrap());
         hand.calls(200, ms(10), unusual);

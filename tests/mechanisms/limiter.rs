@@ -1,4 +1,4 @@
-//! The limit on calls in flight against a plain count.
+//! Compares the limit on calls in flight with a plain count.
 
 use proptest::prelude::*;
 use std::sync::Barrier;
@@ -8,7 +8,7 @@ use steadfast::load_shed::Limiter;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Acquire,
-    /// Drops one of the permits at hand.
+    /// Drops one of the permits.
     Release(prop::sample::Index),
     SetLimit(usize),
     SetShadow(bool),
@@ -30,7 +30,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_admits_exactly_while_there_is_room_whatever_becomes_of_the_limit(
+    fn it_admits_exactly_while_there_is_room_also_after_the_limit_changes(
         first_limit in 1..8usize,
         steps in prop::collection::vec(any_step(), 1..200),
     ) {
@@ -84,7 +84,7 @@ proptest! {
 }
 
 #[test]
-fn a_limit_below_what_is_in_flight_interrupts_nobody_and_admits_nobody() {
+fn a_limit_below_the_calls_in_flight_interrupts_no_call_and_admits_none() {
     let limiter = Limiter::fixed(4).unwrap();
     let mut permits: Vec<_> = (0..4).map(|_| limiter.try_acquire().unwrap()).collect();
     limiter.set_limit(2).unwrap();
@@ -109,7 +109,7 @@ fn when_shadow_ends_with_too_many_in_flight_calls_are_refused_until_enough_have_
         permits.pop();
     }
     assert!(limiter.try_acquire().is_ok());
-    assert_eq!(limiter.would_have_refused(), 3, "what was refused is not what would have been");
+    assert_eq!(limiter.would_have_refused(), 3, "an enforced limit adds nothing to the count of shadow mode");
 }
 
 #[test]
@@ -148,5 +148,5 @@ fn under_contention_the_limit_is_never_exceeded_and_nothing_leaks() {
         }
     });
     assert_eq!(limiter.in_flight(), 0);
-    assert!(admitted.load(Ordering::Relaxed) >= 20_000, "there was always room for three of four");
+    assert!(admitted.load(Ordering::Relaxed) >= 20_000, "the limit always has room for three of four threads");
 }

@@ -1,4 +1,4 @@
-//! A limit with classes against a plain model of its documentation.
+//! Compares a limit with classes with a plain model of its documentation.
 
 use crate::support::{Act, Backend};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// In hundredths: what each class sees, and what it is guaranteed.
+/// The share that each class sees, and the share that it is guaranteed, in hundredths.
 fn any_shares() -> impl Strategy<Value = ([u64; 4], [u64; 4])> {
     let seen = prop::array::uniform4(1..=100_u64).prop_map(|mut shares| {
         shares.sort_unstable();
@@ -120,7 +120,7 @@ proptest! {
             match step {
                 Step::Acquire(class) => {
                     let acquire = || limiter.try_acquire_for(&tenant, &of(Criticality::ALL[class]), now);
-                    // The limiter itself says what it would have done.
+                    // Without shadow mode the limiter shows whether it would have refused the call.
                     limiter.set_shadow(false);
                     beyond += u64::from(acquire().is_err());
                     limiter.set_shadow(true);
@@ -162,7 +162,7 @@ async fn exempt_and_shadow_calls_pass_and_lose_no_place_where_more_than_65_535_o
     assert_eq!(service.oneshot(true).await, Ok(200));
     assert_eq!((limiter.in_flight(), limiter.exempted()), (LIMIT + 10, 1));
 
-    // The ten that came last are counted toward the limit until they end.
+    // The ten calls beyond the count of their class count toward the limit until they end.
     permits.drain(..10);
     assert!(acquire().is_err());
     permits.drain(..1);
@@ -172,7 +172,7 @@ async fn exempt_and_shadow_calls_pass_and_lose_no_place_where_more_than_65_535_o
 }
 
 #[test]
-fn what_cannot_work_is_an_error_that_names_the_field() {
+fn an_invalid_configuration_is_an_error_that_names_the_field() {
     use std::time::Duration;
     use steadfast::load_shed::{Aimd, Gradient};
     let error = |builder: steadfast::load_shed::LimiterBuilder| builder.build().unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! How many calls a limit lets in, when they give their places back, and what a change of it does to them.
+//! The calls that a limit admits, when they give their places back, and the effect of a change of the limit.
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use futures::{future::join_all, poll};
@@ -115,7 +115,7 @@ async fn a_higher_limit_lets_more_in_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lower_limit_interrupts_nobody_and_admits_nobody_until_enough_have_ended() {
+async fn a_lower_limit_interrupts_no_call_and_admits_none_until_enough_have_ended() {
     let limiter = Limiter::fixed(4).unwrap();
     let backend = Backend::script((1..=4).map(|n| Act::answer(200).after(secs(n))), Act::answer(201));
     let service = layer(&limiter).layer(backend.clone());
@@ -133,7 +133,7 @@ async fn a_lower_limit_interrupts_nobody_and_admits_nobody_until_enough_have_end
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_in_shadow_lets_all_in_and_counts_who_would_have_been_refused() {
+async fn a_layer_in_shadow_admits_all_calls_and_counts_those_it_would_have_refused() {
     let limiter = Limiter::fixed(2).unwrap();
     let backend = Backend::always(Act::answer(200).after(secs(1)));
     let service = layer(&limiter).layer(backend.clone());
@@ -151,7 +151,7 @@ async fn a_layer_in_shadow_lets_all_in_and_counts_who_would_have_been_refused() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_of_zero_is_refused_and_the_old_one_stays() {
+async fn a_limit_of_zero_is_an_error_and_the_old_limit_stays() {
     let limiter = Limiter::fixed(1).unwrap();
     let error = limiter.set_limit(0).unwrap_err();
     assert_eq!((error.field(), error.value()), ("load_shed.limit", "0"));
@@ -169,7 +169,7 @@ async fn layers_with_one_limiter_and_work_without_tower_share_its_places() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_yields_to_the_runtime_is_not_taken_for_overload() {
-    // tokio ends the turn of a task that does much at once by answering it with `Pending`.
+    // When a task has used up its cooperative budget, tokio's resources return `Pending` to end its turn.
     let answers = Buffer::new(service_fn(async |(): ()| Ok::<_, BoxError>(())), 100_000);
     let limiter = Limiter::fixed(1000).unwrap();
     let service = LoadShedLayer::new(limiter.clone()).layer(answers);
@@ -179,7 +179,7 @@ async fn a_service_that_yields_to_the_runtime_is_not_taken_for_overload() {
 }
 
 #[test]
-fn a_refusal_says_how_many_there_are_and_not_when_to_come_back() {
+fn a_refusal_states_the_limit_and_no_retry_after() {
     let limiter = Limiter::fixed(2).unwrap();
     let _held = (limiter.try_acquire().unwrap(), limiter.try_acquire().unwrap());
     let rejection = Rejection::from(limiter.try_acquire().unwrap_err());

@@ -1,12 +1,13 @@
 use super::algorithm::{Algorithm, Limit, Window};
 use crate::error::ConfigError;
 
-/// Additive increase, multiplicative decrease, as TCP's congestion control and the limits of other libraries do it.
+/// Additive increase, multiplicative decrease, as in TCP's congestion control and the limits of other libraries.
 ///
-/// After a window with late calls the limit is multiplied by a factor. After one without it grows by one call, if at
-/// least half of it was in use.
+/// After a window with late calls the limit is multiplied by a factor. After a window without late calls it grows by
+/// one call, if at least half of it was in use.
 ///
-/// Use it where deadlines are known but say little, as with streams. [`Little`](super::Little) finds a limit sooner.
+/// Use it where deadlines are known but do not reflect the load, as with streams. [`Little`](super::Little) adapts
+/// sooner.
 #[derive(Clone, Debug)]
 pub struct Aimd {
     limit: f64,
@@ -14,7 +15,7 @@ pub struct Aimd {
 }
 
 impl Aimd {
-    /// Begins with this limit and multiplies it by `factor` after a window with late calls. Usual factors are 0.9 and
+    /// Starts with this limit and multiplies it by `factor` after a window with late calls. Usual factors are 0.9 and
     /// 0.95.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
-//! What finds a limit: a pure function of what was seen and of time.
+//! The interface of an algorithm that adapts a limit: a pure function of the observed calls and of time.
 
 use std::{fmt, time::Duration};
 
-/// Finds a limit on the calls in flight from what was seen of them.
+/// Adapts a limit on the calls in flight to the observed calls.
 ///
-/// A [`Limiter`](crate::load_shed::Limiter) cuts the time in which calls are in flight into windows. At the end of each
-/// it hands a [`Window`] over and follows the [`Limit`] that comes back until the next one. The algorithm reads no
-/// clock and draws no random number, so it can be tested as a plain function.
+/// A [`Limiter`](crate::load_shed::Limiter) divides the time in which calls are in flight into windows. At the end of
+/// each window it passes a [`Window`] to the algorithm and applies the [`Limit`] that the algorithm returns. The
+/// algorithm reads no clock and draws no random number, so it can be tested as a plain function.
 ///
 /// One caller runs it at a time, under a lock that no other caller waits for. It must not block.
 ///
@@ -14,7 +14,7 @@ use std::{fmt, time::Duration};
 /// use std::time::Duration;
 /// use steadfast::load_shed::{Algorithm, Limit, Limiter, Window};
 ///
-/// /// One call more after each window in which all answers were early, one less otherwise.
+/// /// One call less after a window with a late answer; otherwise one more, if the limit was in use.
 /// #[derive(Debug)]
 /// struct OneByOne(usize);
 ///
@@ -37,21 +37,22 @@ use std::{fmt, time::Duration};
 /// # }
 /// ```
 pub trait Algorithm: fmt::Debug + Send + 'static {
-    /// The limit before anything was seen.
+    /// Returns the limit before the first window.
     fn first(&mut self) -> Limit;
 
-    /// Takes in a window. Returns the limit from now on.
+    /// Learns from a window. Returns the limit from now on.
     fn learn(&mut self, window: &Window) -> Limit;
 
-    /// How long a window lasts where callers wait this long. Default: the deadline.
+    /// Returns the length of a window, for callers with this deadline. Default: the deadline.
     ///
-    /// A window lasts longer where fewer than four calls ended in it, up to the deadline.
+    /// A window in which fewer than four calls ended lasts longer, up to the deadline.
     fn window(&self, deadline: Duration) -> Duration {
         deadline
     }
 
-    /// Whether the latency of every call is measured, which costs a reading of the clock at its end. Otherwise one call
-    /// of sixteen is, and each that is admitted close to the limit or below a limit of 32. Default: `true`.
+    /// Returns whether the latency of every call is measured, which reads the clock at the end of each call. Otherwise
+    /// one call in sixteen is measured, and each call that is admitted near the limit or below a limit of 32. Default:
+    /// `true`.
     fn measures_all(&self) -> bool {
         true
     }
@@ -63,44 +64,44 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
 pub enum Limit {
     /// This number of calls.
     Calls(usize),
-    /// As many calls as end within the time that a call may wait: its remaining deadline times `share`, at this rate.
-    /// By Little's law a call that is admitted within the limit ends within that share of its deadline.
+    /// The number of calls that end at this rate within `share` of a call's remaining deadline. By Little's law a call
+    /// admitted within the limit ends within that share of its deadline.
     Rate {
         /// The calls that end per second.
         per_second: f64,
         /// The share of the remaining deadline.
         share: f64,
     },
-    /// The [initial](crate::load_shed::LimiterBuilder::initial) limit: nothing is known yet.
+    /// The [initial](crate::load_shed::LimiterBuilder::initial) limit: too few calls have ended.
     Unknown,
 }
 
-/// What was seen of the calls in one window of time.
+/// The observed calls of one window of time.
 ///
-/// Time without a call in flight is left out, and so are calls that were alone in flight from their beginning to their
-/// end, unless the limit is below four.
+/// Excludes the time without a call in flight. Unless the limit is below four, it also excludes calls that were alone
+/// in flight from start to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Window {
     /// The time in which calls were in flight.
     pub busy: Duration,
-    /// The calls that ended and were answered. A refusal by the service or by a layer further in does not count.
+    /// The calls that were answered. A refusal by the service or by an inner layer does not count.
     pub completed: u64,
-    /// The calls that were given up after they had reached the service: by a timeout, or by their callers. The work on
-    /// them may go on.
+    /// The measured calls that a timeout or their caller ended after they had reached the service, and after 85% of
+    /// their time. The work on them may go on.
     pub given_up: u64,
     /// The calls whose latency was measured.
     pub measured: u64,
-    /// The mean latency of these, from their admission to their end. Zero where there are none.
+    /// The mean latency of the measured calls, from admission to end. Zero if there are none.
     pub mean_latency: Duration,
-    /// Of these, the calls that took less than three fifths of the time that they had.
+    /// The measured calls that took less than three fifths of their remaining time at admission.
     pub early: u64,
-    /// Of these, the calls that took more than 85% of the time that they had, or had not ended by then.
+    /// The measured calls that took more than 85% of their remaining time at admission.
     pub late: u64,
-    /// The calls in flight now.
+    /// The calls in flight at the end of the window.
     pub in_flight: usize,
-    /// The most calls that were seen in flight.
+    /// The most calls that were in flight at once.
     pub most_in_flight: usize,
-    /// How long callers wait: the remaining deadline at admission, smoothed over some windows.
+    /// The remaining time of calls at admission, smoothed over several windows.
     pub deadline: Duration,
 }

@@ -1,11 +1,11 @@
-//! The time in which calls are in flight.
+//! The busy time: the time in which calls are in flight.
 //!
-//! A call that is alone from its beginning to its end says nothing of the rate that the service is able to do, and its
-//! end reads no clock. Time counts from the beginning of a call that another one joins, until none is in flight.
+//! A call that is alone in flight from start to end is no evidence of the rate that the service can reach, and its end
+//! reads no clock. Busy time starts with a call that another call joins, and ends when no call is in flight.
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | idle | counted | a call joins another one, or the limit is small |
+//! | idle | counted | a call joins another call, or the limit is small |
 //! | counted | idle | the last call in flight ends |
 
 use crate::{
@@ -13,15 +13,15 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// An account of busy time, up to lost updates: threads that cross the border between idle and counted at once may
-/// count some time as either. Each value is one relaxed word, and the time stays below that of the clock.
+/// The sum of the busy time. Threads that change between idle and counted at the same time may count some time as
+/// either. Each value is one relaxed word, which guards no other memory. The sum never exceeds the time on the clock.
 #[derive(Debug)]
 pub(super) struct Busy {
-    /// When the idle time began, plus one; zero while time counts.
+    /// When the idle time began, plus one; zero while time is counted.
     idle_since: AtomicU64,
-    /// All earlier idle time.
+    /// The sum of all earlier idle time.
     idle: AtomicU64,
-    /// When the call began that is, or was, alone in flight.
+    /// When the call that is, or last was, alone in flight was admitted.
     alone_since: AtomicU64,
 }
 
@@ -32,13 +32,13 @@ impl Default for Busy {
 }
 
 impl Busy {
-    /// Whether time counts, and what ends in it.
+    /// Returns whether time is counted, and with it the calls that end.
     #[inline]
     pub(super) fn is_counted(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) == 0
     }
 
-    /// A call was admitted as one of `level` in flight.
+    /// Records that a call was admitted, with which `level` calls are in flight.
     #[inline]
     pub(super) fn admitted(&self, level: u64, counts_alone: bool, now: Nanos) {
         if self.is_counted() {
@@ -57,14 +57,14 @@ impl Busy {
         }
     }
 
-    /// No call is in flight any more.
+    /// Records that no call is in flight any more.
     // Counted => Idle
     #[inline]
     pub(super) fn ends(&self, now: Nanos) {
         self.idle_since.store(now.0.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// The busy time until now.
+    /// Returns the busy time until now.
     pub(super) fn until(&self, now: Nanos) -> Nanos {
         let idle_since = self.idle_since.load(Ordering::Relaxed);
         let until = if idle_since == 0 { now.0 } else { now.0.min(idle_since - 1) };

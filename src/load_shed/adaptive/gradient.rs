@@ -1,28 +1,28 @@
 use super::algorithm::{Algorithm, Limit, Window};
 use crate::error::ConfigError;
 
-/// Compares the latency of a window with that of many, and lowers the limit where it has grown.
+/// Compares the latency of a window with the mean of many windows, and lowers the limit when it has grown.
 ///
-/// The idea is that of Netflix's `Gradient2Limit`: the limit is multiplied by the ratio of the two latencies, between
-/// one half and one, and gets its square root more, for a queue. Half of the way is gone in each window. It never grows
-/// while less than half of it is in use. The latency of many windows follows that of the last ones within some hundred,
-/// so that a service that has become slower for good is not refused its calls for ever.
+/// The formula is that of Netflix's `Gradient2Limit`: the limit is multiplied by the ratio of the two latencies,
+/// clamped to between one half and one, and its square root is added for a queue. Each window moves the limit half of
+/// the way. The limit does not grow while less than half of it is in use. The mean follows a changed latency within
+/// some hundred windows, so that a service that becomes slower for good is not throttled forever.
 ///
-/// It needs no deadlines. [`Little`](super::Little) does better where these are known: in simulations of a service that
+/// It needs no deadlines. [`Little`](super::Little) does better if they are known: in simulations of a service that
 /// becomes three times slower, a gradient lost up to two thirds of the goodput for a while.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     limit: f64,
     tolerance: f64,
-    /// The mean latency of many windows, in seconds; zero before the first.
+    /// The mean latency of many windows, in seconds; zero before the first window.
     usual: f64,
 }
 
-/// The share of a window in the mean of many.
+/// The weight of a window in the mean of many.
 const SHARE_OF_WINDOW: f64 = 1.0 / 100.0;
 
 impl Gradient {
-    /// Begins with this limit. Latencies up to `tolerance` times the usual one do not lower it. Usual is 1.5.
+    /// Starts with this limit. Latencies up to `tolerance` times the mean do not lower it. A usual tolerance is 1.5.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Algorithm for Gradient {
         if window.measured == 0 || now <= 0.0 {
             return self.first();
         }
-        // Neither a single fast answer becomes the usual one, nor a single slow one.
+        // One very slow window moves the mean no further than one at twice the mean.
         self.usual = if self.usual == 0.0 {
             now
         } else {

@@ -1,75 +1,77 @@
 //! Little's law: the calls in flight are the rate of completions times the latency.
 //!
-//! A call that finds `n` others ends after about `(n + 1) / rate`. It is refused if that is more than a share of its
-//! remaining deadline. No latency is compared with an ideal one, so a service that becomes slower for good is not taken
-//! for an overloaded one.
+//! A call that finds `n` others in flight ends after about `(n + 1) / rate`. It is refused if that is more than a share
+//! of its remaining deadline. No latency is compared with an ideal latency, so a service that becomes slower for good
+//! does not count as overloaded.
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | unknown | known | calls have ended in two windows in a row, and eight in all |
+//! | unknown | known | a window with an answer, and eight calls in the windows after it; or a standstill |
 //! | known | starved | more calls were given up than answered |
-//! | starved | known | more calls were answered than were late or given up |
+//! | starved | known | more calls were answered than were late or given up, added together |
 //!
-//! - While the rate is known, it is what was measured if answers were late, or if at least half of the limit was in use
-//!   and not all answers were early. Otherwise it is the larger of what was measured and what was known, which decays.
-//! - While the service is starved, two calls at a time find out whether it answers again: the work on calls that were
-//!   given up may go on, and is not seen. Then half of the rate counts that was known before.
+//! - Known: the rate is the measured rate if answers were late, or if at least half of the limit was in use and not all
+//!   answers were early. Otherwise it is the larger of the measured rate and the last known rate, which decays.
+//! - Starved: two calls at a time test whether the service answers again. Work on calls that were given up may go on
+//!   and cannot be observed. When the service answers, the rate starts at half of the last known rate.
 //!
-//! A count of completions is uncertain by its square root. The limit is up to 2.5 of these above what follows from the
-//! rate while no answer is late, and up to 2.5 below it while many are. It stays where about 3% of the answers near the
-//! limit take more than 85% of the time that they have.
+//! The standard deviation of a count of completions is its square root. The limit is up to 2.5 standard deviations
+//! above `share * deadline * rate` while no answer is late, and up to 2.5 below it while many are late. It settles
+//! where about 3% of the answers near the limit take more than 85% of their time.
 
 use super::algorithm::{Algorithm, Limit, Window};
 use std::time::Duration;
 
-/// The rate is measured over this number of windows, and over more until there are [`STEADY`] completions.
+/// The rate is measured over this number of windows, or over more until there are [`STEADY`] completions.
 const SHORT: usize = 8;
-/// The short windows together, as a share of the deadline.
+/// The length of [`SHORT`] windows together, as a share of the deadline.
 const SPAN: f64 = 0.7;
-/// With this number of completions a rate is exact to 9%, one standard deviation.
+/// With this number of completions the standard deviation of a rate is 9%.
 const STEADY: u64 = 128;
-/// The most windows.
+/// The most windows over which the rate is measured.
 const WINDOWS: usize = 32;
-/// Where the last windows differ from the longer ones by more than this number of standard deviations, only they count.
+/// If the short windows differ from the longer ones by more than this number of standard deviations, only the short
+/// ones count: the rate has changed.
 const CHANGE: f64 = 2.5;
-/// Below this number of completions the rate is not measured.
+/// The least completions for a measurement of the rate.
 const ENOUGH: u64 = 32;
-/// From this number on it is known at first.
+/// The least completions for the first rate.
 const ENOUGH_TO_BEGIN: u64 = 8;
-/// The most that the limit is away from what follows from the rate, in standard deviations.
+/// The most by which the limit differs from `share * deadline * rate`, in standard deviations.
 const SLACK: f64 = 2.5;
-/// As many answers as the limit has calls, all in time, raise the trust by this much: they say nothing of one another.
+/// The gain in trust from one limit's worth of answers in time.
 const TRUST_GAINED: f64 = 1.0 / 4.0;
-/// One late answer takes as much trust as this number in time give.
+/// One late answer cancels the trust gained by this number of answers in time.
 const LATE: f64 = 32.0;
-/// The limit that finds out whether a service answers again.
+/// The limit that tests whether a starved service answers again.
 const TRICKLE: usize = 2;
-/// A rate that cannot be measured decays by this share in each window, to half in about 60 deadlines.
+/// A rate that cannot be measured decays by this share in each window: to half in about 60 deadlines.
 const DECAY: f64 = 1.0 / 1024.0;
 
 /// Refuses a call that would not end within a share of its remaining deadline, by Little's law. The default.
 ///
-/// It needs deadlines: those of the calls' [context](crate::CallContext), or the one that the limiter is
-/// [told](super::super::LimiterBuilder::deadline).
+/// It needs deadlines: those in the calls' [context](crate::CallContext), or the
+/// [deadline](super::super::LimiterBuilder::deadline) of the limiter.
 #[derive(Clone, Debug)]
 pub struct Little {
     share: f64,
-    state: State,
+    state: LittleState,
     ring: [Seen; WINDOWS],
     next: usize,
-    /// The windows in a row, up to now, in which the limit was in use.
+    /// The number of latest windows in a row in which the limit was in use.
     in_use: usize,
     /// Completions per second.
     rate: f64,
-    /// How far the limit is from what follows from the rate: from -1, [`SLACK`] standard deviations below, to 1.
+    /// The distance of the limit from `share * deadline * rate`, from -1 to 1, in units of [`SLACK`] standard
+    /// deviations.
     trust: f64,
-    /// The calls in flight at the end of the last window, while the service is starved.
+    /// The calls that were in flight and stood still in the last window, while the service is starved.
     standing: usize,
     deadline: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LittleState {
     Unknown { has_begun: bool },
     Known,
     Starved,
@@ -88,11 +90,11 @@ impl Seen {
 }
 
 impl Little {
-    /// A call may take up this share of its remaining deadline.
+    /// Limits calls to this share of their remaining deadline.
     pub(crate) fn new(share: f64) -> Self {
         Self {
             share,
-            state: State::Unknown { has_begun: false },
+            state: LittleState::Unknown { has_begun: false },
             ring: [Seen::default(); WINDOWS],
             next: 0,
             in_use: 0,
@@ -113,7 +115,7 @@ impl Little {
         self.in_use = 0;
     }
 
-    /// What was seen in the last windows.
+    /// Returns the sum of the last windows.
     fn last(&self, windows: usize) -> Seen {
         let index = |back: usize| (self.next + WINDOWS - back) % WINDOWS;
         (1..=windows.min(WINDOWS)).map(|back| self.ring[index(back)]).fold(Seen::default(), |sum, seen| Seen {
@@ -130,11 +132,11 @@ impl Little {
             let all = self.last(SHORT);
             if all.completed >= ENOUGH_TO_BEGIN || standstill {
                 self.rate = all.rate();
-                self.state = State::Known;
+                self.state = LittleState::Known;
             }
         } else if window.completed > 0 || standstill {
-            // The time before the first answer says nothing of the rate.
-            self.state = State::Unknown { has_begun: true };
+            // The time before the first answer is no evidence of the rate.
+            self.state = LittleState::Unknown { has_begun: true };
         }
     }
 
@@ -144,7 +146,7 @@ impl Little {
         let is_early = window.measured > 0 && window.early == window.measured;
         let is_in_use = window.late > 0 || is_half_full && !is_early;
         if is_in_use && self.in_use == 0 {
-            // What was trusted while little was in flight says nothing of this.
+            // Trust gained while few calls were in flight is no evidence near the limit.
             self.trust = self.trust.min(0.0);
         }
         self.in_use = if is_in_use { self.in_use + 1 } else { 0 };
@@ -158,7 +160,7 @@ impl Little {
         }
     }
 
-    /// The rate in the last windows, of this number at most.
+    /// Measures the rate over the last windows, at most this number.
     fn steady(&mut self, windows: usize) -> f64 {
         let short = self.last(SHORT.min(windows));
         let lengths = SHORT.min(windows)..=WINDOWS.min(windows);
@@ -173,23 +175,23 @@ impl Little {
     }
 
     fn weigh(&mut self, window: &Window) {
-        // A window without a measured call counts as one in time.
+        // A window without a measured call counts as one answer in time.
         let in_time = window.measured.saturating_sub(window.late).max(u64::from(window.measured == 0));
         let change = (in_time as f64 - LATE * window.late as f64) * TRUST_GAINED / self.calls().max(1.0);
         self.trust = (self.trust + change).clamp(-1.0, 1.0);
     }
 
-    /// The calls that end within the usable time.
+    /// Returns the number of calls that end within the share of the deadline.
     fn calls(&self) -> f64 {
         self.share * self.deadline.as_secs_f64() * self.rate
     }
 
     fn limit(&self) -> Limit {
         match self.state {
-            State::Unknown { .. } => Limit::Unknown,
-            // Beside calls that only stand there.
-            State::Starved => Limit::Calls(self.standing.saturating_add(TRICKLE)),
-            State::Known => {
+            LittleState::Unknown { .. } => Limit::Unknown,
+            // In addition to calls that do not progress.
+            LittleState::Starved => Limit::Calls(self.standing.saturating_add(TRICKLE)),
+            LittleState::Known => {
                 let calls = self.calls();
                 let slack = SLACK * self.trust * calls.sqrt();
                 let per_second = if calls > 0.0 { self.rate * (1.0 + slack / calls).max(0.0) } else { self.rate };
@@ -207,23 +209,23 @@ impl Algorithm for Little {
     fn learn(&mut self, window: &Window) -> Limit {
         self.deadline = window.deadline;
         match self.state {
-            State::Unknown { has_begun } => self.begin(window, has_begun),
+            LittleState::Unknown { has_begun } => self.begin(window, has_begun),
             // Known => Starved
-            State::Known if window.given_up > window.completed => {
-                self.state = State::Starved;
+            LittleState::Known if window.given_up > window.completed => {
+                self.state = LittleState::Starved;
                 self.standing = 0;
                 self.forget();
             }
             // Starved => Known
-            State::Starved if window.completed > window.late + window.given_up => {
+            LittleState::Starved if window.completed > window.late + window.given_up => {
                 self.rate /= 2.0;
-                self.state = State::Known;
+                self.state = LittleState::Known;
             }
-            State::Starved => {
+            LittleState::Starved => {
                 let stands = window.completed + window.given_up == 0;
                 self.standing = if stands { window.in_flight } else { 0 };
             }
-            State::Known => {
+            LittleState::Known => {
                 self.measure(window);
                 self.weigh(window);
             }

@@ -1,4 +1,4 @@
-//! The limit that was found last, as calls read it.
+//! The current limit, as calls read it.
 
 use super::algorithm::Limit;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// Why a limit is what it is.
+/// The form of the current limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_shed) enum Reason {
     Unknown,
@@ -14,25 +14,26 @@ pub(in crate::load_shed) enum Reason {
     Rate,
 }
 
-/// Words that are read one by one: a call may see the rate of one window with the share of another.
+/// Words that are read one by one: a call may read the rate of one window and the deadline of another. Relaxed, since
+/// each window is close to the one before it.
 pub(in crate::load_shed) struct Published {
-    /// The calls that end in the usable time: calls in 2^48 ns, times the share. Zero where the limit is a number.
+    /// The completions in 2^48 ns, times the share. Zero if the limit is a number of calls.
     rate: AtomicU64,
-    /// The limit as a number; unused where there is a rate.
+    /// The limit as a number of calls; unused if there is a rate.
     calls: AtomicU64,
-    /// 1 where nothing is known.
+    /// 1 while the limit is the initial limit.
     is_unknown: AtomicU64,
-    /// The limit while nothing is known.
+    /// The limit until the algorithm has learned.
     initial: u64,
-    /// The deadline of most calls, in nanoseconds.
+    /// The usual remaining time of calls at admission, in nanoseconds.
     deadline: AtomicU64,
     measures_all: AtomicU64,
 }
 
-/// A rate counts calls in 2^48 ns, so that it is exact to a millionth from one call in three seconds on.
+/// The rate is in calls per 2^48 ns, so that it is exact to a millionth for any rate above one call in three seconds.
 const SHIFT: u32 = 48;
 const PER_SECOND: f64 = (1_u64 << SHIFT) as f64 / 1e9;
-/// A limit by rate is at least this share of it without its slack. Calls above it are measured.
+/// Calls above `SLACK / (SLACK + 1)` of the limit are near it, and are measured.
 const SLACK: u64 = 8;
 
 impl Published {
@@ -52,7 +53,7 @@ impl Published {
     pub(super) fn publish(&self, limit: Limit, deadline: Nanos, measures_all: bool) {
         let (rate, calls) = match limit {
             Limit::Rate { per_second, share } => {
-                // A number that is not one becomes zero.
+                // NaN becomes 1.0 by `max`; the cast saturates.
                 let rate = (per_second * share * PER_SECOND).max(1.0);
                 (rate as u64, 0)
             }
@@ -66,7 +67,7 @@ impl Published {
         self.measures_all.store(measures_all.into(), Ordering::Relaxed);
     }
 
-    /// The limit for a call that has this much time.
+    /// Returns the limit for a call with this remaining time.
     #[inline]
     pub(super) fn limit_for(&self, remaining: Nanos) -> u64 {
         let rate = self.rate.load(Ordering::Relaxed);
@@ -76,7 +77,7 @@ impl Published {
         u64::try_from((u128::from(rate) * u128::from(remaining.0)) >> SHIFT).unwrap_or(u64::MAX)
     }
 
-    /// Whether a call among `level` is close to the limit.
+    /// Returns whether a call is near the limit, if `level` calls are in flight with it.
     #[inline]
     pub(super) fn is_in_slack(&self, level: u64, allowed: u64) -> bool {
         level.saturating_add(level / SLACK) >= allowed
@@ -91,7 +92,7 @@ impl Published {
         Nanos(self.deadline.load(Ordering::Relaxed))
     }
 
-    /// The deadline of most calls, a quarter of the way to this one.
+    /// Returns the usual remaining time, moved a quarter of the way to this one.
     pub(super) fn smooth(&self, remaining: Nanos) -> Nanos {
         let deadline = self.deadline.load(Ordering::Relaxed);
         Nanos(deadline - deadline / 4 + remaining.0 / 4)

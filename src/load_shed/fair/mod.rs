@@ -1,11 +1,12 @@
-//! No tenant fills the places of the others.
+//! Fair shares: no tenant fills the places of the others.
 //!
-//! - [`share`] is how many places one tenant may have.
+//! - [`share`] is the number of places that one tenant may take.
 //! - [`tenants`] counts the calls in flight of each tenant, in fixed memory.
 //!
-//! With `n` tenants that ask for more than they get, each holds `a (L - all)` places. So `a L / (1 + n a)` each, and
-//! `L / (1 + n a)` places stay free for tenants that ask for less. The rule is known from switches that share memory
-//! between their ports (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998).
+//! Each of `n` tenants whose demand exceeds its share gets `a (L - all)` places, where `a` is the share, `L` the limit
+//! and `all` the calls in flight. That is `a L / (1 + n a)` places each; `L / (1 + n a)` places stay free for tenants
+//! with less demand. The rule comes from switches that share memory between their ports (Choudhury and Hahne, "Dynamic
+//! queue length thresholds for shared-memory packet switches", 1998).
 
 mod share;
 mod tenants;

@@ -1,9 +1,9 @@
 use crate::error::ConfigError;
 
-/// One is this number of parts.
+/// The number of parts of a whole: shares are in millionths.
 const ONE: u64 = 1_000_000;
 
-/// What one tenant may hold of the places that are free, in millionths.
+/// The calls that one tenant may have in flight, as a share of the free places, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share(u64);
 
@@ -15,8 +15,8 @@ impl Share {
         Ok(Self(((share * ONE as f64).round() as u64).max(1)))
     }
 
-    /// The places that one tenant may hold beside all calls in flight, its own among them: the share of the free ones.
-    /// It is at least one while there is a free place, and none otherwise.
+    /// Returns the number of places that one tenant may hold: the share of the places that are free beside all calls in
+    /// flight. It is at least one while a place is free, and zero otherwise.
     #[inline]
     pub fn allowed(self, limit: u64, in_flight: u64) -> u64 {
         let free = limit.saturating_sub(in_flight);
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Tenants that send all they can, in turn, until none is let in. Returns what each has.
+    /// Lets tenants of unlimited demand enter in turn until none is admitted. Returns the places of each.
     fn fill(limit: u64, share: f64, small: u64, large: usize) -> Vec<u64> {
         let share = Share::of(share).unwrap();
         let mut held = vec![0; large];
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_are_none_are_errors() {
+    fn shares_outside_of_0_to_1_are_errors() {
         for share in [0.0, -0.5, 1.001, f64::NAN, f64::INFINITY] {
             let error = Share::of(share).unwrap_err().to_string();
             assert!(error.contains("load_shed.fair_share") && error.contains("above 0 and at most 1"), "{error}");

@@ -1,21 +1,22 @@
 //! The calls in flight of any number of tenants, in fixed memory.
 //!
 //! A count-min sketch: a tenant has one cell in each of four rows, and its count is the smallest of the four. Each cell
-//! counts all tenants that share it, so a count is never too low. A tenant is counted too high only if it meets others
-//! in all four rows. For one that has nothing in flight beside five large ones that is `(5 / 512)^4`, about 1e-8.
+//! counts all tenants that share it, so a count is never too low. A count is too high only if the tenant shares its
+//! cells in all four rows. The probability that a tenant shares all four with five large tenants is `(5 / 512)^4`,
+//! about 1e-8.
 //!
-//! An exact table of the tenants in flight would have no such error. But finding, claiming and freeing its slots takes a
-//! lock, or several atomic steps between which one tenant may claim two slots.
+//! An exact table of the tenants in flight would have no such error. But finding, claiming and freeing its slots takes
+//! a lock, or several atomic steps between which one tenant may claim two slots.
 //!
 //! | step | cells |
 //! |---|---|
-//! | read all four | the smallest is the anchor. If it has no room: refused, nothing was written |
+//! | read all four | the smallest is the anchor. If it has no room, the call is refused and nothing was written |
 //! | add to the other three | |
-//! | compare-and-swap the anchor, if it has room | admitted: one atomic step decides |
-//! | the anchor has no room any more | subtract from the three, and look again |
+//! | compare-and-swap the anchor, if it has room | the call is admitted: one atomic step decides |
+//! | the anchor has no room any more | subtract from the three, and start again |
 //!
-//! Every call that was admitted is in all four of its cells when it is admitted. So an anchor counts all earlier calls
-//! of its tenant, whichever row they chose, and no race lets a tenant exceed what is allowed.
+//! An admitted call is counted in all four of its cells. Each anchor therefore counts all earlier calls of its tenant,
+//! in whichever row their anchor was, and no race lets a tenant exceed its share.
 
 use super::Share;
 use crate::sync::{AtomicU64, Ordering};
@@ -25,23 +26,24 @@ use std::{
 };
 
 const ROWS: usize = 4;
-/// Cells in a row. A power of two. A model of the concurrency has fewer.
+/// The cells of a row: a power of two. Loom models have fewer.
 const WIDTH: usize = if cfg!(steadfast_loom) { 2 } else { 512 };
-/// The bits of a hash that choose the cell of a row. Rows use different bits.
+/// The distance of the bits of a hash that choose the cell in each row. Rows use different bits.
 const BITS: u32 = 16;
-/// How often a call looks for another anchor after another call took the last place of the first.
+/// The number of anchors that a call tries. It tries another if another call took the last place of the first.
 const TRIES: usize = 4;
 
 /// The calls in flight by tenant. Methods take the hash of a tenant, made by [`hash`](Self::hash).
 ///
-/// 16 KiB. Cells share cache lines: two tenants write one line by chance with a probability of 1/64 in each row. With a
-/// cache line for each cell the sketch would be 256 KiB, so most calls would miss the first-level cache four times.
+/// 16 KiB. Cells share cache lines: the probability of false sharing between two tenants is 1/64 in each row. With a
+/// cache line for each cell the sketch would take 256 KiB, and most calls would miss the first-level cache four times.
 pub struct Tenants {
-    /// Rows one after the other. Each change of a cell acquires and releases: a call that adds to a cell sees in the
-    /// others what came before in this one. See [`enter`](Self::enter).
+    /// The rows, one after the other. Each change of a cell is `AcqRel` and pairs with every other change of it: a call
+    /// that adds to a cell observes in the other cells all that happened before earlier changes of this cell. See
+    /// [`enter`](Self::enter).
     cells: Box<[AtomicU64]>,
     share: Share,
-    /// Secret unless it is given, so that no tenant can choose a name that meets another.
+    /// Secret unless set, so that no tenant can choose a key that shares the cells of another tenant.
     seed: [u64; 2],
 }
 
@@ -52,7 +54,7 @@ impl Tenants {
         Self { cells: (0..ROWS * WIDTH).map(|_| AtomicU64::new(0)).collect(), share, seed }
     }
 
-    /// The hash of a tenant, never zero. Runs user code: the `Hash` of the key.
+    /// Returns the hash of a tenant, never zero. Runs user code: the `Hash` of the key.
     #[inline]
     pub fn hash_of(&self, key: &impl Hash) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -61,18 +63,18 @@ impl Tenants {
         hasher.finish().max(1)
     }
 
-    /// The places that one tenant may hold.
+    /// Returns the number of places that one tenant may hold.
     #[inline]
     pub fn allowed(&self, limit: u64, in_flight: u64) -> u64 {
         self.share.allowed(limit, in_flight)
     }
 
-    /// Takes a place for a tenant that has fewer than `allowed`, to be given back by [`leave`](Self::leave). Returns
-    /// whether it did.
+    /// Takes a place for a tenant that has fewer than `allowed`, and returns whether it did. [`leave`](Self::leave)
+    /// gives the place back.
     ///
     /// No allocation and no lock. Four loads and four atomic additions to admit, four loads to refuse. A call may be
-    /// refused while another of the same tenant is just being refused or admitted, if both meet calls of other tenants
-    /// that end in this moment.
+    /// refused although there is room, if another call of the tenant is being admitted or refused at the same time and
+    /// calls of other tenants in their cells end at that moment.
     #[inline]
     pub fn enter(&self, tenant: u64, allowed: u64) -> bool {
         let cells = self.cells_of(tenant);
@@ -89,7 +91,7 @@ impl Tenants {
         false
     }
 
-    /// Gives a place back. Exactly once for each [`enter`](Self::enter) that took one.
+    /// Gives a place back, exactly once for each [`enter`](Self::enter) or [`add`](Self::add) that took one.
     #[inline]
     pub fn leave(&self, tenant: u64) {
         for cell in self.cells_of(tenant) {
@@ -97,14 +99,14 @@ impl Tenants {
         }
     }
 
-    /// Takes a place for a tenant, whatever it has. Returns what it has then, or more.
+    /// Takes a place for a tenant regardless of its share. Returns an upper bound of its places after that.
     #[inline]
     pub fn add(&self, tenant: u64) -> u64 {
         let counts = self.cells_of(tenant).map(|cell| cell.fetch_add(1, Ordering::AcqRel));
         counts.into_iter().fold(u64::MAX, u64::min).saturating_add(1)
     }
 
-    /// The calls of a tenant in flight, or more.
+    /// Returns an upper bound of the calls of a tenant in flight.
     #[cfg(any(test, steadfast_loom))]
     pub fn in_flight(&self, tenant: u64) -> u64 {
         self.cells_of(tenant).map(|cell| cell.load(Ordering::Relaxed)).into_iter().min().unwrap_or_default()
@@ -116,8 +118,9 @@ impl Tenants {
     }
 }
 
-/// Counts a call in all rows if the anchor has room. The anchor comes last and decides. Of two calls of one tenant with
-/// two anchors at least one sees the other: each adds to the anchor of the other before it looks at its own.
+/// Counts a call in all rows if the anchor has room. The anchor is changed last and decides. Of two calls of one tenant
+/// with different anchors at least one observes the other: each adds to the anchor of the other before it reads its
+/// own.
 #[inline]
 fn enter_by(cells: [&AtomicU64; ROWS], anchor: usize, allowed: u64) -> bool {
     let others = || (0..ROWS).filter(|row| *row != anchor).map(|row| cells[row]);
@@ -143,7 +146,7 @@ impl fmt::Debug for Tenants {
 /// For the models of `tests/loom`.
 #[cfg(steadfast_loom)]
 impl Tenants {
-    /// As [`enter`](Self::enter), with this anchor.
+    /// Does as [`enter`](Self::enter), with this anchor.
     pub fn enter_with_anchor(&self, tenant: u64, allowed: u64, anchor: usize) -> bool {
         enter_by(self.cells_of(tenant), anchor, allowed)
     }
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_takes_what_is_allowed_and_gives_it_back() {
+    fn a_tenant_takes_its_share_and_gives_it_back() {
         let tenants = tenants();
         let (one, other) = (tenants.hash_of(&"one"), tenants.hash_of(&"other"));
         assert!(tenants.enter(one, 2) && tenants.enter(one, 2));
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_that_meet_in_three_rows_do_not_meet() {
+    fn tenants_that_share_cells_in_three_rows_are_counted_apart() {
         let tenants = tenants();
         let (one, other) = (0x0001_0002_0003_0004, 0x0009_0002_0003_0004);
         (0..100).for_each(|_| assert!(tenants.enter(one, 100)));
@@ -192,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn hardly_a_small_tenant_of_many_is_counted_too_high() {
+    fn few_of_many_small_tenants_are_counted_too_high() {
         let tenants = tenants();
-        // As many as E24 has in flight at most, 300 of them of five large ones.
+        // The most calls that E24 has in flight, 300 of them of five large tenants.
         for number in 0..420_u64 {
             tenants.add(tenants.hash_of(&if number < 300 { number % 5 } else { number }));
         }

@@ -1,30 +1,30 @@
 use crate::clock::Nanos;
 use std::time::Duration;
 
-/// How long a reading of the signals counts.
+/// The time between readings of the signals.
 pub(super) const EVERY: Nanos = Nanos::of(Duration::from_millis(10));
-/// A call in flight has this number of parts.
+/// The number of parts of one call in flight.
 const PARTS: u64 = 1024;
-/// More periods than this count as this number: a cap is at its end by then.
+/// The most periods that are computed: a cap is at its bound by then.
 const MOST_PERIODS: u64 = 2_000;
 
-/// The calls in flight that the signals allow, in parts of a call.
+/// The most calls in flight that the signals allow, in parts of a call.
 ///
-/// While a signal says that there is overload, the cap is at most what is in flight, and shrinks by 2% in each period of
-/// 10 ms: to a third in half a second. Then it grows by 1% in each, until it is at the limit and ends.
+/// While a signal reports overload, the cap is at most the calls in flight, and shrinks by 2% in each period of 10 ms:
+/// to a third in half a second. After the overload it grows by 1% in each period, until it reaches the limit and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cap(pub(super) u64);
 
 impl Cap {
     pub(super) const NONE: Self = Self(u64::MAX);
 
-    /// At least one, so that calls find out when the overload is over.
+    /// Returns the cap in calls: at least one, so that a call can observe the end of the overload.
     #[inline]
     pub(super) fn calls(self) -> u64 {
         if self == Self::NONE { u64::MAX } else { (self.0 / PARTS).max(1) }
     }
 
-    /// The cap after this number of periods in one state.
+    /// Returns the cap after this number of periods in one state.
     pub(super) fn after(self, periods: u64, is_overloaded: bool, in_flight: u64, limit: u64) -> Self {
         if !is_overloaded && self == Self::NONE {
             return self;
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_begins_at_what_is_in_flight_shrinks_and_grows_back_to_the_limit() {
+    fn it_starts_at_the_calls_in_flight_shrinks_and_grows_back_to_the_limit() {
         let cap = Cap::NONE.after(1, true, 100, 10_000);
         assert_eq!(cap.calls(), 98);
         let cap = cap.after(49, true, 98, 10_000);

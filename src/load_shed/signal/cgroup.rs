@@ -1,4 +1,4 @@
-//! The pressure of the control group that the process runs in.
+//! The pressure of the process's control group.
 
 mod files;
 
@@ -21,18 +21,18 @@ use tokio::{
 
 /// How often the files are read. The kernel itself updates its averages every two seconds.
 const EVERY: Duration = Duration::from_secs(1);
-/// After this time without a reading nothing is known.
+/// After this time without a reading the level is unknown.
 const STALE: Duration = Duration::from_secs(5);
-/// Where a container sees its own group.
+/// The folder in which a container finds its own group.
 const FOLDER: &str = "/sys/fs/cgroup";
-/// Stands for a level that is unknown. It is no number, so no pressure has these bits.
+/// The bits of an unknown level. They are a NaN, which no level is.
 const UNKNOWN: u64 = u64::MAX;
 
-/// How short of CPU time or memory the process's control group (cgroup v2) is: a sign of overload inside a container with
-/// limits.
+/// The pressure on CPU time and memory of the process's control group (cgroup v2): a signal of overload in a container
+/// with limits.
 ///
-/// [`measure`](Self::measure) returns a future that its owner spawns. It reads the files of the group once per second, on
-/// a thread for blocking work, and publishes the level.
+/// [`measure`](Self::measure) returns a future; spawn it. It reads the files of the group once per second, on a thread
+/// for blocking work, and publishes the level.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")]
@@ -49,35 +49,37 @@ const UNKNOWN: u64 = u64::MAX;
 /// # Semantics
 ///
 /// - The level is the largest of the bounded quantities, each divided by its bound. See [`CgroupPressureBuilder`].
-/// - Unknown before the first reading, when the task was dropped, and after five seconds without a reading.
-/// - Unknown also when a file has vanished or cannot be understood, until the next reading that can. Unknown is no
+/// - The level is unknown before the first reading, after the task was dropped, and after five seconds without a
+///   reading.
+/// - The level is also unknown after a file was missing or malformed, until the next successful reading. Unknown is no
 ///   overload.
 /// - Clones share the measurement. Spawn one task for each signal.
 ///
 /// # Cancellation
 ///
-/// A dropped task leaves the level unknown. A reading that has begun ends on its thread, and its result is lost.
+/// After the task is dropped the level is unknown. A reading that has begun ends on its thread, and its result is
+/// dropped.
 ///
 /// # Cost
 ///
-/// Two loads to read the level. Up to four small files per second for the task, on a thread for blocking work.
+/// Reading the level takes two loads. The task reads up to four small files per second, on a thread for blocking work.
 #[derive(Clone, Debug)]
 pub struct CgroupPressure {
-    shared: Arc<Shared>,
+    shared: Arc<CgroupShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct CgroupShared {
     files: Files,
     origin: Origin,
-    /// The bits of the level, or [`UNKNOWN`]. Relaxed, as below: a reader that sees one level with the time of another
-    /// sees a reading of the last seconds.
+    /// The bits of the level, or [`UNKNOWN`]. This and `read_at` are relaxed: a reader that combines one level with the
+    /// time of another reads a level of the last seconds.
     level: AtomicU64,
-    /// When it was read, from the origin on.
+    /// When the files were read, since the origin.
     read_at: AtomicU64,
 }
 
-/// Builds a [`CgroupPressure`]: at least one bound, and the folder of the group.
+/// Configures a [`CgroupPressure`]: the bounds, of which at least one must be set, and the folder of the group.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CgroupPressureBuilder {
@@ -87,19 +89,19 @@ pub struct CgroupPressureBuilder {
 }
 
 impl CgroupPressure {
-    /// No bound yet, and the folder `/sys/fs/cgroup`: there a container sees its own group.
+    /// Starts without a bound, and with the folder `/sys/fs/cgroup`, in which a container finds its own group.
     pub fn builder() -> CgroupPressureBuilder {
         CgroupPressureBuilder { folder: FOLDER.into(), cpu: None, memory: None }
     }
 
-    /// Measures until it is dropped, or until no handle of this signal is left, which it notices within a second. The
-    /// caller spawns it on a tokio runtime.
+    /// Measures until the future is dropped, or until no handle of this signal is left, which it notices within a
+    /// second. The caller spawns the future on a tokio runtime.
     pub fn measure(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let task = Task(Arc::downgrade(&self.shared));
         async move {
             while let Some(files) = task.0.upgrade().map(|shared| shared.files.clone()) {
                 let begun = Instant::now();
-                // A runtime that shuts down runs no such work any more: then nothing is known.
+                // A runtime that shuts down runs no blocking work any more: the level is then unknown.
                 let reading = spawn_blocking(move || files.read().ok()).await.ok().flatten();
                 task.publish(reading);
                 sleep_until(begun + EVERY).await;
@@ -110,7 +112,7 @@ impl CgroupPressure {
 
 impl Signal for CgroupPressure {
     fn level(&self, now: Instant) -> Option<f64> {
-        let Shared { origin, level, read_at, .. } = &*self.shared;
+        let CgroupShared { origin, level, read_at, .. } = &*self.shared;
         let bits = level.load(Ordering::Relaxed);
         let age = origin.to(now).saturating_sub(Nanos(read_at.load(Ordering::Relaxed)));
         (bits != UNKNOWN && age <= Nanos::of(STALE)).then(|| f64::from_bits(bits))
@@ -118,35 +120,36 @@ impl Signal for CgroupPressure {
 }
 
 impl CgroupPressureBuilder {
-    /// The folder of the group, with its files `cpu.pressure`, `memory.pressure`, `memory.current` and `memory.max`.
-    /// Default: `/sys/fs/cgroup`. Outside a container the process's group is a folder below, named in
+    /// Sets the folder of the group, with the files `cpu.pressure`, `memory.pressure`, `memory.current` and
+    /// `memory.max`. Default: `/sys/fs/cgroup`. Outside a container the process's group is a folder below it, named in
     /// `/proc/self/cgroup`.
     pub fn folder(self, folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), ..self }
     }
 
-    /// The level is 1 where, in this share of the last ten seconds, some task of the group waited for a CPU: `some avg10`
-    /// in `cpu.pressure`. From above 0 to 1. Default: CPU time is not watched. 0.2 says that a fifth of the time is lost.
+    /// Sets the CPU pressure at which the level is 1: the share of the last ten seconds in which some task of the group
+    /// waited for a CPU, `some avg10` in `cpu.pressure`. From above 0 to 1; 0.2 means that a fifth of the time is lost.
+    /// Default: CPU pressure is not watched.
     pub fn cpu_above(self, share: f64) -> Self {
         Self { cpu: Some(share), ..self }
     }
 
-    /// The level is 1 where the group uses this share of its memory, or where in this share of the last ten seconds some
-    /// task waited for memory; the larger of both counts. From above 0 to 1. Default: memory is not watched.
+    /// Sets the memory usage or pressure at which the level is 1, whichever is larger. From above 0 to 1. Default:
+    /// memory is not watched.
     ///
-    /// The first is `memory.current` divided by `memory.max`, and 0 without a maximum. It includes the page cache, which
-    /// the kernel takes back first: a group that reads many files comes near its maximum without any harm. The second is
-    /// `some avg10` in `memory.pressure`.
+    /// The usage is `memory.current` divided by `memory.max`, and 0 without a maximum. It includes the page cache,
+    /// which the kernel reclaims first: a group that reads many files comes near its maximum without harm. The pressure
+    /// is the share of the last ten seconds in which some task waited for memory, `some avg10` in `memory.pressure`.
     pub fn memory_above(self, share: f64) -> Self {
         Self { memory: Some(share), ..self }
     }
 
-    /// The signal, unknown until its task runs. Reads each file once, and blocks for as long as that takes.
+    /// Builds the signal, whose level is unknown until its task runs. Reads each file once and blocks for that time.
     ///
     /// # Errors
     ///
-    /// At least one bound must be set, and each must be above 0 and at most 1. Every file that it needs must be there and
-    /// understood; so this is an error on systems without cgroup v2, and on kernels without pressure information.
+    /// At least one bound must be set, and each must be above 0 and at most 1. Each file that the bounds need must
+    /// exist and be well-formed. This fails on systems without cgroup v2 and on kernels without pressure information.
     pub fn build(self) -> Result<CgroupPressure, ConfigError> {
         for (field, bound) in [("load_shed.cgroup.cpu_above", self.cpu), ("load_shed.cgroup.memory_above", self.memory)]
         {
@@ -168,12 +171,12 @@ impl CgroupPressureBuilder {
         })?;
         let [level, read_at] = [UNKNOWN, 0].map(AtomicU64::new);
         let origin = Origin::at(Instant::now());
-        Ok(CgroupPressure { shared: Arc::new(Shared { files, origin, level, read_at }) })
+        Ok(CgroupPressure { shared: Arc::new(CgroupShared { files, origin, level, read_at }) })
     }
 }
 
-/// The task, as long as it is not dropped.
-struct Task(Weak<Shared>);
+/// The running task. The level is unknown when it is dropped.
+struct Task(Weak<CgroupShared>);
 
 impl Task {
     fn publish(&self, reading: Option<Reading>) {

@@ -1,12 +1,12 @@
 use crate::error::ConfigError;
 
-/// The levels of a [`Signal`](super::Signal) at which overload begins and ends. Between them the last state stays, so
-/// that a level near one bound does not switch at each reading.
+/// The levels of a [`Signal`](super::Signal) at which overload begins and ends. Between them the state stays, so that a
+/// level near one bound does not change the state at each reading.
 ///
 /// | state | level | next |
 /// |---|---|---|
-/// | normal | at or above the upper one | overloaded |
-/// | overloaded | below the lower one, or unknown | normal |
+/// | normal | at or above the upper bound | overloaded |
+/// | overloaded | below the lower bound, or unknown | normal |
 ///
 /// ```
 /// use steadfast::load_shed::Hysteresis;
@@ -24,7 +24,7 @@ pub struct Hysteresis {
     low: f64,
 }
 
-/// Overloaded at 1, the bound of the signal; recovered below 0.8, so that the load that comes back has some room.
+/// Overloaded at 1, the bound of the signal. Recovered below 0.8, which leaves room for the returning load.
 impl Default for Hysteresis {
     fn default() -> Self {
         Self { high: 1.0, low: 0.8 }
@@ -32,7 +32,7 @@ impl Default for Hysteresis {
 }
 
 impl Hysteresis {
-    /// Overloaded at `overloaded_at` and above, recovered below `recovered_below`.
+    /// Begins overload at `overloaded_at` and above, and ends it below `recovered_below`.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Hysteresis {
         Ok(Self { high: overloaded_at, low: recovered_below })
     }
 
-    /// The next state after this level, which is `None` where it is unknown.
+    /// Returns the next state after this level, which is `None` if it is unknown.
     pub(super) fn step(self, is_overloaded: bool, level: Option<f64>) -> bool {
         let Some(level) = level.filter(|level| !level.is_nan()) else { return false };
         let level = level.clamp(0.0, 1.0);
@@ -63,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bounds_that_cannot_work_are_named() {
+    fn an_invalid_bound_is_named_by_the_error() {
         for (high, low, field) in [
             (f64::NAN, 0.5, "load_shed.signal.overloaded_at"),
             (0.0, 0.0, "load_shed.signal.overloaded_at"),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unknown_is_no_overload() {
+    fn an_unknown_level_is_no_overload() {
         let bounds = Hysteresis::default();
         assert!(bounds.step(false, Some(1.0)));
         assert!(bounds.step(false, Some(f64::INFINITY)));
@@ -97,7 +97,7 @@ mod tests {
             let mut state = false;
             for (at, level) in levels.iter().enumerate() {
                 state = hysteresis.step(state, Some(*level));
-                // The last decisive level of all so far says it.
+                // The last level outside of the two bounds decides.
                 let decisive = levels[..=at].iter().rev().find(|level| **level >= high || **level < low);
                 prop_assert_eq!(state, decisive.is_some_and(|level| *level >= high));
             }

@@ -10,18 +10,18 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// How long the task sleeps each time.
+/// The sleep between two measurements.
 const TICK: Duration = Duration::from_millis(10);
-/// A lag in this many ticks is forgotten to 1/e. Eight: a single pause is visible for about 80 ms.
+/// The lag decays to 1/e in this number of ticks, so that a single pause is visible for about 80 ms.
 const SMOOTHING: u64 = 8;
-/// After this time without a tick, or four times the bound if that is longer, nothing is known.
+/// After this time without a tick, or four times the bound if that is longer, the lag is unknown.
 const STALE: Duration = Duration::from_secs(1);
 
-/// How late tasks of a tokio runtime are woken: a sign that it has more to do than it can, or that something blocks it.
+/// The delay with which a tokio runtime wakes its tasks: it grows when the runtime is overloaded or blocked.
 ///
-/// [`measure`](Self::measure) returns a future that its owner spawns on the runtime that is to be measured. It sleeps for
-/// 10 ms again and again, and publishes how late it woke. The lag is the largest of late, which falls to 1/e in about
-/// 80 ms. Timers of tokio are exact to a millisecond, so up to a millisecond is no lag.
+/// [`measure`](Self::measure) returns a future; spawn it on the runtime to measure. It sleeps for 10 ms in a loop and
+/// publishes its wake-up delay. The lag is a decaying maximum of these delays: it falls to 1/e in about 80 ms. Tokio's
+/// timers are exact to a millisecond, so a delay of up to a millisecond is normal.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -42,14 +42,14 @@ const STALE: Duration = Duration::from_secs(1);
 ///
 /// # Semantics
 ///
-/// - Unknown before the task runs, when it was dropped (with its runtime, for example), and when it has not woken for a
-///   second, or four times the bound. Unknown is no overload.
-/// - While the task should have woken and has not, that time counts as lag already.
-/// - Clones share the measurement. Two tasks for one signal publish over each other: spawn one.
+/// - The lag is unknown before the task runs, after the task was dropped (for example with its runtime), and after the
+///   task has not woken for a second, or for four times the bound if that is longer. Unknown is no overload.
+/// - A task that is due and has not woken yet counts: its delay so far is lag.
+/// - Clones share the measurement. Spawn one task for each signal: two tasks overwrite each other's results.
 ///
 /// # Cost
 ///
-/// Two loads to read. 100 wake-ups per second for the task.
+/// A reading takes two loads. The task wakes 100 times per second.
 #[derive(Clone, Debug)]
 pub struct RuntimeLag {
     shared: Arc<Lag>,
@@ -59,16 +59,16 @@ pub struct RuntimeLag {
 struct Lag {
     bound: Duration,
     origin: Origin,
-    /// In nanoseconds; the largest number while unknown. Relaxed, as below: a reader that sees the lag of one tick with
-    /// the due time of another sees one of both late.
+    /// In nanoseconds; the largest number while unknown. This and `due` are relaxed: a reader that combines the lag of
+    /// one tick with the due time of the next sees a value that is one tick old.
     lag: AtomicU64,
-    /// When the task is to wake next, from the origin on.
+    /// When the task is due to wake next, since the origin.
     due: AtomicU64,
 }
 
 impl RuntimeLag {
-    /// The level is 1 where tasks wake this late or later, and in proportion below. 20 to 100 ms are usual: what the
-    /// callers of the service notice.
+    /// Sets the lag at which the level is 1. The level is proportional to the lag. Bounds of 20 to 100 ms are usual: a
+    /// delay that callers of the service notice.
     ///
     /// # Errors
     ///
@@ -79,8 +79,8 @@ impl RuntimeLag {
         Ok(Self { shared: Arc::new(Lag { bound, origin: Origin::at(Instant::now()), lag, due }) })
     }
 
-    /// Measures until it is dropped, or until no handle of this signal is left, which it notices within 10 ms. The caller
-    /// spawns it.
+    /// Measures until the future is dropped, or until no handle of this signal is left, which it notices within 10 ms.
+    /// The caller spawns the future.
     pub fn measure(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let task = Task(Arc::downgrade(&self.shared));
         async move {
@@ -94,7 +94,7 @@ impl RuntimeLag {
         }
     }
 
-    /// The lag at this instant. `None` while it is unknown.
+    /// Returns the lag at this instant. `None` if it is unknown.
     pub fn lag(&self, now: Instant) -> Option<Duration> {
         let Lag { bound, origin, lag, due } = &*self.shared;
         let known = Nanos(lag.load(Ordering::Relaxed));
@@ -113,11 +113,11 @@ impl Signal for RuntimeLag {
     }
 }
 
-/// The task, as long as it is not dropped.
+/// The running task. The lag is unknown when it is dropped.
 struct Task(Weak<Lag>);
 
 impl Task {
-    /// Notes when it is to wake. Returns whether any handle is left.
+    /// Records when the task is due to wake. Returns whether a handle is left.
     fn expects(&self, due: Instant) -> bool {
         let Some(lag) = self.0.upgrade() else { return false };
         lag.due.store(lag.origin.to(due).0, Ordering::Relaxed);
@@ -161,7 +161,7 @@ mod tests {
         sleep(ms(95)).await;
         assert_eq!(signal.lag(Instant::now()), Some(Duration::ZERO));
 
-        // The runtime stands still: no task runs.
+        // The runtime is blocked: no task runs.
         advance(ms(65)).await;
         let lag = signal.lag(Instant::now()).unwrap();
         assert!(lag >= ms(50) && lag <= ms(65), "{lag:?}");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_is_gone_leaves_nothing_known() {
+    async fn after_its_task_is_dropped_the_lag_is_unknown() {
         let signal = RuntimeLag::above(BOUND).unwrap();
         assert_eq!(signal.level(Instant::now()), None);
         let task = tokio::spawn(signal.measure());

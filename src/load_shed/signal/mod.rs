@@ -1,4 +1,4 @@
-//! Signs of overload beside the calls in flight.
+//! Signals of overload other than the calls in flight.
 
 mod cap;
 mod cgroup;
@@ -12,8 +12,7 @@ pub use lag::RuntimeLag;
 pub(super) use signals::{Signals, Watched};
 use tokio::time::Instant;
 
-/// A sign that a server has too much to do, beside its calls in flight: [`RuntimeLag`],
-/// [`CgroupPressure`], or a function of your own.
+/// A signal of overload other than the calls in flight: [`RuntimeLag`], [`CgroupPressure`], or a function of your own.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,16 +24,16 @@ use tokio::time::Instant;
 /// assert_eq!(pool.level(Instant::now()), Some(0.75));
 /// ```
 pub trait Signal: Send + Sync {
-    /// The level at this instant: 0 where there is nothing to do, 1 at the bound of what is bearable. `None` while it is
-    /// unknown, which is never overload.
+    /// Returns the level at this instant: 0 for no load, 1 at the bound of overload. `None` if it is unknown, which
+    /// never counts as overload.
     ///
-    /// A limiter asks at most every 10 ms, in a call that arrives, and under no lock. So this returns at once and does
-    /// no I/O: a signal that takes work is measured elsewhere and published in an atomic. A panic counts as unknown, and
-    /// so does what is not a number. Levels below 0 count as 0, and those above 1 as 1.
+    /// A limiter reads it at most every 10 ms, in an arriving call, under no lock. It must return at once and do no
+    /// I/O: measure an expensive signal in a task and publish it in an atomic. A panic and NaN count as unknown. Levels
+    /// below 0 count as 0, and levels above 1 as 1.
     fn level(&self, now: Instant) -> Option<f64>;
 }
 
-/// The level that the function returns.
+/// A function that returns the level.
 impl<F: Fn() -> f64 + Send + Sync> Signal for F {
     fn level(&self, _now: Instant) -> Option<f64> {
         Some(self())

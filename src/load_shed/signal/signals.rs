@@ -1,4 +1,4 @@
-//! The signals of one limiter, with the state of each in a bit of one word, and the limit that follows.
+//! The signals of one limiter. The state of each is a bit of one word. They cap the limit.
 
 use super::cap::{Cap, EVERY};
 use super::{Hysteresis, Signal};
@@ -11,7 +11,7 @@ use crate::{
 use std::fmt;
 use tokio::time::Instant;
 
-/// One bit each.
+/// The most signals: each has one bit of a word.
 const MOST: usize = u64::BITS as usize;
 
 /// A signal, its name and its bounds.
@@ -27,13 +27,13 @@ impl fmt::Debug for Watched {
     }
 }
 
-/// Which of several signals say that there is overload.
+/// Several signals, and which of them report overload.
 pub(in crate::load_shed) struct Signals {
     /// At most [`MOST`].
     list: Box<[Watched]>,
-    /// A bit for each that is overloaded. Relaxed, as below: it guards no other memory.
+    /// A bit for each signal that reports overload. This and the words below are relaxed: they guard no other memory.
     overloaded: AtomicU64,
-    /// When all are read next, from the origin on. Who moves it on reads them.
+    /// When the signals are due to be read next, since the origin. The caller that advances it reads them.
     next: AtomicU64,
     /// A [`Cap`].
     cap: AtomicU64,
@@ -43,7 +43,7 @@ pub(in crate::load_shed) struct Signals {
 impl Signals {
     /// # Errors
     ///
-    /// There may be at most 64, each with a name of its own.
+    /// There may be at most 64, each with a unique name.
     pub(in crate::load_shed) fn new(list: Vec<Watched>, now: Instant) -> Result<Self, ConfigError> {
         if list.len() > MOST {
             return Err(ConfigError::new("load_shed.signals", list.len(), "must be at most 64"));
@@ -57,26 +57,26 @@ impl Signals {
         Ok(Self { list: list.into(), overloaded, next, cap, origin: Origin::at(now) })
     }
 
-    /// The first signal that says so, as of the last [`refresh`](Self::refresh). One load.
+    /// Returns the name of the first signal that reported overload in the last [`refresh`](Self::refresh). One load.
     #[inline]
     pub(in crate::load_shed) fn overloaded_by(&self) -> Option<&'static str> {
         let overloaded = self.overloaded.load(Ordering::Relaxed);
-        // Beyond the list only where no bit is set.
+        // The index is beyond the list only if no bit is set.
         self.list.get(overloaded.trailing_zeros() as usize).map(|watched| watched.name)
     }
 
-    /// The limit that the signals allow.
+    /// Returns the most calls that the signals allow.
     #[inline]
     pub(in crate::load_shed) fn cap(&self) -> u64 {
         Cap(self.cap.load(Ordering::Relaxed)).calls()
     }
 
-    /// Reads all signals, if their last reading is 10 ms old and no other caller is reading them. Returns whether it did:
-    /// then user code ran. One load where they are not due.
+    /// Reads all signals if their last reading is 10 ms old and no other caller is reading them. Returns whether it
+    /// did, and so whether user code ran. One load if they are not due.
     #[inline]
     pub(in crate::load_shed) fn refresh(&self, in_flight: u64, limit: u64, now: Instant) -> bool {
         let (now_nanos, next) = (self.origin.to(now), self.next.load(Ordering::Relaxed));
-        // A clock that went back by more than a period does not keep them from being read.
+        // If the clock went back by more than a period, they are due as well.
         let is_due = now_nanos.0 >= next || next - now_nanos.0 > EVERY.0;
         if !is_due {
             return false;
@@ -88,10 +88,10 @@ impl Signals {
         let was_overloaded = self.overloaded_by().is_some();
         self.read(now);
         let is_overloaded = self.overloaded_by().is_some();
-        // The time since the last reading counts only if the state is the same.
+        // The periods since the last reading count only if the state has not changed.
         let passed = if is_overloaded == was_overloaded { now_nanos.0.saturating_sub(next) / EVERY.0 } else { 0 };
         let cap = Cap(self.cap.load(Ordering::Relaxed));
-        // Only the caller that has moved `next` on is here, unless it was held up for a period.
+        // Only the caller that advanced `next` gets here, unless a thread was preempted for a whole period.
         self.cap.store(cap.after(passed + 1, is_overloaded, in_flight, limit).0, Ordering::Relaxed);
         true
     }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique() {
+    fn two_signals_with_one_name_are_an_error() {
         let error = Signals::new(vec![watched("cpu", || 0.0), watched("cpu", || 0.0)], Instant::now()).unwrap_err();
         assert_eq!(error.to_string(), r#"load_shed.signal = "cpu": must have a name of its own"#);
     }

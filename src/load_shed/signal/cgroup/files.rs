@@ -1,4 +1,4 @@
-//! The files of a group, read and understood.
+//! Reads and parses the files of a control group.
 
 use std::{
     fs::File,
@@ -6,10 +6,10 @@ use std::{
     path::PathBuf,
 };
 
-/// No file of these is longer than a few lines.
+/// The most bytes that are read of a file. The files are a few lines long.
 const LONGEST: u64 = 4_096;
 
-/// What is read, and the bounds that it is divided by.
+/// The files to read, and the bounds of their quantities.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     pub(super) folder: PathBuf,
@@ -17,11 +17,11 @@ pub(super) struct Files {
     pub(super) memory: Option<f64>,
 }
 
-/// A level: finite, and 0 or more.
+/// A level: finite and at least 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reading(pub(super) f64);
 
-/// The file that is not as it should be, and why.
+/// A file that is missing or malformed, and the reason.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) path: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Fault {
 }
 
 impl Files {
-    /// The largest of the quantities, each divided by its bound. Blocks.
+    /// Returns the largest of the quantities, each divided by its bound. Blocks.
     pub(super) fn read(&self) -> Result<Reading, Fault> {
         let mut level = 0.0_f64;
         if let Some(bound) = self.cpu {
@@ -41,7 +41,7 @@ impl Files {
             let share = if most > 0.0 { used / most } else { 1.0 };
             level = level.max(share.max(self.file("memory.pressure", pressure)?) / bound);
         }
-        // A bound can be small enough for the quotient to have no number.
+        // With a very small bound the quotient is infinite.
         Ok(Reading(level.min(f64::MAX)))
     }
 
@@ -54,13 +54,13 @@ impl Files {
         };
         match read().map(|text| understand(&text)) {
             Ok(Some(number)) => Ok(number),
-            Ok(None) => Err(Fault { path, why: "it does not hold what it should".to_owned() }),
+            Ok(None) => Err(Fault { path, why: "it is not in the format of cgroup v2".to_owned() }),
             Err(error) => Err(Fault { path, why: error.to_string() }),
         }
     }
 }
 
-/// The share of the last ten seconds in which some task waited: `some avg10=12.34 ..`, in percent.
+/// Parses the share of the last ten seconds in which some task waited: `some avg10=12.34 ..`, in percent.
 fn pressure(text: &str) -> Option<f64> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let percent: f64 = some.split_whitespace().find_map(|part| part.strip_prefix("avg10="))?.parse().ok()?;
@@ -71,7 +71,7 @@ fn bytes(text: &str) -> Option<f64> {
     text.trim().parse::<u64>().ok().map(|bytes| bytes as f64)
 }
 
-/// `max` is no bound.
+/// Parses a maximum: `max` means that there is none.
 fn maximum(text: &str) -> Option<f64> {
     if text.trim() == "max" { Some(f64::INFINITY) } else { bytes(text) }
 }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pressure_is_none() {
+    fn malformed_pressure_is_none() {
         for text in ["", "some", "some avg60=1.00", "some avg10=", "some avg10=NaN", "some avg10=-1", "some avg10=101"]
         {
             assert_eq!(pressure(text), None, "{text}");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_a_maximum_uses_no_share_of_it() {
+    fn a_group_without_a_maximum_has_an_infinite_one() {
         assert_eq!(maximum("max\n"), Some(f64::INFINITY));
         assert_eq!(maximum("1024\n"), Some(1024.0));
         assert_eq!((maximum("much"), bytes("max"), bytes("-1")), (None, None, None));

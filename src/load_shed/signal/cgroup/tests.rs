@@ -10,11 +10,11 @@ use tokio::{
     time::{advance, sleep},
 };
 
-/// A folder with the files of a group, deleted at the end.
+/// A temporary folder with the files of a group.
 struct Group(PathBuf);
 
 impl Group {
-    /// Under no pressure, and using 100 of 1000 bytes.
+    /// Makes a group under no pressure that uses 100 of 1000 bytes.
     fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("steadfast-cgroup-{}-{}", process::id(), NUMBER.fetch_add(1, Relaxed));
@@ -58,13 +58,13 @@ fn level(signal: &CgroupPressure) -> Option<f64> {
     signal.level(Instant::now())
 }
 
-/// Virtual time stands still while a thread for blocking work reads, so this is after the reading of each second.
+/// Waits until the files were read again. Virtual time does not pass while a thread for blocking work reads.
 async fn until_read_again() {
     sleep(Duration::from_millis(1_500)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_largest_pressure_in_proportion_to_its_bound_is_the_level() {
+async fn the_level_is_the_largest_pressure_divided_by_its_bound() {
     let group = Group::new();
     let signal = group.both();
     assert_eq!(level(&signal), None);
@@ -86,7 +86,7 @@ async fn the_largest_pressure_in_proportion_to_its_bound_is_the_level() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_that_vanishes_leaves_nothing_known_until_it_is_back() {
+async fn while_a_file_is_missing_the_level_is_unknown() {
     let group = Group::new();
     let signal = group.both();
     tokio::spawn(signal.measure());
@@ -101,7 +101,7 @@ async fn a_file_that_vanishes_leaves_nothing_known_until_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_is_gone_leaves_nothing_known() {
+async fn after_its_task_is_dropped_the_level_is_unknown() {
     let group = Group::new();
     let signal = group.both();
     let task = tokio::spawn(signal.measure());
@@ -121,7 +121,7 @@ async fn a_reading_counts_for_five_seconds() {
         () = &mut task => unreachable!("it has a handle"),
         () = until_read_again() => {}
     }
-    // Read at the latest in the second second; no task polls it from here on.
+    // The last reading was in the second second. The task is not polled any more.
     advance(secs(3)).await;
     assert!(level(&signal).is_some());
     advance(secs(3)).await;
@@ -141,7 +141,7 @@ async fn the_task_ends_with_the_last_handle() {
 }
 
 #[test]
-fn a_file_that_is_missing_is_named() {
+fn a_missing_file_is_named_by_the_error() {
     let group = Group::new();
     for name in ["cpu.pressure", "memory.pressure", "memory.current", "memory.max"] {
         let path = group.0.join(name);
