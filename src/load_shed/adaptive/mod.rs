@@ -1,9 +1,9 @@
-//! A limit that finds itself: what is counted while calls pass, and when the algorithm runs.
+//! An adaptive limit: counts calls while they pass, and runs the algorithm at the end of each window.
 //!
-//! - [`algorithm`] is what finds the limit: a function of what was seen.
-//! - [`published`] is the limit as calls read it.
-//! - [`busy`] keeps account of the time in which calls were in flight.
-//! - [`little`], [`aimd`] and [`gradient`] are the algorithms.
+//! - [`algorithm`]: the interface of an algorithm that adapts the limit to the observed calls.
+//! - [`published`]: the current limit, as calls read it.
+//! - [`busy`]: the time in which calls were in flight.
+//! - [`little`], [`aimd`], [`gradient`]: the algorithms.
 
 mod aimd;
 mod algorithm;
@@ -21,48 +21,57 @@ pub(super) use published::Reason;
 use crate::{
     clock::{Nanos, Origin},
     panics::survives,
+    stripes::{STRIPES, Stripe, own},
     sync::{AtomicU64, Mutex, MutexGuard, Ordering},
 };
 use busy::Busy;
 use published::Published;
-use std::{sync::TryLockError, time::Duration};
+use std::{array, sync::TryLockError, time::Duration};
 use tokio::time::Instant;
 
-/// A window ends with this number of completions, or after the deadline.
+/// The completions that a window needs to end before the deadline.
 const COMPLETIONS: u64 = 4;
-/// Of this number of calls one is measured that need not be.
+/// Of the calls that need not be measured, one in this number is.
 const SAMPLED: u64 = 16;
-/// Below this limit calls that are alone count, and a window ends with one completion.
+/// Below this limit calls that are alone in flight count, and a window needs one completion.
 const SMALL: u64 = 4;
-/// Below this limit all calls are measured: there are few.
+/// Below this limit all calls are measured, since they are few.
 const MEASURED: u64 = 32;
 
-/// What is seen of calls, and the limit that was found from it.
+/// The counts of the observed calls, and the limit that follows from them.
 ///
-/// All counts are relaxed: none guards other memory, and what a window misses the next one has.
+/// All counts are relaxed: they guard no other memory, and a count that one window misses is in the next.
 pub(super) struct Adaptive {
     origin: Origin,
     published: Published,
-    busy: Busy,
     /// When the next window may end.
     due: AtomicU64,
-    completed: AtomicU64,
+    /// The most calls in flight since the end of the last window.
+    most_in_flight: AtomicU64,
+    /// 1 after the first window has ended.
+    has_learned: AtomicU64,
+    /// The remaining time of calls without a deadline.
+    assumed: Nanos,
+    learner: Mutex<Learner>,
+    /// Not on the cache lines of the words above, which all calls read and few write.
+    busy: Stripe<Busy>,
+    measured: Stripe<Measured>,
+    /// The completed calls, counted for each thread on a cache line of its own.
+    completed: [Stripe<AtomicU64>; STRIPES],
+}
+
+/// The counts of the measured calls.
+#[derive(Default)]
+struct Measured {
     given_up: AtomicU64,
     measured: AtomicU64,
-    /// The latencies of the measured calls, in nanoseconds. It wraps around.
+    /// The sum of the latencies, in nanoseconds. It wraps around.
     latency: AtomicU64,
     early: AtomicU64,
     late: AtomicU64,
-    /// The most calls in flight since the last window.
-    most_in_flight: AtomicU64,
-    /// 1 after the first window.
-    has_learned: AtomicU64,
-    /// The deadline of calls that state none.
-    assumed: Nanos,
-    learner: Mutex<Learner>,
 }
 
-/// What only the caller at the end of a window uses.
+/// The state that only the caller that ends a window uses.
 struct Learner {
     algorithm: Box<dyn Algorithm>,
     since: Totals,
@@ -83,14 +92,14 @@ struct Totals {
     late: u64,
 }
 
-/// How a call ended, as far as a limit learns from it.
+/// How a call ended, to an adaptive limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// It was answered.
     Completed,
-    /// It was given up, or its caller has gone.
+    /// A timeout ended it, or its caller dropped it.
     GivenUp,
-    /// It did not reach the service, or was refused by it.
+    /// It did not reach the service, or the service refused it.
     Spared,
 }
 
@@ -101,18 +110,14 @@ impl Adaptive {
         Self {
             origin: Origin::at(now),
             published,
-            busy: Busy::default(),
             due: AtomicU64::new(0),
-            completed: AtomicU64::new(0),
-            given_up: AtomicU64::new(0),
-            measured: AtomicU64::new(0),
-            latency: AtomicU64::new(0),
-            early: AtomicU64::new(0),
-            late: AtomicU64::new(0),
             most_in_flight: AtomicU64::new(0),
             has_learned: AtomicU64::new(0),
             assumed,
             learner: Mutex::new(Learner { algorithm, since: Totals::default(), deadline: assumed, is_new: true }),
+            busy: Stripe::default(),
+            measured: Stripe::default(),
+            completed: array::from_fn(|_| Stripe::default()),
         }
     }
 
@@ -120,24 +125,24 @@ impl Adaptive {
         self.origin.to(now)
     }
 
-    /// The time that a call has which is to end by this deadline.
+    /// Returns the remaining time of a call with this deadline.
     #[inline]
     pub(super) fn remaining(&self, deadline: Option<Instant>, now: Instant) -> Nanos {
         deadline.map_or(self.assumed, |deadline| Nanos::of(deadline.saturating_duration_since(now)))
     }
 
-    /// The limit for a call that has this much time.
+    /// Returns the limit for a call with this remaining time.
     #[inline]
     pub(super) fn limit_for(&self, remaining: Nanos) -> u64 {
         self.published.limit_for(remaining)
     }
 
-    /// The limit for a call that has as much time as most have.
+    /// Returns the limit for a call with the usual remaining time.
     pub(super) fn usual_limit(&self) -> u64 {
         self.limit_for(self.published.deadline())
     }
 
-    /// Whether a window has ended.
+    /// Returns whether a window has ended.
     pub(super) fn has_learned(&self) -> bool {
         self.has_learned.load(Ordering::Relaxed) != 0
     }
@@ -146,66 +151,68 @@ impl Adaptive {
         &self.published
     }
 
-    /// A call has come that has this much time. Ends the window if it is time.
+    /// Records an arriving call with this remaining time. Ends the window if it is due.
     #[inline]
     pub(super) fn arrives(&self, remaining: Nanos, in_flight: u64, now: Nanos) {
         let due = self.due.load(Ordering::Relaxed);
-        // No window is due later than a deadline from now, unless the clock went back.
+        // A window that is due later than a deadline from now means that the clock went back.
         if now.0 >= due || due - now.0 > self.published.deadline().0 {
             self.end_window(remaining, in_flight, now);
         }
     }
 
-    /// A call was admitted as one of `level` in flight, of the `allowed`. Returns whether it is to be measured.
+    /// Records that a call was admitted, with which `level` of `allowed` calls are in flight. Returns whether to
+    /// measure its latency.
     #[inline]
     pub(super) fn admitted(&self, level: u64, allowed: u64, now: Nanos) -> bool {
         let is_small = allowed < SMALL;
-        self.busy.admitted(level, is_small, now);
+        self.busy.0.admitted(level, is_small, now);
         if self.most_in_flight.load(Ordering::Relaxed) < level {
             self.most_in_flight.fetch_max(level, Ordering::Relaxed);
         }
         allowed < MEASURED
             || self.published.measures_all()
             || self.published.is_in_slack(level, allowed)
-            || self.completed.load(Ordering::Relaxed) % SAMPLED == 0 && level > 1
+            || level > 1 && own(&self.completed).load(Ordering::Relaxed) % SAMPLED == 0
     }
 
-    /// A call has ended that was in flight. `left` are in flight now.
+    /// Records the end of a call, after which `left` calls are in flight.
     #[inline]
     pub(super) fn ended(&self, end: End, left: u64, now: impl FnOnce() -> Instant) {
-        if self.busy.is_counted() {
+        if self.busy.0.is_counted() {
             if end == End::Completed {
-                self.completed.fetch_add(1, Ordering::Relaxed);
+                own(&self.completed).fetch_add(1, Ordering::Relaxed);
             }
             if left == 0 {
-                self.busy.ends(self.origin.to(now()));
+                self.busy.0.ends(self.origin.to(now()));
             }
         }
     }
 
-    /// The latency of a call that was to be measured.
+    /// Records the latency of a measured call.
     pub(super) fn measure(&self, since: Nanos, had: Nanos, end: End, now: Nanos) {
         let took = now.saturating_sub(since).0;
         let is_late = u128::from(took) * 100 > u128::from(had.0) * 85;
-        // A call that was given up early, or came too late, proves nothing.
+        // A call that was given up early, or that arrived after its deadline, is no evidence.
         if end == End::Spared || end == End::GivenUp && !is_late || had == Nanos::ZERO {
             return;
         }
+        let Stripe(counts) = &self.measured;
         if end == End::GivenUp {
-            self.given_up.fetch_add(1, Ordering::Relaxed);
+            counts.given_up.fetch_add(1, Ordering::Relaxed);
         }
-        self.measured.fetch_add(1, Ordering::Relaxed);
-        self.latency.fetch_add(took, Ordering::Relaxed);
+        counts.measured.fetch_add(1, Ordering::Relaxed);
+        counts.latency.fetch_add(took, Ordering::Relaxed);
         if is_late {
-            self.late.fetch_add(1, Ordering::Relaxed);
+            counts.late.fetch_add(1, Ordering::Relaxed);
         } else if u128::from(took) * 5 < u128::from(had.0) * 3 {
-            self.early.fetch_add(1, Ordering::Relaxed);
+            counts.early.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     #[cold]
     fn end_window(&self, remaining: Nanos, in_flight: u64, now: Nanos) {
-        // The caller that has the lock ends the window for all.
+        // The caller that gets the lock ends the window. The others go on.
         let mut learner = match self.learner.try_lock() {
             Ok(learner) => learner,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -215,7 +222,7 @@ impl Adaptive {
     }
 
     fn end_window_locked(&self, learner: &mut MutexGuard<'_, Learner>, remaining: Nanos, in_flight: u64, now: Nanos) {
-        // One caller with an unusual deadline does not decide for the others.
+        // Bounds the influence of one caller with an unusual deadline.
         let usual = learner.deadline.0;
         let (least, most) =
             if learner.is_new { (usual / 16, usual.saturating_mul(16)) } else { (usual / 4, usual.saturating_mul(4)) };
@@ -226,7 +233,7 @@ impl Adaptive {
         let totals = self.totals(now);
         let since = learner.since;
         if totals.busy < since.busy {
-            // Threads that began to be busy at once, or a clock that went back: a new account.
+            // Threads began busy time at the same time, or the clock went back: start a new window.
             learner.since = totals;
             return;
         }
@@ -235,7 +242,7 @@ impl Adaptive {
         let enough = if self.usual_limit() < SMALL { 1 } else { COMPLETIONS };
         let is_over = busy >= length && completed >= enough || busy >= deadline;
         if !is_over {
-            // The busy time is at most the time.
+            // Busy time passes no faster than time, so the window cannot end earlier.
             let wait = length.saturating_sub(busy).0.max(length.0 / 8).max(1);
             self.due.store(now.0.saturating_add(wait), Ordering::Relaxed);
             return;
@@ -247,7 +254,7 @@ impl Adaptive {
         let measured = totals.measured.wrapping_sub(since.measured);
         let latency = totals.latency.wrapping_sub(since.latency);
         let window = Window {
-            // A clock that jumped says nothing of the rate.
+            // Bounds the effect of a clock that jumped.
             busy: busy.duration().min(deadline.duration().saturating_mul(2)),
             completed,
             given_up: totals.given_up.wrapping_sub(since.given_up),
@@ -260,7 +267,7 @@ impl Adaptive {
                 .unwrap_or(usize::MAX),
             deadline: deadline.duration(),
         };
-        // A panic leaves the limit as it is.
+        // If the algorithm panics, the limit stays.
         survives(|| {
             let limit = learner.algorithm.learn(&window);
             self.published.publish(limit, deadline, learner.algorithm.measures_all());
@@ -269,14 +276,16 @@ impl Adaptive {
     }
 
     fn totals(&self, now: Nanos) -> Totals {
+        let Stripe(counts) = &self.measured;
+        let completed = self.completed.iter().map(|stripe| stripe.0.load(Ordering::Relaxed));
         Totals {
-            busy: self.busy.until(now),
-            completed: self.completed.load(Ordering::Relaxed),
-            given_up: self.given_up.load(Ordering::Relaxed),
-            measured: self.measured.load(Ordering::Relaxed),
-            latency: self.latency.load(Ordering::Relaxed),
-            early: self.early.load(Ordering::Relaxed),
-            late: self.late.load(Ordering::Relaxed),
+            busy: self.busy.0.until(now),
+            completed: completed.fold(0, u64::wrapping_add),
+            given_up: counts.given_up.load(Ordering::Relaxed),
+            measured: counts.measured.load(Ordering::Relaxed),
+            latency: counts.latency.load(Ordering::Relaxed),
+            early: counts.early.load(Ordering::Relaxed),
+            late: counts.late.load(Ordering::Relaxed),
         }
     }
 }
