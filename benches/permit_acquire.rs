@@ -1,4 +1,4 @@
-//! What it costs to ask each mechanism, without tower around it: the clock is read where the mechanism needs it.
+//! Measures the cost of each mechanism without tower. A mechanism that needs the time reads the clock.
 
 mod support;
 
@@ -60,7 +60,7 @@ fn limiter(criterion: &mut Criterion) {
 
 fn queue(criterion: &mut Criterion) {
     let queue = Queue::builder(1024, 1024).build().unwrap();
-    bench(criterion, "queue, acquire and release, nobody waits", || {
+    bench(criterion, "queue, acquire and release, no call waits", || {
         drop(black_box(queue.try_acquire()).unwrap());
     });
     let paced = Queue::builder(1024, 1024).pace(1_000_000_000, SECOND).build().unwrap();

@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion};
 use std::{sync::Barrier, thread, time::Duration};
 
-/// What the operations of a thread count take, measured without the clock of the library.
+/// The clock of the measurement, which is not the clock of the library.
 #[allow(clippy::disallowed_types, reason = "a bench measures real time")]
 type Clock = std::time::Instant;
 
@@ -17,7 +17,7 @@ pub fn bench<F: Fn() + Sync>(criterion: &mut Criterion, name: &str, operation: F
     group.finish();
 }
 
-/// Runs `operation` so often on each of two threads that start together; the time of the slower one.
+/// Runs `operation` `iterations` times on each of two threads that start together. Returns the time of the slower thread.
 fn on_two_threads<F: Fn() + Sync>(iterations: u64, operation: &F) -> Duration {
     let start = Barrier::new(2);
     let run = || {

@@ -42,9 +42,9 @@
 //!
 //! # A limit that finds itself
 //!
-//! [`Limiter::adaptive`] needs one number that its user knows: the deadline of the callers. Most calls carry a deadline
-//! in their [context](crate::CallContext), which the feature `http` fills from headers. [`LimiterBuilder::deadline`]
-//! sets the deadline of the others.
+//! [`Limiter::adaptive`] makes an adaptive concurrency limit. It needs one number: the deadline of the callers. Most
+//! calls carry a deadline in their [context](crate::CallContext), which the feature `http` fills from headers.
+//! [`LimiterBuilder::deadline`] sets the deadline of the others.
 //!
 //! ```
 //! use std::time::Duration;
@@ -91,7 +91,8 @@
 //! These work with fixed limits, too: see [`Limiter::at_most`].
 //!
 //! - [`by_criticality`](LimiterBuilder::by_criticality): less critical calls see a lower limit. A class can be
-//!   [guaranteed](LimiterBuilder::guarantee) a share. The class of a call is the criticality in its context. A caller
+//!   [guaranteed](LimiterBuilder::guarantee) a share; the limit is then at most 65,535, and exempt calls and calls in
+//!   shadow mode beyond it are still admitted. The class of a call is the criticality in its context. A caller
 //!   cannot raise its own criticality unless it is trusted: the feature `http` reads the header of internal peers only.
 //! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. A tenant whose demand
 //!   exceeds its share leaves as many places free as it has.
