@@ -72,12 +72,21 @@ impl Classes {
     /// Returns whether there is room for one more call of this class.
     #[inline]
     pub(super) fn room(&self, class: Criticality, limit: u64, in_flight: InFlight) -> Result<(), Full> {
+        if in_flight.is_by_class() {
+            return self.room_beside_guarantees(class, limit, in_flight);
+        }
         let total = in_flight.total();
         if total >= limit {
             return Err(Full::Limit);
         }
-        if !self.guarantees() {
-            return if total < self.visible(class, limit) { Ok(()) } else { Err(Full::Class) };
+        if total < self.visible(class, limit) { Ok(()) } else { Err(Full::Class) }
+    }
+
+    /// Does as [`room`](Self::room), with guarantees. A function of its own, so that `room` is inlined.
+    fn room_beside_guarantees(&self, class: Criticality, limit: u64, in_flight: InFlight) -> Result<(), Full> {
+        let total = in_flight.total();
+        if total >= limit {
+            return Err(Full::Limit);
         }
         let lane = class as usize;
         let unused = |lane: usize| part(limit, self.guaranteed[lane]).saturating_sub(in_flight.of(lane));

@@ -54,7 +54,13 @@ impl InFlight {
         if self.by_class { (0..CLASSES).map(|class| self.of(class)).sum::<u64>() + self.beyond } else { self.word }
     }
 
-    /// The calls of one class, where they are counted by class: at most [`MOST_IN_CLASS`].
+    /// Returns whether calls are counted by class, which they are if a class has a guarantee.
+    #[inline]
+    pub(super) fn is_by_class(self) -> bool {
+        self.by_class
+    }
+
+    /// Returns the calls of one class, if they are counted by class: at most [`MOST_IN_CLASS`].
     #[inline]
     pub(super) fn of(self, class: usize) -> u64 {
         (self.word >> (class as u32 * LANE)) & MOST_IN_CLASS
