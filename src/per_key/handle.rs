@@ -49,7 +49,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// [`SlidingWindowBuilder`](crate::rate_limit::SlidingWindowBuilder) or a
     /// [`RetryBudgetBuilder`](crate::retry::RetryBudgetBuilder). It may also be a function
     /// `Fn() -> Result<T, ConfigError>` that makes a new mechanism each time, such as `|| Limiter::adaptive().build()`.
-    /// Where keys differ in their mechanism, see [`with`](Self::with).
+    /// If keys need different configurations, use [`with`](Self::with).
     ///
     /// `key_of` is a closure or function `Fn(&Request) -> Key`. It runs once per attempt, before the call is admitted,
     /// and so does `Hash` of the key. Keys are compared by 64 bits of a hash with a secret seed. Among 1024 keys, the
@@ -57,8 +57,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     ///
     /// # Errors
     ///
-    /// As the recipe's `build`. It is checked here, once: later no key can fail. A key for which a function fails later
-    /// shares the mechanism of newcomers that find no place.
+    /// Those of the recipe's `build`, which runs here once. A configuration cannot fail later. A key for which a
+    /// function fails later uses the [`overflow`](Self::overflow) mechanism.
     pub fn new<Request, R>(key_of: F, recipe: R) -> Result<Self, ConfigError>
     where
         K: Send + Sync + 'static,

@@ -228,7 +228,7 @@ pub trait Recipe: Send + Sync + 'static {
     /// The mechanism that it makes.
     type Mechanism: Mechanism;
 
-    /// Makes a new one. A configuration fails always or never; a function may fail later.
+    /// Makes a new mechanism. A configuration fails always or never; a function may fail later.
     fn make(&self) -> Result<Self::Mechanism, ConfigError>;
 }
 

@@ -41,7 +41,7 @@
 //! |---|---|---|
 //! | [`Breaker`](crate::circuit_breaker::Breaker) | `BreakerBuilder` | `client().circuit_breaker(..)` |
 //! | [`Limiter`](crate::load_shed::Limiter), fixed | `LoadShedConfig` | `load_shed(..)` of both stacks |
-//! | `Limiter`, [adaptive](#a-limit-for-each-key-that-finds-itself) | function | `load_shed(..)` of both stacks |
+//! | `Limiter`, [adaptive](#an-adaptive-limit-for-each-key) | function | `load_shed(..)` of both stacks |
 //! | [`TokenBucket`](crate::rate_limit::TokenBucket) | `TokenBucketBuilder` | `rate_limit(..)` of both stacks |
 //! | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | `SlidingWindowBuilder` | `rate_limit(..)` of both stacks |
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
@@ -62,8 +62,8 @@
 //! | breaker | closed, no failure counts | closed with failures, half-open, open and due | open and not due, forced |
 //! | fixed limiter | no call in flight | | calls in flight |
 //! | adaptive limiter | no call in flight, has not learned | no call in flight, has learned | calls in flight |
-//! | token bucket, window | full: nothing was taken lately | lacks tokens | closed |
-//! | retry budget | at least what a new one begins with | less than that | |
+//! | token bucket, window | full: no tokens were taken lately | lacks tokens | a closed bucket |
+//! | retry budget | at least the balance of a new budget | a lower balance | |
 //!
 //! - A key is also in use while a call that it admitted is in flight, and while your code holds a handle of it.
 //! - A key in use is never forgotten, so a new key never replaces an open circuit that is not due. A key with evidence
@@ -88,7 +88,7 @@
 //! [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls). A stack has one retry budget for all
 //! hosts: until its circuit opens, a host that is down uses up retries of the others.
 //!
-//! # A limit for each key that finds itself
+//! # An adaptive limit for each key
 //!
 //! A function makes an adaptive [`Limiter`](crate::load_shed::Limiter) for each key. A slow host then fills only its
 //! own limit: calls to the other hosts are not shed.
@@ -129,14 +129,14 @@
 //! # }
 //! ```
 //!
-//! The function runs once in [`PerKey::new`], which returns its error, and once for each new key. A key keeps what its
-//! limit has learned until it was not called for [`idle_after`](PerKey::idle_after). An adaptive limiter takes about
+//! The function runs once in [`PerKey::new`], which returns its error, and once for each new key. A key keeps its
+//! learned limit until no call came for [`idle_after`](PerKey::idle_after). An adaptive limiter takes about
 //! 5 KiB, with a [fair share](crate::load_shed::LimiterBuilder::fair_share) 21 KiB; set [`max_keys`](PerKey::max_keys)
 //! accordingly.
 //!
-//! # Not too many at once
+//! # Too many open circuits
 //!
-//! [`most_open`](PerKey::most_open) bounds the share of the breakers that are open at once.
+//! [`most_open`](PerKey::most_open) bounds the fraction of the circuits that are open at once.
 //!
 //! # Live stacks
 //!

@@ -131,8 +131,8 @@ impl Order {
         removed
     }
 
-    /// Returns the first turn that is not older than the last use of its entry. Updates older turns before it, and drops
-    /// turns without an entry.
+    /// Returns the first turn that is not older than the last use of its entry. Updates older turns before it, and
+    /// drops turns without an entry.
     fn first<T, K>(&mut self, table: &Table<T, K>) -> Option<Turn> {
         loop {
             let Reverse(turn) = self.turns.peek().copied()?;

@@ -139,7 +139,7 @@ async fn a_key_with_evidence_is_replaced_only_after_idle_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_adaptive_limit_has_learned_is_evidence() {
+async fn a_learned_limit_is_evidence() {
     let limiters = PerKey::new(same, || Limiter::adaptive().deadline(secs(1)).build()).unwrap();
     let limiters = limiters.max_keys(1).idle_after(secs(60));
     for _ in 0..100 {
@@ -158,7 +158,7 @@ async fn what_an_adaptive_limit_has_learned_is_evidence() {
 }
 
 #[test]
-fn a_function_that_fails_later_gives_the_key_what_newcomers_share() {
+fn a_key_for_which_a_function_fails_uses_the_overflow_mechanism() {
     let made = AtomicUsize::new(0);
     let make = move || Limiter::fixed(usize::from(made.fetch_add(1, Ordering::Relaxed) == 0));
     let limiters = PerKey::new(same, make).unwrap();
@@ -170,7 +170,7 @@ fn a_function_that_fails_later_gives_the_key_what_newcomers_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_stays_for_as_long_as_it_refuses() {
+async fn an_open_circuit_is_kept_while_it_refuses() {
     let breakers = breakers(fragile().open_for(secs(1000)).max_open_for(secs(1000))).max_keys(1).idle_after(secs(60));
     fail(&breakers.handle(1));
     for _ in 0..9 {
