@@ -6,6 +6,7 @@
 //! | page | question |
 //! |---|---|
 //! | [`start`] | How do I wrap the client or the server that I have? |
+//! | [`cookbook`] | What do I write for my case? Recipes for axum, hyper, tonic, reqwest, tenants and exporters |
 //! | [`choosing_numbers`] | Which numbers do I have to choose, and which ones can the crate find? |
 //! | [`ordering`] | In which order do the layers stand, and why? |
 //! | [`safe_retries`] | How do I retry without doing work twice and without making an outage worse? |
@@ -24,6 +25,7 @@
 #![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]
 
 pub mod choosing_numbers;
+pub mod cookbook;
 pub mod deadlines;
 pub mod fleet;
 pub mod glossary;
