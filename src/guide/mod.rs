@@ -17,6 +17,7 @@
 //! | [`virtual_time`] | How do I test timeouts, retries and outages without waiting? |
 //! | [`live_limits`] | How do I change a limit while calls pass? |
 //! | [`fleet`] | How do many processes keep one limit, or share one queue? |
+//! | [`migration`] | How do I replace the layers that I have? Tables for tower, governor, failsafe and others |
 //! | [`glossary`] | What does this word mean, and what do other libraries call it? |
 //!
 //! Complete programs to copy are in the folder `examples` of the repository. Its `README.md` lists them.
@@ -32,6 +33,7 @@ pub mod glossary;
 #[cfg(feature = "http")]
 pub mod http_grpc;
 pub mod live_limits;
+pub mod migration;
 pub mod ordering;
 pub mod overload;
 pub mod safe_retries;
