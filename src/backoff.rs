@@ -44,6 +44,7 @@ const MOST_RETRIES: u32 = 1000;
 ///     assert!(wait <= backoff.ceiling(retry));
 /// }
 /// ```
+#[doc(alias = "ExponentialBackoff")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Backoff {

@@ -50,6 +50,7 @@ thread_local! {
 /// How much it matters that a call is answered, from the least to the most: what is shed first, and last.
 ///
 /// The four classes are those of Google's "Site Reliability Engineering", chapter 21.
+#[doc(alias = "priority")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Criticality {
     /// Frequent partial and occasional full unavailability is expected: batch work, prefetching.
@@ -79,6 +80,7 @@ impl Criticality {
 }
 
 /// The deadline, the criticality and the attempt of the call at hand. A small value, cheap to copy.
+#[doc(alias = "deadline propagation")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CallContext {
     deadline: Deadline,

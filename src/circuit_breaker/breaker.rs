@@ -36,6 +36,7 @@ use tokio::time::Instant;
 /// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate; a
 /// success takes none if only consecutive failures count. In an open circuit, a refusal takes one load and one clock
 /// reading. Only probes and changes of state take a lock.
+#[doc(alias("CircuitBreaker", "fuse", "failure accrual"))]
 #[derive(Clone)]
 pub struct Breaker {
     shared: Arc<BreakerShared>,

@@ -85,6 +85,7 @@ impl BreakerBuilder {
     ///
     /// Default, if neither this nor [`consecutive_failures`](Self::consecutive_failures) is set: one half over ten
     /// seconds.
+    #[doc(alias("failure_rate_threshold", "success_rate_over_time_window"))]
     pub fn failure_rate(self, rate: f64, window: Duration) -> Self {
         Self { failure_rate: Some((rate, window)), ..self }
     }
@@ -133,17 +134,20 @@ impl BreakerBuilder {
     /// One clock reading when a call is admitted, one for each poll that ends pending, and one compare-and-swap for
     /// each call that counts. A layer wakes a pending call once, at the threshold, with the one timer that a call has.
     /// The breaker allocates a second window once.
+    #[doc(alias("slow_call_rate_threshold", "slow_call_duration_threshold"))]
     pub fn slow_call_rate(self, rate: f64, threshold: Duration) -> Self {
         Self { slow_call_rate: Some((rate, threshold)), ..self }
     }
 
     /// Sets the fewest calls in the window for a rate to count. Default: 20, because the rate of fewer calls is chance.
+    #[doc(alias = "minimum_number_of_calls")]
     pub fn minimum_calls(self, calls: u32) -> Self {
         Self { minimum_calls: calls, ..self }
     }
 
     /// Sets the time that the circuit stays open before it lets probes through: exactly this time at first, and longer
     /// after [failed probes](Self::max_open_for). Default: 5 s.
+    #[doc(alias = "wait_duration_in_open")]
     pub fn open_for(self, duration: Duration) -> Self {
         Self { open_for: duration, ..self }
     }
@@ -171,6 +175,7 @@ impl BreakerBuilder {
     }
 
     /// Sets how many calls a half-open circuit lets through, and how many of them must succeed to close it. Default: 3.
+    #[doc(alias("permitted_calls_in_half_open", "half-open"))]
     pub fn probes(self, probes: u32) -> Self {
         Self { probes, ..self }
     }

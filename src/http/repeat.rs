@@ -65,6 +65,7 @@ pub struct Repeatable<I = StandardOnly, M = SendClones> {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("RetryTransientMiddleware", "idempotency key"))]
 pub fn retry(attempts: u32) -> Retry<Repeatable> {
     Retry::new(attempts).replay_by(Repeatable::default())
 }

@@ -8,6 +8,7 @@ use std::{fmt, time::Duration};
 ///
 /// No call waits longer than the queue's [`max_wait`](super::QueueBuilder::max_wait), or past its deadline. A call
 /// whose time has ended is refused at its turn at the latest, and does not run.
+#[doc(alias = "CoDel")]
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Discipline(pub(crate) Kind);

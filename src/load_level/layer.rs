@@ -96,6 +96,7 @@ impl<Request, F: Fn(&Request) -> u64> Weigh<Request> for WeighsBy<F> {
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
+#[doc(alias("BufferLayer", "BulkheadLayer", "ConcurrencyLimitLayer"))]
 pub type LoadLevelLayer<W = WeighsOne, C = CriticalityOfContext, X = KeepError> =
     StackLayer<AdmissionStage<LoadLevel<W, C>, Leaf>, X>;
 

@@ -49,6 +49,7 @@ use tokio::time::Instant;
 /// While no call waits and there is no pace, a call makes one compare-and-swap to enter and one to leave. It reads no
 /// clock, takes no lock and allocates nothing. Otherwise, and for each change of a setting, it takes a lock and reads
 /// the clock. A place in the queue has 80 bytes and is reused. A waiter is woken once, with any number of waiters.
+#[doc(alias("buffer", "bulkhead queue", "CoDel", "backpressure", "throttle", "ConcurrencyLimit"))]
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<QueueShared>,

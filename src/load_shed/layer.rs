@@ -6,6 +6,7 @@ use std::hash::Hash;
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
+#[doc(alias("bulkhead", "BulkheadLayer", "ConcurrencyLimitLayer", "AdaptiveLimiterLayer"))]
 pub type LoadShedLayer<X = KeepError, K = NoTenants, C = CriticalityOfContext, E = NoneExempt> =
     StackLayer<GateStage<LoadShed<K, C, E>, Leaf>, X>;
 

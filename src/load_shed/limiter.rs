@@ -63,6 +63,14 @@ use tokio::time::Instant;
 /// A fixed limit takes two loads and one compare-and-swap to admit, and one subtraction to release. A refusal takes two
 /// loads and one addition to a striped counter. No clock reading, no allocation. In shadow mode a call over the limit
 /// takes one more addition. See the [module](super#cost) for adaptive limits.
+#[doc(alias(
+    "bulkhead",
+    "concurrency limit",
+    "ConcurrencyLimit",
+    "semaphore",
+    "adaptive concurrency",
+    "admission control"
+))]
 #[derive(Clone)]
 pub struct Limiter {
     pub(super) shared: Arc<LimiterShared>,

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("keyed", "bulkhead per tenant", "circuit breaker per host", "outlier detection"))]
 #[must_use]
 pub struct PerKey<T: Mechanism, K, F> {
     pub(super) keys: Arc<Keys<T, K>>,
@@ -238,6 +239,7 @@ impl<K, F> PerKey<Breaker, K, F> {
     /// # Errors
     ///
     /// The share must be a number above 0 and at most 1.
+    #[doc(alias = "max ejection percent")]
     pub fn most_open(self, share: f64) -> Result<Self, ConfigError> {
         if !(share > 0.0 && share <= 1.0) {
             return Err(ConfigError::new("per_key.most_open", share, "must be a number above 0 and at most 1"));

@@ -249,6 +249,7 @@ impl From<SlidingWindow> for RateLimit<SlidingWindow> {
 ///
 /// The layer keeps the service's error type, which must be `From<Rejection>`. [`typed_error`](StackLayer::typed_error)
 /// and [`respond_with`](StackLayer::respond_with) change that.
+#[doc(alias("RateLimiterLayer", "GovernorLayer", "throttle"))]
 pub type RateLimitLayer<L = TokenBucket, C = OneToken, J = AllCount, X = KeepError> =
     StackLayer<AdmissionStage<RateLimit<L, C, J>, Leaf>, X>;
 

@@ -20,6 +20,7 @@ use std::{fmt, time::Duration};
     derive(serde::Serialize, serde::Deserialize),
     serde(from = "QuotaFields", into = "QuotaFields")
 )]
+#[doc(alias("single-rate", "burst", "Rate"))]
 pub struct Quota {
     count: u64,
     period: Duration,

@@ -54,6 +54,7 @@ const RETRY: u64 = 1 << 32;
 /// A ratio of 0.1, as in the "Site Reliability Engineering" book (chapter 21): a service that fails all calls gets 10%
 /// more load. A cap of 10 retries, the credit of 100 calls. A floor of one retry in 100 seconds: enough for a client
 /// with almost no traffic, and in the long run at most 10 calls per second from 1,000 clients.
+#[doc(alias("TpsBudget", "retry quota", "retry throttling"))]
 #[derive(Clone)]
 pub struct RetryBudget {
     shared: Arc<BudgetShared>,

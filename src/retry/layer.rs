@@ -20,6 +20,7 @@ const MOST_ATTEMPTS: u32 = 1000;
 pub(crate) const DEFAULT_MAX_HINT: Duration = Duration::from_secs(60);
 
 /// How calls are retried: how often, after what wait, from which budget, and which requests. See the [module](super).
+#[doc(alias("RetryPolicy", "backoff"))]
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Retry<P = CloneRequest> {
@@ -193,6 +194,7 @@ pub(crate) fn check_max_hint(max_hint: Duration) -> Result<(), ConfigError> {
 ///
 /// The layer keeps the service's error type, which must be `From<Rejection>`. Choose another way with
 /// [`typed_error`](StackLayer::typed_error) or [`respond_with`](StackLayer::respond_with).
+#[doc(alias("RetryPolicy", "RetryTransientMiddleware"))]
 pub type RetryLayer<P = CloneRequest, C = AnyError, X = KeepError> = StackLayer<RetryStage<P, Leaf<C>>, X>;
 
 impl<P> RetryLayer<P> {

@@ -29,6 +29,7 @@ use std::{
 ///
 /// A stack name takes about 1 KB for each calling thread, and 304 bytes for each histogram. It is kept for the life of
 /// the program. Names are `&'static str`, so their number is bounded.
+#[doc(alias = "Prometheus")]
 #[derive(Clone, Default)]
 pub struct Metrics {
     pub(super) registry: Arc<InstrumentRegistry>,

@@ -121,6 +121,7 @@ const TARGET: &str = "steadfast";
 ///
 /// The service propagates the trace context: inside an attempt, `Span::current().context()` is that of the attempt.
 /// Each attempt is therefore a client span with `http.request.resend_count`, as the HTTP conventions require.
+#[doc(alias = "OpenTelemetry")]
 #[derive(Clone)]
 pub struct Spans {
     /// Shared by all clones in one stack.

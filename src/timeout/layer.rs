@@ -9,6 +9,7 @@ use std::time::Duration;
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
 /// [`respond_with`](StackLayer::respond_with) choose otherwise.
+#[doc(alias("TimeLimiter", "TimeLimiterLayer", "deadline"))]
 pub type TimeoutLayer<X = KeepError, P = Duration> = StackLayer<TimeoutStage<Leaf, P>, X>;
 
 impl TimeoutLayer {

@@ -62,6 +62,7 @@ const DEFAULT_IPV6_PREFIX: u8 = 64;
 /// # Cost
 ///
 /// No allocation. Entries left of the `n`-th are not read.
+#[doc(alias("PeerIpKeyExtractor", "SmartIpKeyExtractor", "X-Forwarded-For"))]
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct ClientAddress<F = InExtensions> {

@@ -12,6 +12,7 @@ use std::{fmt, sync::Arc};
 /// A durable queue in Redis, which many processes append to and many workers process. Clones are handles of one queue.
 ///
 /// See the [module](super).
+#[doc(alias("outbox", "work queue", "consumer group", "dead letter"))]
 #[derive(Clone)]
 pub struct DurableQueue {
     pub(super) core: Arc<Core>,

@@ -63,6 +63,7 @@ use tokio::time::Instant;
 /// One load and one compare-and-swap to admit, two loads to refuse. No allocation. A call takes a lock once every 18
 /// minutes, while another call waits, and always if the bucket has a [warm-up](TokenBucketBuilder::warm_up) or is
 /// closed. Clones share the bucket.
+#[doc(alias("GCRA", "leaky bucket", "throttle", "RateLimiter"))]
 #[derive(Clone)]
 pub struct TokenBucket {
     pub(super) shared: Arc<BucketShared>,
@@ -164,6 +165,7 @@ impl TokenBucket {
     /// If there are enough tokens, that of [`try_acquire`](Self::try_acquire). Otherwise one lock, one timer, one place
     /// in the wait queue, and one wake-up on admission, however many calls wait. A second wake-up follows if waiters
     /// ahead gave up, or the rate was changed.
+    #[doc(alias = "until_ready")]
     pub fn acquire(&self, tokens: u64) -> Acquire {
         Acquire::new(self.clone(), tokens, None)
     }

@@ -88,6 +88,7 @@ use tokio::time::Instant;
 ///
 /// A clock that goes back by up to two years mints nothing for a key with a slot. If the clocks of threads differ, a
 /// key that is full by the latest clock may lose its slot, and is then full for all threads.
+#[doc(alias("keyed rate limiter", "rate limit per tenant", "RateLimiter"))]
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
     pub(super) shared: Arc<KeyedShared>,
     /// Kept apart from `shared`, so that instruments can read the buckets without knowing these types.

@@ -59,6 +59,7 @@ use tokio::time::Instant;
 /// the call could pass: a single cell for one token. The window allocates nothing after it was built, except as
 /// [`set_limit`](Self::set_limit) says. Memory: 24 bytes for each token of the limit, at most 6 KiB. An estimate needs
 /// no cells. Clones share the window.
+#[doc(alias("sliding log", "SlidingLog"))]
 #[derive(Clone)]
 pub struct SlidingWindow {
     shared: Arc<WindowShared>,
@@ -251,6 +252,7 @@ impl SlidingWindowBuilder {
     /// admit.
     ///
     /// Default: strict.
+    #[doc(alias("sliding counter", "SlidingCounter"))]
     pub fn estimate(self) -> Self {
         Self { estimate: true, ..self }
     }

@@ -14,6 +14,7 @@ use std::{
 /// [`ServerBuilder::live`](crate::stack::ServerBuilder::live).
 ///
 /// Dropping the control changes nothing: the stack keeps its last configuration.
+#[doc(alias("reload", "hot reload", "dynamic configuration", "kill switch"))]
 #[derive(Clone)]
 pub struct Control(Arc<Inside>);
 

@@ -83,6 +83,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// assert!(limit.current() >= ms(14) && limit.current() < ms(15));
 /// # Ok::<(), steadfast::ConfigError>(())
 /// ```
+#[doc(alias("learned timeout", "adaptive timeout"))]
 #[derive(Clone)]
 pub struct Quantile(Arc<Learned>);
 

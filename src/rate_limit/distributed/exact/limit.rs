@@ -57,6 +57,7 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// A caller that is dropped while it waits takes nothing. The limit returns to the store any tokens that were granted
 /// for that caller, less what has drained since.
+#[doc(alias = "distributed rate limit")]
 #[derive(Clone)]
 pub struct Exact {
     pub(in crate::rate_limit::distributed) handle: Arc<Handle<BucketSync>>,

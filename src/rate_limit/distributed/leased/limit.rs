@@ -56,6 +56,7 @@ use tokio::{
 /// # Cancellation
 ///
 /// No future holds tokens: [`acquire`](Self::acquire) takes them in the poll that returns them.
+#[doc(alias("distributed rate limit", "lease"))]
 #[derive(Clone)]
 pub struct Leased {
     pub(in crate::rate_limit::distributed) handle: Arc<Handle<LeaseSync>>,

@@ -64,6 +64,7 @@ use tokio::time::Instant;
 /// # Cancellation
 ///
 /// No call waits for anything.
+#[doc(alias = "distributed rate limit")]
 #[derive(Clone)]
 pub struct WriteBehind {
     pub(in crate::rate_limit::distributed) handle: Arc<Handle<BucketSync>>,
