@@ -16,9 +16,10 @@
 //! | [`telemetry`] | what does it do, now? |
 //! | [`sim`] | what would happen to my system? |
 //!
-//! The [`guide`] has a page for each question of users, and a [glossary](guide::glossary).
+//! The [`guide`] answers one question on each page. It has [recipes](guide::cookbook),
+//! [tables for users of other crates](guide::migration), and a [glossary](guide::glossary).
 //!
-//! [`client`] and [`server`] put them together:
+//! [`client`] and [`server`] combine these modules into one service:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -53,15 +54,17 @@
 //!
 //! # Which layer for what
 //!
-//! - A dependency may be slow: a [`timeout`] on every call out, and on every attempt.
-//! - It fails now and then: [`retry`], within a budget, if the request may be sent twice.
-//! - It is down for a while: a [`circuit_breaker`], one for each thing that fails by itself.
-//! - More may arrive than can be done: [`load_shed`] on the server, before work begins.
-//! - More arrives now than can be done now, but not for long: [`load_level`] on the server, where work waits its turn.
-//! - A caller may take more than its share, or you may of another's: [`rate_limit`], for all or for each key.
+//! - A dependency is slow: a [`timeout`] for each call, and one for each attempt.
+//! - A dependency fails now and then: [`retry`], within a budget, if the request may be sent twice.
+//! - A dependency is down for a while: a [`circuit_breaker`], one for each host or shard that can fail alone.
+//! - More calls arrive than the server can process: [`load_shed`] on the server refuses them before work begins.
+//! - A burst arrives that the server can work off soon: [`load_level`] on the server lets calls wait in a bounded
+//!   queue.
+//! - A caller takes more than its share, or a partner limits your rate: [`rate_limit`], for all calls or for each key.
 //!
-//! Each is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`, and a handle that
-//! works without tower (`Breaker`, `Limiter`, `Queue`, `TokenBucket`, `Keyed`, `SlidingWindow`, `RetryBudget`).
+//! Each mechanism is also a tower layer of its own (`TimeoutLayer`, `RetryLayer`, ..), for `ServiceBuilder`. Most also
+//! work without tower, as handles: `Breaker`, `Limiter`, `Queue`, `TokenBucket`, `Keyed`, `SlidingWindow`,
+//! `RetryBudget`.
 //!
 //! # Features
 //!
@@ -80,22 +83,24 @@
 //! | `sim` | a simulation of your stack in virtual time, for tests | [`sim`] |
 //! | `conformance` | a suite that checks a store of your own for limits of many processes | [`distributed`](rate_limit::distributed) |
 //!
-//! # What holds for all of them
+//! # Rules of all layers
 //!
-//! - State is shared by all that one layer makes, and by all clones of a handle.
-//! - A service is always ready; refusals come out of the response future. Dropping that future at any time, or keeping
-//!   it after its end, leaves nothing taken.
-//! - Time is tokio's: a test with a paused clock drives every layer.
-//! - A call that is admitted or refused at once allocates nothing here. A call that is still pending after its first
-//!   poll makes one timer, whatever the number of layers.
-//! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. Nothing
-//!   panics on any configuration or request.
-//! - A rejection is one type, [`Rejection`]. See [`stack`] for the four ways in which it comes out.
+//! - All services that one layer makes share its state. All clones of a handle share theirs.
+//! - A service is always ready. A refusal comes out of the response future. A future that its caller drops gives its
+//!   permits back at once. A future that its caller keeps after the end holds none.
+//! - Time is tokio's time, so a test with a paused clock moves every layer.
+//! - A call that is admitted or refused at once allocates nothing in this crate; the pages of the modules name the
+//!   exceptions. A call that is still pending after its first poll makes one timer, for any number of layers.
+//! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. No
+//!   configuration and no request makes this crate panic.
+//! - All rejections have one type, [`Rejection`]. [`stack`](stack#how-a-rejection-reaches-the-caller) lists the ways in
+//!   which it reaches the caller.
 //!
 //! # Runtime
 //!
-//! tokio, with its timer enabled. No layer, handle or store belongs to the runtime that it was made in. Later runtimes
-//! can use it, and so can several at the same time. Each background task names its runtime on its page.
+//! The crate needs tokio with its timer enabled. A layer, a handle or a store is not bound to the runtime in which it
+//! was made. Later runtimes can use it, and so can several at the same time. The page of each background task names the
+//! runtime that the task needs.
 //!
 #![cfg_attr(feature = "constant-work", doc = "[`constant_work`]: crate::constant_work")]
 #![cfg_attr(feature = "http", doc = "[`http`]: crate::http")]
@@ -138,6 +143,7 @@ mod redis;
 pub mod retry;
 pub mod shell;
 #[cfg(feature = "sim")]
+#[doc(alias("chaos", "fault injection"))]
 pub mod sim;
 pub mod stack;
 mod stripes;
@@ -152,12 +158,14 @@ pub use context::{CallContext, Criticality};
 pub use error::{ConfigError, Error, Rejection};
 pub use random::Random;
 
-/// Begins the stack of a client: of what calls out. See [`stack`].
+/// Begins the stack of a client, around a service that you call. See [`stack`].
+#[doc(alias("resilience pipeline", "policy wrap"))]
 pub fn client() -> stack::ClientBuilder {
     stack::client()
 }
 
-/// Begins the stack of a server: of what is called. See [`stack`].
+/// Begins the stack of a server, around a service that others call. See [`stack`].
+#[doc(alias("resilience pipeline", "policy wrap"))]
 pub fn server() -> stack::ServerBuilder {
     stack::server()
 }
