@@ -1,7 +1,7 @@
 //! How do I replace the layers that I have?
 //!
-//! One table for each crate: their call, ours, and the difference that matters. The tables name the versions that were
-//! read for them, in 2026. What has no counterpart here is at the end of each table.
+//! There is one table for each crate: their call, ours, and the difference that matters. Calls without a counterpart
+//! here are at the end of a table. All statements about a crate are about the version below.
 //!
 //! | from | version |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | [reqwest-middleware, reqwest-retry](#from-reqwest-middleware-and-reqwest-retry) | 0.5.2, 0.9.1 |
 //! | [failsafe](#from-failsafe) | 1.3.0 |
 //!
-//! # What changes for all of them
+//! # Common differences
 //!
 //! - A stack of this crate is always ready. It never refuses in `poll_ready`; the refusal comes out of the response
 //!   future. A caller that waited for `ready()` now gets a [`Rejection`](crate::Rejection).
@@ -26,12 +26,12 @@
 //! | tower | here | difference |
 //! |---|---|---|
 //! | `ConcurrencyLimitLayer::new(n)` | [`Queue::builder(n, depth)`](crate::load_level::Queue::builder) | tower's calls wait without a bound; the queue has a depth and refuses calls that wait too long. Tower makes one semaphore for each service of the layer; here all share one |
-//! | `GlobalConcurrencyLimitLayer::new(n)` | the same | tower takes the permit in `poll_ready`, so a handle that is ready and not called keeps it |
+//! | `GlobalConcurrencyLimitLayer::new(n)` | [`Queue::builder(n, depth)`](crate::load_level::Queue::builder) | tower takes the permit in `poll_ready`, so a handle that is ready and not called keeps it |
 //! | `ConcurrencyLimitLayer` below `LoadShedLayer` | [`Limiter::fixed(n)`](crate::load_shed::Limiter::fixed) | one layer in place of two |
 //! | `LoadShedLayer` | `load_shed(..)` of a stack | tower's has no limit of its own: it refuses while the service below is not ready |
 //! | `RateLimitLayer::new(n, period)` | [`TokenBucket::builder(n, period)`](crate::rate_limit::TokenBucket::builder), with [`wait`](crate::rate_limit::RateLimit::wait) to keep the waiting | tower counts in fixed windows, and its service is not `Clone`, so each has a count of its own |
 //! | `Buffer::new(service, bound)` | [`Queue`](crate::load_level::Queue), or nothing | tower runs the service in a task. If you have a `Buffer` only to get a `Clone` service, keep it inside the stack |
-//! | `RetryLayer::new(policy)` | [`Retry::new(attempts)`](crate::retry::Retry::new) | the policy decides all in tower; here the classifier, the deadline, the budget and `Retry-After` decide |
+//! | `RetryLayer::new(policy)` | [`Retry::new(attempts)`](crate::retry::Retry::new) | in tower the policy decides everything; here the classifier, the deadline, the budget and `Retry-After` decide |
 //! | `Policy::retry` | [`classify`](crate::stack::ClientBuilder::classify) | one verdict serves the retry, the breaker and the metrics |
 //! | `Policy::clone_request` | [`replay_if`](crate::retry::Retry::replay_if), [`replay_with`](crate::retry::Retry::replay_with) | by default each request is cloned |
 //! | `TpsBudget::new(ttl, min_per_sec, share)` | [`RetryBudget::builder().ratio(share)`](crate::retry::RetryBudget::builder) | tower's policy has to ask the budget; here the retry does. Tower rounds 0.3 to one third; it panics on a share above 1,000 |
@@ -70,9 +70,12 @@
 //!
 //! # From tower-resilience
 //!
+//! Their circuit breaker, bulkhead and rate limiter make a new state for each service of a layer, unless the layer comes
+//! from `build_with_handle`. On a router, each route then has its own. Here all services of a layer share one state.
+//!
 //! | tower-resilience | here | difference |
 //! |---|---|---|
-//! | `CircuitBreakerLayer::builder()` | [`Breaker::builder()`](crate::circuit_breaker::Breaker::builder) | theirs has a state for each service, unless it comes from `build_with_handle`; here all services share the breaker |
+//! | `CircuitBreakerLayer::builder()` | [`Breaker::builder()`](crate::circuit_breaker::Breaker::builder) | the breaker is a handle, and works without a layer |
 //! | `failure_rate_threshold(r)` with `SlidingWindowType::TimeBased` and `sliding_window_duration(d)` | [`failure_rate(r, d)`](crate::circuit_breaker::BreakerBuilder::failure_rate) | their default is a window of 100 calls; here a window is a duration, 10 s by default |
 //! | `minimum_number_of_calls(n)` | [`minimum_calls(n)`](crate::circuit_breaker::BreakerBuilder::minimum_calls) | theirs is the size of the window by default, here 20 |
 //! | `consecutive_failures(k)` | [`consecutive_failures(k)`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) | here it can be combined with a rate |
@@ -86,7 +89,7 @@
 //! | `max_wait_duration(d)` | [`max_wait(d)`](crate::load_level::QueueBuilder::max_wait) | the deadline of the call counts, too |
 //! | `reject_when_full()` | [`Limiter::fixed(n)`](crate::load_shed::Limiter::fixed) | |
 //! | `backpressure()` | none | a stack is always ready |
-//! | `AdaptiveLimiterLayer`, `Aimd`, `Vegas` | [`Limiter::adaptive()`](crate::load_shed::Limiter::adaptive) | the default needs a deadline, and no threshold of latency; [`Aimd`](crate::load_shed::Aimd) and [`Gradient`](crate::load_shed::Gradient) are there, Vegas is not |
+//! | `AdaptiveLimiterLayer`, `Aimd`, `Vegas` | [`Limiter::adaptive()`](crate::load_shed::Limiter::adaptive) | the default uses the deadlines of the calls, and no threshold of latency; [`Aimd`](crate::load_shed::Aimd) and [`Gradient`](crate::load_shed::Gradient) are there, Vegas is not |
 //! | `RateLimiterLayer`, `limit_for_period(n)`, `refresh_period(d)` | [`TokenBucket::builder(n, d)`](crate::rate_limit::TokenBucket::builder) | theirs counts in fixed windows by default, and waits for up to 100 ms (`timeout_duration`); here a call is refused at once, or [waits](crate::rate_limit::RateLimit::wait) |
 //! | `burst_size(b)` | [`burst(n + b)`](crate::rate_limit::TokenBucketBuilder::burst) | theirs is added to the limit; here the burst is all that the bucket holds |
 //! | `WindowType::SlidingLog` | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | up to 6 KiB, however high the limit |
@@ -95,7 +98,7 @@
 //! | `exponential_backoff(base)`, `ExponentialRandomBackoff` | [`Backoff::exponential(base, cap)`](crate::retry::Backoff::exponential) | with full jitter, unless another [`Jitter`](crate::retry::Jitter) is given |
 //! | `retry_on(f)`, `retry_on_response(f)` | [`classify(f)`](crate::stack::ClientBuilder::classify) | |
 //! | `max_attempts_fn(f)` | [`replay_if(f)`](crate::retry::Retry::replay_if) | f says whether a request may be repeated, not how often |
-//! | `RetryBudgetBuilder::new().token_bucket()` | [`RetryBudget`](crate::retry::RetryBudget) | theirs is off by default and refills per second; here it is on, and calls earn a share |
+//! | `RetryBudgetBuilder::new().token_bucket()` | [`RetryBudget`](crate::retry::RetryBudget) | theirs is off by default, and refills with time and with successes; here it is on, and calls earn a share |
 //! | `TimeLimiterLayer`, `timeout_duration(d)` | [`timeout(d)`](crate::stack::ClientBuilder::timeout) | theirs begins after readiness and is 5 s by default; here there is no default |
 //! | `timeout_fn(f)` | a deadline in the [context](crate::CallContext); see [`deadlines`](super::deadlines) | |
 //! | `cancel_running_future(false)` | [`context::spawn`](crate::context::spawn) in your service | a timeout always drops the future |
@@ -170,8 +173,8 @@
 //! | `build_with_total_retry_duration(d)` | [`timeout(d)`](crate::stack::ClientBuilder::timeout) | here the limit also ends the attempt in flight |
 //! | `retry_bounds(min, max)` | [`Backoff::exponential(min, max)`](crate::retry::Backoff::exponential) | theirs are 1 s and 30 min by default, here 50 ms and 2 s |
 //! | `RetryableStrategy` | `http::Verdict`, or [`classify(f)`](crate::stack::ClientBuilder::classify) | theirs repeats every 5xx, 408 and 429; here 501 and 505 are final |
-//! | a 429 with `Retry-After` | `http::retry(attempts)` | theirs waits for its own backoff; here the retry waits for as long as the server asked |
-//! | a streaming body | `bodies(cap, Body::wrap)` of the retry | theirs fails at once, with a body that cannot be cloned |
+//! | a 429 with `Retry-After` | `http::retry(attempts)` | theirs waits for its own backoff; here the retry waits for as long as the server asked, up to [`max_hint`](crate::retry::Retry::max_hint) |
+//! | a streaming body | `bodies(cap, Body::wrap)` of the retry | theirs fails at once if the body cannot be cloned |
 //! | `RetryError::WithRetries` | the answer or the error of the last attempt | the feature `metrics` counts attempts |
 //! | no budget | [`RetryBudget`](crate::retry::RetryBudget) | on by default: 10% of the calls |
 //!
@@ -188,7 +191,7 @@
 //! | `circuit_breaker.call(f)` | a permit: see below | |
 //! | `futures::CircuitBreaker::call(future)` | [`CircuitBreakerLayer`](crate::circuit_breaker::CircuitBreakerLayer), or a client stack | |
 //! | `call_with(predicate, f)` | [`Permit::outcome`](crate::circuit_breaker::Permit::outcome), or `classify(f)` | an error that their predicate denies is a success; here an outcome can also be ignored |
-//! | `is_call_permitted()` | [`try_acquire()`](crate::circuit_breaker::Breaker::try_acquire), or [`state()`](crate::circuit_breaker::Breaker::state) | theirs makes an open circuit half-open; `state` changes nothing |
+//! | `is_call_permitted()` | [`try_acquire()`](crate::circuit_breaker::Breaker::try_acquire), or [`state()`](crate::circuit_breaker::Breaker::state) | theirs can make an open circuit half-open; `state` changes nothing |
 //! | `on_success()`, `on_error()` | [`Permit::success`](crate::circuit_breaker::Permit::success), [`Permit::failure`](crate::circuit_breaker::Permit::failure) | a result counts only while the state is the one that admitted its call |
 //! | half-open | [`probes(n)`](crate::circuit_breaker::BreakerBuilder::probes) | theirs admits every call, and the first result decides; here three probes pass, and all have to succeed |
 //! | `reset()` | [`reset()`](crate::circuit_breaker::Breaker::reset) | |
