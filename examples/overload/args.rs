@@ -1,4 +1,4 @@
-//! The command line: what it may say, and one clear line when it says something else.
+//! The command line: its options, and one clear line of error for anything else.
 
 use crate::scenario::Lengths;
 use clap::Parser;
@@ -26,19 +26,19 @@ pub struct Arguments {
     #[arg(long)]
     pub json: bool,
 
-    /// Where the picture goes
+    /// The file that the picture is written to
     #[arg(long, value_name = "PATH", default_value = "overload.svg")]
     pub svg: PathBuf,
 }
 
 impl Arguments {
-    /// Reads the command line. What cannot work is reported here, before the run begins, and ends the process.
+    /// Reads the command line. Reports anything invalid before the run begins, and ends the process.
     pub fn read() -> Result<Self, ExitCode> {
         let arguments = Self::try_parse().map_err(|error| {
             if error.use_stderr() {
                 return refuse(&in_one_line(&error));
             }
-            // `--help` is no mistake.
+            // `--help` is not an error.
             match error.print() {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
@@ -64,7 +64,7 @@ fn refuse(reason: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Clap explains itself in several paragraphs; the first one names the mistake.
+/// Clap explains an error in several paragraphs; the first one names it.
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
@@ -74,11 +74,11 @@ fn in_one_line(error: &clap::Error) -> String {
 fn seconds(text: &str) -> Result<Duration, String> {
     let rule = || "must be a number from 0.1 to 3600".to_owned();
     let number: f64 = text.parse().map_err(|_| rule())?;
-    // A comparison that NaN fails, too.
+    // NaN fails this comparison too.
     if (0.1..=3_600.0).contains(&number) { Ok(Duration::from_secs_f64(number)) } else { Err(rule()) }
 }
 
-/// Opens the file as it will be opened at the end, and leaves everything as it was.
+/// Opens the file as it will be opened at the end, without changing it or leaving a new one behind.
 fn check_writable(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(_) => fs::remove_file(path),

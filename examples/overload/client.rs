@@ -1,4 +1,4 @@
-//! The clients' side of the wire, and clients as they are often written.
+//! The clients' side of the connection, and a client as it is often written.
 
 use crate::{
     counts::Ending,
@@ -28,10 +28,10 @@ use tower::{Service, util::BoxCloneService};
 
 pub type Ask = Request<Empty<Bytes>>;
 
-/// A client of either kind, so that the same code drives both.
+/// A client of either kind: both run through the same code.
 pub type Client = BoxCloneService<Ask, Ending, Infallible>;
 
-/// Counts how often a call was sent. It travels in the request's extensions, which all its attempts share.
+/// Counts the attempts of a call. It travels in the request's extensions, which all attempts of the call share.
 #[derive(Clone, Default)]
 pub struct Attempts(Arc<AtomicU32>);
 
@@ -61,9 +61,9 @@ impl Connections {
             stream.set_nodelay(true)?;
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                // The server's word on this comes later than the first calls.
+                // The server's setting for this arrives after the first calls.
                 .initial_max_send_streams(usize::MAX)
-                // A late answer to a call that was given up is recognized, and not taken for a breach of protocol.
+                // A late answer to a dropped call is recognized, not taken for a protocol error.
                 .max_concurrent_reset_streams(100_000)
                 .handshake(TokioIo::new(stream))
                 .await?;
@@ -96,7 +96,7 @@ impl Service<Ask> for Connections {
     }
 }
 
-/// The client without protection. Nothing in it looks wrong: it never waits forever, and it tries again.
+/// The client without protection. It looks reasonable: it never waits forever, and it retries.
 pub fn plain(connections: Connections) -> Client {
     Client::new(tower::service_fn(move |ask| {
         let mut connections = connections.clone();

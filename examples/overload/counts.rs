@@ -1,4 +1,4 @@
-//! Counts of calls and of how they ended. The clients write them; the display reads them meanwhile.
+//! Counts of calls and of how they ended. The clients write them while the display reads them.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ pub enum Ending {
     BreakerOpen,
     LoadShed,
     RateLimited,
-    /// None of the above: a broken connection, an answer that nobody expects.
+    /// None of the above: a broken connection, or an unexpected answer.
     Failed,
 }
 
@@ -22,7 +22,7 @@ impl Ending {
     pub const ALL: [Self; 6] =
         [Self::Answered, Self::TimedOut, Self::BreakerOpen, Self::LoadShed, Self::RateLimited, Self::Failed];
 
-    /// A mechanism stopped the call, on either side of the wire. Takes the name that a rejection gives to it.
+    /// A mechanism stopped the call, on the client or on the server. The value is the mechanism's name in a rejection.
     pub fn stopped_by(mechanism: &str) -> Self {
         match mechanism {
             "timeout" => Self::TimedOut,
@@ -45,7 +45,7 @@ impl Ending {
     }
 }
 
-/// Counts that change. Each count stands for itself, so relaxed operations are enough: a reader delays no writer.
+/// Counters that change during the run. Each is independent of the others, so relaxed operations suffice.
 #[derive(Default)]
 pub struct Counters {
     offered: AtomicU64,
@@ -91,7 +91,7 @@ impl Counts {
         self
     }
 
-    /// The calls per second, if these counts are those of `time` after the `earlier` ones.
+    /// Returns the calls per second, if `earlier` was taken `time` before these counts.
     pub fn per_second_since(&self, earlier: &Self, time: Duration) -> Rates {
         let rate = |now: u64, before: u64| {
             let seconds = time.as_secs_f64();

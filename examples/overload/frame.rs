@@ -64,9 +64,9 @@ impl Step {
     }
 }
 
-/// The samples of one step, as far back as the display shows them.
+/// The samples of one step, as far back as the display shows.
 pub struct History {
-    /// Those of the last second. Before the first one nothing was counted.
+    /// The samples of the last second. Before the first sample nothing was counted.
     samples: VecDeque<(Duration, Counts)>,
     rates: VecDeque<Rates>,
 }
@@ -76,8 +76,8 @@ impl History {
         Self { samples: [(Duration::ZERO, Counts::default())].into(), rates: VecDeque::new() }
     }
 
-    /// Takes the counts at `elapsed` after the load began. Returns the calls per second of the last second, or of the
-    /// time since the load began.
+    /// Takes the counts at `elapsed` after the load began. Returns the calls per second of the last second, or since
+    /// the load began if that is less.
     pub fn add(&mut self, elapsed: Duration, counts: Counts) -> Rates {
         let (since, earlier) = self.samples.front().copied().unwrap_or_default();
         let rates = counts.per_second_since(&earlier, elapsed.saturating_sub(since));
@@ -93,7 +93,7 @@ impl History {
     }
 }
 
-/// The block that is drawn again and again while a step runs.
+/// The block that is redrawn while a step runs.
 pub fn block(step: &Step, elapsed: Duration, history: &mut History, calls: &Calls) -> [String; LINES] {
     let now = history.add(elapsed, calls.all());
     let counted = calls.counted.counts();
@@ -115,7 +115,7 @@ pub fn block(step: &Step, elapsed: Duration, history: &mut History, calls: &Call
     lines
 }
 
-/// One line about a step: calls per second, the most frequent endings first, as far as 79 columns go.
+/// One line about a step: calls per second, the most frequent endings first, cut at 79 columns.
 pub fn summary(step: &Step, rates: &Rates, p99: Option<f64>) -> String {
     let mut line = format!(
         "{:>11} at {:>4} {:>5.0} offered {:>5.0} in time",
@@ -138,19 +138,19 @@ pub fn summary(step: &Step, rates: &Rates, p99: Option<f64>) -> String {
     line
 }
 
-/// The rate of a whole block: twice the capacity, in every line and step, so that all heights can be compared.
+/// The rate that fills a block: twice the capacity, in every line and step, so that all heights can be compared.
 fn full() -> f64 {
     2.0 * capacity_rps()
 }
 
-/// One character for each rate. Nothing is blank, everything else is seen, and `full` or more is a whole block.
+/// One character for each rate. Zero is blank, any other rate is visible, and `full` or more is a whole block.
 pub fn sparkline(rates: &[f64], full: f64) -> String {
     const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let height = |rate: f64| if rate > 0.0 && full > 0.0 { (rate / full * 8.0).round().clamp(1.0, 8.0) } else { 0.0 };
     rates.iter().map(|rate| HEIGHTS[height(*rate) as usize]).collect()
 }
 
-/// A time as people read it: tenths below ten seconds, minutes from two on.
+/// A time in readable units: tenths of a second below ten seconds, minutes from two minutes on.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 9.95 {

@@ -1,7 +1,7 @@
-//! What the server holds at a moment: its live tasks, and the bytes that its threads allocated and have not freed.
+//! What the server holds: its live tasks, and the bytes that its threads allocated and have not freed.
 //!
-//! Clients and server share a process, so the allocator counts on the server's threads alone. What one of them allocates,
-//! the server frees: the two sides share nothing but a socket.
+//! Clients and server share a process, so the allocator counts on the server's threads only. The server frees
+//! everything that its threads allocate, because the two sides share only a socket.
 
 use super::tally::Held;
 use std::{
@@ -14,11 +14,11 @@ use tokio::runtime::RuntimeMetrics;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocated less freed, on the threads of all servers so far. Relaxed: it guards no other memory.
+/// Bytes allocated less bytes freed, on the threads of all servers so far. Relaxed: it orders no other memory.
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
 thread_local! {
-    /// Without a destructor, so that it can be read as long as the thread frees memory.
+    /// Has no destructor, so it can be read until the thread frees its last memory.
     static IS_SERVER: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -31,7 +31,7 @@ pub fn count_this_thread() {
 #[derive(Clone)]
 pub struct Gauge {
     metrics: RuntimeMetrics,
-    /// What earlier servers have left.
+    /// What earlier servers left allocated.
     before: i64,
 }
 
@@ -46,7 +46,7 @@ impl Gauge {
     }
 }
 
-/// The system's allocator, and a counter.
+/// The system's allocator with a counter.
 struct Counting;
 
 impl Counting {
@@ -58,7 +58,7 @@ impl Counting {
     }
 }
 
-// SAFETY: all four methods hand their arguments on to `System`, whose contract is the one that the caller keeps.
+// SAFETY: all four methods pass their arguments on to `System`, whose contract the caller keeps.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.count(layout.size() as i64);

@@ -1,43 +1,44 @@
-//! What overload does to a service, and what this crate does about it.
+//! Shows what overload does to a service, and how this crate protects it.
 //!
 //! ```sh
 //! cargo run --release --features http --example overload            # about two minutes
 //! cargo run --release --features http --example overload -- --quick # less than a minute
 //! ```
 //!
-//! The setting is as real as one machine allows. A hyper server speaks HTTP/2 over loopback TCP. Behind it are
-//! 30 slots, each busy for 100 ms with every request, so its capacity is 300 requests per second: not an estimate,
-//! but a fact, since every slot keeps exact account of its time (see `server.rs`). Before the slots is a queue
-//! without a bound, as naive servers have it, and a request in it is worked on even when its caller is long gone.
-//! The clients are an open loop: calls arrive as a Poisson process, seeded so that two runs are offered the same
-//! calls, and no call waits for the answer to another, because a crowd of users does not either. Every caller gives
-//! up after one second.
+//! The setting is as real as one machine allows. A hyper server speaks HTTP/2 over loopback TCP. It works on 30
+//! requests at a time, in slots that each take 100 ms for every request. Its capacity is therefore exactly 300 requests
+//! per second, because every slot keeps its own account of its time (see `server.rs`). Requests wait for a slot in an
+//! unbounded queue, as in many servers. A queued request is processed even if its caller has left.
 //!
-//! **Unprotected**, the clients do what looks reasonable: a timeout on every attempt, three attempts. That works at
-//! half the capacity. Past it the queue grows until every request in it is older than its caller's patience. From then
-//! on the server works at full speed on requests that nobody waits for, and each of those callers tries twice more:
-//! offered twice its capacity, the server sees six times, and answers in time almost nothing.
+//! The clients are an open loop: calls arrive as a Poisson process, and no call waits for the answer to another. The
+//! arrivals are seeded, so that every run receives the same calls. Every caller gives up after one second.
 //!
-//! **Protected**, the same server and the same clients each stand behind a stack of this crate, in `stacks.rs`. The
-//! server bounds what it takes in and refuses the rest at once; the clients take a refusal for what it is, neither a
-//! reason to try again nor a sign that the server is broken. Ten times the capacity then leaves goodput where it was,
-//! at one attempt per call. It is the load shed that does it; that the circuit breaker, the retry budget and the rate
-//! stay out of its way is as it should be, because a server that works at its capacity is not broken.
+//! **Unprotected**, the clients do what looks reasonable: a timeout on every attempt, and three attempts. That works at
+//! half the capacity. Above the capacity, the queue grows until every request in it is older than its caller's
+//! deadline. From then on the server works at full speed on requests without a waiting caller, and each caller sends
+//! two more attempts. At twice its capacity of calls, the server receives six times its capacity of attempts, and
+//! answers almost none in time.
 //!
-//! The server's stack receives one number, the deadline of its callers, and finds its limit by itself. In the last step
-//! of each mode the work takes three times as long from mid-run on, and the limit follows.
+//! **Protected**, the same server and the same clients each have a stack of this crate (`stacks.rs`). The server bounds
+//! what it admits and refuses the rest at once. The clients neither retry a refusal nor count it as a failure. At ten
+//! times the capacity, goodput is then unchanged, at one attempt per call. The load shed does this. The circuit
+//! breaker, the retry budget and the rate limit stay out of its way, because a server that works at its capacity is not
+//! broken.
 //!
-//! A server that queues without a bound holds more with every multiple of its capacity: a task for each call that waits,
-//! and the work of each that has gone. The protected one holds at 10 times what it holds at twice, since a refused call
-//! leaves nothing behind. The table has the peaks of both; see `held.rs`.
+//! The server's stack is configured with one number, the deadline of its callers, and finds its limit by itself. In the
+//! last step of each mode, the work takes three times as long from mid-run on, and the limit follows.
 //!
-//! The run offers 0.5, 1, 2, 5 and 10 times the capacity, with a new server for each step, and counts the calls that
-//! arrive after a short warm-up. It prints a table to standard output (`--json` adds a line of JSON) and draws
-//! goodput against offered load, and the last steps over time, into `overload.svg` (`--svg` puts it elsewhere).
+//! A server with an unbounded queue holds more memory with every multiple of its capacity: a task for each waiting
+//! call, and the work of each call whose caller has left. The protected server holds as much at 10 times its capacity
+//! as at twice, because a refused call leaves nothing behind. The table shows the peaks of both (`held.rs`).
 //!
-//! Standard error shows the run while it goes on. On a terminal, a block changes four times a second. It has the calls
-//! offered, those answered in time, and those that each mechanism stopped: the calls of the last second, the calls
-//! counted so far, and the last ten seconds as bars. Each finished step leaves one line:
+//! The run offers 0.5, 1, 2, 5 and 10 times the capacity, with a new server for each step. It counts the calls that
+//! arrive after a short warm-up. It prints a table to standard output (`--json` adds a line of JSON). It draws goodput
+//! against offered load, and the last steps over time, into `overload.svg` (`--svg` names another file).
+//!
+//! Standard error shows the run live. On a terminal, a block changes four times a second. It shows the calls offered,
+//! those answered in time, and those that each mechanism stopped: of the last second, counted so far, and as bars for
+//! the last ten seconds. Each finished step leaves one line:
 //!
 //! ```text
 //!   protected at   2x   608 offered   300 in time   308 load shed  p99 194 ms
@@ -48,8 +49,8 @@
 //!   load shed       1158      2691  █████████████
 //! ```
 //!
-//! Elsewhere, as in a log, there is one plain line for each step, and in a long step one every ten seconds. The table
-//! reads the same counters.
+//! Without a terminal, as in a log, each step prints one line, and a long step one more every ten seconds. The table
+//! uses the same counters.
 
 mod args;
 mod client;
@@ -109,7 +110,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Runs all steps, one after the other, and shows them.
+/// Runs all steps in sequence, and shows them.
 fn measure(lengths: Lengths) -> Result<Report, Box<dyn Error>> {
     let mut report = Report::new();
     let display = Display::new();

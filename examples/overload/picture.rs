@@ -1,4 +1,4 @@
-//! The picture of the run: goodput against offered load, and below it answers over time when the work gets slower.
+//! The picture: goodput against offered load, and below it answers over time when the work slows down.
 
 use crate::{
     plot::{self, INK, font},
@@ -11,7 +11,7 @@ use std::{error::Error, fs, path::Path};
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const SIZE: (u32, u32) = (960, 900);
-/// Above it is the chart over load, below it the one over time.
+/// The height of the border between the chart over load, above, and the chart over time, below.
 const SPLIT: u32 = 530;
 const PROTECTED: RGBColor = RGBColor(0, 114, 178);
 const UNPROTECTED: RGBColor = RGBColor(213, 94, 0);
@@ -36,7 +36,7 @@ fn draw(report: &Report, picture: &mut String) -> Result<(), Box<dyn Error>> {
 /// Answers in time against the offered load.
 fn goodput(report: &Report, area: &Area) -> Result<(), Box<dyn Error>> {
     let capacity = report.capacity_rps;
-    // Logarithmic, because the loads are multiples: 0.5 to 1 is as far as 5 to 10.
+    // Logarithmic, because the loads are multiples: the distance from 0.5 to 1 equals that from 5 to 10.
     let loads = 0.4 * capacity..12.5 * capacity;
     let ticks = MULTIPLES.map(|multiple| multiple * capacity);
     let mut chart = ChartBuilder::on(area)
@@ -62,7 +62,8 @@ fn goodput(report: &Report, area: &Area) -> Result<(), Box<dyn Error>> {
             let dash = |from| PathElement::new([(from, 0), (from + 6, 0)], CAPACITY.stroke_width(2));
             EmptyElement::at(start) + dash(0) + dash(9) + dash(18)
         });
-    // The second line and its points are thinner, so that the first ones show where both modes do equally well.
+    // The second line and its points are thinner, so that the first line stays visible where both modes do equally
+    // well.
     for (rows, color, width, label) in [
         (&report.protected, PROTECTED, 5, "protected by steadfast"),
         (&report.unprotected, UNPROTECTED, 2, "unprotected: timeouts and plain retries"),
@@ -78,7 +79,7 @@ fn goodput(report: &Report, area: &Area) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Answers in time over time, before and after the work gets slower. The colours are those of the chart above.
+/// Answers in time over time, before and after the work slows down. The colours match the chart above.
 fn slowdown(report: &Report, area: &Area) -> Result<(), Box<dyn Error>> {
     let (slowdown, capacity) = (&report.slowdown, report.capacity_rps);
     let runs = [(&slowdown.protected, PROTECTED, 4), (&slowdown.unprotected, UNPROTECTED, 2)];
@@ -110,7 +111,7 @@ fn slowdown(report: &Report, area: &Area) -> Result<(), Box<dyn Error>> {
     for (run, color, width) in runs {
         chart.draw_series(LineSeries::new(answers(run), color.stroke_width(width)))?;
     }
-    // Where the work gets slower is said beside the line, in the empty room above what is left of the capacity.
+    // The notes on the slowdown stand beside its line, in the empty area above the remaining capacity.
     let note = |at, text| Text::new(text, at, font(14).color(&INK));
     let beside = slow_at + 0.01 * end;
     chart.draw_series([

@@ -1,4 +1,4 @@
-//! The run shows on standard error how it goes: a block that changes on a terminal, plain lines elsewhere.
+//! Shows the run on standard error: a block that changes on a terminal, plain lines elsewhere.
 
 use crate::{
     frame::{self, GOODPUT_LINE, History, INTERVAL, LINES, Step},
@@ -38,7 +38,7 @@ impl Display {
         let block = self.block.clone();
         let thread = {
             let calls = calls.clone();
-            // A thread of its own: a slow terminal holds up neither the clients nor the server.
+            // On a thread of its own, so that a slow terminal delays neither the clients nor the server.
             thread::spawn(move || match block {
                 Some(block) => redraw(&block, &step, &calls, &stopped),
                 None => report(&step, &calls, &stopped),
@@ -47,10 +47,10 @@ impl Display {
         Watch { display: self, step, calls, running: Some((stop, thread)) }
     }
 
-    /// Prints a line that stays.
+    /// Prints a line that remains.
     fn say(&self, line: &str) {
         match &self.block {
-            // A terminal that is gone is no reason to end the run.
+            // A closed terminal does not end the run.
             Some(block) => drop(block.lines.println(line)),
             None => eprintln!("{line}"),
         }
@@ -61,7 +61,7 @@ impl Drop for Display {
     fn drop(&mut self) {
         if let Some(block) = &self.block {
             block.bars.iter().for_each(ProgressBar::finish_and_clear);
-            // Sets the table apart.
+            // Separates the table.
             eprintln!();
         }
     }
@@ -76,7 +76,7 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Prints what became of the calls, as the report will say it.
+    /// Prints the result of the calls, with the counters of the report.
     pub fn finish(mut self) {
         self.stop();
         let tally = &self.calls.counted;
@@ -98,7 +98,7 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// The lines that are drawn again and again, each cut to the width of the terminal.
+/// The lines that are redrawn, each cut to the width of the terminal.
 #[derive(Clone)]
 struct Block {
     lines: MultiProgress,
@@ -110,7 +110,7 @@ impl Block {
         // Each change of a line draws the block. The limit is above LINES per interval, so no line is ever stale.
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(100));
         let bars = std::array::from_fn(|index| {
-            // In colour only where the terminal has it, and without NO_COLOR.
+            // Coloured only where the terminal supports it, and without NO_COLOR.
             let template = if index == GOODPUT_LINE { "{wide_msg:.green}" } else { "{wide_msg}" };
             let bar = lines.add(ProgressBar::no_length());
             // The templates are constants; if one were wrong, the default would do.

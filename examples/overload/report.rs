@@ -1,4 +1,4 @@
-//! What became of the calls, per second and per call, as a table and as JSON.
+//! The results of the calls, per second and per call, as a table and as JSON.
 
 use super::{
     counts::{Ending, Rates},
@@ -17,10 +17,10 @@ pub struct Row {
     multiple: f64,
     pub offered_rps: f64,
     pub goodput_rps: f64,
-    /// Of what was possible: the smaller of the offered load and the capacity.
+    /// As a share of the possible goodput: the smaller of the offered load and the capacity.
     goodput_ratio: f64,
     attempts_per_call: f64,
-    /// Of the calls answered in time; `None` where there was no such call.
+    /// Of the calls answered in time; `None` if there were none.
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
     /// The most tasks of the server that were alive at one moment of the measured time.
@@ -50,10 +50,10 @@ pub struct Slowdown {
     pub unprotected: Option<SlowRun>,
 }
 
-/// What came of it.
+/// The result of a step.
 #[derive(Serialize)]
 pub struct SlowRun {
-    /// Of the calls that arrived when the server had settled.
+    /// Of the calls that arrived after the server had settled.
     pub goodput_rps: f64,
     pub goodput_ratio: f64,
     /// Answers in time per second, over the whole step.
@@ -61,7 +61,7 @@ pub struct SlowRun {
 }
 
 impl Slowdown {
-    /// Notes a run.
+    /// Records a run.
     pub fn add(&mut self, mode: Mode, lengths: Lengths, calls: &Calls) {
         self.capacity_rps = slow_capacity_rps();
         self.slow_at = lengths.slow_after(Course::Slowdown).unwrap_or_default().as_secs_f64();
@@ -133,7 +133,7 @@ impl Report {
     }
 }
 
-/// The heads of the columns, in two lines.
+/// The column headings, in two lines.
 const COLUMNS: [(&str, &str); 12] = [
     ("", "calls"),
     ("in", "time"),
@@ -190,7 +190,7 @@ impl Row {
 }
 
 fn write_line<T: Display>(output: &mut impl Write, first: &str, cells: [T; COLUMNS.len()]) -> io::Result<()> {
-    // As wide as the longest multiple. With that, a line fits into 80 columns.
+    // As wide as the longest multiple, which keeps a line within 80 columns.
     write!(output, "{first:>4}")?;
     for (index, (cell, (upper, lower))) in cells.into_iter().zip(COLUMNS).enumerate() {
         let gap = if index == 0 { " " } else { "  " };

@@ -1,4 +1,4 @@
-//! One step of the run: a load, a server, the clients, and what became of the calls.
+//! One step of the run: a load, a server, the clients, and the results of the calls.
 
 use crate::{
     client::{self, Attempts, Client, Connections},
@@ -18,11 +18,11 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-/// Every step draws its arrivals from this seed again, so both modes, and any two runs, receive the same calls.
-/// It was chosen among many for draws within two percent of the nominal loads, in the quick run as in the default one.
+/// Every step draws its arrivals from this seed, so all modes and runs receive the same calls. The seed was chosen
+/// because its draws are within two percent of the nominal loads, in the quick run and in the default run.
 const SEED: u64 = 110;
 
-/// Runs one step on a server and runtimes that end with it, so that nothing leaks into the next one.
+/// Runs one step on a server and runtimes that end with it, so that nothing leaks into the next step.
 pub fn step(step: &Step, calls: &Calls) -> Result<(), Box<dyn Error>> {
     let server = Server::start(step.mode)?;
     let clients = Builder::new_multi_thread().worker_threads(1).thread_name("clients").enable_all().build()?;
@@ -40,9 +40,10 @@ pub fn step(step: &Step, calls: &Calls) -> Result<(), Box<dyn Error>> {
     driven
 }
 
-/// Sends calls as they arrive, whether or not earlier ones were answered, as a crowd of independent callers does.
+/// Sends calls as they arrive, whether or not earlier calls were answered, as independent callers do.
 ///
-/// The load goes on after the measured time until every measured call has ended: the last ones have it no easier.
+/// The load continues after the measured time until every measured call has ended, so the last measured calls see the
+/// same load.
 async fn drive(client: Client, server: &Server, step: &Step, calls: &Calls) {
     let (address, pace, gauge) = (server.address, server.pace(), server.gauge());
     let mut arrivals = Arrivals::new(step.multiple * capacity_rps());
@@ -50,7 +51,7 @@ async fn drive(client: Client, server: &Server, step: &Step, calls: &Calls) {
     let start = Instant::now();
     calls.start(start);
     let measured = start + lengths.warm_up..start + lengths.warm_up + lengths.measured;
-    // Every call has a deadline, so all are over well before this; it keeps the step bounded come what may.
+    // Every call has a deadline and ends well before this. The timeout bounds the step even if one does not.
     let last_moment = measured.end + 3 * DEADLINE;
     let slow_at = lengths.slow_after(step.course).map(|after| start + after);
     let mut is_slow = false;
@@ -87,7 +88,7 @@ struct Ended {
     latency: Duration,
 }
 
-/// One call. Its time counts from when it was due: a sender that was held up must not make the answers look fast.
+/// Makes one call. Its time counts from when it was due, so that a delayed sender does not make the answers look fast.
 async fn call(client: Client, address: SocketAddr, arrived: Instant) -> Ended {
     let attempts = Attempts::default();
     let ending = match client::ask(address, attempts.clone()) {
@@ -97,7 +98,7 @@ async fn call(client: Client, address: SocketAddr, arrived: Instant) -> Ended {
     Ended { arrived, ending, attempts: attempts.count(), latency: Instant::now() - arrived }
 }
 
-/// Poisson arrivals: the gaps between calls are exponential, as those of many callers who do not know of each other.
+/// Poisson arrivals: the gaps between calls are exponential, as between the calls of independent callers.
 struct Arrivals {
     random: SmallRng,
     mean_gap: f64,

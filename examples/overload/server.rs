@@ -38,7 +38,7 @@ use tower::{BoxError, Service};
 
 pub type Answer = Response<Empty<Bytes>>;
 
-/// A server on a thread and a runtime of its own, so that the clients cannot slow it down by being busy.
+/// A server with its own thread and runtime, so that busy clients cannot slow it down.
 pub struct Server {
     runtime: Runtime,
     pub address: SocketAddr,
@@ -63,17 +63,17 @@ impl Server {
         Ok(Self { runtime, address, pace, gauge })
     }
 
-    /// What makes the work slower.
+    /// Slows the work down.
     pub fn pace(&self) -> Pace {
         self.pace.clone()
     }
 
-    /// What tells its live tasks and bytes.
+    /// Reads its live tasks and bytes.
     pub fn gauge(&self) -> Gauge {
         self.gauge.clone()
     }
 
-    /// Ends every connection and every piece of work with the runtime that they run on.
+    /// Ends every connection and all work, by shutting down their runtime.
     pub fn stop(self) {
         self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
@@ -86,7 +86,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     loop {
-        // What goes wrong with one connection concerns its client alone, who sees it, too.
+        // An error of one connection concerns only its client, which sees it too.
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(stream, service.clone()));
         }
@@ -100,8 +100,8 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     stream.set_nodelay(true)?;
-    // HTTP/2 has limits of its own on streams. They are out of reach here, so that they do not stand in for the
-    // protection that this example is about.
+    // HTTP/2 limits the streams itself. These limits are set out of reach, so that they do not replace the protection
+    // that this example shows.
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(u32::MAX)
@@ -111,7 +111,7 @@ where
     Ok(connection.await?)
 }
 
-/// How many times the usual service time the work takes: once, until it is made slower.
+/// The service time as a multiple of the usual one: 1 until the work is slowed down.
 #[derive(Clone)]
 pub struct Pace(Arc<AtomicU32>);
 
@@ -132,9 +132,9 @@ impl Pace {
     }
 }
 
-/// The work behind the server: a few slots, and before them a queue without a bound, as naive servers have it.
+/// The work behind the server: a few slots, and an unbounded queue in front of them, as in many servers.
 ///
-/// A request that is in the queue stays there when its caller gives up, and is worked on when its turn comes.
+/// A queued request stays queued when its caller gives up, and is processed at its turn.
 #[derive(Clone)]
 pub struct Backend {
     queue: mpsc::UnboundedSender<Job>,
@@ -149,8 +149,8 @@ impl Backend {
     fn start(runtime: &Runtime, pace: &Pace) -> Self {
         let (queue, jobs) = mpsc::unbounded_channel();
         let jobs = Arc::new(Mutex::new(jobs));
-        // Slots that a burst fills at the same moment would stay in step for as long as the load lasts, and answers
-        // would come thirty at a time. Cutting the first job short, in each slot by another part, sets them apart.
+        // Slots that a burst fills at the same moment would stay in step for the whole load, and answers would arrive
+        // thirty at a time. A shorter first job, of a different length in each slot, spreads them.
         for number in 1..=SLOTS {
             runtime.spawn(slot(jobs.clone(), SERVICE_TIME * number / SLOTS, pace.clone()));
         }
@@ -158,17 +158,17 @@ impl Backend {
     }
 }
 
-/// Works on one job after the other: `first` on the first one, which falls into the warm-up, then the service time.
+/// Works on one job after another. The first job, during the warm-up, takes `first`; the others take the service time.
 async fn slot(jobs: Arc<Mutex<mpsc::UnboundedReceiver<Job>>>, first: Duration, pace: Pace) {
     let mut free_at = Instant::now();
     let mut service_time = first;
     loop {
         let Some(job) = jobs.lock().await.recv().await else { return };
-        // Counted from when the slot was free and the job there, not from when this task was woken: otherwise each
-        // late timer, by a millisecond or so, would take a little of the capacity away.
+        // Counts from when both the slot was free and the job had arrived, not from when this task was woken. Otherwise
+        // each late timer would cost about a millisecond of capacity.
         free_at = free_at.max(job.arrived) + service_time;
         sleep_until(free_at).await;
-        // Perhaps nobody waits for the answer any more. The work was done all the same.
+        // The caller may have left. The work was done anyway.
         let _ = job.done.send(());
         service_time = pace.service_time();
     }
@@ -185,7 +185,7 @@ impl Service<Request<Incoming>> for Backend {
 
     fn call(&mut self, _: Request<Incoming>) -> Self::Future {
         let (done, finished) = oneshot::channel();
-        // Either end of these channels is gone only when the whole runtime is on its way out.
+        // Either end of these channels is dropped only when the runtime shuts down.
         let _ = self.queue.send(Job { arrived: Instant::now(), done });
         Box::pin(async {
             let _ = finished.await;

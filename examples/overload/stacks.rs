@@ -1,4 +1,4 @@
-//! The protection: one stack before the server, one before the clients, and all five layers between them.
+//! The protection: one stack for the server and one for the clients, with all five layers between them.
 
 use crate::{
     client::{Ask, Client, Connections},
@@ -21,11 +21,11 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt, service_fn};
 
-/// The work's answer, or that of a refusal.
+/// The answer of the work, or of a refusal.
 type Refusable = Response<HttpBody<Empty<Bytes>>>;
 
-/// The server's stack: whatever comes, the work behind it never has more to do than it can do in time. The one number
-/// that it receives is the deadline of its callers. It knows neither the slots nor the service time.
+/// The server's stack. It admits only as many calls as the work behind it can answer in time. Its one setting is the
+/// deadline of its callers; it knows neither the number of slots nor the service time.
 pub fn server(
     backend: Backend,
 ) -> Result<
@@ -36,31 +36,31 @@ pub fn server(
     ConfigError,
 > {
     steadfast::server()
-        // The protection proper. A call that would not be answered within 70% of the time that its caller has left is
-        // refused at once: the limit on the calls in flight follows from the rate at which they end.
+        // The actual protection. It refuses a call at once if the answer would need more than 70% of the time that the
+        // caller has left. The limit on the calls in flight follows from the rate at which calls end.
         .load_shed(Limiter::adaptive().deadline(DEADLINE).build()?)
         // No caller waits longer.
         .timeout(DEADLINE)
-        // The answer says in its status whether it is about this caller or about everybody, and in a header which
-        // mechanism it was, for the table at the end.
+        // The status says whether the refusal concerns this caller or all callers. A header names the mechanism, for
+        // the table at the end.
         .http(Peer::Internal)
         .service(backend)
 }
 
-/// The clients' stack: it never waits in vain, and never asks an overloaded server again.
+/// The clients' stack. It bounds every wait, and never retries at an overloaded server.
 pub fn client(connections: Connections) -> Result<Client, ConfigError> {
-    // Retries are for the odd failure. The budget keeps them at a tenth of the calls even if everything fails.
+    // Retries are for rare failures. The budget limits them to a tenth of the calls even if all calls fail.
     let budget = RetryBudget::builder().ratio(0.1).build()?;
     let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(20));
-    // Opens when half of what the server took on failed. It looks again soon, since a stall is soon over.
+    // Opens when half of the calls that the server admitted failed. It probes soon, because a stall is short.
     let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(1)).open_for(Duration::from_millis(250));
     let stack = steadfast::client()
         .timeout(DEADLINE)
         .retry(http::retry(ATTEMPTS).backoff(backoff).budget(budget))
         .circuit_breaker(breaker.build()?)
-        // A server that refuses part of the load is doing well: no reason for the breaker to cut off the rest, and
-        // without a word about when to come back, none to retry. (Call these a `Failure` and see: past the capacity the
-        // breaker then costs about half of the goodput.)
+        // A server that refuses part of the load works well. The breaker must not cut off the rest, and a refusal
+        // without a `Retry-After` is not retried. (Classify refusals as `Failure` to see the difference: above the
+        // capacity, the breaker then costs about half of the goodput.)
         .http(Peer::Internal)
         .service(connections)?;
     Ok(Client::new(service_fn(move |ask: Ask| {

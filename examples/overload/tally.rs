@@ -1,4 +1,4 @@
-//! The calls of one step, counted while they end.
+//! The calls of one step, counted as they end.
 
 use super::{
     counts::{Counters, Counts, Ending, Rates},
@@ -14,18 +14,18 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The picture has a point for each of these. It is a multiple of the service time before and after it grows: answers that
-/// come thirty at a time, once in a service time, make no pattern of their own.
+/// The interval of one point of the picture. It is a multiple of the service time before and after the slowdown.
+/// Answers that arrive thirty at a time, once per service time, therefore make no pattern.
 const SAMPLE: Duration = Duration::from_millis(600);
 
-/// All calls of one step. Each call is counted in one of two places. The report shows the first one. The display shows
-/// that one too, and the calls per second of both.
+/// All calls of one step. Each call is counted in one of two places. The report shows the first; the display shows the
+/// first, and the calls per second of both.
 pub struct Calls {
     /// Empty until the load begins.
     started: OnceLock<Instant>,
     /// The calls that arrived during the measured time.
     pub counted: Tally,
-    /// Those of the warm-up, and those that arrive while the last counted calls end.
+    /// The calls of the warm-up, and those that arrive while the last counted calls end.
     uncounted: Counters,
     /// The answers in time, in each interval since the load began.
     answers: Mutex<Vec<u64>>,
@@ -41,7 +41,7 @@ impl Calls {
         }
     }
 
-    /// The load begins.
+    /// Marks the start of the load.
     pub fn start(&self, now: Instant) {
         // A step begins once.
         let _ = self.started.set(now);
@@ -64,7 +64,7 @@ impl Calls {
         if counted { self.counted.ended(ending, attempts, latency) } else { self.uncounted.ended(ending) }
     }
 
-    /// Notes the answers so far, at least once in each [`SAMPLE`].
+    /// Records the answers so far. Called at least once in each [`SAMPLE`].
     pub fn sample(&self, now: Instant) {
         let Some(elapsed) = self.elapsed(now) else { return };
         let intervals = usize::try_from(elapsed.as_millis() / SAMPLE.as_millis()).unwrap_or(usize::MAX);
@@ -72,7 +72,7 @@ impl Calls {
         if answers.len() < intervals {
             let all = self.all().of(Ending::Answered);
             let before = answers.iter().sum::<u64>();
-            // Of the intervals without an arrival, the last one has the answers.
+            // If intervals passed without an arrival, the last of them gets the answers.
             answers.resize(intervals, 0);
             if let Some(last) = answers.last_mut() {
                 *last = all.saturating_sub(before);
@@ -80,14 +80,14 @@ impl Calls {
         }
     }
 
-    /// The answers in time per second: when, in seconds since the load began, and how many.
+    /// The answers in time per second: the time since the load began, in seconds, and the rate.
     pub fn answers(&self) -> Vec<(f64, f64)> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let sample = SAMPLE.as_secs_f64();
         answers.iter().enumerate().map(|(at, count)| ((at as f64 + 0.5) * sample, *count as f64 / sample)).collect()
     }
 
-    /// The step is over. Counted calls without an end have failed: none, unless the machine stood still.
+    /// Ends the step. Counted calls that have not ended count as failed; there are none unless the machine stalled.
     pub fn close(&self) {
         (0..self.counted.counts().unfinished()).for_each(|_| self.counted.counters.ended(Ending::Failed));
     }
@@ -97,14 +97,14 @@ impl Calls {
     }
 }
 
-/// What a server holds at a moment.
+/// What a server holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     pub tasks: u64,
     pub bytes: u64,
 }
 
-/// What became of the calls that arrived during the measured time of one step.
+/// The results of the calls that arrived during the measured time of one step.
 pub struct Tally {
     measured: Duration,
     counters: Counters,
@@ -136,13 +136,13 @@ impl Tally {
         self.counters.read()
     }
 
-    /// Notes what the server holds, at a moment of the measured time.
+    /// Records what the server holds, during the measured time.
     pub fn held(&self, held: Held) {
         self.peak_tasks.fetch_max(held.tasks, Ordering::Relaxed);
         self.peak_bytes.fetch_max(held.bytes, Ordering::Relaxed);
     }
 
-    /// The most that the server held: of its tasks at one moment, of its bytes perhaps at another.
+    /// The most that the server held. The peaks of tasks and bytes can be at different moments.
     pub fn peak(&self) -> Held {
         Held { tasks: self.peak_tasks.load(Ordering::Relaxed), bytes: self.peak_bytes.load(Ordering::Relaxed) }
     }
@@ -156,7 +156,7 @@ impl Tally {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// In milliseconds; `None` where no call was answered in time.
+    /// In milliseconds; `None` if no call was answered in time.
     pub fn percentiles<const N: usize>(&self, quantiles: [f64; N]) -> [Option<f64>; N] {
         let latency = self.latency();
         quantiles.map(|quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1_000.0))
