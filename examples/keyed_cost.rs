@@ -1,4 +1,4 @@
-//! What a call of a keyed limit costs, for one key to a million: flat, but for the misses of the processor's caches.
+//! What a call of a keyed limit costs, for one key to a million: constant, except for cache misses of the processor.
 //!
 //! ```sh
 //! cargo run --release --example keyed_cost -- keyed_cost.svg
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for count in COUNTS {
         let limit = Keyed::<u64>::builder(count.max(1000) as usize, Quota::new(1_000_000_000, Duration::from_secs(1)));
         let limit = limit.build()?;
-        // Known to the table from here on: full buckets stay until a stranger needs their place.
+        // The table knows all keys from here on: a full bucket stays until a new key needs its slot.
         (0..count).for_each(|key| drop(limit.try_acquire(&key, 1)));
         let mut keys = Keys { count, state: 0x9E37_79B9_7F4A_7C15 };
         let cost = median(|| {
@@ -51,14 +51,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(fs::write(path, picture)?)
 }
 
-/// Nanoseconds per call.
+/// Measures nanoseconds per call.
 fn time(mut call: impl FnMut(u64)) -> f64 {
     let start = Clock::now();
     (0..CALLS).for_each(&mut call);
     start.elapsed().as_nanos() as f64 / CALLS as f64
 }
 
-/// What it takes to read the clock.
+/// Measures the cost of reading the clock.
 fn reading() -> f64 {
     median(|| {
         time(|_| {
@@ -73,7 +73,7 @@ fn median(mut measure: impl FnMut() -> f64) -> f64 {
     all[REPETITIONS / 2]
 }
 
-/// Keys in no order: Marsaglia's xorshift64, scaled to their number.
+/// Keys in random order: Marsaglia's xorshift64, scaled to the number of keys.
 struct Keys {
     count: u64,
     state: u64,

@@ -1,12 +1,12 @@
-//! A gate of your own in a server's stack: a bulkhead per tenant, so that one tenant cannot take all places.
+//! A gate of your own in a server's stack: a bulkhead per tenant, so that no tenant can take all places.
 //!
 //! ```sh
 //! cargo run --example own_gate
 //! ```
 //!
-//! A noisy tenant sends 50 calls at once, and two others send a few. Each tenant has places of its own, so the noisy
-//! one is refused beyond its places, and the others are all served. Tenants that are not listed share one bulkhead: its
-//! size is known, however many names callers make up.
+//! A noisy tenant sends 50 calls at once, and two others send a few. Each tenant has its own places. The noisy tenant
+//! is refused beyond its places, and the others are all served. Tenants that are not listed share one bulkhead, so the
+//! number of bulkheads does not depend on the names that callers send.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use steadfast::{
@@ -17,15 +17,15 @@ use steadfast::{
 };
 use tower::{BoxError, ServiceExt, service_fn};
 
-/// The places of one tenant. Calls that take 50 ms each are then served at up to 80 per second and tenant.
+/// The places of one tenant. With calls of 50 ms each, they serve up to 80 calls per second and tenant.
 const PLACES: usize = 4;
 
-/// What a call says about its caller.
+/// The part of a call that identifies its caller.
 struct Call {
     tenant: &'static str,
 }
 
-/// The places of each tenant, and those of all who are not listed.
+/// The places of each listed tenant, and the places that all other tenants share.
 #[derive(Clone)]
 struct Bulkheads {
     listed: Arc<HashMap<&'static str, Limiter>>,
@@ -44,7 +44,7 @@ impl Bulkheads {
 }
 
 impl Gate<Call> for Bulkheads {
-    /// A place. It goes back to its tenant when it is dropped.
+    /// A place. Dropping it returns it to its tenant.
     type Permit = Permit<'static>;
 
     fn admit(&self, call: &Call, _: &mut Frame) -> Result<Self::Permit, Rejection> {
@@ -52,7 +52,7 @@ impl Gate<Call> for Bulkheads {
         Ok(self.of(call.tenant).try_acquire_owned()?)
     }
 
-    // The stage calls this once for each permit, also if the caller goes away or the handler panics.
+    // The stage calls this once for each permit, also if the caller drops the call or the handler panics.
     fn settle(&self, place: Self::Permit, _: Ending, _: &mut Frame) {
         drop(place);
     }
@@ -70,7 +70,7 @@ impl DescribeGate for Bulkheads {
 async fn main() -> Result<(), BoxError> {
     let bulkheads = Bulkheads::new(&["noisy", "quiet"], PLACES)?;
     let server = steadfast::server()
-        // In the place of the load shed: behind the rate limit, if there were one, and before the timeout.
+        // Takes the slot of the load shed: after the rate limit, if there is one, and before the timeout.
         .own_load_shed(gate(bulkheads.clone()))
         .timeout(Duration::from_secs(1))
         .service(service_fn(handle))?;
@@ -78,7 +78,7 @@ async fn main() -> Result<(), BoxError> {
 
     let calls = [("noisy", 50), ("quiet", 3), ("unknown", 2)]
         .map(|(tenant, calls)| (tenant, (0..calls).map(|_| tokio::spawn(server.clone().oneshot(Call { tenant })))));
-    // All are sent before the first one is waited for.
+    // Sends all calls before waiting for the first.
     let sent = calls.map(|(tenant, calls)| (tenant, calls.collect::<Vec<_>>()));
     for (tenant, calls) in sent {
         let (mut served, mut refused) = (0, 0);

@@ -1,12 +1,12 @@
-//! Any tower service behind a client's stack: here an async function that asks somebody for a price.
+//! Any tower service behind a client's stack: here an async function that asks a remote service for a price.
 //!
 //! ```sh
 //! cargo run --example tower_service
 //! ```
 //!
-//! The function works at first and fails now and then, then is down for a while, then works again. The output shows
-//! what a caller sees: retries hide the passing faults; in the outage the breaker opens and calls fail at once, without
-//! being sent; afterwards a few probes find out that all is well.
+//! The function works at first with occasional failures, then is down for a while, then works again. The output shows
+//! what a caller sees. Retries hide the occasional failures. In the outage the breaker opens, and calls fail at once
+//! without being sent. Afterwards a few probes find that the service works again.
 
 use std::{
     io,
@@ -20,35 +20,35 @@ use steadfast::{
 };
 use tower::{BoxError, Service, ServiceExt, service_fn};
 
-/// How long an open circuit leaves the service alone. Short, for an example: the default of 5 s suits most services.
+/// How long a circuit stays open. Short for this example: the default of 5 s suits most services.
 const OPEN_FOR: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     // Handles: clones share their state, so each can be kept, read and changed while calls are in flight.
     let breaker = Breaker::builder()
-        // Half of the calls failed: asking costs more than it brings.
+        // Opens when half of the calls fail.
         .failure_rate(0.5, Duration::from_secs(10))
-        // A client with few calls, such as this one, notices an outage by a run of failures sooner.
+        // A client with few calls, such as this one, detects an outage sooner by consecutive failures.
         .consecutive_failures(5)
         .open_for(OPEN_FOR)
         .build()?;
-    // One retry for every five calls: however many calls fail, retries add at most a fifth to the load.
+    // One retry for every five calls: even if all calls fail, retries add at most a fifth to the load.
     let budget = RetryBudget::builder().ratio(0.2).build()?;
 
     let prices = steadfast::client()
-        // As long as a caller waits for a price, retries included. Covers 3 attempts and the waits between them.
+        // How long a caller waits for a price, retries included. Covers 3 attempts and their backoffs.
         .timeout(Duration::from_secs(1))
-        // What fails three times in a row is no passing fault. The waits, of up to 20 ms and then 40 ms, are random, so
-        // that clients which fail together do not come back together. Every request may be repeated, since asking
-        // changes nothing; where it does, see `Retry::replay_if`.
+        // A call that fails three times is not failing by chance. The backoffs, of up to 20 ms and then 40 ms, are
+        // random, so that clients that fail together do not retry together. Every request may be repeated, because it
+        // changes nothing; for requests that do, see `Retry::replay_if`.
         .retry(
             Retry::new(3)
                 .backoff(Backoff::exponential(Duration::from_millis(20), Duration::from_millis(200)))
                 .budget(budget.clone()),
         )
         .circuit_breaker(breaker.clone())
-        // Well above the usual 5 ms: who has not answered by now is better asked again.
+        // Well above the usual 5 ms: after this time, another attempt is more likely to help than waiting.
         .attempt_timeout(Duration::from_millis(200))
         .service(service_fn(ask_for_price))?;
     println!("{}", prices.explain());
@@ -67,7 +67,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Calls the service, and shows the two ways in which a call can fail.
+/// Calls the service, and prints the two kinds of failure.
 async fn call<S>(prices: &S, times: u32)
 where
     S: Service<&'static str, Response = u32, Error = Error<io::Error>> + Clone,
@@ -77,7 +77,7 @@ where
             Ok(price) => println!("  tea costs {price}"),
             // The service's own error, untouched.
             Err(Error::Service(error)) => println!("  failed: {error}"),
-            // A layer refused or ended the call: the place for a fallback, such as yesterday's price.
+            // A layer refused or ended the call. This is the place for a fallback, such as yesterday's price.
             Err(Error::Rejected(rejection)) => match rejection.retry_after() {
                 Some(wait) => println!("  {rejection}, try again in {} ms", wait.as_millis()),
                 None => println!("  {rejection}"),
@@ -88,7 +88,7 @@ where
 
 static FAILS_EVERY: AtomicU32 = AtomicU32::new(5);
 
-/// Put your own service in its place: any `Service` that is `Clone`.
+/// Replace it with your own service: any `Service` that is `Clone`.
 async fn ask_for_price(_item: &'static str) -> io::Result<u32> {
     static ASKED: AtomicU32 = AtomicU32::new(1);
     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,11 +1,11 @@
-//! What would happen to my service? A question of your own, to be answered in virtual time: copy this, put in your
-//! numbers and your stack, and run it.
+//! Answers a question about your own service in virtual time. Copy this file, insert your numbers and your stack, and
+//! run it.
 //!
 //! ```sh
 //! cargo run --release --features sim --example what_if
 //! ```
 //!
-//! Here: the service stands still for ten seconds. Does it come back, and when? The picture goes to `what_if.svg`.
+//! The question here: the service stalls for ten seconds. Does it recover, and when? The picture goes to `what_if.svg`.
 
 use plotters::prelude::*;
 use std::{error::Error, ops::Range, time::Duration};
@@ -17,16 +17,16 @@ use steadfast::{
 };
 use tower::Service;
 
-/// Calls per second, and how long an answer is worth having.
+/// Calls per second, and the deadline of a caller.
 pub const RPS: f64 = 300.0;
 const TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
-/// How long it is simulated.
+/// The simulated time.
 pub const LENGTH: Duration = Duration::from_secs(60);
 const OUTAGE: Range<Duration> = Duration::from_secs(20)..Duration::from_secs(30);
-/// What the service takes in at most: what it can do in 150 ms.
+/// The limit on the calls in the service: those that it can complete in 150 ms.
 pub const LIMIT: usize = 60;
-/// From a caller to the service, and back.
+/// The network latency from a caller to the service, and back.
 const HOP: Latency = Latency::fixed(Duration::from_millis(1));
 
 /// The service: 20 workers of 50 ms each, so 400 calls per second. It does not notice when a caller gives up.
@@ -34,15 +34,15 @@ fn my_service(sim: &Sim) -> BackendService {
     sim.backend(Backend::new(Latency::exponential(Duration::from_millis(50))).servers(20).hang(OUTAGE))
 }
 
-/// How it is called today: a timeout, and three attempts.
+/// The callers as they are today: a timeout, and three attempts.
 pub fn as_it_is(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).without_budget();
     steadfast::client().retry(retry).attempt_timeout(TIMEOUT).service(Link::new(sim, HOP, my_service(sim)))
 }
 
-/// With a limit on what the service takes in, and a budget for the retries of its callers. The network is between the
-/// two: a caller that gives up does not take the place of its call with it, as it would if its future held the
-/// service's.
+/// With a limit on the calls that the service admits, and a budget for the retries of its callers. The network is
+/// between the two stacks, so a caller that gives up does not release its call's place in the service. It would if its
+/// future contained the service's.
 pub fn as_it_could_be(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     let service = steadfast::server().load_shed(Limiter::fixed(LIMIT)?).service(my_service(sim))?;
     let budget = RetryBudget::builder().random(sim.random()).build()?;
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     draw("what_if.svg", &[("as it is", RED, today), ("with a limit and a budget", BLUE, then)])
 }
 
-/// Runs one answer to the question.
+/// Runs one variant.
 fn ask<S: Client>(name: &str, client: fn(&Sim) -> Result<S, ConfigError>) -> Result<Report, ConfigError> {
     let report = run(client, 1)?;
     match report.recovery() {
@@ -65,12 +65,12 @@ fn ask<S: Client>(name: &str, client: fn(&Sim) -> Result<S, ConfigError>) -> Res
     Ok(report)
 }
 
-/// One run, with this seed.
+/// Makes one run, with this seed.
 pub fn run<S: Client>(client: fn(&Sim) -> Result<S, ConfigError>, seed: u64) -> Result<Report, ConfigError> {
     Scenario::new(Load::poisson(RPS).in_time(3 * TIMEOUT)).length(LENGTH).seed(seed).run(client)
 }
 
-/// What a load can go through.
+/// The simulated load, service and disturbance.
 pub trait Client: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static {}
 impl<S: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static> Client for S {}
 

@@ -1,4 +1,4 @@
-//! The client in front of the chain.
+//! The client at the top of the chain.
 
 use crate::{
     DEADLINE, RATE, Style, grpc,
@@ -25,7 +25,7 @@ const PHASE: Duration = Duration::from_secs(10);
 
 const PROTOCOLS: [&str; 2] = ["HTTP", "gRPC"];
 
-/// A hop. Killed, by its own id, when it is dropped.
+/// A hop. Dropping it kills its process, by its id.
 struct Hop {
     process: Child,
     addresses: Addresses,
@@ -33,14 +33,14 @@ struct Hop {
 
 impl Drop for Hop {
     fn drop(&mut self) {
-        // Both fail only for a child that has ended and been waited for.
+        // Both fail only for a child that has ended and was already waited for.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 impl Hop {
-    /// Starts this program as a hop in front of another one.
+    /// Starts this program as a hop that calls the next one.
     fn start(style: Style, next: Option<Addresses>) -> Result<Self, BoxError> {
         let next = next.map_or("none".to_owned(), |next| format!("{}+{}", next.web, next.grpc));
         let mut command = Command::new(env::current_exe()?);
@@ -56,8 +56,8 @@ impl Hop {
         Ok(Self { process, addresses })
     }
 
-    /// Asks what it has seen: calls by HTTP and gRPC, calls whose time did not shrink, and the longest overruns in
-    /// microseconds.
+    /// Reads the hop's counters: calls by HTTP and gRPC, calls whose deadline did not shrink, and the longest overruns
+    /// in microseconds.
     async fn seen(&self, path: &str) -> Result<[u64; 5], BoxError> {
         let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
         let answer = http.build_http().request(web::request(self.addresses.web, path)).await?;
@@ -68,10 +68,10 @@ impl Hop {
     }
 }
 
-/// What became of the calls of one phase.
+/// The results of the calls of one phase.
 struct Phase {
     what: &'static str,
-    /// By protocol: the calls of the client, those at the leaf, those that were answered well, and the longest.
+    /// By protocol: the calls of the client, the calls at the leaf, the successful calls, and the longest call.
     calls: [u64; 2],
     at_leaf: [u64; 2],
     answered: [u64; 2],
@@ -109,7 +109,7 @@ pub async fn run(style: Style, json: bool) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Makes the calls of one phase, by both protocols.
+/// Makes the calls of one phase, over both protocols.
 async fn calls(style: Style, to: Addresses, what: &'static str, progress: &ProgressBar) -> Result<Phase, BoxError> {
     let (web, grpc) = (web::client(style)?, grpc::client(style, to.grpc)?);
     let counts: Arc<[[AtomicU64; 2]; 2]> = Arc::default();
@@ -123,7 +123,7 @@ async fn calls(style: Style, to: Addresses, what: &'static str, progress: &Progr
         let (mut web, counted) = (web.clone(), counts.clone());
         tokio::spawn(async move {
             let begin = Instant::now();
-            // Plain retries have no end of their own that callers could rely on.
+            // Plain retries give their callers no upper bound on the time.
             let answer = timeout(2 * DEADLINE, web.call(web::request(to.web, "/"))).await;
             note(&counted[0], matches!(answer, Ok(Ok(answer)) if answer.status().is_success()), begin);
         });
@@ -134,7 +134,7 @@ async fn calls(style: Style, to: Addresses, what: &'static str, progress: &Progr
             note(&counted[1], matches!(answer, Ok(Ok(_))), begin);
         });
     }
-    // The last calls end, and the leaf has time to notice.
+    // Waits until the last calls end and the leaf notices it.
     sleep(3 * DEADLINE).await;
     let [answered, longest] = [0, 1].map(|kind| [0, 1].map(|protocol: usize| counts[protocol][kind].load(Relaxed)));
     let longest = longest.map(Duration::from_micros);

@@ -1,4 +1,4 @@
-//! The chain over gRPC, by its standard health service.
+//! The chain over gRPC, with the standard health service.
 
 use crate::{
     ATTEMPT, DEADLINE, Style,
@@ -24,10 +24,10 @@ use tower::{BoxError, util::BoxCloneSyncService};
 /// A stack around a channel.
 type Stack = BoxCloneSyncService<http::Request<Body>, http::Response<HttpBody<Body>>, tonic::transport::Error>;
 
-/// Calls of the next hop, through a stack below the generated client.
+/// Calls the next hop, through a stack below the generated client.
 pub fn client(style: Style, next: SocketAddr) -> Result<HealthClient<Stack>, BoxError> {
     let channel: Channel = Endpoint::from_shared(format!("http://{next}"))?.connect_lazy();
-    // A check changes nothing, so it may be repeated. Of methods in general the client knows nothing.
+    // A health check changes nothing, so it may be repeated. The client assumes nothing about methods in general.
     let retry = retry(style)?.bodies(DEFAULT_REPLAY_CAP, Body::new).idempotent(|_: &http::Request<Body>| true);
     let stack = steadfast::client().timeout(DEADLINE).retry(retry).attempt_timeout(ATTEMPT);
     let stack = stack.respond_http(Peer::Internal);
@@ -57,7 +57,7 @@ impl Health for Hop {
         };
         let mut request = Request::new(HealthCheckRequest::default());
         request.metadata_mut().insert(LEFT, MetadataValue::from(left));
-        // The headers of the next hop's status are its own: they are not for this caller.
+        // The headers in the next hop's status are for this hop, not for its caller.
         next.check(request).await.map_err(|status| Status::new(status.code(), status.message()))
     }
 

@@ -1,4 +1,4 @@
-//! One service of the chain, and what it notes.
+//! One service of the chain, and its counters.
 
 use crate::{Style, grpc, web};
 use std::{
@@ -18,10 +18,10 @@ use tokio::{
 };
 use tower::BoxError;
 
-/// By which a hop tells the next how much time it had itself, in microseconds.
+/// The header in which a hop passes on its own remaining time, in microseconds.
 pub const LEFT: &str = "x-left-us";
 
-/// Where a hop listens.
+/// The addresses that a hop listens on.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub web: SocketAddr,
@@ -46,25 +46,25 @@ pub enum Mode {
     TakesTwoSeconds,
 }
 
-/// What a hop has seen.
+/// The counters of a hop.
 #[derive(Default)]
 pub struct Seen {
     mode: AtomicUsize,
     /// The calls by HTTP and by gRPC.
     pub calls: [AtomicU64; 2],
-    /// The calls whose time left was not shorter than that of the caller, or that had none.
+    /// The calls whose remaining time was not shorter than their caller's, or that had no deadline.
     pub not_shrunk: AtomicU64,
-    /// The longest that a handler worked beyond the deadline that it was sent, in microseconds; and by how much of that
-    /// the timers of this process were not late themselves.
+    /// The longest time that a handler worked beyond its call's deadline, in microseconds. And the longest such time
+    /// less the lateness of this process's own timers.
     pub overrun: AtomicU64,
     pub own_overrun: AtomicU64,
-    /// How late a timer was that fired lately.
+    /// How late a recently fired timer was.
     lateness: AtomicU64,
 }
 
-/// How often a hop looks how late its timers are.
+/// How often a hop measures how late its timers are.
 const LOOK: Duration = Duration::from_millis(2);
-/// For how long a late timer is remembered, in looks.
+/// The number of measurements for which a late timer is remembered.
 const REMEMBERED: usize = 50;
 
 impl Seen {
@@ -72,19 +72,19 @@ impl Seen {
         self.mode.store(mode, Relaxed);
     }
 
-    /// A call has come. Returns what notes its end, and the microseconds that it has left.
+    /// Counts a call that arrived. Returns a guard that records its end, and the remaining microseconds.
     pub fn begin(self: &Arc<Self>, protocol: usize, left_of_caller: Option<u64>) -> (Working, u64) {
         self.calls[protocol].fetch_add(1, Relaxed);
         let deadline = CallContext::current().deadline();
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).as_micros() as u64);
-        // The client in front of the first hop has told it nothing.
+        // The client at the top of the chain sends no remaining time.
         if left.is_none() || left_of_caller.zip(left).is_some_and(|(before, left)| left >= before) {
             self.not_shrunk.fetch_add(1, Relaxed);
         }
         (Working { deadline, seen: self.clone() }, left.unwrap_or(u64::MAX))
     }
 
-    /// What a leaf does. Whether it fails.
+    /// Does the work of the leaf. Returns whether it fails.
     pub async fn work(&self) -> bool {
         match self.mode.load(Relaxed) {
             1 => return true,
@@ -95,7 +95,7 @@ impl Seen {
     }
 }
 
-/// A handler at work, until it is dropped.
+/// A running handler, until it is dropped.
 pub struct Working {
     deadline: Option<Instant>,
     seen: Arc<Seen>,
@@ -111,7 +111,7 @@ impl Drop for Working {
     }
 }
 
-/// Serves until its standard input ends, as it does with the process that started it.
+/// Serves until its standard input ends, which happens when the process that started it ends.
 pub async fn serve(style: Style, next: Option<Addresses>) -> Result<(), BoxError> {
     let seen = Arc::new(Seen::default());
     tokio::spawn(watch_timers(seen.clone()));
@@ -130,7 +130,7 @@ pub async fn serve(style: Style, next: Option<Addresses>) -> Result<(), BoxError
     }
 }
 
-/// Notes how late the timers of this process are, on a machine that may be busy.
+/// Records how late the timers of this process are, because the machine may be busy.
 async fn watch_timers(seen: Arc<Seen>) {
     let mut lately = [0; REMEMBERED];
     for look in (0..REMEMBERED).cycle() {

@@ -1,15 +1,16 @@
-//! What a chain of services makes of a leaf that is broken: client > A > B > leaf, in four processes, over HTTP and
-//! over gRPC, with three tries at each of the three hops.
+//! Shows how a chain of services reacts to a broken leaf: client > A > B > leaf, in four processes, over HTTP and gRPC,
+//! with three attempts at each of the three hops.
 //!
 //! ```sh
 //! cargo run --release --features http --example chain            # some 40 seconds, with stacks of steadfast
 //! cargo run --release --features http --example chain -- --plain # with retries and timeouts only
 //! ```
 //!
-//! The client makes 100 calls per second by each protocol, and each has half a second. For ten seconds the leaf fails
-//! at once. For the next ten it takes two seconds. With plain retries each call of the client becomes 27 calls of a
-//! leaf that fails: three at each hop. With budgets, and a mark by which a hop forbids the retries of those above, it
-//! becomes 1.1. Deadlines travel along and shrink at every hop, so no service works on what its caller has given up.
+//! The client makes 100 calls per second over each protocol, each with a deadline of half a second. For ten seconds,
+//! the leaf fails at once. For the next ten seconds, it takes two seconds per call. With plain retries, each call of
+//! the client becomes 27 calls of the failing leaf: three at each hop. With retry budgets, and a mark with which a hop
+//! forbids retries by its callers, it becomes 1.1. Deadlines travel with the call and shrink at every hop, so no
+//! service works on a call that its caller has given up.
 
 mod drive;
 mod grpc;
@@ -24,23 +25,23 @@ use steadfast::{
 };
 use tower::BoxError;
 
-/// The calls of the client per second, by each protocol.
+/// The calls of the client per second, over each protocol.
 const RATE: u32 = 100;
 /// How long a caller waits.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// How long each hop waits for one try, where its caller's deadline does not come before.
+/// How long each hop waits for one attempt, if its caller's deadline does not come first.
 const ATTEMPT: Duration = Duration::from_millis(200);
 
 /// How the hops call each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
-    /// By stacks of this crate as they are meant to be.
+    /// With stacks of this crate, in their recommended setup.
     Chained,
-    /// By retries without a budget, to which the mark of another service and its deadline mean nothing.
+    /// With retries that have no budget, and that ignore the other services' marks and deadlines.
     Plain,
 }
 
-/// Three tries. A budget earns one retry for each ten calls, and has no other.
+/// Three attempts. The budget earns one retry for each ten calls, and has no initial credit.
 fn retry(style: Style) -> Result<Retry<Repeatable>, ConfigError> {
     let backoff = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(50));
     let budget = RetryBudget::builder().ratio(0.1).no_floor().build()?;

@@ -25,16 +25,16 @@ use steadfast::{
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
-/// A call to the next hop.
+/// A call of the next hop.
 pub type Next = BoxCloneSyncService<Request<Empty<Bytes>>, Response<Incoming>, BoxError>;
 
-/// Calls of the next hop, through a stack.
+/// Calls the next hop, through a stack.
 pub fn client(style: Style) -> Result<Next, ConfigError> {
     let http = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http();
     let stack = steadfast::client().timeout(DEADLINE).retry(retry(style)?).attempt_timeout(ATTEMPT).boxed_error();
     Ok(match style {
         Style::Chained => BoxCloneSyncService::new(stack.http(Peer::Internal).service(http)?),
-        // It knows statuses, and neither sends nor believes anything else.
+        // Classifies by status only; sends no context headers and trusts none.
         Style::Plain => BoxCloneSyncService::new(stack.classify_with(Verdict::new(Peer::External)).service(http)?),
     })
 }
@@ -42,7 +42,7 @@ pub fn client(style: Style) -> Result<Next, ConfigError> {
 /// A request to this address.
 pub fn request(to: SocketAddr, path: &str) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
-    // An address and a path are a URI.
+    // An address and a path always make a valid URI.
     *request.uri_mut() = format!("http://{to}{path}").parse().unwrap_or_default();
     request
 }
@@ -77,7 +77,7 @@ pub async fn serve(
         stream.set_nodelay(true)?;
         let service = TowerToHyperService::new(all.clone());
         tokio::spawn(async move {
-            // Its error says that the caller has gone.
+            // An error here means that the caller has left.
             let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -97,7 +97,7 @@ async fn handle(request: Request<Incoming>, next: Option<SocketAddr>, mut client
     }
 }
 
-/// Tells what was seen, or sets the mode of the leaf.
+/// Returns the counters, or sets the mode of the leaf.
 fn of(path: &str, seen: &Seen) -> String {
     if let Some(mode) = path.strip_prefix("/of/mode/").and_then(|mode| mode.parse().ok()) {
         seen.set_mode(mode);

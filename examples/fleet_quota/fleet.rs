@@ -19,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-/// All in this process, on the embedded store.
+/// Runs all processes as tasks of this one, on the embedded store.
 pub fn in_virtual_time(third: Duration) -> Result<Slots, Box<dyn Error>> {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     LocalSet::new().block_on(&runtime, async move {
@@ -38,7 +38,7 @@ pub fn in_virtual_time(third: Duration) -> Result<Slots, Box<dyn Error>> {
     })
 }
 
-/// Shows how far the run is, and switches the store off for the second third of it.
+/// Shows the progress of the run, and switches the store off for its second third.
 async fn watch(third: Duration, mut switch: impl FnMut(bool)) {
     let bar = ProgressBar::new(3 * third.as_secs());
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos} of {len} s, {msg}") {
@@ -123,10 +123,10 @@ mod real {
         sync::watch,
     };
 
-    /// Tells a process where the proxy is: in its environment, since a URL may have a password in it.
+    /// The environment variable with the proxied URL. It is not an argument, because a URL may contain a password.
     const STORE: &str = "FLEET_QUOTA_STORE";
 
-    /// Four processes of this program, and a proxy between them and the store.
+    /// Starts four processes of this program, and a proxy between them and the store.
     pub fn of_processes(url: &str, third: Duration) -> Result<Slots, Box<dyn Error>> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -135,7 +135,7 @@ mod real {
             let proxied = format!("{before}{}{after}", listener.local_addr()?);
             let (switch, is_out) = watch::channel(false);
             tokio::spawn(proxy(listener, address, is_out));
-            // A number of its own for each run: what the last one left does not count.
+            // The process id makes the keys unique to this run, so that an earlier run's keys do not count.
             let run = std::process::id().to_string();
             let start = |index: usize| {
                 let seconds = third.as_secs().to_string();
@@ -148,7 +148,7 @@ mod real {
             };
             let processes = (0..PROCESSES).map(start).collect::<Result<Vec<_>, _>>()?;
             super::watch(third, |is_out| {
-                // The proxy has gone with its last connection at worst.
+                // Fails only if the proxy has ended with its last connection.
                 let _ = switch.send(is_out);
             })
             .await;
@@ -172,7 +172,7 @@ mod real {
         Ok(())
     }
 
-    /// What comes before the address of a URL, the address, and what comes after it.
+    /// Splits a URL into the part before the address, the address, and the part after it.
     fn parts(url: &str) -> Option<(&str, String, &str)> {
         let start = url.find("://")? + 3;
         let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
@@ -182,7 +182,7 @@ mod real {
         Some((&url[..start], address, &url[end..]))
     }
 
-    /// Carries bytes between the processes and the store, but in an outage.
+    /// Forwards bytes between the processes and the store, except during an outage.
     async fn proxy(listener: TcpListener, address: String, is_out: watch::Receiver<bool>) {
         while let Ok((mut client, _)) = listener.accept().await {
             let (mut is_out, address) = (is_out.clone(), address.clone());
@@ -204,7 +204,7 @@ mod real {
     struct Stopped(Child);
 
     impl Stopped {
-        /// What it wrote by its end.
+        /// Waits for its end, and returns its output.
         fn output(mut self) -> std::io::Result<Vec<u8>> {
             let mut output = Vec::new();
             if let Some(stdout) = &mut self.0.stdout {

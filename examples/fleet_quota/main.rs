@@ -1,13 +1,13 @@
-//! Four processes keep one limit together, in each of the three ways; then their store is gone for a while. Draws what
-//! they admitted, with the limit and the bound that each way states.
+//! Four processes share one limit, in each of three ways; then their store is unreachable for a while. Draws the
+//! admissions, with the limit and the bound that each way states.
 //!
 //! ```sh
 //! cargo run --release --example fleet_quota                                  # all in one process, in virtual time
 //! cargo run --release --features redis --example fleet_quota -- --redis redis://127.0.0.1:6379
 //! ```
 //!
-//! With `--redis` there are four real processes, and the store is not touched: they reach it through a little proxy,
-//! which closes their connections for the outage.
+//! With `--redis` the example runs four real processes. It does not stop the Redis server: the processes reach it
+//! through a small proxy, which closes their connections for the outage.
 
 mod fleet;
 mod picture;
@@ -21,16 +21,16 @@ use std::{error::Error, path::PathBuf, time::Duration};
 /// Four processes, one limit, and an outage of its store.
 #[derive(Parser)]
 struct Arguments {
-    /// The Redis server to keep the limits in: four processes then, in real time.
+    /// The Redis server that stores the limits; runs four processes in real time.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// A third of the run, in seconds: the store is gone for the middle one.
+    /// A third of the run, in seconds: the store is unreachable for the middle third.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=600))]
     third: u64,
-    /// Where to write the picture.
+    /// The file that the picture is written to.
     #[arg(long, default_value = "fleet_quota.svg")]
     svg: PathBuf,
-    /// Be the process of this number. The store's address is in the environment.
+    /// Be the process with this number. The store's address is in the environment.
     #[arg(long, hide = true, requires = "redis")]
     process: Option<usize>,
 }

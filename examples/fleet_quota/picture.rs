@@ -1,4 +1,4 @@
-//! The picture: what was admitted in the last second, by each way of keeping the limit.
+//! The picture: the admissions in the last second, for each kind of limit.
 
 use crate::{
     plot::{self, INK, font},
@@ -51,7 +51,7 @@ fn draw(slots: &Slots, third: Duration, picture: &mut String) -> Result<(), Box<
             .label("the limit, 1000 per second")
             .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], INK.stroke_width(1)));
         let windows = in_the_last_window(slots).into_iter().enumerate();
-        // The first window is whole after a second.
+        // The first window is complete after a second.
         let line = windows.skip(slots_in(Duration::from_secs(1)).saturating_sub(1));
         let line = line.map(|(slot, tokens)| ((slot + 1) as f64 * SLOT.as_secs_f64(), tokens as f64));
         let style = OURS.stroke_width(3);

@@ -1,4 +1,4 @@
-//! One process of the fleet: three limits on one store, and the calls that come to it.
+//! One process of the fleet: three limits on one store, and the calls that the process receives.
 
 use std::{
     error::Error,
@@ -24,7 +24,7 @@ pub const BURST: u64 = 200;
 /// Calls per second at all processes together. Zipf's law assigns them: one process receives almost half.
 const DEMAND: f64 = 3000.0;
 pub const WINDOW: Duration = Duration::from_secs(1);
-/// What is admitted is counted in slots of this length.
+/// Admissions are counted in slots of this length.
 pub const SLOT: Duration = Duration::from_millis(50);
 const KEY: &[u8] = b"everybody";
 
@@ -47,7 +47,7 @@ impl Way {
         }
     }
 
-    /// The most that may be admitted in any window while the store answers.
+    /// The most admissions in any window while the store answers.
     pub fn bound(self) -> u64 {
         let in_a_window = BURST + RATE;
         match self {
@@ -57,7 +57,7 @@ impl Way {
         }
     }
 
-    /// The same in a window in which it did not: another burst, and a call for each process.
+    /// The same bound for a window in which the store does not answer: another burst, and one call for each process.
     pub fn bound_in_outage(self) -> u64 {
         match self {
             Self::Leased => self.bound(),
@@ -66,14 +66,14 @@ impl Way {
     }
 }
 
-/// What was admitted in each slot, by each way of keeping the limit.
+/// The admissions in each slot, for each kind of limit.
 pub type Slots = [Vec<u64>; 3];
 
-/// What is to be seen of a run.
+/// The summary of a run.
 pub struct Seen {
     pub worst: u64,
     pub worst_in_outage: u64,
-    /// What was admitted of what the rate gives.
+    /// Admissions as a share of the configured rate.
     pub part: f64,
 }
 
@@ -94,7 +94,7 @@ impl Seen {
     }
 }
 
-/// For each slot what was admitted in the window that ends with it.
+/// Returns, for each slot, the admissions in the window that ends with it.
 pub fn in_the_last_window(slots: &[u64]) -> Vec<u64> {
     let length = slots_in(WINDOW);
     (0..slots.len()).map(|end| slots[(end + 1).saturating_sub(length)..=end].iter().sum()).collect()
@@ -104,7 +104,7 @@ pub fn slots_in(length: Duration) -> usize {
     (length.as_millis() / SLOT.as_millis()) as usize
 }
 
-/// Lets calls come for three thirds, and counts which are admitted.
+/// Makes calls for three thirds of the run, and counts the admitted ones.
 pub async fn run<S: Store + Clone>(index: usize, store: S, third: Duration) -> Result<Slots, Box<dyn Error>> {
     let random = Random::seeded(index as u64);
     let quota = Quota::new(RATE, Duration::from_secs(1)).with_burst(BURST);
@@ -155,7 +155,7 @@ pub async fn run<S: Store + Clone>(index: usize, store: S, third: Duration) -> R
     is_over.store(true, Ordering::Relaxed);
     drop((exact, leased, write_behind));
     for flusher in flushers {
-        // Gives back what is held.
+        // Returns the held credit to the store.
         flusher.await?;
     }
     let slots = slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

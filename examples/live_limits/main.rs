@@ -1,18 +1,19 @@
-//! A server whose limits are in a file. An operator publishes others while a load runs: a tier is cut, another one
-//! raised, fewer may be in flight, all is switched off and on again. Then the file decays, and nothing happens.
+//! A server takes its limits from a file. An operator publishes new limits while a load runs: one tier is cut, the
+//! other raised, fewer calls may be in flight, and all calls are switched off and on again. Then the file becomes
+//! corrupt, and the limits stay in force.
 //!
 //! ```sh
 //! cargo run --release --features constant-work --example live_limits   # 14 seconds, and live_limits.svg
 //! cargo run --release --features constant-work --example live_limits -- --config FILE.json
 //! ```
 //!
-//! With `--config` that file is what is published first and last, such as:
+//! With `--config`, that file is published first and last, such as:
 //!
 //! ```json
 //! { "rate_limit": [{ "quotas": [{ "count": 150, "period": "1s", "burst": 15 }, { "count": 250, "period": "1s" }] }] }
 //! ```
 //!
-//! `server.rs` is the template to copy, with `operator.rs` for the side that publishes.
+//! `server.rs` is the template to copy, with `operator.rs` for the publisher.
 
 mod operator;
 mod picture;
@@ -36,22 +37,22 @@ use steadfast::stack::live::StackConfig;
 use tokio::time::{Instant, sleep_until};
 use tower::BoxError;
 
-/// The time that one point of the picture stands for.
+/// The time covered by one point of the picture.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// A server whose limits are changed by publishing a file, while a load runs.
+/// A server whose limits change by publishing a file, while a load runs.
 #[derive(Parser)]
 struct Arguments {
     /// How long each of the nine steps lasts: from 0.4 to 60 seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.5, value_parser = step_seconds)]
     step_seconds: f64,
-    /// What to publish first, in JSON.
+    /// The configuration to publish first, in JSON.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to draw the picture.
+    /// The file that the picture is written to.
     #[arg(long, value_name = "FILE", default_value = "live_limits.svg")]
     svg: PathBuf,
-    /// Write what was measured as one line of JSON.
+    /// Print the measurements as one line of JSON.
     #[arg(long)]
     json: bool,
 }
@@ -79,13 +80,13 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Lets the operator and the load at a server, and looks on.
+/// Runs the operator and the load against a server, and records the result.
 async fn watch(file: &Path, first: StackConfig, step_seconds: f64) -> Result<Report, BoxError> {
     let mut operator = Operator::new(file)?;
     let steps = operator::timeline(first);
     operator.begin(&steps[0]).await?;
     let server = server::start(file).await?;
-    // A poller refuses what a stack cannot go by; here it ends the program.
+    // A poller refuses a configuration that the stack cannot use. Here it ends the program.
     server.control.check(&steps[0].config)?;
 
     let slices_per_step = (step_seconds / SLICE.as_secs_f64()).round() as u32;
@@ -116,7 +117,7 @@ async fn watch(file: &Path, first: StackConfig, step_seconds: f64) -> Result<Rep
     Ok(Report { steps: seen, readings: server.poller.now() })
 }
 
-/// A folder for the file, which goes with the program.
+/// A folder for the file, removed when the program ends.
 struct Folder(PathBuf);
 
 impl Folder {

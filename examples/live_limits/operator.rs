@@ -1,4 +1,4 @@
-//! Who publishes the file, on a timeline; and what breaks it.
+//! Publishes the file on a timeline, and damages it.
 
 use crate::server;
 use std::{
@@ -18,18 +18,18 @@ use tower::BoxError;
 pub struct Step {
     pub name: &'static str,
     pub action: Action,
-    /// What should be in force from then on.
+    /// The configuration that should be in force from then on.
     pub config: StackConfig,
 }
 
-/// What happens to the file at the begin of a step.
+/// What happens to the file at the start of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The step's configuration is published.
     Publish,
-    /// A few bytes of it are flipped where they are.
+    /// A few of its bytes are flipped in place.
     Flip,
-    /// Half of it is lost.
+    /// It loses its second half.
     Truncate,
 }
 
@@ -38,7 +38,7 @@ fn per_second(count: u64) -> Quota {
     Quota::new(count, Duration::from_secs(1)).with_burst((count / 10).max(1))
 }
 
-/// What is published first where no configuration is given.
+/// The configuration that is published first if none is given.
 pub fn usual() -> StackConfig {
     StackConfig {
         rate_limit: vec![RateLimitConfig::new([per_second(100), per_second(200)])],
@@ -47,15 +47,16 @@ pub fn usual() -> StackConfig {
     }
 }
 
-/// All that happens, beginning with this configuration.
+/// Returns all steps, starting from this configuration.
 pub fn timeline(first: StackConfig) -> Vec<Step> {
-    // Each publication is a whole configuration: what it leaves out is as the stack was built.
+    // Each publication is a whole configuration. A field that it leaves out returns to its built-in value.
     let quotas = |free, paid| StackConfig {
         rate_limit: vec![RateLimitConfig::new([per_second(free), per_second(paid)])],
         ..first.clone()
     };
     let (cut, raised) = (quotas(40, 200), quotas(40, 300));
-    // Fewer calls in the service, too, or none could wait: a stack refuses that.
+    // The queue's concurrency must be lower too. Otherwise no call could wait, and the stack would refuse the
+    // configuration.
     let shed = StackConfig {
         load_shed: Some(LoadShedConfig::new(8)),
         load_level: Some(LoadLevelConfig::new(7, 32)),
@@ -76,7 +77,7 @@ pub fn timeline(first: StackConfig) -> Vec<Step> {
     ]
 }
 
-/// Publishes to a file, and breaks it.
+/// Publishes to a file, and damages it.
 pub struct Operator {
     file: PathBuf,
     publisher: Publisher<StackRule, FileSink>,
@@ -104,7 +105,7 @@ impl Operator {
     }
 }
 
-/// Flips three bytes behind the header, where the first rule is. The file stays the same one, as on a disk that decays.
+/// Flips three bytes behind the header, where the first rule is. The file is changed in place, as by a failing disk.
 fn flip(path: &Path) -> io::Result<()> {
     let place = SeekFrom::Start(100);
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;

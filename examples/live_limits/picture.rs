@@ -1,4 +1,4 @@
-//! The picture: what was answered, below the limits in force, and how many were in flight.
+//! The picture: the answers per second below the limits in force, and the calls in flight.
 
 use crate::{
     operator::Action,
@@ -34,7 +34,7 @@ fn draw(report: &Report, picture: &mut String) -> Drawn {
     area.fill(&WHITE)?;
     let (above, below) = area.split_vertically(SIZE.1 * 3 / 5);
     let points = |of: &dyn Fn(&Slice) -> f64| report.slices().map(|slice| (slice.at, of(slice))).collect::<Points>();
-    // A limit holds for the whole slice at whose end it was seen.
+    // A limit seen at the end of a slice is drawn for the whole slice.
     let steps = |of: &dyn Fn(&Slice) -> f64| {
         report
             .slices()
@@ -76,11 +76,11 @@ struct Line {
     points: Points,
 }
 
-/// Lines over time, before the steps.
+/// Lines over time, in front of the steps.
 struct Panel {
     caption: &'static str,
     description: &'static str,
-    /// How far below the top the names of the lines begin.
+    /// How far below the top the names of the lines begin, in pixels.
     legend: i32,
     lines: Vec<Line>,
 }
@@ -89,7 +89,7 @@ impl Panel {
     fn draw(self, area: &DrawingArea<SVGBackend, Shift>, report: &Report) -> Drawn {
         let length = report.slices().last().map_or(1.0, |slice| slice.at);
         let highest = self.lines.iter().flat_map(|line| &line.points).fold(1.0, |most: f64, point| most.max(point.1));
-        // Room for the names of the steps.
+        // Leaves room for the names of the steps.
         let height = highest * 1.25;
         let mut chart = ChartBuilder::on(area)
             .caption(self.caption, font(20).color(&INK))
@@ -123,7 +123,7 @@ impl Panel {
             } else {
                 chart.draw_series(LineSeries::new(points, style))?
             };
-            // Two dashes, or one over the whole width.
+            // Two dashes, or one line over the whole width.
             let first = if is_dashed { 8 } else { 22 };
             series.label(name).legend(move |(x, y)| {
                 EmptyElement::at((x, y))
@@ -136,7 +136,7 @@ impl Panel {
     }
 }
 
-/// The colour of a step in which not all is well.
+/// The colour of a step with a corrupt file or with all calls switched off.
 fn shade(seen: &Seen) -> Option<RGBColor> {
     match seen.step.action {
         Action::Flip | Action::Truncate => Some(INK),

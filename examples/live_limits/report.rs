@@ -1,4 +1,4 @@
-//! What was seen, and what comes of it.
+//! The measurements, and the results of each step.
 
 use crate::{
     operator::{Action, Step},
@@ -24,19 +24,19 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Answered per second, by tier.
+    /// Returns the answers per second, by tier.
     pub fn rates(&self) -> [f64; TIERS.len()] {
         self.counts.map(|counts| f64::from(counts.answered) / self.length.max(1e-3))
     }
 }
 
-/// A step, and what was seen during it.
+/// A step, and the measurements during it.
 pub struct Seen {
     pub step: Step,
     pub slices: Vec<Slice>,
 }
 
-/// What it came to in the second half of a step, when bursts are over.
+/// The result of the second half of a step, when bursts are over.
 pub struct Outcome {
     /// Per second, by tier.
     pub answered: [f64; TIERS.len()],
@@ -61,19 +61,20 @@ impl Seen {
         }
     }
 
-    /// What was in force at the end of the step.
+    /// Returns the configuration in force at the end of the step.
     fn in_force(&self) -> StackConfig {
         self.slices.last().map(|slice| slice.in_force.clone()).unwrap_or_default()
     }
 }
 
-/// Requests per second, by tier, whatever else may hold them up. `None` where a configuration does not say.
+/// Returns the rate limits in requests per second, by tier, ignoring other limits. `None` if the configuration does not
+/// name one.
 pub fn limits(config: &StackConfig) -> [Option<f64>; TIERS.len()] {
     let quotas = config.rate_limit.first().map_or(&[][..], |limit| &limit.quotas);
     std::array::from_fn(|tier| quotas.get(tier).map(|quota| quota.count() as f64 / quota.period().as_secs_f64()))
 }
 
-/// All that was seen.
+/// All measurements.
 pub struct Report {
     pub steps: Vec<Seen>,
     pub readings: Readings,

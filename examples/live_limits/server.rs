@@ -1,4 +1,4 @@
-//! The server, whose limits are what the file says: what to copy.
+//! The server, which takes its limits from a file: the template to copy.
 
 use http_body_util::Full;
 use hyper::{
@@ -28,23 +28,23 @@ use steadfast::{
 use tokio::{net::TcpListener, task::JoinSet};
 use tower::{BoxError, Layer, service_fn};
 
-/// What the file calls this stack.
+/// The name of this stack in the file.
 pub const NAME: &str = "reports";
 /// The tiers, in the order of their quotas.
 pub const TIERS: [&str; 2] = ["free", "paid"];
-/// What a caller identifies himself with. A real server takes it from what it has authenticated.
+/// The header that identifies a tenant. A real server takes the tenant from what it has authenticated.
 pub const TENANT: &str = "x-tenant";
 
-/// How often the file is read. Once a second is usual; here a change is seen at once.
+/// How often the file is read. Once a second is usual; a shorter period shows each change at once.
 const PERIOD: Duration = Duration::from_millis(50);
-/// For as many tenants there is room; beyond that newcomers share a bucket.
+/// The table has room for this number of tenants; beyond it, new tenants share a bucket.
 const MOST_TENANTS: usize = 10_000;
 /// How long the work on a request takes.
 const WORK: Duration = Duration::from_millis(50);
 
 type Quotas = Keyed<str, TierBy<fn(&str) -> usize>>;
 
-/// The form of the file, for those who write it and those who read it: room for the rules of 16 stacks.
+/// The shape of the file, for its writers and readers: room for the rules of 16 stacks.
 pub fn shape() -> Result<Shape, ConfigError> {
     Shape::for_rules::<StackRule>(16)
 }
@@ -57,21 +57,21 @@ fn tenant_of(request: &Request<Incoming>) -> &str {
     request.headers().get(TENANT).and_then(|tenant| tenant.to_str().ok()).unwrap_or_default()
 }
 
-/// A running server. Stops when dropped.
+/// A running server. Dropping it stops it.
 pub struct Server {
     pub address: SocketAddr,
-    /// Of the stack.
+    /// Controls the stack.
     pub control: Control,
-    /// How many are in flight.
+    /// Reads the number of calls in flight.
     pub limiter: Limiter,
-    /// How the readings of the file ended.
+    /// Counts how the readings of the file ended.
     pub poller: PollerReadings,
     _tasks: JoinSet<()>,
 }
 
-/// Serves on a free port of the loopback interface, by what the file says.
+/// Serves on a free port of the loopback interface, with the limits of the file.
 pub async fn start(file: &Path) -> Result<Server, BoxError> {
-    // What is in force until the file says otherwise, and where it says nothing.
+    // The configuration until the file is read, and for every field that the file leaves out.
     let free = Quota::new(50, Duration::from_secs(1)).with_burst(5);
     let paid = Quota::new(100, Duration::from_secs(1)).with_burst(10);
     let quotas: Quotas = Keyed::builder(MOST_TENANTS, free).tiers([paid], tier_of as fn(&str) -> usize).build()?;
@@ -88,9 +88,9 @@ pub async fn start(file: &Path) -> Result<Server, BoxError> {
     let stacks = Stacks::new().with(NAME, control.clone())?;
     let mut poller = Poller::builder(FileSource::new(file), shape()?).period(PERIOD).build(stacks)?;
     let readings = poller.readings();
-    // The first request already finds the limits of the file. A server starts without a good one, too.
+    // The first request already meets the limits of the file. A server also starts without a valid file.
     if let Err(refusal) = poller.tick().await {
-        eprintln!("starting with the limits that were built: {refusal}");
+        eprintln!("starting with the built-in limits: {refusal}");
     }
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -104,7 +104,7 @@ pub async fn start(file: &Path) -> Result<Server, BoxError> {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Out of file descriptors, most likely. Give the connections that hold them time to end.
+                    // Most likely the process is out of file descriptors. The pause gives open connections time to end.
                     eprintln!("cannot accept: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -125,13 +125,13 @@ pub async fn start(file: &Path) -> Result<Server, BoxError> {
     Ok(Server { address, control, limiter, poller: readings, _tasks: tasks })
 }
 
-/// Stands for your own work.
+/// A placeholder for your own work.
 async fn answer(_request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     tokio::time::sleep(WORK).await;
     Ok(Response::new(Full::from("all is well\n")))
 }
 
-/// What a caller sees of a request that was refused or took too long.
+/// Returns the answer to a request that was refused or took too long.
 fn refuse(rejection: Rejection) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(format!("{rejection}\n")));
     *response.status_mut() = match rejection {

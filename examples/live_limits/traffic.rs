@@ -1,4 +1,4 @@
-//! Two tenants who send at their rates, whatever the answers.
+//! Two tenants that send at their rates. A refusal does not slow them down.
 
 use crate::server::{TENANT, TIERS};
 use http_body_util::{BodyExt, Empty};
@@ -22,10 +22,9 @@ use tokio::{
 };
 use tower::BoxError;
 
-/// A tenant of each tier, and the requests that he sends per second: more than he is ever allowed.
+/// A tenant of each tier, and the requests that it sends per second: more than its limit ever allows.
 pub const TENANTS: [(&str, u32); TIERS.len()] = [("free-ben", 200), ("paid-anna", 400)];
-/// The most requests of a tenant that wait for their answers. What is due beyond that is not sent, and counts as
-/// failed.
+/// The most requests of a tenant that are in flight. Requests due beyond that are not sent, and count as failed.
 const MOST_UNDER_WAY: usize = 500;
 
 type Http = Client<HttpConnector, Empty<Bytes>>;
@@ -34,7 +33,7 @@ type Http = Client<HttpConnector, Empty<Bytes>>;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub answered: u32,
-    /// By a limit or the kill switch.
+    /// Refused by a limit or by the kill switch.
     pub refused: u32,
     pub failed: u32,
 }
@@ -46,13 +45,13 @@ struct Counters {
     failed: AtomicU32,
 }
 
-/// Tenants at work. Stop when dropped.
+/// Running tenants. Dropping this stops them.
 pub struct Traffic {
     counters: [Arc<Counters>; TENANTS.len()],
     _tasks: JoinSet<()>,
 }
 
-/// Lets the tenants begin.
+/// Starts the tenants.
 pub fn start(address: SocketAddr) -> Traffic {
     let counters: [Arc<Counters>; TENANTS.len()] = Default::default();
     let mut tasks = JoinSet::new();
@@ -64,7 +63,7 @@ pub fn start(address: SocketAddr) -> Traffic {
 }
 
 impl Traffic {
-    /// What came back since this was last asked, by tier.
+    /// Returns the counts since the last call, by tier.
     pub fn take(&self) -> [Counts; TIERS.len()] {
         self.counters.each_ref().map(|counters| Counts {
             answered: counters.answered.swap(0, Relaxed),
@@ -74,11 +73,11 @@ impl Traffic {
     }
 }
 
-/// Sends for ever.
+/// Sends forever.
 async fn send(tenant: &'static str, per_second: u32, address: SocketAddr, http: Http, counters: Arc<Counters>) {
     let room = Arc::new(Semaphore::new(MOST_UNDER_WAY));
     let mut ticks = interval(Duration::from_secs(1) / per_second);
-    // What a stall held up is sent after it: the rate stays.
+    // After a stall the overdue requests are sent, so the mean rate stays.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     loop {
         ticks.tick().await;
@@ -103,7 +102,7 @@ async fn ask(http: &Http, address: SocketAddr, tenant: &str) -> Result<StatusCod
     let request = Request::get(format!("http://{address}/report")).header(TENANT, tenant).body(Empty::new())?;
     let response = http.request(request).await?;
     let status = response.status();
-    // To its end, so that the connection serves the next request.
+    // Reads the answer to its end, so that the connection can serve the next request.
     response.into_body().collect().await?;
     Ok(status)
 }

@@ -1,4 +1,4 @@
-//! The queue in this process: a layer in front of the service. Who brings work waits until it is done.
+//! The queue in this process: a layer in front of the service. The caller waits until its job is done.
 
 use crate::traffic::{AT_ONCE, Job, Line, Look, work};
 use std::{convert::Infallible, time::Duration};
@@ -8,9 +8,9 @@ use steadfast::{
 };
 use tower::{BoxError, Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 
-/// More than the burst leaves.
+/// Deeper than the backlog of the burst.
 const DEPTH: usize = 100_000;
-/// Nobody sits and waits for this work. Where somebody does, leave it at a second.
+/// Long, because no interactive user waits for this work. For interactive work, keep the default of a second.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 pub struct Embedded {

@@ -1,5 +1,5 @@
-//! A burst of ten times what a slow service can do, for some seconds, and a queue in front of it. How many wait, when
-//! does the queue say that they are through, and when are they?
+//! A burst of ten times the capacity of a slow service, for some seconds, with a queue in front of the service. Shows
+//! how many calls wait, when the queue predicts that it will be empty, and when it is.
 //!
 //! ```sh
 //! cargo run --release --example load_leveling                       # five seconds of burst, in virtual time
@@ -7,11 +7,11 @@
 //! cargo run --release --features redis --example load_leveling -- --redis redis://127.0.0.1:6379
 //! ```
 //!
-//! The rates by which the queue tells are those of the last ten seconds: as long as the burst is in them it says
-//! "never", which is what would become of the backlog if it all went on so.
+//! The queue predicts from the rates of the last ten seconds. While these include the burst, it answers "never": at
+//! those rates the backlog would not shrink.
 //!
-//! With `--redis` the queue is in Redis, and the work survives its processes; without it, the queue is in this process, and
-//! each caller waits until its work is done. `embedded.rs` and `redis.rs` are the templates to copy.
+//! With `--redis` the queue is in Redis, and the work survives the processes. Without it, the queue is in this process,
+//! and each caller waits until its job is done. `embedded.rs` and `redis.rs` are the templates to copy.
 
 mod embedded;
 mod picture;
@@ -28,21 +28,21 @@ use tokio::runtime;
 use tower::BoxError;
 use traffic::Run;
 
-/// A burst into a slow service, behind a queue that says when its backlog is gone.
+/// A burst into a slow service, behind a queue that predicts when its backlog is gone.
 #[derive(Parser)]
 struct Arguments {
-    /// In real time. What is in Redis always is.
+    /// Run in real time. With `--redis` this is always so.
     #[arg(long)]
     real: bool,
-    /// The Redis server to keep the work in.
+    /// The Redis server that stores the work.
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// How long the burst lasts, in seconds. Nine times as much work is left then, and takes twice as long again, since
-    /// the usual work goes on. Default: 5, and 1 in real time.
+    /// How long the burst lasts, in seconds. It leaves a backlog of nine times as much work, which takes twice as long
+    /// again, because the usual work continues. Default: 5, and 1 in real time.
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=60))]
     burst: Option<u64>,
-    /// Where to draw the picture.
+    /// The file that the picture is written to.
     #[arg(long, value_name = "FILE", default_value = "load_leveling.svg")]
     svg: PathBuf,
 }

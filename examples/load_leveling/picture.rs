@@ -1,4 +1,4 @@
-//! The picture: how many wait, and for how long the queue says that somebody will, beside what came true.
+//! The picture: how many calls wait, and the predicted time until the queue is empty beside the actual time.
 
 use crate::{
     plot::{self, INK, font},
@@ -52,7 +52,7 @@ fn draw(run: &Run, picture: &mut String) -> Drawn {
     let never = (never.first().copied().unwrap_or(0.0), never.last().copied().unwrap_or(0.0));
     let drain = Panel {
         caption: "When is the backlog gone?",
-        description: "seconds until nobody waits",
+        description: "seconds until the queue is empty",
         length,
         height: run.gone_at * 1.15,
         shades: vec![("the queue says \"never\"", VERMILION, never)],
@@ -63,7 +63,7 @@ fn draw(run: &Run, picture: &mut String) -> Drawn {
     Ok(())
 }
 
-/// Lines over time, before times that are named.
+/// Lines over time, in front of shaded and named periods.
 struct Panel<'a> {
     caption: &'a str,
     description: &'a str,

@@ -1,4 +1,4 @@
-//! The queue in Redis. Who brings work goes away when Redis has it; a worker does it, here or in another process.
+//! The queue in Redis. The caller leaves once Redis has stored the job; a worker does it, in this or another process.
 
 use crate::traffic::{AT_ONCE, Job, Line, Look, work};
 use std::{convert::Infallible, io, process};
@@ -16,7 +16,7 @@ pub struct InRedis {
 
 impl InRedis {
     pub async fn new(url: &str) -> Result<Self, BoxError> {
-        // A queue of its own for each run, whose keys stay; yours has one name for all processes.
+        // Each run has a queue of its own, whose keys remain. In a real service all processes use one name.
         let name = format!("load-leveling-{}", process::id());
         let queue = DurableQueue::builder(url, &name).connect().await?;
         let encode: Encode = |Job(number)| Ok(Message::new(number.to_le_bytes()));
@@ -30,7 +30,7 @@ impl InRedis {
             Ok::<_, Infallible>(())
         });
         let worker = queue.worker(decode, slow).concurrency(AT_ONCE).build()?;
-        // To the end of this process. One that ends in good order gives it the signal to.
+        // Runs until this process ends. For a graceful shutdown, pass a future that resolves at the shutdown signal.
         let worker = tokio::spawn(worker.run(std::future::pending()));
         Ok(Self { queue, producer, worker })
     }

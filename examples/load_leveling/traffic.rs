@@ -1,4 +1,4 @@
-//! Who brings work, how much of it, and what is seen meanwhile.
+//! The load, and the record of a run.
 
 use indicatif::ProgressBar;
 use std::{
@@ -25,12 +25,12 @@ pub const CALM: Duration = Duration::from_secs(1);
 const TICKS_PER_LOOK: u32 = 25;
 /// The number of rows in the table.
 const ROWS: usize = 12;
-/// A minute of burst is through in 18.
+/// A burst of one minute is worked off in 18.
 const LONGEST_RUN: Duration = Duration::from_secs(1_200);
 
-/// One thing to do, by its number.
+/// One job, by its number.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "written down only in Redis"))]
+#[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "stored only in Redis"))]
 pub struct Job(pub u64);
 
 /// The slow service.
@@ -38,22 +38,22 @@ pub async fn work(_job: Job) {
     sleep(WORK).await;
 }
 
-/// Where work waits for its turn.
+/// A queue for jobs.
 pub trait Line {
-    /// Brings a job, and comes back when it is done or in good hands.
+    /// Submits a job. Resolves when the job is done, or stored in Redis.
     fn bring(&self, job: Job) -> impl Future<Output = Result<(), BoxError>> + Send + 'static;
 
-    /// Looks at who waits.
+    /// Reads the state of the queue.
     fn look(&self) -> impl Future<Output = Result<Look, BoxError>>;
 }
 
-/// What a queue says of itself.
+/// The readings of a queue.
 pub struct Look {
     pub waiting: u64,
     pub drain_time: DrainTime,
 }
 
-/// What a queue said, and when, in seconds since the start.
+/// The readings of a queue, and when they were taken, in seconds since the start.
 pub struct Moment {
     pub at: f64,
     pub look: Look,
@@ -62,20 +62,20 @@ pub struct Moment {
 pub struct Run {
     pub burst: Duration,
     pub moments: Vec<Moment>,
-    /// When nobody waited any more after the burst, in seconds since the start.
+    /// When the queue was empty after the burst, in seconds since the start.
     pub gone_at: f64,
     brought: u64,
     refused: u64,
 }
 
-/// Brings work for as long as it takes until the queue is empty again.
+/// Sends jobs until the queue is empty again.
 pub async fn run(line: &impl Line, burst: Duration, bar: &ProgressBar) -> Result<Run, BoxError> {
     let refused = Arc::new(AtomicU64::new(0));
     let (start, mut ticks) = (Instant::now(), interval(TICK));
     let (mut moments, mut brought, mut gone_at) = (Vec::new(), 0, None);
     for tick in 0_u32.. {
         ticks.tick().await;
-        // By the plan, not by the clock: a tick that comes late brings what it has to.
+        // Follows the plan, not the clock: a late tick still sends its jobs.
         let planned = TICK * tick;
         let bursts = (CALM..CALM + burst).contains(&planned);
         for _ in 0..if bursts { BURST } else { USUAL } {
@@ -131,6 +131,6 @@ impl fmt::Display for Run {
             writeln!(f, "{at:>8.1}{waiting:>10}{:>16}{truth:>16}", in_words(*drain_time))?;
         }
         let Self { brought, refused, gone_at, .. } = self;
-        writeln!(f, "{brought} brought, {refused} refused; nobody waits since second {gone_at:.1}")
+        writeln!(f, "{brought} brought, {refused} refused; the queue is empty since second {gone_at:.1}")
     }
 }

@@ -1,4 +1,4 @@
-//! An API with a quota for each key, by tier, and what that does to the neighbours of a noisy one.
+//! An API with a quota for each key, by tier, and how that protects the neighbours of a noisy caller.
 //!
 //! ```sh
 //! cargo run --release --example quotas                # six seconds of traffic, and quotas.svg
@@ -6,8 +6,8 @@
 //! curl -i -H 'x-api-key: pro-anna' http://127.0.0.1:8080/report
 //! ```
 //!
-//! The traffic runs against the same API twice: once with one limit for all callers together, once with one for each
-//! key. `server.rs` is the template to copy.
+//! The traffic runs against the same API twice: first with one limit for all callers, then with one limit for each key.
+//! `server.rs` is the template to copy.
 
 mod picture;
 #[path = "../support/plot.rs"]
@@ -22,13 +22,13 @@ use tokio::net::TcpListener;
 use tower::BoxError;
 use traffic::Run;
 
-/// An API with a quota for each key, and what that does to the neighbours of a noisy one.
+/// An API with a quota for each key, and how that protects the neighbours of a noisy caller.
 #[derive(Parser)]
 struct Args {
-    /// Only serve, on this port of the loopback interface.
+    /// Only serve the API, on this port of the loopback interface.
     #[arg(long, value_name = "PORT")]
     serve: Option<u16>,
-    /// Where to draw the picture.
+    /// The file that the picture is written to.
     #[arg(long, value_name = "FILE", default_value = "quotas.svg")]
     svg: PathBuf,
 }
@@ -50,7 +50,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Serves the API on a free port and lets the callers at it.
+/// Serves the API on a free port, and lets the callers send requests.
 async fn watch(title: &'static str, api: axum::Router) -> Result<Run, BoxError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! The picture of both runs: which share of each caller's requests was answered, over time.
+//! The picture of both runs: the share of each caller's requests that was answered, over time.
 
 use crate::{
     plot::{self, INK, font},

@@ -1,4 +1,4 @@
-//! The API: what to copy.
+//! The API: the file to copy.
 
 use axum::{
     Router,
@@ -16,15 +16,16 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::BoxError;
 
-/// What a caller identifies himself with.
+/// The header that identifies a caller.
 const API_KEY: &str = "x-api-key";
 
-/// The free tier, also that of callers without a key, who share one bucket. Ten at once are a page with its parts.
+/// The free tier. Callers without a key share one of its buckets. A burst of ten covers a page with its parts.
 const FREE: Quota = Quota::new(5, Duration::from_secs(1)).with_burst(10);
-/// The tier of those who pay: keys that begin with `pro-`. A real API asks its own table.
+/// The paid tier: keys that begin with `pro-`. A real API looks the key up in its own table.
 const PRO: Quota = Quota::new(50, Duration::from_secs(1)).with_burst(50);
 
-/// For as many live keys there is room: 2.4 MB, for ever. Beyond that newcomers share a bucket.
+/// The table has room for this number of live keys: 2.4 MB for the life of the table. Beyond it, new keys share a
+/// bucket.
 const MOST_KEYS: usize = 100_000;
 
 type Quotas = Keyed<str, TierBy<fn(&str) -> usize>>;
@@ -43,13 +44,13 @@ pub fn with_a_quota_for_each_key() -> Result<Router, BoxError> {
     let limit = RateLimit::by_key_ref(quotas.clone(), |request: &Request| key_of(request.headers()));
     let stack = steadfast::server()
         .rate_limit(limit.named("requests"))
-        // A real one also sheds load and bounds the time: see `axum_server`.
+        // A real API also sheds load and limits the time: see `axum_server`.
         .respond_with(refuse)
         .layer()?;
     Ok(api().layer(stack).layer(from_fn_with_state(quotas, say_what_is_left)))
 }
 
-/// All callers together have as much as they would have each, for the contrast.
+/// For contrast: all callers share one limit, which is as large as the quota of each would be.
 pub fn with_one_limit_for_all() -> Result<Router, BoxError> {
     let bucket = TokenBucket::builder(2 * PRO.count() + 2 * FREE.count(), Duration::from_secs(1)).build()?;
     let stack = steadfast::server().rate_limit(bucket).respond_with(refuse).layer()?;
@@ -60,10 +61,10 @@ fn api() -> Router {
     Router::new().route("/report", get(async || "all is well\n"))
 }
 
-/// What a caller sees who has had his share; or, once the stack has other layers too, whom they refused.
+/// Returns the answer to a caller that spent its quota, or that another layer refused once the stack has more layers.
 fn refuse(rejection: Rejection) -> Response {
     let status = match &rejection {
-        // It costs more than is ever allowed at once.
+        // The request costs more than is ever allowed at once.
         Rejection::RateLimited(refused) if refused.retry_after().is_none() => StatusCode::PAYLOAD_TOO_LARGE,
         Rejection::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -75,14 +76,14 @@ fn refuse(rejection: Rejection) -> Response {
     response
 }
 
-/// Adds to every answer what the caller may do and what is left of it: the `RateLimit-Policy` and `RateLimit` of the
-/// IETF's draft "RateLimit header fields for HTTP".
+/// Adds the caller's quota and the rest of it to every answer: the `RateLimit-Policy` and `RateLimit` headers of the
+/// IETF draft "RateLimit header fields for HTTP".
 async fn say_what_is_left(State(quotas): State<Quotas>, request: Request, next: Next) -> Response {
     let key = key_of(request.headers()).to_owned();
     let mut response = next.run(request).await;
     let quota = quotas.quota(tier_of(&key));
     let left = quotas.available_at(&key, Instant::now());
-    // Until the bucket is full again.
+    // The time until the bucket is full again.
     let missing = quota.burst().saturating_sub(left);
     let until_full = whole_seconds(quota.period().mul_f64(missing as f64 / quota.count() as f64));
     let policy = format!(r#""requests";q={};w={}"#, quota.count(), quota.period().as_secs());

@@ -1,4 +1,4 @@
-//! Four callers, of whom one is noisy.
+//! Four callers, one of which is noisy.
 
 use http_body_util::Empty;
 use hyper::{Request, body::Bytes};
@@ -15,13 +15,13 @@ use tokio::{
 use tower::BoxError;
 
 const LENGTH: Duration = Duration::from_secs(6);
-/// Quiet callers come for the whole time; the noisy one begins a third into it.
+/// Quiet callers send for the whole time; the noisy caller starts after a third of it.
 const NOISE_BEGINS: Duration = Duration::from_secs(2);
-/// The time that one point of the picture stands for.
+/// The time covered by one point of the picture.
 pub const SLICE: Duration = Duration::from_millis(500);
 pub const SLICES: usize = (LENGTH.as_millis() / SLICE.as_millis()) as usize;
 
-/// Key, requests per second, and when it begins.
+/// The key, the requests per second, and when the caller starts.
 const CALLERS: [(&str, u32, Duration); 4] = [
     ("pro-noisy", 400, NOISE_BEGINS),
     ("pro-anna", 40, Duration::ZERO),
@@ -29,7 +29,7 @@ const CALLERS: [(&str, u32, Duration); 4] = [
     ("free-eve", 4, Duration::ZERO),
 ];
 
-/// What became of the requests.
+/// The results of a caller's requests.
 pub struct Run {
     pub title: &'static str,
     pub callers: Vec<Caller>,
@@ -38,7 +38,7 @@ pub struct Run {
 pub struct Caller {
     pub key: &'static str,
     pub per_second: u32,
-    /// Sent, and answered with success, in each slice.
+    /// Sent, and answered with success, in each slice of time.
     pub slices: Vec<(u32, u32)>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Run {
     }
 }
 
-/// Lets all callers send at their rates, whatever the answers.
+/// Lets all callers send at their rates. A refusal does not slow a caller down.
 pub async fn run(title: &'static str, address: SocketAddr, bar: &ProgressBar) -> Result<Run, BoxError> {
     let http = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let mut all = JoinSet::new();

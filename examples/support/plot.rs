@@ -1,4 +1,4 @@
-//! What the pictures of all examples have in common: their ink, their font, their axes and their legend.
+//! The style that the pictures of all examples share: ink, font, axes and legend.
 
 use plotters::{
     chart::{ChartContext, MeshStyle},
@@ -12,7 +12,7 @@ pub fn font(size: u32) -> FontDesc<'static> {
     ("sans-serif", size).into_font()
 }
 
-/// Thin lines, and labels of this size.
+/// Draws thin lines, and labels of this size.
 pub fn axes<'style, 'area, 'chart, X, Y, DB>(
     mesh: &'style mut MeshStyle<'area, 'chart, X, Y, DB>,
     size: u32,
@@ -29,7 +29,7 @@ where
         .axis_desc_style(font(size + 1).color(&INK))
 }
 
-/// The names of all series, in letters of this size.
+/// Draws the names of all series, in letters of this size.
 pub fn legend<'area, DB, CT>(
     chart: &mut ChartContext<'area, DB, CT>,
     position: SeriesLabelPosition,
