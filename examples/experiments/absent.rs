@@ -1,10 +1,10 @@
-//! A store that is away at times.
+//! A store with outages.
 
 use steadfast::rate_limit::distributed::{
     Answering, Charge, Charged, Demand, Embedded, Settled, Store, StoreError, StoreErrorKind,
 };
 
-/// An [`Embedded`] store that does not answer while `is_away` says so. It is asked before each call, once.
+/// An [`Embedded`] store that does not answer while `is_away` returns true. Each call asks `is_away` once.
 pub struct Absent<F> {
     inner: Embedded,
     is_away: F,

@@ -1,4 +1,4 @@
-//! The command line: what it may say, and one clear line when it says something else.
+//! The command line: its options, and one clear line of error for anything else.
 
 use crate::{EXPERIMENTS, lab::FIRST_OTHER_SEEDS};
 use clap::{Parser, value_parser};
@@ -31,13 +31,13 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Reads the command line. What cannot work is reported here, before the run begins, and ends the process.
+    /// Reads the command line. Reports anything invalid before the run begins, and ends the process.
     pub fn read() -> Result<Self, ExitCode> {
         let arguments = Self::try_parse().map_err(|error| {
             if error.use_stderr() {
                 return refuse(&in_one_line(&error));
             }
-            // `--help` is no mistake.
+            // `--help` is not an error.
             match error.print() {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
@@ -66,7 +66,7 @@ fn refuse(reason: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Clap explains itself in several paragraphs; the first one names the mistake.
+/// Clap explains an error in several paragraphs; the first one names it.
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();

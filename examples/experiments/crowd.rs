@@ -1,4 +1,4 @@
-//! Many clients of one backend of which a share of the calls fails.
+//! Many clients of one backend that fails a share of the calls.
 
 use crate::lab::{Client, amplification, ms};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use steadfast::{
 /// The first attempt and up to 3 retries.
 pub const ATTEMPTS: u32 = 4;
 
-/// A crowd of clients, each made by `client`, calls a backend of which every call may fail: backend calls per call,
-/// and the share of the calls that succeeds.
+/// Simulates a crowd of clients, each made by `client`, whose calls may all fail at the backend. Returns the backend
+/// calls per call, and the share of the calls that succeed.
 pub fn crowd<S: Client>(
     seed: u64,
     length: Duration,
@@ -28,7 +28,7 @@ pub fn crowd<S: Client>(
     Ok([amplification(&report), report.goodput()])
 }
 
-/// This crate's retry with a budget of 10% and nothing beside it.
+/// This crate's retry with a budget of 10% and no other layer.
 pub fn budgeted(sim: &Sim, backend: BackendService) -> Result<impl Client + use<>, ConfigError> {
     let budget = RetryBudget::builder().ratio(0.1).no_floor().cap(10).random(sim.random()).build()?;
     let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).budget(budget).random(sim.random());

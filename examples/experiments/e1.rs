@@ -1,4 +1,4 @@
-//! E1: many clients race for one row under optimistic locking; how long they all take, and how often they write.
+//! E1: many clients race for one row under optimistic locking. How long do they take, and how often do they write?
 //!
 //! The model and the published figures: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
 
@@ -26,7 +26,7 @@ const CLIENTS: usize = 100;
 const BASE: Duration = ms(5);
 const CAP: Duration = secs(2);
 
-/// The backoffs, and for each what was published: completion in milliseconds, and writes.
+/// The backoffs, and the published numbers for each: completion in milliseconds, and writes.
 const PUBLISHED: [(&str, Waits, [f64; 2]); 5] = [
     ("none", Waits::None, [2_031.0, 2_426.0]),
     ("exponential", Waits::Exponential, [63_309.0, 1_846.0]),
@@ -54,8 +54,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     })?;
     let mut figures = Vec::new();
     for (name, waits, published) in PUBLISHED {
-        // Single races with jitter differ by a tenth and more, and those with decorrelated jitter are on average 7%
-        // faster than what was published.
+        // Single races with jitter differ by a tenth and more. Races with decorrelated jitter are on average 7% faster
+        // than published.
         let [runs, others] = match waits {
             Waits::None | Waits::Exponential => [2, 2],
             Waits::Equal | Waits::Full => [8, 8],
@@ -74,13 +74,13 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// When the last client has written, in milliseconds, and how many writes that took.
+/// Returns when the last client has written, in milliseconds, and the number of writes that this took.
 fn race<S: Client>(
     seed: u64,
     writer: impl FnOnce(&Sim, Race) -> Result<S, ConfigError>,
 ) -> Result<[f64; 2], ConfigError> {
     let row = Row::default();
-    // Every client calls once, at the start: no thought ends before the run does.
+    // Every client calls once, at the start, so no think time ends within the run.
     let load = Load::closed(CLIENTS, secs(3_600));
     let report = Scenario::new(load).length(ms(1)).settle_within(secs(3_000)).seed(seed).run(|sim| {
         let network = Link::new(sim, Latency::normal(ms(10), ms(2)), row.clone());
@@ -94,7 +94,7 @@ fn race<S: Client>(
 impl Waits {
     /// This crate's retry, with its backoff.
     fn ours(self, sim: &Sim, race: Race) -> Result<impl Client + use<>, ConfigError> {
-        // The ceiling of the model is 5 ms x 2^n with n from 1, that of a `Backoff` is its base x 2^(n-1).
+        // The ceiling of the model is 5 ms x 2^n with n from 1; that of a `Backoff` is its base x 2^(n-1).
         let doubling = Backoff::exponential(2 * BASE, CAP);
         let backoff = match self {
             Self::None => Backoff::none(),
@@ -103,18 +103,18 @@ impl Waits {
             Self::Full => doubling,
             Self::Decorrelated => Backoff::exponential(BASE, CAP).jitter(Jitter::Decorrelated),
         };
-        // As many attempts as a retry can have: nobody gives up.
+        // The largest number of attempts that a retry allows, so that no client gives up.
         let retry = Retry::new(1000).backoff(backoff).without_budget().random(sim.random());
         steadfast::client().retry(retry).service(race)
     }
 
-    /// The loop of the article.
+    /// The loop in the article.
     fn textbook(self, seed: u64, sim: &Sim, race: Race) -> impl Client + use<> {
         let random = Rc::new(RefCell::new(textbook::random(seed)));
         TextbookRetry { waits: self, sim: sim.clone(), random, race }
     }
 
-    /// The formulas of the article, in seconds.
+    /// The formulas in the article, in seconds.
     fn draw(self, attempt: i32, previous: f64, random: &mut impl Rng) -> f64 {
         let (base, cap) = (BASE.as_secs_f64(), CAP.as_secs_f64());
         let ceiling = cap.min(base * 2f64.powi(attempt));
@@ -161,7 +161,7 @@ impl Service<Call> for TextbookRetry {
     }
 }
 
-/// Reads the row and writes it back: an attempt fails if somebody else wrote in between.
+/// Reads the row and writes it back. An attempt fails if another client wrote in between.
 #[derive(Clone)]
 struct Race {
     network: Link<Row>,

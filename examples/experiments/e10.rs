@@ -1,4 +1,4 @@
-//! E10: adaptive throttling by the client that counts a call before it has ended takes a slow backend for a dead one.
+//! E10: client-side adaptive throttling that counts a call before it has ended mistakes a slow backend for a dead one.
 
 use crate::{
     finding::{Anchor, Finding, ToCome},
@@ -17,15 +17,15 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-/// How many times as many calls as were accepted may be sent.
+/// The ratio of the calls sent to the calls accepted above which calls are rejected.
 const K: f64 = 2.0;
-/// Half of what the backend can do.
+/// Half of the backend's capacity.
 const RPS: f64 = 50.0;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let rejected = lab.mean(0..20, |seed| {
         let load = Load::poisson(RPS).in_time(secs(10));
-        // Shorter than the two minutes over which the formula counts.
+        // Shorter than the two-minute window of the formula.
         let report = Scenario::new(load).length(secs(5)).seed(seed).run(|sim| {
             let random = textbook::random(seed);
             let backend = sim.backend(Backend::new(Latency::fixed(secs(1))));
@@ -46,7 +46,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// "Site Reliability Engineering", equation 21-1, with requests counted when they are made.
+/// "Site Reliability Engineering", equation 21-1, with requests counted when they are sent.
 #[derive(Clone)]
 struct Throttle {
     counts: Rc<RefCell<Counts>>,

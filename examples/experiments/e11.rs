@@ -1,5 +1,5 @@
-//! E11: adaptive concurrency. A service becomes three times slower and recovers, at three loads. A limit that finds
-//! itself is compared with the best fixed limit of each phase, which no user knows beforehand.
+//! E11: adaptive concurrency. A service becomes three times slower and recovers, at three loads. An adaptive limit is
+//! compared with the best fixed limit of each phase, which no user knows beforehand.
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -13,21 +13,22 @@ use steadfast::{
     sim::Load,
 };
 
-/// Of the capacity of the fast service.
+/// Shares of the capacity of the fast service.
 const OFFERED: [f64; 3] = [0.8, 1.5, 3.0];
 const SLOWER: f64 = 3.0;
 const PHASES: usize = 3;
-/// Fixed limits. The service does as much with each one from 20 to 200 while it is fast, and to 65 while it is slow.
+/// Fixed limits. The throughput is the same with each limit from 20 to 200 while the service is fast, and to 65 while
+/// it is slow.
 const FIXED: [usize; 5] = [20, 40, 60, 120, 240];
-/// The round trips of a phase in which the limit is looked at closely.
+/// The round trips of a phase that are examined closely.
 const CLOSE: [f64; 2] = [20.0, 60.0];
 
-/// Answers in time in each phase, then to the calls of the close look at each, then refusals while the service is fast at
-/// first, then all answers in the time of each close look.
+/// Answers in time in each phase; then answers in time to the calls of each close look; then refusals while the service
+/// is fast at first; then all answers in the time of each close look.
 type Numbers = [f64; NUMBERS];
 
 const NUMBERS: usize = 3 * PHASES + 1;
-/// Where the last ones begin.
+/// The index of the first number of the last group.
 const BY_ANSWER: usize = 2 * PHASES + 1;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -48,7 +49,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         // The change of the service time weighs four times as much in a phase that is a quarter as long.
         let over_phase = if lab.is_glance() { 0.85 } else { 0.9 };
         figures.push(part(over_phases, Bound::AtLeast(over_phase), &ours, 0));
-        // Below the capacity it is the calls that count, above it what the service does.
+        // Below the capacity the calls are the limit; above it, the service is.
         let (counted, other) = if offered < 1.0 { (PHASES, BY_ANSWER) } else { (BY_ANSWER, PHASES) };
         figures.push(part(close, Bound::AtLeast(0.88), &ours, counted));
         if offered < 1.0 {
@@ -104,7 +105,7 @@ fn numbers(
         let round_trip = MEAN_SERVICE.as_secs_f64() * if index == 1 { SLOWER } else { 1.0 };
         let [from, to] = CLOSE.map(|round_trips| begin + round_trips * round_trip);
         numbers[index] = in_time(&records, begin, begin + phase.as_secs_f64());
-        // By when they came: what is answered in so short a time is also what waited before it.
+        // Selects by arrival: the answers of so short a time also include earlier calls that waited.
         let came = |record: &&Record| record.came_in(from, to) && record.is_in_time();
         numbers[PHASES + index] = records.iter().filter(came).count() as f64;
         numbers[BY_ANSWER + index] = in_time(&records, from, to);
@@ -124,7 +125,7 @@ fn larger(best: &mut Numbers, numbers: Numbers) {
     }
 }
 
-/// What was answered in time, as a share of the best.
+/// The answers in time, as a share of the best.
 fn shares(ours: &Means<NUMBERS>, best: &Means<NUMBERS>) -> Means<NUMBERS> {
     let share = |numbers: &Numbers, best: &Numbers| std::array::from_fn(|index| numbers[index] / best[index]);
     Means {

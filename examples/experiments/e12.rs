@@ -1,5 +1,5 @@
-//! E12: priority. One server has room for what matters and for some of what does not, and gets twelve times too much of
-//! the latter.
+//! E12: priority. A server has capacity for all calls of high criticality and for some of low criticality, and receives
+//! twelve times too many of low criticality.
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -17,12 +17,12 @@ const MEAN_SERVICE: Duration = Duration::from_millis(10);
 const HIGH: f64 = 60.0;
 const LOW: f64 = 50.0;
 const LOW_SPIKE: f64 = 600.0;
-/// What is left for the low ones, per second.
+/// The capacity that is left for low calls, per second.
 const LEFT: f64 = 40.0;
 const DEADLINE: Duration = secs(1);
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
-    // What the server does in 60 s differs by 1.3% from run to run, and what it leaves by more.
+    // The server's throughput over 60 s differs by 1.3% from run to run, and the rest for low calls differs by more.
     let seeds = lab.count(100, 30, 8);
     let limit = lab.means_with(seeds, seeds, |seed| spike(seed, limited))?;
     let queue = lab.means_with(seeds, seeds, |seed| spike(seed, limited_and_levelled))?;
@@ -40,7 +40,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// The share of the high ones that was answered in time, and low ones answered in the spike, of those that could be.
+/// Returns the share of the high calls that was answered in time, and the low calls answered in the spike as a share of
+/// those that could be.
 fn spike<S: Client>(
     seed: u64,
     client: impl FnOnce(&Sim, BackendService) -> Result<S, ConfigError>,
@@ -55,7 +56,8 @@ fn spike<S: Client>(
     Ok([high, in_time(&report, from, to) / (LEFT * (to - from).as_secs_f64())])
 }
 
-/// Low calls answered in time that came in between. What the high ones leave differs from run to run.
+/// The low calls answered in time that arrived between `from` and `to`. The capacity that the high calls leave differs
+/// from run to run.
 fn in_time(report: &Report, from: Duration, to: Duration) -> f64 {
     let spans = report.class("low").spans.iter();
     let within = spans.filter(|span| span.from >= from.as_secs_f64() && span.to <= to.as_secs_f64() + 1e-6);
@@ -66,14 +68,14 @@ fn limiter() -> LimiterBuilder {
     Limiter::adaptive().deadline(DEADLINE).by_criticality()
 }
 
-/// A limit of which the low ones see half, and a server that serves first what came first.
+/// A limit of which low calls may use half, and a server that serves first in, first out.
 fn limited(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
     let limiter = limiter().build()?;
     watch_limiter(sim, &limiter);
     callers(sim, steadfast::server().load_shed(limiter).service(service)?)
 }
 
-/// The same with a queue in which the high ones go first.
+/// That server behind a queue that serves high calls first.
 fn limited_and_levelled(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
     let limiter = limiter().build()?;
     watch_limiter(sim, &limiter);
@@ -82,7 +84,7 @@ fn limited_and_levelled(sim: &Sim, service: BackendService) -> Result<impl Clien
     callers(sim, steadfast::server().load_shed(limiter).load_level(queue).service(service)?)
 }
 
-/// Callers on another machine: the server does not notice that one has gone.
+/// Callers on another machine: the server does not notice that a caller has left.
 fn callers<S>(sim: &Sim, server: S) -> Result<impl Client + use<S>, ConfigError>
 where
     S: Client<Error = steadfast::Error<steadfast::sim::Failure>>,

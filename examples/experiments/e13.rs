@@ -1,5 +1,5 @@
-//! E13: a load step. A service at nine tenths of its capacity gets 1.4 times as much, for good. The slowest of the calls
-//! that are admitted must stay within their deadline from the first round trips on.
+//! E13: a load step. The load of a service at nine tenths of its capacity rises to 1.4 times as much, for good. From
+//! the first round trips on, the slowest of the admitted calls must stay within their deadline.
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -18,16 +18,16 @@ const STEP: Duration = secs(10);
 const LENGTH: Duration = secs(14);
 /// Five round trips.
 const BIN: Duration = ms(50);
-/// From this round trip after the step on goodput counts.
+/// Goodput counts from this round trip after the step on.
 const SETTLED: f64 = 20.0;
-/// The calls of the last round trips are left out, since no calls come after them.
+/// The calls of the last round trips are left out, because no calls arrive after them.
 const END: Duration = secs(13);
-/// Calls in a bin, and of these the late ones.
+/// The calls in a bin, and the late ones among them.
 type Bins = Vec<[u64; 2]>;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let seeds = lab.count(400, 100, 20);
-    // A percentile of 50 ms needs the calls of as many other seeds.
+    // A percentile over the calls of 50 ms needs as many other seeds as the model has.
     let others = lab.count(400, 100, 0);
     let pools = [const { Mutex::new(Vec::new()) }; 2];
     let means = lab.means_with(seeds, others, |seed| {
@@ -48,7 +48,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         what: "load step from 0.9 to 1.26 of the capacity; a p99 within the deadline is 0.01 late of the accepted",
         anchors: Vec::new(),
         figures: vec![
-            // A glance has 20 seeds, or some thousand calls in a bin.
+            // A glance has 20 seeds, which gives some thousand calls per bin.
             Figure::new("late of the accepted, in the worst bin of 5 round trips", [Bound::AtMost(0.01)], late),
             Figure::new("goodput of the capacity, from round trip 20 after the step", [Bound::AtLeast(0.98)], pair(0)),
             Figure::new("shed before the step", [Bound::AtMost(0.003)], pair(1)),
@@ -61,7 +61,7 @@ fn load() -> Load {
     Load::poisson(BEFORE * CAPACITY).step(STEP, AFTER * CAPACITY)
 }
 
-/// The goodput after the step as a share of the capacity, and the share that was refused before it.
+/// Returns the goodput after the step as a share of the capacity, and the share of calls refused before the step.
 fn summary(records: &[Record]) -> [f64; 2] {
     let from = STEP.as_secs_f64() + SETTLED * MEAN_SERVICE.as_secs_f64();
     let to = END.as_secs_f64();
@@ -81,7 +81,7 @@ fn pool_bins(bins: &mut Bins, records: &[Record]) {
     }
 }
 
-/// The largest share of late calls in a bin.
+/// Returns the largest share of late calls in a bin.
 fn worst(bins: &Bins) -> f64 {
     bins.iter().map(|[all, late]| *late as f64 / (*all).max(1) as f64).fold(0.0, f64::max)
 }

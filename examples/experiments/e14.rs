@@ -1,5 +1,5 @@
-//! E14: a fair queue keeps a collapse alive. A service stands still for ten seconds, or gets twice what it can do; when
-//! that is over, all that it works on are calls whose callers have gone.
+//! E14: a fair queue sustains a collapse. A service stalls for ten seconds, or receives twice its capacity. Afterwards
+//! it works only on calls whose callers have left.
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
@@ -14,23 +14,23 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-/// The calls that the service does at once.
+/// The calls that the service works on at once.
 const PERMITS: usize = 10;
-/// In all 300 per second.
+/// A capacity of 300 calls per second.
 const MEAN_SERVICE: Duration = Duration::from_nanos(33_333_333);
 const RPS: f64 = 280.0;
 const RPS_OF_SURGE: f64 = 600.0;
-/// How long a client waits for an attempt. It makes two.
+/// How long a client waits for an attempt. Each call has two attempts.
 const PATIENCE: Duration = secs(1);
-/// How long it is down, or gets too much.
+/// How long the service stalls or is overloaded.
 const TROUBLE: Duration = secs(10);
 
-/// The course of a run.
+/// The timeline of a run.
 #[derive(Clone, Copy)]
 pub struct Course {
-    /// When the trouble begins.
+    /// When the stall or the overload begins.
     begin: Duration,
-    /// A span of the report is a hundredth of it.
+    /// The length of the run: a span of the report is a hundredth of it.
     pub length: Duration,
 }
 
@@ -42,16 +42,16 @@ impl Course {
         self.begin.saturating_add(TROUBLE)
     }
 
-    /// Who comes later meets nobody behind, and is no part of it.
+    /// Calls after this time have no later calls behind them, and do not count.
     pub const fn counted(self) -> Duration {
         self.length.saturating_sub(secs(3))
     }
 }
 
-/// What brings the service down.
+/// The cause of the collapse.
 #[derive(Clone, Copy)]
 pub enum Trigger {
-    /// The service stops.
+    /// The service stalls.
     Standstill,
     /// 600 calls per second.
     Surge,
@@ -59,7 +59,7 @@ pub enum Trigger {
 
 const TRIGGERS: [Trigger; 2] = [Trigger::Standstill, Trigger::Surge];
 
-/// A server, as the clients see it.
+/// A server as its clients see it.
 pub trait Answering: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static {}
 
 impl<S: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static> Answering for S {}
@@ -89,13 +89,14 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         Figure::column("depth found: of the first 5 s", [Bound::AtLeast(0.95); 2], &adapted, 0),
         Figure::column("depth found: and after", [Bound::AtLeast(0.95); 2], &adapted, 1),
     ];
-    // As the textbook with the expired dropped: what comes after half of the deadline is what saves the others.
+    // Resembles the textbook queue without the expired calls: refusing a call after half of its deadline is what saves
+    // the others.
     figures.extend(lab.beyond_a_glance(|| {
         let whole_deadline = lab.means(lab.count(10, 2, 0), |seed| {
             summary(&collapse(seed, WHOLE, Trigger::Standstill, levelled_for_the_whole_deadline)?, WHOLE)
         })?;
         let name = "dropping only the expired stays collapsed: after";
-        // It answers some: no answer at all would be another failure.
+        // It answers some calls; no answer at all would be another failure.
         Ok(vec![Figure::column(name, [Bound::Within(0.02, 0.2)], &[whole_deadline], 1)])
     })?);
     Ok(vec![Finding {
@@ -108,7 +109,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// Answers per second to the calls that came when it was over.
+/// Returns the answers per second to the calls that arrived after the cause had ended.
 fn anchor<S: Client>(
     lab: &Lab,
     name: &'static str,
@@ -128,14 +129,14 @@ fn answered_per_second(report: &Report) -> f64 {
     after.map(|span| span.in_time as f64).sum::<f64>() / (to - from)
 }
 
-/// The share that was answered of the calls of the first five seconds after it, and of those that came later.
+/// Returns the share answered of the calls of the first five seconds after the cause had ended, and of the later calls.
 fn summary(report: &Report, course: Course) -> Result<[f64; 2], ConfigError> {
     let of = |from, to| report.goodput_between(from, to).unwrap_or_default();
     let (end, counted) = (course.end(), course.counted());
     Ok([of(end, end + secs(5)), of(end + secs(5), counted)])
 }
 
-/// One run.
+/// Makes one run.
 pub fn collapse<S: Client>(
     seed: u64,
     course: Course,
@@ -170,24 +171,24 @@ pub fn barging(sim: &Sim, service: BackendService) -> Result<impl Client + use<>
     clients(sim, second_try(sim).without_budget(), queued(sim, Discipline::Barging, service))
 }
 
-/// The queue of this crate as it is by default.
+/// This crate's queue with its defaults.
 pub fn levelled_by_default(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
     clients(sim, second_try(sim).without_budget(), levelled(sim, level(PERMITS)?, service))
 }
 
-/// The queue of this crate that finds its depth by itself.
+/// This crate's queue with an adaptive depth.
 fn levelled_by_itself(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
     clients(sim, second_try(sim).without_budget(), levelled(sim, adaptive(PERMITS)?, service))
 }
 
-/// The same queue as by default, but that a call may wait for as long as its caller does.
+/// This crate's queue with its defaults, except that a call may wait for the caller's whole deadline.
 fn levelled_for_the_whole_deadline(sim: &Sim, service: BackendService) -> Result<impl Client + use<>, ConfigError> {
     let queue = level(PERMITS)?;
     queue.set_discipline(load_level::Discipline::by_deadline(1.0))?;
     clients(sim, second_try(sim).without_budget(), levelled(sim, queue, service))
 }
 
-/// A textbook queue without a bound.
+/// An unbounded textbook queue.
 fn queued(sim: &Sim, discipline: Discipline, service: BackendService) -> impl Answering + use<> {
     Queued::new(sim, discipline, usize::MAX, PERMITS, service).map_err(Error::Service)
 }
@@ -196,7 +197,7 @@ fn second_try(sim: &Sim) -> Retry {
     Retry::new(2).backoff(Backoff::none()).random(sim.random())
 }
 
-/// Clients on another machine: the server does not notice that one has gone.
+/// Clients on another machine: the server does not notice that a client has left.
 fn clients<S: Answering>(sim: &Sim, retry: Retry, server: S) -> Result<impl Client + use<S>, ConfigError> {
     let server = WithDeadline(PATIENCE, Link::new(sim, Latency::fixed(Duration::ZERO), server));
     steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(server)

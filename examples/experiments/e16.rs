@@ -1,4 +1,4 @@
-//! E16: a timeout that is learned from the share of calls that it may give up wrongly.
+//! E16: a timeout learned from the allowed rate of false timeouts.
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -11,13 +11,13 @@ use steadfast::{
     timeout::Quantile,
 };
 
-/// One call in a thousand is given up though it would have been answered.
+/// One call in a thousand times out although it would have been answered.
 const RATE: f64 = 0.001;
 const RPS: f64 = 1000.0;
 const LATENCY: Latency = Latency::log_normal(Duration::from_millis(20), 0.5);
-/// Until then the limit is learned.
+/// The limit is learned until then.
 const KNOWN: Duration = secs(20);
-/// A span of the report, 2.6 s long, ends here, so none of them has slow calls in it.
+/// A span of the report, 2.6 s long, ends here, so no span includes slow calls.
 const MEASURED_UNTIL: Duration = secs(130);
 const SLOW_FROM: Duration = secs(140);
 const SLOW_UNTIL: Duration = secs(200);
@@ -39,8 +39,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// The share of the calls that were given up before the trouble, and the limit at the end of it and 60 s later, of that
-/// before.
+/// Returns the share of the calls that timed out before the slowdown, and the limit at its end and 60 s later, relative
+/// to the limit before it.
 fn learned(seed: u64) -> Result<[f64; 3], ConfigError> {
     let limit = Quantile::builder(RATE).between(Duration::from_millis(1), secs(5)).build()?;
     let seen = Arc::new(Mutex::new(Vec::new()));

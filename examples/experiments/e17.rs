@@ -1,4 +1,4 @@
-//! E17: a queue says when its backlog will be gone. Is it right?
+//! E17: is a queue's prediction of when its backlog is gone correct?
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -15,17 +15,17 @@ use steadfast::{
 /// The service time of every call: the server completes 1000 calls per second.
 const SERVICE: Duration = ms(1);
 const RPS: f64 = 500.0;
-/// So much that the backlog shrinks by a twentieth of what is done.
+/// At this load the backlog shrinks by a twentieth of the throughput.
 const NEAR_BALANCE: f64 = 950.0;
-/// The rates are those of the last ten seconds. After eleven the burst of the beginning is in them no more.
+/// The queue uses the rates of the last ten seconds. After eleven seconds they no longer include the initial burst.
 const LOOK_AT: Duration = secs(11);
 
-/// What a run begins with.
+/// The initial backlog of a run.
 #[derive(Clone, Copy)]
 struct Backlog {
-    /// About how many wait when they are looked at.
+    /// About how many calls wait when the prediction is read.
     waiting: f64,
-    /// After this time nobody waits any more, at 500 calls per second.
+    /// The queue is empty after this time, at 500 calls per second.
     gone_within: Duration,
 }
 
@@ -33,15 +33,16 @@ const WHOLE: Backlog = Backlog { waiting: 10_000.0, gone_within: secs(60) };
 const GLANCE: Backlog = Backlog { waiting: 5_000.0, gone_within: secs(26) };
 
 impl Backlog {
-    /// How many calls come at once in the beginning, whatever the load.
+    /// The number of calls that arrive at once at the start. Higher loads get a smaller burst, so that the backlog is
+    /// the same.
     fn burst(self, rps: f64) -> f64 {
         self.waiting + (1_000.0 - rps) * LOOK_AT.as_secs_f64()
     }
 }
 
-/// In how many runs the prediction is looked at. By chance it is wrong by more than 5% in one of a hundred runs: a rate
-/// over ten seconds is wrong by 1.4% of what is left of it, and who comes in the next twenty is known to 1%. So the
-/// claim is one about many runs.
+/// The number of runs in which the prediction is read. By chance it is off by more than 5% in one run of a hundred: a
+/// rate over ten seconds is off by 1.4% of what is left of it, and the arrivals of the next twenty seconds are known to
+/// 1%. The claim is therefore about many runs.
 const RUNS: u64 = 100;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -49,11 +50,11 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let error = |seed| Ok([predict(seed, backlog, Load::poisson(RPS), RPS)?.error()]);
     let runs = lab.count(RUNS, 20, 1);
     let beyond = lab.means_with(runs, runs, |seed| error(seed).map(|[error]| [error, f64::from(error > 0.05)]))?;
-    // The rate of what comes is known to a tenth of a twentieth of it: enough to say that there is an end.
+    // The arrival rate is known to a tenth of a twentieth of itself, which is enough to predict that the backlog ends.
     let near = |seed| Ok([1.0 - predict(seed, backlog, Load::poisson(NEAR_BALANCE), NEAR_BALANCE)?.is_a_time()]);
     let near = lab.means_with(runs, runs, near)?;
     let mut not_never = Vec::new();
-    // A queue that grows at 1100/s grows at 1500/s, too.
+    // A queue that grows at 1100/s also grows at 1500/s.
     let rates: &[f64] = if lab.is_glance() { &[1_100.0] } else { &[1_100.0, 1_500.0] };
     for rps in rates.iter().copied() {
         not_never.push(lab.worst(lab.count(12, 2, 1), |seed| {
@@ -86,7 +87,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// What the queue said, and what came true.
+/// The queue's prediction, and the truth.
 #[derive(Default)]
 struct Prediction {
     drain_time: Option<DrainTime>,
@@ -94,7 +95,7 @@ struct Prediction {
 }
 
 impl Prediction {
-    /// By how much of the truth it was wrong.
+    /// Returns the error relative to the truth.
     fn error(&self) -> f64 {
         match (self.drain_time, self.gone_at) {
             (Some(DrainTime::In(predicted)), Some(gone_at)) => {
@@ -114,18 +115,18 @@ impl Prediction {
     }
 }
 
-/// One run: a burst, and then this load.
+/// Makes one run: a burst, and then this load.
 fn predict(seed: u64, backlog: Backlog, load: Load, rps: f64) -> Result<Prediction, ConfigError> {
     let prediction = Rc::new(RefCell::new(Prediction::default()));
     let seen = prediction.clone();
     let begin = ms(1);
     let burst = Load::constant(0.0).spike(Duration::ZERO, begin, backlog.burst(rps) / begin.as_secs_f64());
-    // Where it shrinks fast it is seen to its end.
+    // A backlog that shrinks fast is watched to its end.
     let to_the_end = rps <= RPS;
     let (length, settle) =
         if to_the_end { (backlog.gone_within, secs(10)) } else { (LOOK_AT + secs(1), Duration::ZERO) };
     let report = Scenario::new(load).and(burst).length(length).settle_within(settle).seed(seed).run(|sim| {
-        // As deep as it takes, and for as long.
+        // A depth and a wait that no call reaches.
         let queue = Queue::builder(1, 100_000).max_wait(secs(3_600)).build()?;
         let server = sim.backend(Backend::new(Latency::fixed(SERVICE)).servers(1));
         sim.spawn(watch(sim.clone(), queue.clone(), seen));
@@ -137,7 +138,7 @@ fn predict(seed: u64, backlog: Backlog, load: Load, rps: f64) -> Result<Predicti
     Ok(prediction.take())
 }
 
-/// Asks the queue once, and notes when nobody waits any more.
+/// Reads the prediction once, and records when the queue is empty.
 async fn watch(sim: Sim, queue: Queue, seen: Rc<RefCell<Prediction>>) {
     sim.sleep(LOOK_AT).await;
     seen.borrow_mut().drain_time = Some(queue.readings().drain_time);

@@ -1,4 +1,4 @@
-//! E2: what a retry budget costs and what it is worth, whatever the share of the calls that fails.
+//! E2: the cost and the benefit of a retry budget, for several shares of failing calls.
 
 use crate::{
     crowd::{ATTEMPTS, budgeted, crowd},
@@ -15,7 +15,7 @@ use steadfast::{
 };
 use tower::{ServiceExt, service_fn};
 
-/// The clients, and the calls per second of all together: ten of each.
+/// The clients, and the calls per second of all clients together: ten per client.
 const CROWD: (usize, f64) = (100, 1_000.0);
 const CROWD_AT_A_GLANCE: (usize, f64) = (50, 500.0);
 const FAILING: [f64; 4] = [0.1, 0.3, 0.5, 1.0];
@@ -61,14 +61,15 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// The client's own limit, how long a call takes, and the calls per second: three times what the limit has room for.
+/// The client's own limit, how long a call takes, and the calls per second: three times the throughput that the limit
+/// allows.
 const LIMIT: usize = 10;
 const TOOK: Duration = ms(50);
 const OFFERED: f64 = 600.0;
 
-/// A client whose own limit refuses retries, after a wait. All calls fail. A refused retry costs no budget, so the
-/// service gets one retry per ten first attempts, as the budget allows. Returns the calls to the service per first
-/// attempt there, and the share of the retries that were refused.
+/// Simulates a client whose own limit refuses retries after the backoff. All calls fail. A refused retry is refunded,
+/// so the service gets one retry per ten first attempts, as the budget allows. Returns the calls to the service per
+/// first attempt there, and the share of the retries that were refused.
 fn refusing_itself(seed: u64) -> Result<[f64; 2], ConfigError> {
     let admitted = Rc::new(Cell::new(0));
     let counted = admitted.clone();
@@ -83,7 +84,7 @@ fn refusing_itself(seed: u64) -> Result<[f64; 2], ConfigError> {
         steadfast::client().retry(retry).load_shed(Limiter::fixed(LIMIT)?).service(service)
     })?;
     let (admitted, received) = (admitted.get(), report.backends[0].received);
-    // The refusal of a call is that of its first attempt, or that of its retry.
+    // A refused call was refused at its first attempt or at its retry.
     let rejected: u64 = report.classes.iter().flat_map(|class| class.rejected.values()).sum();
     let refused = rejected - (report.offered() - admitted);
     Ok([received as f64 / admitted as f64, refused as f64 / (refused + received - admitted) as f64])

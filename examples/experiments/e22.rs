@@ -1,7 +1,7 @@
-//! E22, its part in virtual time: deadlines on the way from hop to hop, through a client and a server of this crate.
+//! E22, the part in virtual time: deadlines that travel from hop to hop, through a client and a server of this crate.
 //!
-//! A caller has half a second. Behind it a server calls a leaf, which fails at once for ten seconds and takes two
-//! seconds for the next ten. Three of ten callers have a deadline of their own, a tenth of a second away.
+//! A caller has half a second. Its server calls a leaf, which fails at once for ten seconds and takes two seconds per
+//! call for the next ten. Three of ten callers have their own deadline of a tenth of a second.
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -18,10 +18,10 @@ use tower::{ServiceExt, service_fn};
 
 const TOTAL: Duration = ms(500);
 const ATTEMPT: Duration = ms(200);
-/// What some callers have left.
+/// The remaining time of callers in a hurry.
 const LEFT: Duration = ms(100);
-/// Before each further try. The second try of a call that gets no answer is cut short, and callers in a hurry have
-/// none.
+/// The backoff before each further attempt. The deadline cuts short the second attempt of an unanswered call, and
+/// callers in a hurry have no second attempt.
 const WAIT: Duration = ms(200);
 /// Timers fire at whole milliseconds.
 const TICK: f64 = 0.001;
@@ -53,7 +53,7 @@ struct Seen {
     left_at_the_leaf: [f64; 2],
     /// The calls that timed out while the leaf failed at once.
     timed_out: u64,
-    /// For how long a server went on with a call whose deadline was over.
+    /// How long a server worked on a call after its deadline.
     beyond: f64,
 }
 
@@ -76,13 +76,13 @@ fn is_hurried(call: Call) -> bool {
     call.class == 1
 }
 
-/// How long the present call still has.
+/// Returns the remaining time of the current call.
 fn left() -> Duration {
     let deadline = CallContext::current().deadline();
     deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// A server at work on a call, until it is dropped.
+/// A server's work on a call, until it is dropped.
 struct Working {
     deadline: Option<Instant>,
     seen: Rc<RefCell<Seen>>,

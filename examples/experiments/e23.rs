@@ -1,4 +1,4 @@
-//! E23: some hosts of a thousand are dead. Are they spared, and are the living served?
+//! E23: some hosts of a thousand are dead. Are they spared, and are the living hosts served?
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
@@ -24,12 +24,12 @@ use tokio::{
 
 const HOSTS: usize = 1_000;
 const RPS: f64 = 1_000.0;
-/// The share of the calls to the living that fail by chance.
+/// The share of the calls to living hosts that fail by chance.
 const FAILING: f64 = 0.02;
-/// The mean time in which a living host answers.
+/// The mean response time of a living host.
 const LATENCY: Duration = ms(20);
 
-/// When hosts die, when they live again, and how long all of it takes.
+/// When hosts die, when they recover, and the length of the run.
 #[derive(Clone, Copy)]
 struct Times {
     die: Duration,
@@ -40,7 +40,7 @@ struct Times {
 const WHOLE: Times = Times { die: secs(150), revive: secs(450), length: secs(600) };
 const GLANCE: Times = Times { die: secs(30), revive: secs(150), length: secs(240) };
 
-/// How many hosts die, for how many there is a breaker, and when.
+/// How many hosts die, how many have a breaker, and when they die.
 #[derive(Clone, Copy)]
 struct Case {
     dead: usize,
@@ -56,7 +56,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let anchors = lab.beyond_a_glance(|| {
         let shared = |rate| {
             lab.mean(0..seeds, move |seed| {
-                // As most have it, always open for the same time.
+                // The usual configuration: the circuit is always open for the same time.
                 let builder = Breaker::builder().failure_rate(rate, secs(10)).minimum_calls(20);
                 let builder = builder.open_for(secs(5)).max_open_for(secs(5));
                 Ok([simulate(seed, one_for_all, builder)?.living_refused()])
@@ -65,7 +65,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         let runs = [shared(0.5)?, shared(0.03)?];
         Ok(vec![Anchor::column("one for all opens at .5, at .03: the living refused", [0.0, 0.5], &runs, 0)])
     })?;
-    // How much depends on how many of the often called hosts are among the dead.
+    // The result depends on how many popular hosts are among the dead.
     let mut figures = lab.beyond_a_glance(|| {
         let sent = |seed| Ok([simulate(seed, case(50, HOSTS), by_rate())?.sent_to_the_dead()]);
         let name = "one for each opens at half of 20 in 10 s only: the dead's demand sent";
@@ -108,7 +108,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// The rules of the model: five failures in a row, or half of 20 calls in 10 s.
+/// The conditions of the model: five consecutive failures, or half of 20 calls in 10 s.
 fn ours() -> BreakerBuilder {
     by_rate().consecutive_failures(5)
 }
@@ -118,7 +118,7 @@ fn by_rate() -> BreakerBuilder {
     opens.open_for(secs(5)).max_open_for(secs(60)).probes(3)
 }
 
-/// The runs of a case, each made once.
+/// The runs of a case, each computed once.
 struct Runs {
     case: Case,
     seen: Mutex<BTreeMap<u64, Seen>>,
@@ -130,7 +130,7 @@ impl Runs {
     }
 
     fn of(&self, seed: u64) -> Result<Seen, ConfigError> {
-        // A run that panics ends the program.
+        // A panic in a run ends the program.
         let known = || self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(seen) = known().get(&seed) {
             return Ok(seen.clone());
@@ -141,17 +141,17 @@ impl Runs {
     }
 }
 
-/// What was seen of a run.
+/// The counts of a run.
 #[derive(Clone, Default)]
 struct Seen {
     calls: u64,
     succeeded: u64,
     to_living: u64,
     living_refused: u64,
-    /// Those that were meant for hosts while they were dead, and those that reached each such host.
+    /// Calls meant for hosts while they were dead, and the calls that reached each such host.
     to_dead: u64,
     reached_dead: Vec<u64>,
-    /// Those whose host had no breaker of its own.
+    /// Calls whose host had no breaker of its own.
     shared: u64,
 }
 
@@ -181,7 +181,7 @@ impl Seen {
     }
 }
 
-/// The clients of all hosts, through the gate that stands in a stack.
+/// Simulates the clients of all hosts, through the gate that a stack uses.
 fn simulate(seed: u64, case: Case, builder: BreakerBuilder) -> Result<Seen, ConfigError> {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| ConfigError::new("experiment.runtime", error, "must start"))?;
@@ -196,7 +196,7 @@ async fn calls(seed: u64, case: Case, builder: BreakerBuilder) -> Result<Seen, C
     let dead = some_hosts(dead, &mut random);
     let mut reached = vec![0; HOSTS];
     let mut seen = Seen::default();
-    // Calls under way, by the time of their answers.
+    // The calls in flight, ordered by the time of their answers.
     let mut answers = BinaryHeap::new();
     let mut permits = Vec::new();
     let mut free = Vec::new();
@@ -250,7 +250,7 @@ async fn calls(seed: u64, case: Case, builder: BreakerBuilder) -> Result<Seen, C
     Ok(seen)
 }
 
-/// Moves the clock to this instant.
+/// Advances the clock to this instant.
 async fn turn_to(instant: Instant) {
     advance(instant.saturating_duration_since(Instant::now())).await;
 }
@@ -259,14 +259,14 @@ fn exponential(mean: f64, random: &mut Xoshiro256PlusPlus) -> Duration {
     Duration::from_secs_f64(-(1.0 - random.random::<f64>()).ln() * mean)
 }
 
-/// Which hosts are to die.
+/// Draws the hosts that die.
 fn some_hosts(count: usize, random: &mut Xoshiro256PlusPlus) -> Vec<bool> {
     let mut dead: Vec<bool> = (0..HOSTS).map(|host| host < count).collect();
     dead.shuffle(random);
     dead
 }
 
-/// How often each host is called: the sums of the shares up to it.
+/// Returns how often each host is called, as cumulative shares.
 struct Popularity(Vec<f64>);
 
 impl Popularity {

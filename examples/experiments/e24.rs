@@ -1,4 +1,4 @@
-//! E24: tenants that ask for a little are served, whatever the large ones ask for.
+//! E24: tenants with a small demand are served, no matter how much the large tenants send.
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
@@ -25,30 +25,30 @@ const WORKERS: usize = 20;
 const MEAN_SERVICE: Duration = ms(10);
 const CAPACITY: f64 = 2_000.0;
 const DEADLINE: Duration = ms(300);
-/// Of the calls of fewer than these, one that is lost is too large a share.
+/// With fewer calls than this, a single lost call is too large a share.
 const ENOUGH: u64 = 400;
-/// The keys that a load draws, from which Zipf's law makes tenants.
+/// The number of keys that a load draws. Zipf's law maps them to tenants.
 const DRAWN: u64 = 1 << 40;
 
-/// Who calls.
+/// The callers.
 #[derive(Clone, Copy)]
 pub struct Tenants {
-    /// The small ones. They ask for 40% of the capacity in all.
+    /// The small tenants. They demand 40% of the capacity in total.
     small: u64,
-    /// Whether they do so by Zipf's law, or all alike.
+    /// Whether their demand follows Zipf's law or is equal.
     by_zipf: bool,
     large: u64,
-    /// What each large one asks for, as a share of the capacity.
+    /// The demand of each large tenant, as a share of the capacity.
     each: f64,
 }
 
 const ONE_LARGE: Tenants = Tenants { small: 20, by_zipf: false, large: 1, each: 5.0 };
 const FIVE_LARGE: Tenants = Tenants { large: 5, each: 1.0, ..ONE_LARGE };
 const THOUSANDS: Tenants = Tenants { small: 10_000, by_zipf: true, ..ONE_LARGE };
-/// All together at 95% of the capacity.
+/// All tenants together demand 95% of the capacity.
 const BUSY: Tenants = Tenants { each: 0.55, ..ONE_LARGE };
 
-/// When the large ones come, and which calls count.
+/// When the large tenants start, and which calls count.
 #[derive(Clone, Copy)]
 pub struct Times {
     large_from: Duration,
@@ -100,7 +100,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// One run: how the calls of each tenant ended.
+/// Makes one run. Returns how the calls of each tenant ended.
 fn simulate<S: Client>(
     seed: u64,
     tenants: Tenants,
@@ -127,27 +127,27 @@ fn simulate<S: Client>(
     Ok(tally)
 }
 
-/// Our limiter, which knows whose a call is.
+/// This crate's limiter, with the tenant of each call.
 fn by_tenant(_sim: &Sim, limiter: Limiter, server: BackendService) -> Result<impl Client + use<>, ConfigError> {
     steadfast::server().load_shed(LoadShed::new(limiter).tenant(|call: &Call| call.key)).service(server)
 }
 
-/// Our limiter, which does not.
+/// This crate's limiter, without tenants.
 fn first_come(_sim: &Sim, limiter: Limiter, server: BackendService) -> Result<impl Client + use<>, ConfigError> {
     steadfast::server().load_shed(limiter).service(server)
 }
 
-/// The limit divided by the number of tenants that have calls in flight.
+/// Gives each tenant the limit divided by the number of tenants with calls in flight.
 fn equal_shares(_sim: &Sim, limiter: Limiter, server: BackendService) -> Result<impl Client + use<>, ConfigError> {
     let service = steadfast::server().load_shed(limiter.clone()).service(server)?;
     Ok(EqualShares { limiter, in_flight: Rc::default(), service })
 }
 
-/// The calls that count of each tenant, and those of them that were answered in time.
+/// The counted calls of each tenant, and those of them that were answered in time.
 struct Tally {
     tenants: Tenants,
     times: Times,
-    /// Where the share of each small tenant ends, of one.
+    /// The cumulative shares of the small tenants, up to one.
     ends: Vec<f64>,
     counts: RefCell<Vec<Counts>>,
 }
@@ -187,7 +187,7 @@ impl Tally {
         Self { tenants, times, ends, counts: RefCell::new(counts) }
     }
 
-    /// The tenant of a call.
+    /// Returns the tenant of a call.
     fn tenant(&self, call: &Call) -> u64 {
         match (call.class, self.tenants.by_zipf) {
             (0, false) => call.key,
@@ -214,14 +214,14 @@ impl Tally {
         counts[..self.tenants.small as usize].iter().fold(Counts::default(), Counts::plus).goodput()
     }
 
-    /// Of those with enough calls, the one of which the smallest share was answered in time.
+    /// Returns the smallest share answered in time of any small tenant with enough calls.
     fn worst_small(&self) -> f64 {
         let counts = self.counts.borrow();
         let small = counts[..self.tenants.small as usize].iter();
         small.filter(|counts| counts.offered >= ENOUGH).map(|counts| counts.goodput()).fold(f64::INFINITY, f64::min)
     }
 
-    /// What the large ones got of the capacity that the small ones do not ask for.
+    /// Returns the goodput of the large tenants, as a share of the capacity that the small tenants do not demand.
     fn large_of_what_is_left(&self) -> f64 {
         let counts = self.counts.borrow();
         let (small, large) = counts.split_at(self.tenants.small as usize);
@@ -230,14 +230,14 @@ impl Tally {
         large.in_time as f64 / (can_be_done - small.offered as f64)
     }
 
-    /// The share of all calls that was refused.
+    /// Returns the share of all calls that was refused.
     fn refused(&self) -> f64 {
         let all = self.counts.borrow().iter().fold(Counts::default(), Counts::plus);
         all.refused as f64 / all.offered as f64
     }
 }
 
-/// Says whose each call is, and notes how it ends.
+/// Names the tenant of each call, and records how it ends.
 #[derive(Clone)]
 struct Told<S> {
     sim: Sim,
@@ -267,7 +267,7 @@ impl<S: Client> Service<Call> for Told<S> {
     }
 }
 
-/// Refuses a tenant that has the limit divided by the number of tenants in flight.
+/// Refuses a tenant whose calls in flight reach the limit divided by the number of tenants in flight.
 #[derive(Clone)]
 struct EqualShares<S> {
     limiter: Limiter,

@@ -1,8 +1,9 @@
-//! E26: one limit for four processes, each decision asked of a store, which is away for a while.
+//! E26: one limit for four processes, with a store call for each decision. The store has an outage.
 //!
-//! 200 per second, with a burst that lasts for 1, 10 or 60 s. The store is away for .3, 2 and 4 times that time: first
-//! for all processes, then for the first and the fourth alone. The demand comes to the processes by Zipf's law, as a
-//! Poisson process; at 1x it comes to each of them evenly spaced. Each number is the worst of these nine outages.
+//! The limit is 200 per second, with a burst of 1, 10 or 60 s of the rate. The outage lasts 0.3, 2 and 4 times as long
+//! as the burst: first for all processes, then only for the first and the fourth. Zipf's law distributes the demand
+//! over the processes, as a Poisson process; at 1x it is evenly spaced at each of them. Each number is the worst of
+//! these nine outages.
 
 use crate::{
     absent::Absent,
@@ -27,14 +28,14 @@ use tokio::{
 
 const PROCESSES: usize = 4;
 const RATE: u64 = 200;
-/// For how many seconds a burst lasts.
+/// The bursts, in seconds of the rate.
 const BURSTS: [u64; 3] = [1, 10, 60];
-/// How long the store is away, in bursts.
+/// The lengths of the outages, in bursts.
 const OUTAGES: [f64; 3] = [0.3, 2.0, 4.0];
 const KEY: &[u8] = b"all";
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
-    // The longest bursts take the longest runs.
+    // The longest burst needs the longest runs, so a glance leaves it out.
     let bursts = if lab.is_glance() { &BURSTS[..2] } else { &BURSTS[..] };
     let cases = |load: f64, away: Away| {
         lab.worst(lab.count(3, 1, 1), |seed| {
@@ -86,7 +87,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
                     4,
                 ),
                 Figure::column(
-                    // In the shortest outage that is some 35 tokens.
+                    // In the shortest outage this is some 35 tokens.
                     "not repaid of what two admitted beyond the rate, up to a burst, at 5x",
                     [Bound::AtMost(0.2)],
                     &[&five],
@@ -99,7 +100,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     findings.into_iter().map(find).collect()
 }
 
-/// For which processes the store is away.
+/// The processes that cannot reach the store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Away {
     FromAll,
@@ -113,7 +114,7 @@ impl Away {
 }
 
 struct Case {
-    /// In rates of the limit.
+    /// As a multiple of the limit's rate.
     load: f64,
     /// In seconds.
     burst: u64,
@@ -121,7 +122,7 @@ struct Case {
     away: Away,
 }
 
-/// When the store goes, when it is back, and when the run ends: in seconds.
+/// The start and the end of the outage, and the end of the run, in seconds.
 struct Times {
     gone: f64,
     back: f64,
@@ -137,7 +138,7 @@ impl Case {
         Times { gone, back, end: back + if self.load > 1.0 { 3.0 * burst + 5.0 } else { burst + 5.0 } }
     }
 
-    /// When calls come, and to which process.
+    /// Returns when calls arrive, and at which process.
     fn arrivals(&self, random: &mut impl Rng) -> Vec<(f64, usize)> {
         let shares: [f64; PROCESSES] = array::from_fn(|rank| 1.0 / (rank + 1) as f64);
         let sum: f64 = shares.iter().sum();
@@ -155,9 +156,9 @@ impl Case {
     }
 }
 
-/// The real engine on the embedded store: refused after recovery; missing of the rate after recovery and at the end;
-/// the excess, of what is allowed; missing while the store is away; not repaid of what two processes admitted beyond
-/// the rate.
+/// Runs the real engine on the embedded store. Returns the refusals after recovery; the shortfall from the rate after
+/// recovery and at the end; the excess over what is allowed; the shortfall during the outage; and the unpaid part of
+/// what two processes admitted beyond the rate.
 fn fleet(case: &Case, seed: u64) -> Result<[f64; 6], ConfigError> {
     let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let Ok(clock) = clock else { return Ok([f64::NAN; 6]) };
@@ -180,7 +181,7 @@ fn fleet(case: &Case, seed: u64) -> Result<[f64; 6], ConfigError> {
         }
         let (mut admitted, mut refused, mut asked, mut shares) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (at, process) in case.arrivals(&mut textbook::random(seed)) {
-            // Timers go by whole milliseconds, and so do the arrivals.
+            // Timers use whole milliseconds, and so do the arrivals.
             sleep_until(start + Duration::from_secs_f64(at)).await;
             let now = Instant::now().saturating_duration_since(start).as_secs_f64();
             if now >= gone && shares.is_none() {
@@ -222,8 +223,8 @@ fn least_in_two_seconds(admitted: &[f64], from: f64, until: f64) -> f64 {
     begins.map(|begin| (before(begin + 2.0) - before(begin)) as f64).fold(f64::INFINITY, f64::min)
 }
 
-/// The most that was admitted in any interval beyond a burst and the rate: the highest level of a bucket that admits
-/// all, less the burst.
+/// Returns the most that was admitted in any interval beyond a burst and the rate: the highest level of a bucket that
+/// admits everything, less the burst.
 fn excess(admitted: &[f64], burst: f64) -> f64 {
     let (mut level, mut last, mut most) = (0.0f64, 0.0, f64::NEG_INFINITY);
     for at in admitted {

@@ -1,4 +1,4 @@
-//! E3: the same traffic from few clients or from many, with a budget each.
+//! E3: the same traffic from few clients or from many, with one budget per client.
 
 use crate::{
     crowd::{ATTEMPTS, budgeted, crowd},
@@ -12,7 +12,7 @@ use steadfast::{
     sim::{Backend, Latency, Load, Scenario},
 };
 
-/// Of all clients together.
+/// The calls per second of all clients together.
 const RPS: f64 = 100.0;
 const LENGTH: Duration = secs(20);
 const CLIENTS: [usize; 3] = [10, 100, 1_000];
@@ -22,7 +22,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let anchors = lab.beyond_a_glance(|| {
         let mut textbook = Vec::new();
         for clients in CLIENTS {
-            // An initial credit of 5 looks small, until a thousand quiet clients have it.
+            // An initial credit of 5 looks small, but not for a thousand quiet clients.
             textbook.push(lab.mean(0..seeds, |seed| {
                 crowd(seed, LENGTH, clients, RPS, 0.5, |_, backend| {
                     Ok(Retries::new(ATTEMPTS, backend).within(Bucket::new(5.0, 0.1, 5.0)))
@@ -45,21 +45,21 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
             Figure::column("half fail: load", [Bound::Within(1.05, 1.12); 3], &half, 0),
             Figure::column("success", [Bound::AtLeast(0.52); 3], &half, 1),
             Figure::column("all fail: load", [Bound::AtMost(1.12); 3], &all, 0),
-            // What is earned meanwhile, and at most what ten clients may save up: 10 retries each.
+            // The bound: what is earned during the outage, and the most that ten clients can save: 10 retries each.
             Figure::new("all fail for 10 s after 60 s without a failure: load", [Bound::Within(1.1, 1.21)], saved),
         ],
         to_come: None,
     }])
 }
 
-/// Backend calls per call while all fail, of ten clients which had a minute to save retries up.
+/// Returns the backend calls per call while all calls fail, for ten clients that had a minute to save retries.
 fn after_a_minute_of_peace(seed: u64) -> Result<[f64; 1], ConfigError> {
     let failing = secs(60)..secs(70);
     let report = Scenario::new(Load::poisson(RPS)).length(secs(100)).seed(seed).run_clients(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(ms(1))).outage(failing.clone()));
         (0..CLIENTS[0]).map(|_| budgeted(sim, backend.clone())).collect()
     })?;
-    // Nothing is tried again but what fails.
+    // Only failures are retried.
     let retries = (amplification(&report) - 1.0) * report.offered() as f64;
     let (from, to) = (failing.start.as_secs_f64(), failing.end.as_secs_f64());
     let spans = report.spans.iter().filter(|span| span.from >= from && span.to <= to);

@@ -1,13 +1,13 @@
-//! The circumstances of a tick.
+//! The conditions of a tick.
 
 use super::limit::{self, Limit};
 
-/// The slots of a snapshot: the most limits that there can be.
+/// The slots of a snapshot: the maximum number of limits.
 pub const SLOTS: u32 = 256;
-/// How many ticks come before those that are measured: the first is always good.
+/// The number of ticks before the measured ones; the first is always good.
 pub const WARM_UP: u32 = 4;
 
-/// How the source is, after its first good answer.
+/// The state of the source after its first good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Up,
@@ -15,18 +15,18 @@ pub enum Source {
     Corrupt,
 }
 
-/// One kind of ticks.
+/// One kind of tick.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub source: Source,
-    /// How many limits there are.
+    /// The number of limits.
     pub used: u32,
-    /// How many of them are others in each tick.
+    /// How many limits change in each tick.
     pub changed: u32,
 }
 
 impl Case {
-    /// All 36.
+    /// Returns all 36 cases.
     pub fn all() -> Vec<Self> {
         let mut cases = Vec::new();
         for source in [Source::Up, Source::Down, Source::Corrupt] {
@@ -39,7 +39,7 @@ impl Case {
         cases
     }
 
-    /// Six: no limits, and a limit in every slot that is another in each tick.
+    /// Returns six cases: no limits, and a limit in every slot that changes in each tick.
     pub fn extremes() -> Vec<Self> {
         let mut cases = Vec::new();
         for source in [Source::Up, Source::Down, Source::Corrupt] {
@@ -50,8 +50,8 @@ impl Case {
         cases
     }
 
-    /// The limits that are published for each of `ticks` ticks and those before them, and the number of the
-    /// publication: the same again where nothing changes.
+    /// Returns the limits published for each of `ticks` ticks and the warm-up ticks before, and the number of the
+    /// publication. The number stays if nothing changes.
     pub fn publications(&self, seed: u64, ticks: u32) -> impl Iterator<Item = (u64, Vec<Limit>)> + use<> {
         let Self { used, changed, .. } = *self;
         let limits = limit::some(seed, used);
@@ -62,11 +62,11 @@ impl Case {
         })
     }
 
-    /// What the source gives of these bytes in the tick of this number, counted from the first.
+    /// Returns the source's answer in this tick, for these bytes. Ticks count from zero.
     pub fn gives(&self, tick: usize, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
         match self.source {
             Source::Down if tick > 0 => None,
-            // No JSON has such a byte.
+            // This byte is not valid in JSON.
             Source::Corrupt if tick > 0 => {
                 let middle = bytes.len() / 2;
                 if let Some(byte) = bytes.get_mut(middle) {
@@ -79,8 +79,8 @@ impl Case {
     }
 }
 
-/// What goes through its ticks, one by one.
+/// A mechanism that is measured tick by tick.
 pub trait Subject {
-    /// One tick: whether it was good.
+    /// Runs one tick. Returns whether it was good.
     fn tick(&mut self) -> bool;
 }

@@ -1,6 +1,6 @@
-//! How many instructions ticks take: this program runs them itself, under valgrind.
+//! Counts the instructions of ticks: this program runs itself under valgrind.
 //!
-//! Valgrind counts, it does not sample, and what else the machine does is not in its figures. It divides the run at
+//! Valgrind counts instead of sampling, so other work on the machine does not affect its figures. It splits the run at
 //! each call of `mark`.
 
 use super::{
@@ -16,7 +16,7 @@ use std::{
 };
 use steadfast::ConfigError;
 
-/// The variable in the environment of a program that is to run the ticks, and nothing else.
+/// The environment variable that makes a program run only the ticks.
 const ALONE: &str = "STEADFAST_EXPERIMENT_E18";
 
 /// The instructions of a tick in each of the cases.
@@ -25,11 +25,11 @@ pub struct Instructions {
     pub watching: Vec<f64>,
 }
 
-/// What is counted.
+/// The extent of a count.
 #[derive(Clone, Copy)]
 pub struct Extent {
     pub ticks: u32,
-    /// Only [`Case::extremes`], not all cases.
+    /// Only [`Case::extremes`] instead of all cases.
     pub extremes: bool,
 }
 
@@ -38,7 +38,7 @@ impl Extent {
         if self.extremes { Case::extremes() } else { Case::all() }
     }
 
-    /// Those that the watcher goes through. It takes many times as long, and is only there to be compared with.
+    /// The cases that the watcher runs. It takes many times as long, and serves only for comparison.
     fn watched(self) -> Vec<Case> {
         let mut cases = self.cases();
         cases.retain(|case| !self.extremes || case.source == Source::Up);
@@ -46,13 +46,13 @@ impl Extent {
     }
 }
 
-/// Whether instructions can be counted here.
+/// Returns whether instructions can be counted on this machine.
 pub fn can_be_counted() -> bool {
     let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
 }
 
-/// Counts them in this program, which is started with these arguments and has to call [`run_alone`].
+/// Counts them in this program, started with these arguments. Its `main` must call [`run_alone`].
 pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instructions> {
     let counts = env::temp_dir().join(format!("steadfast-e18-{}-{seed}", std::process::id()));
     let output = Command::new("valgrind")
@@ -68,7 +68,7 @@ pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instru
         .env(ALONE, format!("{seed} {} {}", extent.ticks, extent.extremes))
         .output()?;
     let text = fs::read_to_string(&counts);
-    // It may not be there, and nobody needs it.
+    // The file may not exist, and is not needed any more.
     let _ = fs::remove_file(&counts);
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
@@ -78,7 +78,7 @@ pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instru
     let parts: Vec<f64> = parts.collect();
     let cases = extent.cases().len();
     let watched = extent.watched().len();
-    // The start and what comes before each case; each case; the end.
+    // The start and the code before each case; each case; the end.
     if parts.len() != 2 * (cases + watched) + 1 {
         return Err(io::Error::other(format!("valgrind saw {} parts of the run", parts.len())));
     }
@@ -86,7 +86,7 @@ pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instru
     Ok(Instructions { polling: each.by_ref().take(cases).collect(), watching: each.collect() })
 }
 
-/// Runs the ticks if this program is there for that, with their seed and extent from its environment.
+/// Runs the ticks if the environment asks this program to, and names their seed and extent.
 pub fn run_alone() -> Option<Result<(), ConfigError>> {
     let asked = env::var(ALONE).ok()?;
     let mut words = asked.split(' ');
@@ -95,7 +95,7 @@ pub fn run_alone() -> Option<Result<(), ConfigError>> {
     Some(go_through(seed, extent))
 }
 
-/// Runs the ticks of each case, between two calls of [`border_of_a_case`].
+/// Runs the ticks of each case, with a call of [`border_of_a_case`] before and after.
 pub fn go_through(seed: u64, extent: Extent) -> Result<(), ConfigError> {
     let ticks = extent.ticks;
     for case in extent.cases() {

@@ -1,4 +1,4 @@
-//! What is configured: the limits of tenants.
+//! The configuration that is published: the limits of tenants.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
@@ -18,8 +18,8 @@ pub struct Limit {
     pub tier: u8,
 }
 
-/// The same fields, always of the same length. Postcard writes small integers in fewer bytes than large ones, and reads
-/// them in fewer steps: the cost of a tick would tell how large the limits are.
+/// The fields of [`Limit`], always of the same length. Postcard writes small integers in fewer bytes than large ones,
+/// and reads them in fewer steps, so the cost of a tick would depend on the size of the limits.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Limit")]
 struct FixedLength {
@@ -34,7 +34,7 @@ struct FixedLength {
     tier: u8,
 }
 
-/// A limit as it is in a slot.
+/// A limit as it is encoded in a slot.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Slot(#[serde(with = "FixedLength")] pub Limit);
 
@@ -46,7 +46,7 @@ thread_local! {
 impl Rule for Slot {
     const SCHEMA: u32 = 1;
 
-    /// After all tenants.
+    /// Sorts after all tenants.
     fn inert(_slot: u32) -> Self {
         Self(Limit { tenant: u64::MAX, count: u32::MAX, period_nanos: 1, burst: u32::MAX, tier: 0 })
     }
@@ -61,8 +61,8 @@ impl Rule for Slot {
     }
 }
 
-/// Builds a table to search in. The publisher has sorted the rules, so that there is only to see whether that is true:
-/// to sort takes longer the less is in order.
+/// Builds a table for binary search. The publisher sorts the rules, and this only checks their order, because sorting
+/// takes longer for unsorted rules.
 pub struct Tables;
 
 impl Build<Slot> for Tables {
@@ -81,7 +81,7 @@ impl Build<Slot> for Tables {
     }
 }
 
-/// Some limits, sorted by tenant.
+/// Returns some limits, sorted by tenant.
 pub fn some(seed: u64, count: u32) -> Vec<Limit> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut limits = Vec::new();

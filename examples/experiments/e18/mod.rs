@@ -1,5 +1,5 @@
-//! E18: what a tick of a poller costs, whatever has changed, however many slots are used, and whether its source is up,
-//! down or corrupt.
+//! E18: is the cost of a poller's tick independent of the number of changes, of the number of used slots, and of
+//! whether its source is up, down or corrupt?
 
 mod cases;
 #[path = "../../../tests/mechanisms/counting.rs"]
@@ -23,15 +23,15 @@ use polling::{Polling, ticks_to_heal};
 use std::{array, io};
 use steadfast::ConfigError;
 
-/// By how much a failing tick may seem to cost more than a good one. The allocator has its own history in each case,
-/// and looks for a free piece in more or fewer steps: a hundred of a hundred thousand.
+/// The measurement noise of the cost of a failing tick relative to a good one. The allocator has another history in
+/// each case, and finds free memory in more or fewer steps: a hundred of a hundred thousand.
 const NOISE: f64 = 0.002;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     run_with(lab, &[])
 }
 
-/// The same in a program that needs arguments in order to call [`instructions::run_alone`].
+/// Runs the experiment in a program that calls [`instructions::run_alone`] only with these arguments.
 pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigError> {
     let worked = lab.worst(1, |seed| work(seed, lab.count(10, 10, 2) as u32))?;
     let healed = lab.worst(1, |seed| Ok([ticks_to_heal(seed)?]))?;
@@ -67,7 +67,7 @@ pub fn run_with(lab: &Lab, arguments: &[&str]) -> Result<Vec<Finding>, ConfigErr
     }])
 }
 
-/// One run for both. Valgrind takes seconds, and a seed decides on nothing but the limits.
+/// Makes one run for both the model and the other seeds. Valgrind takes seconds, and a seed only chooses the limits.
 fn one_seed<const N: usize>(
     lab: &Lab,
     run: impl Fn(u64) -> Result<[f64; N], ConfigError> + Sync,
@@ -76,7 +76,7 @@ fn one_seed<const N: usize>(
     Ok(Means { model, half_widths: [0.0; N], others: model })
 }
 
-/// The instructions of a tick in each case.
+/// Counts the instructions of a tick in each case.
 pub fn count(lab: &Lab, seed: u64, arguments: &[&str]) -> io::Result<Instructions> {
     instructions::count(seed, extent(lab), arguments)
 }
@@ -85,8 +85,8 @@ fn extent(lab: &Lab) -> Extent {
     Extent { ticks: lab.count(12, 4, 1) as u32, extremes: lab.is_glance() }
 }
 
-/// The most over the least of: allocations, bytes of them, slots decoded, bytes fetched; then the most of the first
-/// two.
+/// Returns the ratio of the most to the least of: allocations, bytes of them, slots decoded, bytes fetched; then the
+/// most of the first two.
 fn work(seed: u64, ticks: u32) -> Result<[f64; 6], ConfigError> {
     let mut each: Vec<[u64; 3]> = Vec::new();
     let mut fetched = Vec::new();
@@ -112,9 +112,9 @@ fn work(seed: u64, ticks: u32) -> Result<[f64; 6], ConfigError> {
     Ok([spread(&times), spread(&bytes), spread(&decoded), spread(&fetched), most(&times), most(&bytes)])
 }
 
-/// The most over the least; a failing tick over a good one with the same rules, the worst for each failure; the mean of
-/// good, down and corrupt; of a watcher the least over the most, the least, and the most. All infinite where nothing
-/// could be counted.
+/// Returns the ratio of the most to the least; the ratio of a failing tick to a good one with the same rules, the worst
+/// for each failure; the means of good, down and corrupt; for a watcher the ratio of the least to the most, the least,
+/// and the most. All are infinite if nothing could be counted.
 fn compare(cases: &[Case], counted: &io::Result<Instructions>) -> [f64; 9] {
     let Instructions { polling, watching } = match counted {
         Ok(instructions) => instructions,
@@ -148,7 +148,7 @@ fn spread(numbers: &[f64]) -> f64 {
     most(numbers) / least(numbers)
 }
 
-/// Some of the numbers, from this one on.
+/// Returns some of the numbers, starting with this index.
 fn part<const N: usize, const M: usize>(all: &Means<N>, from: usize) -> Means<M> {
     let some = |numbers: &[f64; N]| array::from_fn(|index| numbers[from + index]);
     Means { model: some(&all.model), half_widths: some(&all.half_widths), others: some(&all.others) }

@@ -1,4 +1,4 @@
-//! The poller of this crate.
+//! This crate's poller.
 
 use super::{
     cases::{Case, SLOTS, Source, Subject},
@@ -11,20 +11,20 @@ use steadfast::{
 };
 use tokio::runtime::{self, Runtime};
 
-/// What the wall clock shows.
+/// The time of the wall clock.
 const NOW: Duration = Duration::from_secs(1_800_000_000);
 
-/// A poller in virtual time, on the thread that it is asked on.
+/// A poller in virtual time, which runs on the calling thread.
 pub struct Polling {
     runtime: Runtime,
     poller: Poller<Slot, Answers, Tables>,
 }
 
-/// A source in memory: an answer for each tick, if there is one. It copies as much when it is down: what a source does
-/// is not the poller's work.
+/// A source in memory, with or without an answer for each tick. It also copies as many bytes when it is down, because
+/// the work of the source is not the poller's.
 pub struct Answers {
     answers: Vec<Option<Vec<u8>>>,
-    /// As long as an answer.
+    /// As many zero bytes as an answer has.
     blank: Vec<u8>,
     next: usize,
 }
@@ -41,7 +41,7 @@ impl constant_work::Source for Answers {
 }
 
 impl Polling {
-    /// Ready for this many ticks, and those before them.
+    /// Prepares this number of ticks after the warm-up.
     pub fn new(case: &Case, seed: u64, ticks: u32) -> Result<Self, ConfigError> {
         let snapshots = case.publications(seed, ticks).map(|(version, limits)| snapshot(version, &limits));
         let snapshots = snapshots.collect::<Result<Vec<_>, _>>()?;
@@ -60,7 +60,7 @@ impl Polling {
         Ok(Self { runtime, poller })
     }
 
-    /// The bytes that the last tick fetched.
+    /// Returns the bytes that the last tick fetched.
     pub fn fetched(&self) -> u64 {
         self.poller.readings().now().bytes as u64
     }
@@ -86,8 +86,8 @@ fn snapshot(version: u64, limits: &[Limit]) -> Result<Vec<u8>, ConfigError> {
     Ok(bytes)
 }
 
-/// A new publication is corrupt once: after how many further ticks it is in force. Infinite where the tick with it
-/// touched what was in force, or where it never comes.
+/// Publishes a new snapshot, which is corrupt in one tick. Returns after how many further ticks it is in force. Returns
+/// infinity if the corrupt tick changed the configuration in force, or if the new one never comes into force.
 pub fn ticks_to_heal(seed: u64) -> Result<f64, ConfigError> {
     let broken = Case { source: Source::Corrupt, used: SLOTS, changed: SLOTS };
     let publications: Vec<_> = broken.publications(seed, 0).take(2).collect();

@@ -1,4 +1,4 @@
-//! What is usually done: look for changes, and do something about those.
+//! The usual alternative: watch for changes, and process only those.
 
 use super::{
     cases::{Case, Source, Subject},
@@ -6,11 +6,11 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-/// How often a change is asked for that cannot be had or read, at once.
+/// How often a failed or unreadable change is requested again, without a pause.
 const TRIES: u32 = 3;
 
-/// Follows the revision of a list in JSON. A change contains the limits that differ; a watcher that cannot
-/// follow reads the whole list.
+/// Follows the revisions of a list in JSON. A change contains the limits that differ. A watcher that misses a change
+/// reads the whole list.
 pub struct Watching {
     answers: Vec<Answer>,
     next: usize,
@@ -20,14 +20,14 @@ pub struct Watching {
 }
 
 struct Answer {
-    /// `None` where nobody answers.
+    /// `None` if the source does not answer.
     revision: Option<u64>,
     changed: Option<Vec<u8>>,
     all: Option<Vec<u8>>,
 }
 
 impl Watching {
-    /// Ready for this many ticks, and those before them.
+    /// Prepares this number of ticks after the warm-up.
     pub fn new(case: &Case, seed: u64, ticks: u32) -> Self {
         let answers = case.publications(seed, ticks).enumerate().map(|(tick, (revision, limits))| {
             let json = |limits: &[Limit]| case.gives(tick, serde_json::to_vec(limits).unwrap_or_default());

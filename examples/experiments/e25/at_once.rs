@@ -1,4 +1,4 @@
-//! Calls that no further attempt can help: does the caller have the answer at once?
+//! Calls that no further attempt can help: does the caller get the answer at once?
 
 use super::{ATTEMPTS, LATENCY, OPEN, PROBES, RPS};
 use crate::{
@@ -14,7 +14,7 @@ use steadfast::{
 };
 use tower::{ServiceExt, service_fn};
 
-/// The longest time that a service may ask the retry to stay away.
+/// The longest wait named by a service that the retry accepts.
 const LONGEST_HINT: Duration = secs(1);
 
 pub fn figures(lab: &Lab, seeds: u64) -> Result<Vec<Figure>, ConfigError> {
@@ -33,13 +33,13 @@ pub fn figures(lab: &Lab, seeds: u64) -> Result<Vec<Figure>, ConfigError> {
     ])
 }
 
-/// A report is exact to a thousandth.
+/// A report is precise to a thousandth.
 fn exactly(seconds: f64) -> Bound {
     Bound::Within(seconds * 0.999, seconds * 1.001)
 }
 
-/// The longest call to a service whose calls all fail, each in [`LATENCY`]. The first of them opens the circuit, and so
-/// do the probes. A call under way then ends with its first answer: its stack would refuse a retry.
+/// Calls a service whose calls all fail, each after [`LATENCY`]. The first failure opens the circuit, and so do the
+/// probes. A call in flight then ends with its first answer, because its stack would refuse a retry.
 fn dying(seed: u64) -> Result<[f64; 1], ConfigError> {
     let report = Scenario::new(Load::poisson(RPS)).length(secs(15)).seed(seed).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(LATENCY)).failing(1.0));
@@ -54,8 +54,8 @@ fn dying(seed: u64) -> Result<[f64; 1], ConfigError> {
     Ok([longest(calls.latency_of_failed).max(longest(calls.latency_of_rejected)).max(unanswered)])
 }
 
-/// Calls to two services that are overloaded and name a wait. The wait of the first is above the longest, that of the
-/// second is the longest. Returns the longest call to the first, and the mean of the calls to the second.
+/// Calls two overloaded services that name a wait. The wait of the first is above the maximum; that of the second
+/// equals it. Returns the longest call to the first, and the mean of the calls to the second.
 fn asked_to_stay_away(seed: u64) -> Result<[f64; 2], ConfigError> {
     let load = |name: &str| Load::poisson(RPS / 2.0).named(name);
     let report = Scenario::new(load("too long")).and(load("as long")).length(secs(15)).seed(seed).run(|sim| {
@@ -70,7 +70,7 @@ fn asked_to_stay_away(seed: u64) -> Result<[f64; 2], ConfigError> {
     ])
 }
 
-/// A client of a service that answers each call, in [`LATENCY`], with a wait.
+/// A client of a service that answers each call, after [`LATENCY`], with a wait.
 fn overloaded(sim: &Sim, wait: Duration) -> Result<impl Client + use<>, ConfigError> {
     let backend = sim.backend(Backend::new(Latency::fixed(LATENCY)).failing(1.0));
     let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).max_hint(LONGEST_HINT).without_budget();

@@ -1,5 +1,5 @@
-//! E25: a healthy service behind an open circuit. Do its callers fail at once, and does the circuit close when its time
-//! is up?
+//! E25: a healthy service behind an open circuit. Do its callers fail at once, and does the circuit close after its
+//! open time?
 
 mod at_once;
 
@@ -31,10 +31,10 @@ const PROBES: u32 = 3;
 const ATTEMPTS: u32 = 3;
 const TOTAL: Duration = secs(2);
 const ATTEMPT: Duration = ms(500);
-/// What the callers of the second class have left: less than the service takes.
+/// The remaining time of the callers of the second class: less than the response time of the service.
 const LEFT: Duration = ms(50);
 
-/// The share of callers with little time left, and within how many seconds of the first probe half of the circuits
+/// The share of callers with little time left, and the seconds after the first probe within which half of the circuits
 /// close.
 const VARIANTS: [(f64, f64); 2] = [(0.0, 0.25), (0.3, 0.3)];
 
@@ -84,19 +84,19 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// What was seen of a circuit.
+/// The observations of a circuit.
 #[derive(Clone, Copy, Default)]
 pub struct Seen {
-    /// The callers that came while it was open.
+    /// The callers that arrived while the circuit was open.
     early: u64,
-    /// Those of them that were not refused at once, and the longest time that one of them took.
+    /// The early callers that were not refused at once, and the longest time that an early caller took.
     waited: u64,
     longest: Duration,
     first_probe: Option<Duration>,
-    /// When the last call began that was answered before the circuit was closed.
+    /// When the last call began that was answered before the circuit closed.
     last_probe: Option<Duration>,
     closed: Option<Duration>,
-    /// The calls that had come to the service when the circuit was closed.
+    /// The calls that the service had received when the circuit closed.
     probes: Option<u64>,
     reopened: bool,
 }
@@ -116,18 +116,19 @@ impl Seen {
         self.reopened |= end > OPEN && state == BreakerState::Open;
     }
 
-    /// What every run has to keep: the longest wait, whether it opened again, and from the last probe to the end.
+    /// Returns the bounded values of every run: the longest wait, whether the circuit opened again, and the time from
+    /// the last probe to its closing.
     fn worst(&self) -> [f64; 3] {
         let last = self.last_probe.zip(self.closed).map_or(Duration::MAX, |(probe, closed)| closed - probe);
         [self.longest.as_secs_f64(), f64::from(u8::from(self.reopened)), last.as_secs_f64()]
     }
 
-    /// From the first probe to the end.
+    /// Returns the time from the first probe to the closing of the circuit.
     fn recovery(&self) -> Duration {
         self.first_probe.zip(self.closed).map_or(Duration::MAX, |(probe, closed)| closed - probe)
     }
 
-    /// How many calls more or fewer than it takes came to the service before the circuit was closed.
+    /// Returns how many calls more or fewer than required reached the service before the circuit closed.
     fn wrong_probes(&self) -> f64 {
         self.probes.map_or(f64::INFINITY, |probes| probes.abs_diff(PROBES.into()) as f64)
     }
@@ -140,7 +141,7 @@ impl Seen {
 /// A client, and the state of its circuit.
 type Watched<S> = (S, Rc<dyn Fn() -> BreakerState>);
 
-/// Calls to a service in good health, whose circuit is open for the first five seconds.
+/// Calls a healthy service whose circuit is open for the first five seconds.
 pub fn recovery<S: Client>(
     seed: u64,
     hurried: f64,
@@ -161,7 +162,7 @@ pub fn recovery<S: Client>(
     Ok(seen)
 }
 
-/// The layers of this crate.
+/// This crate's layers.
 pub fn ours(sim: &Sim, backend: BackendService) -> Result<Watched<impl Client + use<>>, ConfigError> {
     let breaker =
         Breaker::builder().consecutive_failures(1).open_for(OPEN).probes(PROBES).random(sim.random()).build()?;
@@ -177,7 +178,7 @@ pub fn ours(sim: &Sim, backend: BackendService) -> Result<Watched<impl Client + 
     Ok((client, Rc::new(move || breaker.state())))
 }
 
-/// Notes what becomes of each call.
+/// Records how each call ends.
 #[derive(Clone)]
 struct Watch<S> {
     sim: Sim,
@@ -213,8 +214,8 @@ fn is_hurried(call: Call) -> bool {
     call.class == 1
 }
 
-/// A retry that takes a refusal for one more failure: it waits until the circuit lets probes through, and a random time
-/// more. And a breaker to which every timeout is a failure.
+/// A retry that treats a refusal as a failure: it waits until the circuit lets probes through, plus a random time. And
+/// a breaker that counts every timeout as a failure.
 fn waiting(
     seed: u64,
     total: Option<Duration>,
@@ -244,7 +245,7 @@ impl Circuit {
         }
     }
 
-    /// Admits a call, or says how long it has to wait.
+    /// Admits a call, or returns how long it must wait.
     fn admit(&mut self, now: Duration) -> Result<(), Duration> {
         match self {
             Self::Closed => {}
