@@ -1,5 +1,5 @@
-//! E4: metastable collapse. A short spike makes a server slow, clients give up and try again, and the retries keep it
-//! slow when the spike is long over.
+//! E4: metastable collapse. A short spike makes a server slow, clients time out and retry, and the retries keep the
+//! server slow long after the spike.
 //!
 //! The model: M. Brooker, "Metastability and Distributed Systems", 2021.
 
@@ -20,31 +20,31 @@ use tower::{Service, ServiceExt};
 const ATTEMPTS: u32 = 3;
 /// How long a client waits for an attempt.
 const PATIENCE: Duration = secs(3);
-/// The longest waits before the second and the third attempt, together.
+/// The sum of the longest backoffs before the second and the third attempt.
 const LONGEST_WAITS: Duration = secs(3);
-/// The same with full jitter on a base of 10 s.
+/// The sum of the longest backoffs with full jitter on a base of 10 s.
 const LONGEST_JITTER: Duration = secs(20 + 40);
-/// The hand-set limit. With 150 in it the server answers in 2.5 s; two hops of 0.1 s on average leave it within the
-/// patience of most.
+/// The hand-set limit. With 150 calls in flight the server answers in 2.5 s. With two hops of 0.1 s on average, most
+/// answers arrive within the attempt timeout.
 const LIMIT: usize = 150;
-/// One run differs from the next by 0.007, and the bounds for tries at once are 0.004 away: five runs cannot tell.
+/// Runs differ by 0.007, and the bounds for immediate retries are 0.004 away, so five runs are too few.
 const OTHER_SEEDS_AT_ONCE: u64 = 30;
 
 /// The published figures are means of this number of runs.
 const PUBLISHED_RUNS: f64 = 10.0;
 
-/// What disturbs the peace of 40 rps.
+/// The disturbance of a steady load of 40 rps.
 #[derive(Clone, Copy)]
 pub enum Trouble {
     /// Another rate for five seconds.
     Spike { rps: f64 },
-    /// Up to 80 rps in 25 s, and down to nothing in the next 50.
+    /// A rise to 80 rps in 25 s, and a fall to nothing in the next 50 s.
     Ramp,
 }
 
 const TROUBLES: [Trouble; 3] = [Trouble::Spike { rps: 80.0 }, Trouble::Spike { rps: 200.0 }, Trouble::Ramp];
 
-/// A service that says how a call ended as the stacks do.
+/// A service whose errors say how a call ended, as the errors of a stack do.
 pub trait Answering: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static {}
 
 impl<S: Service<Call, Response = Reply, Error = Error<Failure>> + Clone + 'static> Answering for S {}
@@ -64,14 +64,14 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         spread.push(lab.means(lab.count(10, 3, 1), |seed| summary(&collapse(seed, trouble, limited)?))?);
     }
     let mut figures = lab.beyond_a_glance(|| Ok(vec![two_outcomes(lab)?]))?;
-    // Behind a limit it does not matter how retries wait: what jitter is worth is in E1.
+    // Behind a limit the kind of backoff does not matter. E1 shows what jitter is worth.
     figures.push(Figure::column("retries that wait below 1 s and 2 s", wanted, &spread, 0));
     let mut within_budget = Vec::new();
     for trouble in TROUBLES {
         within_budget
             .push(lab.means(lab.count(10, 3, 1), |seed| summary(&collapse(seed, trouble, budgeted_by_steadfast)?))?);
     }
-    // What is published of a bucket with this ratio, less a tenth.
+    // The published goodput of a bucket with this ratio, less a tenth.
     let as_published = [0.97, 0.64, 0.5].map(|published| Bound::AtLeast(0.9 * published));
     figures.push(Figure::column("no limit, a budget of 10%", as_published, &within_budget, 0));
     figures.push(Figure::column("its attempts per call", [Bound::AtMost(1.11); 3], &within_budget, 1));
@@ -96,7 +96,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     ])
 }
 
-/// A server that knows the deadline of its callers, and has no configured limit.
+/// A server that knows the deadline of its callers, and has no hand-set limit.
 fn without_a_hand_set_limit(lab: &Lab) -> Result<Finding, ConfigError> {
     let mut figures = Vec::new();
     let at_once = adaptive_means(lab, |sim| adaptive(sim, Backoff::none(), Limiter::adaptive()))?;
@@ -123,7 +123,7 @@ fn without_a_hand_set_limit(lab: &Lab) -> Result<Finding, ConfigError> {
     Ok(Finding { id: "E4", what: "the same without a hand-set limit", anchors: Vec::new(), figures, to_come: None })
 }
 
-/// Done of offered, attempts sent per call, and done of those who come 10 s after the spike or later.
+/// Returns the goodput, the attempts sent per call, and the goodput from 10 s after the spike on.
 fn adaptive_means<S: Client>(
     lab: &Lab,
     client: impl Fn(&Sim) -> Result<(S, Rc<Cell<u64>>), ConfigError> + Sync,
@@ -145,14 +145,14 @@ fn adaptive_means<S: Client>(
     Ok([small?, large?, ramp?])
 }
 
-/// The share of the calls that was answered in time, and the attempts per call that got to the server.
+/// Returns the share of the calls that was answered in time, and the attempts per call that reached the server.
 fn summary(report: &Report) -> Result<[f64; 2], ConfigError> {
     Ok([report.goodput(), amplification(report)])
 }
 
-/// The anchor that has no tenth: after the small spike tries at once collapse in about three runs of four, and do not
-/// in the fourth. The published mean of ten such runs can be far from that of many: three standard errors, which is
-/// what it is held to here.
+/// An anchor whose tolerance is not a tenth. After the small spike, immediate retries collapse in about three runs of
+/// four. The published mean of ten such runs can be far from the mean of many runs, so the tolerance is three standard
+/// errors.
 fn two_outcomes(lab: &Lab) -> Result<Figure, ConfigError> {
     let runs = lab.count(200, 40, 0);
     let means = lab.means_with(runs, runs, |seed| {
@@ -170,21 +170,21 @@ fn two_outcomes(lab: &Lab) -> Result<Figure, ConfigError> {
     })
 }
 
-/// The means of one defence for each trouble.
+/// Returns the means of one defence for each trouble.
 fn means<S: Client>(
     lab: &Lab,
     client: impl Fn(&Sim) -> Result<S, ConfigError> + Sync,
 ) -> Result<[[f64; 2]; 3], ConfigError> {
     let mut means = [[0.0; 2]; 3];
     for (mean, trouble) in means.iter_mut().zip(TROUBLES) {
-        // After the small spike some runs collapse and others do not: few of them have no mean.
+        // After the small spike some runs collapse and others do not, so the mean of few runs says little.
         let enough = if matches!(trouble, Trouble::Spike { rps: ..100.0 }) { 10 } else { 2 };
         *mean = lab.mean(0..lab.count(10, enough, 0), |seed| summary(&collapse(seed, trouble, &client)?))?;
     }
     Ok(means)
 }
 
-/// One run.
+/// Makes one run.
 pub fn collapse<S: Client>(
     seed: u64,
     trouble: Trouble,
@@ -193,15 +193,15 @@ pub fn collapse<S: Client>(
     collapse_within(seed, trouble, LONGEST_WAITS, client)
 }
 
-/// One run in which the waits of a call are this long at most.
+/// Makes one run in which the backoffs of a call sum to at most `longest_waits`.
 fn collapse_within<S: Client>(
     seed: u64,
     trouble: Trouble,
     longest_waits: Duration,
     client: impl FnOnce(&Sim) -> Result<S, ConfigError>,
 ) -> Result<Report, ConfigError> {
-    // An answer counts if its attempt was answered in time; the whole call has no deadline but that of its attempts and
-    // of the waits between them.
+    // An answer counts if its attempt was answered in time. The call's only deadline is the sum of its attempt timeouts
+    // and its backoffs.
     let calm = Load::poisson(40.0).in_time(ATTEMPTS * PATIENCE + longest_waits);
     let scenario = match trouble {
         Trouble::Spike { rps } => Scenario::new(calm.spike(secs(20), secs(25), rps)).length(secs(80)),
@@ -213,12 +213,12 @@ fn collapse_within<S: Client>(
     settled(scenario.seed(seed).run(client)?)
 }
 
-/// Clients that try 3 times at once.
+/// Clients that make 3 attempts without a backoff.
 pub fn plain(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     Ok(Retries::new(ATTEMPTS, patient(network(sim, open(sim)))?))
 }
 
-/// The same within a budget of 10%.
+/// Those clients with a budget of 10%.
 pub fn budgeted(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     let retries = Retries::new(ATTEMPTS, patient(network(sim, open(sim)))?);
     Ok(retries.within(Bucket::new(10.0, 0.1, 0.5)))
@@ -230,7 +230,7 @@ fn capped(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     Ok(Retries::new(ATTEMPTS, patient(network(sim, server))?))
 }
 
-/// Clients of this crate with a budget of 10%, and nothing on the server.
+/// Clients with this crate's budget of 10%, and a server without protection.
 fn budgeted_by_steadfast(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     let budget = RetryBudget::builder().ratio(0.1).no_floor().cap(10).random(sim.random()).build()?;
     let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).budget(budget).random(sim.random());
@@ -239,11 +239,11 @@ fn budgeted_by_steadfast(sim: &Sim) -> Result<impl Client + use<>, ConfigError> 
 
 /// This crate on both sides.
 pub fn limited(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
-    // No wait shorter than what the server takes for a call makes sense.
+    // A backoff shorter than the server's response time makes no sense.
     client(sim, Backoff::exponential(secs(1), secs(2)))
 }
 
-/// The same with retries at once.
+/// This crate on both sides, with immediate retries.
 fn limited_at_once(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     client(sim, Backoff::none())
 }
@@ -251,7 +251,7 @@ fn limited_at_once(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
 fn client(sim: &Sim, backoff: Backoff) -> Result<impl Client + use<>, ConfigError> {
     let retry = Retry::new(ATTEMPTS).backoff(backoff).without_budget().random(sim.random());
     let server = network(sim, guarded(sim)?);
-    // By default any error is worth another try, and so a refusal by the server is.
+    // By default any error is retried, and so is a refusal by the server.
     steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(server)
 }
 
@@ -260,7 +260,7 @@ fn full_jitter() -> Backoff {
     Backoff::exponential(secs(20), secs(40))
 }
 
-/// This crate on both sides, with a limit that finds itself, and the number of attempts that were sent.
+/// This crate on both sides, with an adaptive limit. Also returns the counter of the attempts sent.
 fn adaptive(
     sim: &Sim,
     backoff: Backoff,
@@ -280,17 +280,17 @@ fn adaptive(
     Ok((client, sent))
 }
 
-/// Gives up on an attempt; the server goes on with it.
+/// Times out an attempt; the server continues with it.
 fn patient(server: impl Answering) -> Result<impl Answering, ConfigError> {
     steadfast::client().attempt_timeout(PATIENCE).keep_error().service(server)
 }
 
-/// What is between a client and the server.
+/// The network between a client and the server.
 fn network<S: Answering>(sim: &Sim, server: S) -> Link<S> {
     Link::new(sim, Latency::exponential(ms(100)), server)
 }
 
-/// A server that takes whatever comes.
+/// A server that admits every call.
 fn open(sim: &Sim) -> impl Answering + use<> {
     backend(sim).map_err(Error::Service)
 }

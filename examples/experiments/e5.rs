@@ -1,4 +1,4 @@
-//! E5: retry amplification. Each service of a chain tries again what the next one down could not do.
+//! E5: retry amplification. Each service of a chain retries the failures of the next service.
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
@@ -17,7 +17,7 @@ use steadfast::{
 use tower::{Service, ServiceExt};
 
 const SERVICES: usize = 5;
-/// Every service tries 3 times in all.
+/// Every service makes 3 attempts in all.
 const ATTEMPTS: u32 = 3;
 const RATIO: f64 = 0.1;
 
@@ -26,7 +26,7 @@ const RATIO: f64 = 0.1;
 pub struct Manners {
     /// Each service has a budget for its retries.
     pub budget: bool,
-    /// A service that tries no more says so to its caller, who does not try again either.
+    /// A service that stops retrying says so to its caller, which does not retry either.
     pub mark: bool,
 }
 
@@ -45,7 +45,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let seeds = lab.count(10, 1, 1);
     let ours = lab.means(seeds, |seed| chain(seed, 1.0, BOTH))?;
     let mut figures = vec![Figure::column("calls to the leaf", [Bound::Within(1.09, 1.11)], &[ours], 0)];
-    // Neither a budget nor a mark holds them back.
+    // Here neither a budget nor a mark limits the retries.
     let permanent = lab.means(seeds, |seed| above(seed, 1.0, Trouble::Permanent, PLAIN))?;
     let name = "no budget, a leaf whose failures are permanent: calls to it";
     figures.push(Figure::column(name, [Bound::Within(1.0, 1.0)], &[permanent], 0));
@@ -64,12 +64,12 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// The calls to the leaf per call at the top, and the share of the calls that succeeds.
+/// Returns the calls to the leaf per call at the top, and the share of the calls that succeed.
 pub fn chain(seed: u64, failing: f64, manners: Manners) -> Result<[f64; 2], ConfigError> {
     above(seed, failing, Trouble::Passing, manners)
 }
 
-/// The chain above a leaf whose failures are of this kind.
+/// Simulates the chain above a leaf with this kind of failure.
 fn above(seed: u64, failing: f64, trouble: Trouble, manners: Manners) -> Result<[f64; 2], ConfigError> {
     let report = Scenario::new(Load::poisson(100.0)).length(secs(20)).seed(seed).run(|sim| {
         let leaf = sim.backend(Backend::new(Latency::fixed(ms(1))).failing(failing));
@@ -80,7 +80,7 @@ fn above(seed: u64, failing: f64, trouble: Trouble, manners: Manners) -> Result<
 }
 
 impl Manners {
-    /// One service of the chain: all that it does is to call the next one.
+    /// One service of the chain. It only calls the next service.
     fn service(self, sim: &Sim, next: Next) -> Result<Next, ConfigError> {
         let retry = Retry::new(ATTEMPTS).backoff(Backoff::none()).random(sim.random());
         let retry = if self.budget {
@@ -91,7 +91,7 @@ impl Manners {
         let client = steadfast::client().retry(retry).classify(|result| match result {
             Ok(Reply) => Outcome::Success,
             Err(Trouble::Passing) => Outcome::Failure,
-            // The services below have tried enough for all.
+            // The services below have retried enough for the whole chain.
             Err(Trouble::DoNotRetry) => Outcome::Overloaded { retry_after: None },
             Err(Trouble::Permanent) => Outcome::Permanent,
         });
@@ -108,7 +108,7 @@ impl Manners {
 enum Trouble {
     Passing,
     DoNotRetry,
-    /// The caller's fault: another attempt ends as this one.
+    /// The caller's fault: another attempt ends in the same way.
     Permanent,
 }
 
@@ -118,7 +118,7 @@ impl From<Trouble> for Error<Failure> {
     }
 }
 
-/// The next service down, of whatever type.
+/// The next service in the chain, of any type.
 #[derive(Clone)]
 struct Next(Rc<dyn Fn(Call) -> Promise<Reply, Trouble>>);
 
@@ -127,7 +127,7 @@ impl Next {
     where
         S: Service<Call, Response = Reply, Error = Trouble> + Clone + 'static,
     {
-        // A process of its own: of what it says to its caller only the answer arrives.
+        // A separate process: its caller sees only the answer.
         Self(Rc::new(move |call| Box::pin(CallContext::current().scope(service.clone().oneshot(call)))))
     }
 }

@@ -1,4 +1,4 @@
-//! E6: who is served by a queue to which more comes than its server can do.
+//! E6: whom does a queue serve when more calls arrive than its server can process?
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
@@ -20,14 +20,15 @@ use steadfast::{
 use tower::{ServiceExt, service_fn};
 
 pub const LENGTH: Duration = secs(20);
-/// How long the server takes for a call on average.
+/// The mean service time.
 const MEAN_SERVICE: Duration = ms(2);
 /// The bound of a textbook queue. The published p99 of FIFO, 2.13 s, is the wait behind 1,000 calls of 2 ms each.
 const BOUND: usize = 1_000;
-/// Twice what the server can do, and ten times.
+/// Twice the capacity of the server, and ten times.
 const LOADS: [f64; 2] = [1_000.0, 5_000.0];
 
-/// The disciplines, with what was published: useful answers per second, and the p99 of the served in milliseconds.
+/// The disciplines, with the published numbers: useful answers per second, and the p99 of the served calls in
+/// milliseconds.
 pub const PUBLISHED: [(&str, Discipline, [f64; 2]); 6] = [
     ("FIFO", Discipline::Fifo, [5.0, 2_133.0]),
     (
@@ -45,9 +46,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let anchors = lab.beyond_a_glance(|| {
         let mut means = Vec::new();
         for (_, discipline, _) in PUBLISHED {
-            // In a run of the oldest first only the first hundred calls are of use, and of the newest first those
-            // decide on the p99 that come back to a queue once it is short: ten such runs differ from ten others by a
-            // tenth.
+            // In a FIFO run only the first hundred calls are useful. In a LIFO run the p99 depends on the calls that
+            // leave a queue once it is short. Ten such runs differ from ten others by a tenth.
             let seeds = match discipline {
                 Discipline::Fifo => 100,
                 Discipline::Lifo => 40,
@@ -90,14 +90,14 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// What a textbook queue does at 1000 calls per second.
+/// Simulates a textbook queue at 1000 calls per second.
 pub fn textbook(seed: u64, discipline: Discipline) -> Result<[f64; 4], ConfigError> {
-    // Those that still wait when the last call has come are not served any more.
+    // Calls that still wait when the last call has arrived are not served.
     let queue = |sim: &Sim, server| Ok(Queued::new(sim, discipline, BOUND, 1, server));
     summary(LENGTH, &served(seed, LENGTH, Duration::ZERO, LOADS[0], queue)?)
 }
 
-/// What the queue of this crate does as it is by default.
+/// Simulates this crate's queue with its defaults.
 pub fn steadfast(seed: u64, length: Duration, rps: f64) -> Result<[f64; 4], ConfigError> {
     with_queue(seed, length, rps, level)
 }
@@ -112,8 +112,8 @@ fn with_queue(
     summary(length, &served(seed, length, secs(10), rps, queue)?)
 }
 
-/// Useful answers per second, the p99 of all answers in milliseconds, the share of the served that was of use, and the
-/// share of the time in which the server was at work.
+/// Returns the useful answers per second, the p99 of all answers in milliseconds, the share of the served calls that
+/// was useful, and the share of the time in which the server worked.
 fn summary(length: Duration, report: &Report) -> Result<[f64; 4], ConfigError> {
     let (useful, p99) = report
         .classes
@@ -140,8 +140,8 @@ fn served<S: Client>(
     })?)
 }
 
-/// The most calls that wait in a queue of a small depth, at ten times what the server can do. None waits long enough to
-/// be refused for its wait.
+/// Returns the most calls that wait in a queue of a small depth, at ten times the server's capacity. No call waits long
+/// enough to be refused for its wait.
 fn most_waiting(seed: u64) -> Result<[f64; 1], ConfigError> {
     const DEPTH: usize = 20;
     let most = Rc::new(Cell::new(0));
@@ -161,8 +161,8 @@ fn most_waiting(seed: u64) -> Result<[f64; 1], ConfigError> {
     Ok([most.get() as f64])
 }
 
-/// The places of a queue that are still taken at the end of a run. Calls arrive, end and are given up at multiples of
-/// ten milliseconds, so callers often leave in the instant in which they are admitted.
+/// Returns the places of a queue that are still taken at the end of a run. Calls arrive, end and time out at multiples
+/// of ten milliseconds, so callers often leave at the instant in which they are admitted.
 fn lost_places(seed: u64) -> Result<[f64; 1], ConfigError> {
     let load = Load::constant(100.0).keys(8);
     let report = Scenario::new(load).length(secs(20)).seed(seed).run(|sim| {

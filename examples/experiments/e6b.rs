@@ -1,4 +1,4 @@
-//! E6b: how many calls does a queue refuse that keeps up?
+//! E6b: how many calls does a queue needlessly refuse?
 
 use crate::{
     finding::{Anchor, Bound, Figure, Finding},
@@ -14,9 +14,9 @@ use steadfast::{
 
 const LENGTH: Duration = secs(60);
 const SERVICE: Duration = ms(1);
-/// Most in the queue of a textbook, as in E6.
+/// The depth of a textbook queue, as in E6.
 const BOUND: usize = 1_000;
-/// 90% and 95% of what the server can do.
+/// 90% and 95% of the server's capacity.
 const LOADS: [f64; 2] = [900.0, 950.0];
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -68,7 +68,7 @@ fn textbook(lab: &Lab, discipline: Discipline, latency: Latency) -> Result<[[f64
     Ok([mean(LOADS[0])?, mean(LOADS[1])?])
 }
 
-/// The share of the calls that the server never saw.
+/// Returns the share of the calls that did not reach the server.
 fn shed<S: Client>(
     seed: u64,
     length: Duration,

@@ -1,10 +1,10 @@
-//! E8: one limit for ten processes, kept by flushing to a shared store each second.
+//! E8: one limit for ten processes, which flush to a shared store each second.
 //!
-//! Windows are (t - W, t] from the start; demand comes to the nodes by Zipf's law; the flushes have random phases, and
-//! a jitter of a tenth. In an outage the store does not answer from 50 s to 150 s.
+//! Windows are (t - W, t] from the start. Zipf's law distributes the demand over the nodes. The flushes have random
+//! phases, and a jitter of a tenth. In an outage the store does not answer from 50 s to 150 s.
 //!
-//! Three runs more: the demand moves from node to node, half of the calls are given back, and the store comes back at
-//! the worst instant for the busiest node.
+//! Three further runs: the demand moves from node to node; half of the calls are refunded; the store recovers at the
+//! worst instant for the busiest node.
 
 use crate::{
     absent::Absent,
@@ -36,9 +36,9 @@ const LIMIT: u64 = 1000;
 const WINDOW: Duration = secs(10);
 const PERIOD: Duration = secs(1);
 const LENGTH: Duration = secs(200);
-/// A node asks just after another one if there is less between them: a tenth of the period.
+/// A node asks just after another node if less time than this is between them: a tenth of the period.
 const JUST: Duration = ms(100);
-/// Tokens per second at the limit.
+/// The limit in tokens per second.
 const RATE: f64 = LIMIT as f64 / WINDOW.as_secs() as f64;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -56,7 +56,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     })?;
     let (calm, flooded) = (ours(run(2.0, Outage::None))?, ours(run(10.0, Outage::None))?);
     let (cut_off, flooded_and_cut_off) = (ours(run(2.0, Outage::Half))?, ours(run(10.0, Outage::Half))?);
-    // Of the first windows a larger share is lost.
+    // The first windows lose a larger share.
     let quiet = ours(Run { load: 0.9, ..Run::default() })?;
     let moving = Run { load: 0.9, moves: true, ..Run::default() };
     let moving = lab.means(seeds, |seed| Ok([moving.after_moves(seed)?]))?;
@@ -130,23 +130,23 @@ fn arrivals(load: f64, length: Duration, random: &mut impl Rng) -> Vec<(f64, usi
 /// A run of the real engine on the embedded store.
 #[derive(Clone, Copy)]
 struct Run {
-    /// The demand over the limit.
+    /// The demand as a multiple of the limit.
     load: f64,
     length: Duration,
     outage: Outage,
-    /// All demand is at one node at a time, at each for a tenth of the run.
+    /// All demand is at one node at a time, for a tenth of the run at each node.
     moves: bool,
-    /// Every other call, if it is admitted, is given back at once: it was not made.
+    /// Every other admitted call is refunded at once, as a call that was not made.
     refunds: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Outage {
     None,
-    /// From a quarter of the run to three quarters.
+    /// From a quarter to three quarters of the run.
     Half,
-    /// From a quarter of the run until the busiest node has just asked in vain. So that node, which has spent most, is
-    /// among the last to report. See [`Journeys::waits_for_busiest`].
+    /// From a quarter of the run until the busiest node has just asked without an answer. That node has spent most, and
+    /// is then among the last to report. See [`Journeys::waits_for_busiest`].
     UntilBusiestHasAsked,
 }
 
@@ -156,7 +156,8 @@ impl Default for Run {
     }
 }
 
-/// When calls came, and when those were admitted that were not given back, in seconds; and what the store was asked.
+/// The times of all calls, and of the admitted calls that were not refunded, in seconds; and the number of store
+/// operations.
 struct Log {
     asked: Vec<f64>,
     admitted: Vec<f64>,
@@ -164,8 +165,8 @@ struct Log {
 }
 
 impl Run {
-    /// Worst window over the limit, share of what an exact log would admit, operations of the store per second, and
-    /// that share in the middle of the run, where the outage is.
+    /// Returns the worst window as a multiple of the limit, the share of an exact log's admissions, the store
+    /// operations per second, and that share in the middle of the run, where the outage is.
     fn summary(self, seed: u64) -> Result<[f64; 4], ConfigError> {
         let Log { asked, admitted, operations } = self.log(seed)?;
         let ideal = admitted_by_a_log(&asked);
@@ -177,7 +178,7 @@ impl Run {
         Ok([worst_window(&admitted), share, operations as f64 / self.length.as_secs_f64(), share_in_the_middle])
     }
 
-    /// The share of what an exact log would admit, in the windows after the moves.
+    /// Returns the share of an exact log's admissions, in the windows after the moves.
     fn after_moves(self, seed: u64) -> Result<f64, ConfigError> {
         let Log { asked, admitted, .. } = self.log(seed)?;
         let ideal = admitted_by_a_log(&asked);
@@ -216,7 +217,7 @@ impl Run {
             }
             let arrivals = arrivals(self.load, self.length, &mut textbook::random(seed));
             for (number, (at, node)) in arrivals.into_iter().enumerate() {
-                // Timers go by whole milliseconds, and so do the arrivals.
+                // Timers use whole milliseconds, and so do the arrivals.
                 sleep_until(start + Duration::from_secs_f64(at)).await;
                 let now = Instant::now().saturating_duration_since(start).as_secs_f64();
                 let node = if self.moves { (at / self.length.as_secs_f64() * NODES as f64) as usize } else { node };
@@ -236,7 +237,7 @@ impl Run {
     }
 }
 
-/// The calls of a node on their way to the store.
+/// The store calls of a node.
 #[derive(Clone)]
 struct Journeys {
     start: Instant,
@@ -244,13 +245,13 @@ struct Journeys {
     node: usize,
     /// When the busiest node last asked.
     busiest_asked: Arc<Mutex<Instant>>,
-    /// The outage that ends after the busiest node asked is over.
+    /// The outage that lasts until the busiest node has asked has ended.
     is_back: Arc<AtomicBool>,
     operations: Arc<AtomicU64>,
 }
 
 impl Journeys {
-    /// Counts an operation, and says whether the store is away for it.
+    /// Counts an operation. Returns whether the store does not answer it.
     fn is_away(&self) -> bool {
         self.operations.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
@@ -262,8 +263,8 @@ impl Journeys {
         }
     }
 
-    /// Whether the store stays away. In the second half of the run it comes back when the next node asks [`JUST`] after
-    /// the busiest one, and in the last quarter once the busiest one has asked.
+    /// Returns whether the outage continues. In the second half of the run it ends when the next node asks within
+    /// [`JUST`] of the busiest node, and in the last quarter once the busiest node has asked.
     fn waits_for_busiest(&self, now: Instant) -> bool {
         if self.is_back.load(Ordering::Relaxed) {
             return false;
@@ -281,12 +282,12 @@ impl Journeys {
     }
 }
 
-/// The store is down for half of the run, in its middle.
+/// The outage takes the middle half of the run.
 fn is_out(at: Duration, length: Duration) -> bool {
     (length / 4..length * 3 / 4).contains(&at)
 }
 
-/// The most in any window, by the limit.
+/// Returns the most admissions in any window, as a multiple of the limit.
 fn worst_window(admitted: &[f64]) -> f64 {
     let mut window = VecDeque::new();
     let mut worst = 0;
@@ -315,8 +316,8 @@ fn admitted_by_a_log(asked: &[f64]) -> Vec<f64> {
     admitted
 }
 
-/// The book's design: each node counts in memory, adds what it counted to the store's window of two buckets each
-/// second, and admits by what it was last told and what it counted since. While the store is down it goes on with that.
+/// The book's design. Each node counts in memory. Each second, it adds its count to the store's two-bucket window. It
+/// admits calls by the store's last answer and its own count since then, also while the store is down.
 fn batching(load: f64, outage: bool, seed: u64) -> f64 {
     let mut random = textbook::random(seed);
     let arrivals = arrivals(load, LENGTH, &mut random);
@@ -325,7 +326,7 @@ fn batching(load: f64, outage: bool, seed: u64) -> f64 {
         (0..NODES).map(|_| Node { next: random.random_range(0.0..1.0), ..Node::default() }).collect();
     let mut admitted = Vec::new();
     for (at, index) in arrivals {
-        // The flushes that are due by now, in their order.
+        // The flushes that are due, in order.
         while let Some(node) = nodes.iter_mut().min_by(|a, b| a.next.total_cmp(&b.next)).filter(|node| node.next <= at)
         {
             let now = node.next;
@@ -351,7 +352,7 @@ struct Node {
     counted: f64,
 }
 
-/// The count of the present window's length, and that of the last one by the share of it that the window still covers.
+/// The count of the present window, and the part of the last window's count that the window still covers.
 #[derive(Clone, Copy, Default)]
 struct TwoBuckets {
     number: f64,

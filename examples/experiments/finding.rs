@@ -1,5 +1,5 @@
-//! What an experiment found: the published numbers beside the same mechanism here, and our figures beside the bounds
-//! that they have to keep.
+//! The result of an experiment: the published numbers beside the same mechanism here, and the figures of this crate
+//! beside their bounds.
 
 use crate::lab::Means;
 use std::{borrow::Borrow, fmt};
@@ -7,7 +7,7 @@ use std::{borrow::Borrow, fmt};
 /// How far a reproduced number may be from the published one: one tenth.
 const TOLERANCE: f64 = 0.1;
 
-/// What one experiment found, or one part of it.
+/// The result of one experiment, or of a part of it.
 pub struct Finding {
     /// The id of the experiment.
     pub id: &'static str,
@@ -17,44 +17,44 @@ pub struct Finding {
     pub to_come: Option<ToCome>,
 }
 
-/// What a mechanism that this crate does not have yet is to reach.
+/// The target of a mechanism that this crate does not have yet.
 pub struct ToCome {
-    /// What was published, where it is not among the anchors.
+    /// The published numbers, if they are not among the anchors.
     pub anchor: &'static str,
     pub reach: &'static str,
 }
 
-/// Published numbers of a textbook mechanism, and the same mechanism under this instrument. If they differ, nothing
-/// else that it shows can be trusted.
+/// Published numbers of a textbook mechanism, and the numbers of the same mechanism under this instrument. If they
+/// differ, no result of the instrument can be trusted.
 pub struct Anchor {
     pub name: &'static str,
     pub published: Vec<f64>,
     pub reproduced: Vec<f64>,
 }
 
-/// Numbers of ours, and the bounds that they have to keep.
+/// Numbers of this crate, and their bounds.
 pub struct Figure {
     pub name: &'static str,
     pub wanted: Vec<Bound>,
-    /// On the seeds of the model.
+    /// On the model's seeds.
     pub got: Vec<f64>,
     /// Half the widths of their confidence intervals, where they are means of several runs.
     pub half_widths: Vec<f64>,
-    /// On seeds that nobody looked at.
+    /// On seeds that were not used to tune anything.
     pub on_other_seeds: Vec<f64>,
 }
 
-/// What a figure has to keep.
+/// The bound of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
     Within(f64, f64),
-    /// None: the figure is reported without a bound.
+    /// No bound: the figure is only reported.
     Free,
 }
 
-/// What the figures say.
+/// The verdict on the figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     Ok,
@@ -63,7 +63,7 @@ pub enum Verdict {
 }
 
 impl Finding {
-    /// What cannot be run yet.
+    /// The part that cannot run yet.
     pub fn later(id: &'static str, what: &'static str, anchor: &'static str, reach: &'static str) -> Self {
         Self { id, what, anchors: Vec::new(), figures: Vec::new(), to_come: Some(ToCome { anchor, reach }) }
     }
@@ -84,7 +84,7 @@ impl Anchor {
         Self { name, published: published.to_vec(), reproduced: reproduced.to_vec() }
     }
 
-    /// One number of each of several runs.
+    /// Creates an anchor from one number of each of several runs.
     pub fn column<const N: usize, const M: usize>(
         name: &'static str,
         published: [f64; M],
@@ -98,7 +98,7 @@ impl Anchor {
     pub fn holds(&self) -> bool {
         self.published.len() == self.reproduced.len()
             && self.published.iter().zip(&self.reproduced).all(|(published, reproduced)| {
-                // What was published as zero has no tenth; it was rounded to two digits.
+                // A published zero has no tenth; it was rounded to two digits.
                 (reproduced - published).abs() <= (published * TOLERANCE).max(0.005)
             })
     }
@@ -111,7 +111,7 @@ impl Figure {
         Self { name, wanted: wanted.to_vec(), got, half_widths, on_other_seeds }
     }
 
-    /// One number of each of several runs.
+    /// Creates a figure from one number of each of several runs.
     pub fn column<const N: usize, const M: usize>(
         name: &'static str,
         wanted: [Bound; M],
@@ -134,7 +134,7 @@ impl Figure {
 }
 
 impl Bound {
-    /// A tenth around a published number.
+    /// Returns the bound of a tenth around a published number.
     pub fn near(published: f64) -> Self {
         Self::Within(published * (1.0 - TOLERANCE), published * (1.0 + TOLERANCE))
     }
@@ -170,7 +170,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A number with as many digits as say something here.
+/// Formats a number with as many digits as are significant here.
 pub fn number(number: f64) -> String {
     let text = match number.abs() {
         100.0.. => format!("{number:.0}"),

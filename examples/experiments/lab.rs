@@ -1,4 +1,4 @@
-//! Where the experiments are run: their seeds, and means over many runs on all cores.
+//! Runs the experiments: chooses their seeds, and computes means over many runs on all cores.
 
 use indicatif::ProgressBar;
 use std::{
@@ -14,14 +14,14 @@ use steadfast::{
 };
 use tower::Service;
 
-/// How many seeds nobody looked at have to confirm a figure, where the experiment does not need more of them.
+/// How many unseen seeds must confirm a figure, unless the experiment needs more.
 const OTHER_SEEDS: u64 = 5;
 
-/// The seeds that can be the first of the others: above all those of the models, and with room for as many as any
-/// experiment takes.
+/// The range of the first unseen seed: above all seeds of the models, and with room for as many seeds as any experiment
+/// uses.
 pub const FIRST_OTHER_SEEDS: RangeInclusive<u64> = 1_000..=1_000_000_000_000;
 
-/// What a simulated load can go through.
+/// A service that a simulated load can call.
 pub trait Client: Service<Call, Response = Reply, Error: Into<Error<Failure>>> + Clone + 'static {}
 
 impl<S: Service<Call, Response = Reply, Error: Into<Error<Failure>>> + Clone + 'static> Client for S {}
@@ -29,39 +29,39 @@ impl<S: Service<Call, Response = Reply, Error: Into<Error<Failure>>> + Clone + '
 /// How much of each experiment a lab runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// As its model says.
+    /// As the model defines.
     Whole,
     /// Fewer seeds.
     Quick,
-    /// For the tests, in an unoptimized build: the figures with a bound, on a few seeds, and in some experiments for a
-    /// shorter time. No anchors.
-    #[allow(dead_code, reason = "the example has no use for it")]
+    /// For the tests, in an unoptimized build: only the figures with a bound, on a few seeds, and for a shorter time in
+    /// some experiments. Without anchors.
+    #[allow(dead_code, reason = "unused in the example")]
     Glance,
 }
 
-/// Runs experiments as their models say, or a part of them.
+/// Runs experiments in full or in part.
 pub struct Lab {
     effort: Effort,
     first_other_seed: u64,
     bar: ProgressBar,
 }
 
-/// The figures of one mechanism, their means unless something else is said: on the seeds of the model, and on others.
+/// The figures of one mechanism, on the model's seeds and on others. They are means unless stated otherwise.
 pub struct Means<const N: usize> {
     pub model: [f64; N],
-    /// Half the width of the confidence interval of each mean of the model; zero where it is no mean.
+    /// Half the width of the confidence interval of each mean of the model; zero if it is not a mean.
     pub half_widths: [f64; N],
     pub others: [f64; N],
 }
 
 impl Lab {
-    /// Figures are confirmed on the seeds from `first_other_seed` on: five, or as many as the experiment needs. With
-    /// less effort a lab takes fewer seeds wherever a model asks for many.
+    /// Creates a lab that confirms figures on the seeds from `first_other_seed` on: five, or as many as the experiment
+    /// needs. With less effort it uses fewer seeds wherever a model asks for many.
     pub fn new(first_other_seed: u64, effort: Effort, bar: ProgressBar) -> Self {
         Self { effort, first_other_seed, bar }
     }
 
-    /// The number of seeds: as the model says, or fewer where they are enough for its figures.
+    /// Returns the number of seeds: as the model defines, or fewer if they are enough for its figures.
     pub fn count(&self, whole: u64, quick: u64, glance: u64) -> u64 {
         match self.effort {
             Effort::Whole => whole,
@@ -70,27 +70,28 @@ impl Lab {
         }
     }
 
-    /// How long an experiment is simulated: as the model says, or a shorter time that keeps its bounds.
+    /// Returns the simulated time of an experiment: as the model defines, or a shorter time that keeps its bounds.
     pub fn length(&self, of_the_model: Duration, glance: Duration) -> Duration {
         if self.is_glance() { glance } else { of_the_model }
     }
 
-    /// Whether this is the whole of each experiment.
+    /// Returns whether this lab runs each experiment in full.
     pub fn is_thorough(&self) -> bool {
         self.effort == Effort::Whole
     }
 
-    /// Whether this is for the tests.
+    /// Returns whether this lab is for the tests.
     pub fn is_glance(&self) -> bool {
         self.effort == Effort::Glance
     }
 
-    /// The tests leave this out: published mechanisms, ways not to use this crate, and numbers without a bound.
+    /// Runs a part that the tests leave out: published mechanisms, wrong uses of this crate, and numbers without a
+    /// bound.
     pub fn beyond_a_glance<T>(&self, run: impl FnOnce() -> Result<Vec<T>, ConfigError>) -> Result<Vec<T>, ConfigError> {
         if self.is_glance() { Ok(Vec::new()) } else { run() }
     }
 
-    /// The means over this many seeds, and over five others (one with less effort, none at a glance).
+    /// Returns the means over this many seeds, and over five others (one with less effort, none at a glance).
     pub fn means<const N: usize>(
         &self,
         seeds: u64,
@@ -99,7 +100,7 @@ impl Lab {
         self.means_with(seeds, self.count(OTHER_SEEDS, 1, 1), run)
     }
 
-    /// The means over this many seeds, and over this many others. At a glance the means of the model stand for both.
+    /// Returns the means over `seeds` and over `others` seeds. At a glance the means of the model stand for both.
     pub fn means_with<const N: usize>(
         &self,
         seeds: u64,
@@ -113,8 +114,8 @@ impl Lab {
         Ok(Means { model, half_widths, others: others.map(|number| number.mean) })
     }
 
-    /// The largest of each number over this many seeds, and over five others (one with less effort, none at a glance):
-    /// where every run has to keep a bound.
+    /// Returns the largest of each number over this many seeds, and over five others (one with less effort, none at a
+    /// glance). For bounds that apply to every run.
     pub fn worst<const N: usize>(
         &self,
         seeds: u64,
@@ -123,7 +124,7 @@ impl Lab {
         self.worst_with(seeds, self.count(OTHER_SEEDS, 1, 1), run)
     }
 
-    /// The largest of each number over this many seeds, and over this many others: for a defect that few runs show.
+    /// Returns the largest of each number over `seeds` and over `others` seeds. For a defect that few runs show.
     pub fn worst_with<const N: usize>(
         &self,
         seeds: u64,
@@ -133,7 +134,7 @@ impl Lab {
         let first = self.first_other_seed;
         let largest = |seeds| {
             let results = self.each(seeds, &run)?;
-            // What is not a number keeps no bound, so nothing is larger.
+            // NaN violates every bound, so it counts as the largest.
             let larger = |one: f64, other: f64| if one.is_nan() || other <= one { one } else { other };
             Ok(array::from_fn(|index| results.iter().map(|numbers| numbers[index]).fold(f64::NEG_INFINITY, larger)))
         };
@@ -142,7 +143,8 @@ impl Lab {
         Ok(Means { model, half_widths: [0.0; N], others })
     }
 
-    /// The mean of each number over these seeds. Runs share nothing, so that it does not depend on who runs first.
+    /// Returns the mean of each number over these seeds. Runs share nothing, so the result does not depend on their
+    /// order.
     pub fn mean<const N: usize>(
         &self,
         seeds: Range<u64>,
@@ -151,7 +153,7 @@ impl Lab {
         Ok(self.estimates(seeds, run)?.map(|estimate| estimate.mean))
     }
 
-    /// The same with its confidence interval.
+    /// Returns the means with their confidence intervals.
     fn estimates<const N: usize>(
         &self,
         seeds: Range<u64>,
@@ -161,7 +163,7 @@ impl Lab {
         Ok(array::from_fn(|index| Estimate::of(results.iter().map(|numbers| numbers[index]))))
     }
 
-    /// The numbers of each of these seeds, in their order.
+    /// Returns the numbers of each of these seeds, in order.
     fn each<const N: usize>(
         &self,
         seeds: Range<u64>,
@@ -176,25 +178,25 @@ impl Lab {
     }
 }
 
-/// How many calls arrived at the backends, per call that was made. Not a number, which keeps no bound, where there is
-/// no backend.
+/// Returns how many calls arrived at the backends, per call made. Without a backend the result is NaN, which violates
+/// every bound.
 pub fn amplification(report: &Report) -> f64 {
     report.amplification().unwrap_or(f64::NAN)
 }
 
-/// Watches what a limiter has given out.
+/// Watches the permits that a limiter has given out.
 pub fn watch_limiter(sim: &Sim, limiter: &Limiter) {
     let limiter = limiter.clone();
     sim.watch("permits of a limiter", move || limiter.in_flight() as u64);
 }
 
-/// Watches who is in a queue, and in the service behind it.
+/// Watches the calls in a queue, and in the service behind it.
 pub fn watch_queue(sim: &Sim, queue: &Queue) {
     let queue = queue.clone();
     sim.watch("places of a queue", move || (queue.in_service() + queue.readings().waiting) as u64);
 }
 
-/// The inventory of a run: all that it watches has been given back.
+/// Checks that a run has returned everything that it watches.
 pub fn settled(report: Report) -> Result<Report, ConfigError> {
     let rule = "must all have been given back at the end of the run";
     match report.held.iter().find(|(_, held)| **held > 0) {

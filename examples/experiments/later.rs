@@ -2,13 +2,13 @@
 
 use crate::finding::Finding;
 
-/// Its row, if an experiment is one of these.
+/// Returns the row of an experiment, if it is one of these.
 pub fn finding(id: &str) -> Option<Finding> {
     let (id, what, anchor, reach) = LATER.into_iter().find(|(known, ..)| *known == id)?;
     Some(Finding::later(id, what, anchor, reach))
 }
 
-/// Id, what, what was published, what is to be reached.
+/// The id, the description, the published result, and the target.
 const LATER: [(&str, &str, &str, &str); 3] = [
     (
         "E15",

@@ -1,23 +1,23 @@
-//! Does it save the system? Every experiment by which this crate is judged, in virtual time.
+//! Does the crate protect the system? Every experiment that judges it, in virtual time.
 //!
 //! ```sh
 //! cargo run --release --features sim,constant-work --example experiments
 //! cargo run --release --features sim,constant-work --example experiments -- --only E4,E6 --svg pictures
 //! ```
 //!
-//! Each experiment has a model, published numbers (its anchors), and figures to reach. First the published mechanism is
-//! run, in order to see that the instrument is true: what it shows has to be within a tenth of what was published. Then
-//! the real layers of this crate, the very types that production uses, meet the same load. A figure counts if the mean
-//! over the seeds of the model keeps its bound, and the mean over other seeds does: five of them, 30 in E4 and 100 in
-//! E1, E17 and E25, where single runs differ by more than the bounds allow for (`--other-seeds` names the first). Means
-//! of several runs are shown with half the width of their 95% confidence interval.
+//! Each experiment has a model, published numbers (its anchors), and figures to reach. First it runs the published
+//! mechanism, to check the instrument: the result must be within a tenth of the published number. Then the real layers
+//! of this crate, the types that production uses, meet the same load. A figure passes if both its mean over the model's
+//! seeds and its mean over other seeds keep the bound. The other seeds are five, 30 in E4, and 100 in E1, E17 and E25,
+//! where single runs differ by more than the bounds allow (`--other-seeds` names the first). Means of several runs are
+//! shown with half the width of their 95% confidence interval.
 //!
-//! Each run of a stack ends with an inventory: what its limiters and queues have given out is back, or the experiment
-//! fails.
+//! Each run of a stack ends with an inventory: its limiters and queues must have all permits and places back, or the
+//! experiment fails.
 //!
-//! The verdict is `ok`, `short` if a figure or an anchor is not what it should be (and then the exit status is 1), or
-//! `later` where the crate does not have the mechanism yet, or this machine not the tool. `tests/overload` asserts the
-//! figures with a few seeds, and no anchors.
+//! The verdict is `ok`; `short` if a figure or an anchor misses its bound (the exit status is then 1); or `later` if
+//! the crate does not have the mechanism yet, or this machine lacks a tool. `tests/overload` asserts the figures with a
+//! few seeds, without the anchors.
 
 mod absent;
 mod args;
@@ -73,7 +73,7 @@ use steadfast::ConfigError;
 type Run = fn(&Lab) -> Result<Vec<Finding>, ConfigError>;
 type Draw = fn(&Lab, &Path) -> Result<(), Box<dyn Error>>;
 
-/// All experiments. Those that run nothing are in `later`.
+/// All experiments. Those without a function are in `later`.
 const EXPERIMENTS: [(&str, Option<Run>); 26] = [
     ("E1", Some(e1::run)),
     ("E2", Some(e2::run)),

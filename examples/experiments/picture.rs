@@ -1,5 +1,5 @@
-//! The pictures: what happens over time in E4, E9 and E14, how mechanisms compare in E5 and E6, and what ticks cost in
-//! E18.
+//! The pictures: the goodput over time in E4, E9 and E14, a comparison of mechanisms in E5 and E6, and the cost of
+//! ticks in E18.
 
 mod constant_work;
 
@@ -26,7 +26,7 @@ const SIZE: (u32, u32) = (960, 520);
 /// How many spans a report has.
 const SPANS: usize = 100;
 
-// The colours of Okabe and Ito, which the colour-blind tell apart.
+// The colours of Okabe and Ito, which colour-blind people can distinguish.
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const ORANGE: RGBColor = RGBColor(230, 159, 0);
 const VERMILION: RGBColor = RGBColor(213, 94, 0);
@@ -35,7 +35,7 @@ const GREY: RGBColor = RGBColor(140, 140, 140);
 /// A line over time: its name, its colour, its width, and the percentage at the middle of each span.
 type Line = (&'static str, RGBColor, u32, [f64; SPANS]);
 
-/// E4: how much of what arrives is answered, around a spike of 200 rps.
+/// E4: the share of the calls that is answered, around a spike of 200 rps.
 pub fn collapse(lab: &Lab, path: &Path) -> Drawn {
     let lines = [
         ("3 tries at once", VERMILION, 2, spike(lab, e4::plain)?),
@@ -59,7 +59,8 @@ fn spike<S: Client>(
     lab.mean(0..10, |seed| Ok(answered(&e4::collapse(seed, Trouble::Spike { rps: 200.0 }, &client)?)))
 }
 
-/// E9: how much is answered while one shard of five is dead. One run: the breakers of several would blur.
+/// E9: the share of the calls that is answered while one shard of five is dead. One run, because breakers open at other
+/// times in each run.
 pub fn outage(_: &Lab, path: &Path) -> Drawn {
     type Shards = e9::Shards<BackendService>;
     fn run<S: Client>(client: fn(&Sim, Shards) -> Result<S, ConfigError>) -> Result<[f64; SPANS], ConfigError> {
@@ -79,7 +80,7 @@ pub fn outage(_: &Lab, path: &Path) -> Drawn {
     save(path, |area| over_time(area, &scene, &lines))
 }
 
-/// E14: a service that stands still for ten seconds, behind several queues.
+/// E14: a service that stalls for ten seconds, behind several queues.
 pub fn fair_queue(lab: &Lab, path: &Path) -> Drawn {
     fn run<S: Client>(
         lab: &Lab,
@@ -108,7 +109,7 @@ pub fn fair_queue(lab: &Lab, path: &Path) -> Drawn {
     save(path, |area| over_time(area, &scene, &lines))
 }
 
-/// The percentage of the calls of each span that was answered.
+/// Returns the percentage of the calls of each span that was answered.
 fn answered(report: &Report) -> [f64; SPANS] {
     let percent = |span: &Span| 100.0 * span.in_time as f64 / span.offered.max(1) as f64;
     std::array::from_fn(|index| report.spans.get(index).map_or(0.0, percent))
@@ -127,7 +128,7 @@ pub fn amplification(_: &Lab, path: &Path) -> Drawn {
     save(path, |area| compare(area, "E5: five services in a chain, and a dead leaf", &axis, 190, &bars))
 }
 
-/// E6: useful answers and the p99 of the served.
+/// E6: useful answers, and the p99 of the served calls.
 pub fn queues(lab: &Lab, path: &Path) -> Drawn {
     let mut means = Vec::new();
     for (name, discipline, _) in e6::PUBLISHED {
@@ -161,7 +162,7 @@ fn save(path: &Path, draw: impl FnOnce(&Area) -> Drawn) -> Drawn {
     fs::write(path, picture).map_err(|error| format!("cannot write {path:?}: {error}").into())
 }
 
-/// What lines over time are drawn into.
+/// The axes of lines over time.
 struct Scene<'a> {
     caption: &'a str,
     /// In seconds.
@@ -185,7 +186,7 @@ fn over_time(area: &Area, scene: &Scene, lines: &[Line]) -> Drawn {
         .x_desc("time of arrival, in seconds")
         .y_desc("calls answered, in percent")
         .x_label_formatter(&|seconds| format!("{seconds:.0}"))
-        // Above is room for the legend.
+        // Leaves room for the legend.
         .y_label_formatter(&|percent| if *percent > 100.0 { String::new() } else { format!("{percent:.0}") })
         .draw()?;
     if let Some((during, name)) = &scene.shade {
@@ -209,7 +210,7 @@ fn over_time(area: &Area, scene: &Scene, lines: &[Line]) -> Drawn {
     Ok(())
 }
 
-/// What the bars of a comparison measure, and what to compare them with.
+/// The scale of the bars in a comparison, and the mark to compare them with.
 struct Axis<'a> {
     description: &'a str,
     values: Range<f64>,
@@ -218,7 +219,7 @@ struct Axis<'a> {
 }
 
 impl Axis<'_> {
-    /// Where a value is on paper.
+    /// Returns the position of a value in the picture.
     fn place(&self, value: f64) -> f64 {
         if self.logarithmic { value.log10() } else { value }
     }
@@ -228,10 +229,10 @@ impl Axis<'_> {
     }
 }
 
-/// Horizontal bars, the first one on top, each with its number.
+/// Draws horizontal bars, the first at the top, each with its number.
 fn compare(area: &Area, caption: &str, axis: &Axis, room_for_names: u32, bars: &[(&str, RGBColor, f64)]) -> Drawn {
     let (begin, end) = (axis.place(axis.values.start), axis.place(axis.values.end));
-    // One row more on top, for the name of the mark.
+    // One more row at the top, for the name of the mark.
     let rows = if axis.mark.is_some() { bars.len() } else { bars.len() - 1 };
     let mut chart = ChartBuilder::on(area)
         .caption(caption, font(20).color(&INK))
@@ -259,7 +260,7 @@ fn compare(area: &Area, caption: &str, axis: &Axis, room_for_names: u32, bars: &
         let mut bar = Rectangle::new(corners, colour.filled());
         bar.set_margin(9, 9, 0, 0);
         chart.draw_series([bar])?;
-        // Beside its bar, or where it is clear of the mark.
+        // Beside its bar, or at the right edge if there is a mark.
         let (at, offset) = if axis.mark.is_some() { (end, -40) } else { (axis.place(*value), 7) };
         let digits = if *value < 10.0 { 2 } else { 0 };
         let text = Text::new(format!("{value:.digits$}"), (offset, -6), font(14).color(&INK));

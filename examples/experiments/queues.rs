@@ -1,4 +1,4 @@
-//! Queue disciplines as the literature has them, and the queue of this crate, in front of a server of few hands.
+//! Queue disciplines from the literature, and the queue of this crate, in front of a server with few workers.
 
 use crate::{
     lab::{Client, ms, watch_queue},
@@ -23,21 +23,21 @@ use tower::{Layer, Service, ServiceExt};
 /// The deadline of every call of E6, counted from its arrival.
 pub const DEADLINE: Duration = ms(100);
 
-/// How many may wait in the queue of this crate, wherever it is not the depth that is looked at. Everything else is as
-/// it is by default, in every experiment.
+/// The depth of this crate's queue, where the depth is not the subject. Every other setting is the default in every
+/// experiment.
 const DEPTH: usize = 1_000;
 
-/// The queue of this crate as it is by default.
+/// This crate's queue with its defaults.
 pub fn level(concurrency: usize) -> Result<load_level::Queue, ConfigError> {
     load_level::Queue::builder(concurrency, DEPTH).build()
 }
 
-/// The queue of this crate that finds its depth by itself.
+/// This crate's queue with an adaptive depth.
 pub fn adaptive(concurrency: usize) -> Result<load_level::Queue, ConfigError> {
     load_level::Queue::adaptive(concurrency).build()
 }
 
-/// A server behind the queue of this crate.
+/// A server behind this crate's queue.
 pub fn levelled(
     sim: &Sim,
     queue: load_level::Queue,
@@ -47,7 +47,7 @@ pub fn levelled(
     LoadLevelLayer::new(queue).typed_error().layer(server)
 }
 
-/// Sends each call with a deadline, this long after it was made. The context carries it, as a header would between
+/// Gives each call a deadline, this long after it was made. The context carries it, as a header would between
 /// processes.
 #[derive(Clone)]
 pub struct WithDeadline<S>(pub Duration, pub S);
@@ -68,35 +68,35 @@ impl<S: Client> Service<Call> for WithDeadline<S> {
     }
 }
 
-/// Who is served next, and who not at all.
+/// Which call is served next, and which is dropped.
 #[derive(Clone, Copy)]
 pub enum Discipline {
     Fifo,
-    /// First in, first out, without the calls that would miss their deadline even if they were served now, in the time
-    /// of `service`.
+    /// First in, first out. Drops the calls that would miss their deadline even if they were served now, with a service
+    /// time of `service`.
     FifoWithoutTheExpired {
         deadline: Duration,
         service: Duration,
     },
     Lifo,
-    /// B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015: who waits longer than 5 ms is dropped, or longer than 100 ms
-    /// if the queue was empty within the last 100 ms.
+    /// B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015: drops a call that waited longer than 5 ms, or longer than 100
+    /// ms if the queue was empty within the last 100 ms.
     FacebookCodel,
-    /// folly's `Codel`: if the shortest wait of an interval of 100 ms was above 5 ms, a call that waits longer than
-    /// 10 ms is dropped in the next one.
+    /// folly's `Codel`: if the shortest wait of a 100 ms interval was above 5 ms, drops the calls of the next interval
+    /// that waited longer than 10 ms.
     FollyCodel,
-    /// "Fail at Scale" again: the same drops, and last in, first out while the queue was not empty of late.
+    /// "Fail at Scale" again: drops as above, and serves last in, first out while the queue was not recently empty.
     AdaptiveLifoWithCodel,
-    /// A lock that is not fair: who has just come and is awake takes what is given back before the one that has waited
-    /// for longest has woken up, one time of two.
+    /// An unfair lock: in one of two cases a new, running caller takes a released place before the longest waiter has
+    /// woken up.
     Barging,
 }
 
-/// "Fail at Scale": M and N.
+/// M and N in "Fail at Scale".
 const SHORT: Duration = ms(5);
 const LONG: Duration = ms(100);
 
-/// A queue before a server.
+/// A queue in front of a server.
 #[derive(Clone)]
 pub struct Queued {
     sim: Sim,
@@ -117,12 +117,12 @@ struct State {
 
 struct Waiting {
     since: Duration,
-    /// How long it may wait.
+    /// The longest wait of this call.
     patience: Duration,
     turn: oneshot::Sender<()>,
 }
 
-/// What folly's algorithm remembers.
+/// The state of folly's algorithm.
 #[derive(Default)]
 struct Folly {
     interval_end: Duration,
@@ -146,12 +146,12 @@ impl Queued {
         Self { sim: sim.clone(), server, state: Rc::new(RefCell::new(state)) }
     }
 
-    /// The server has a hand free: whose turn is it?
+    /// A worker is free: serves the next call.
     fn next(&self) {
         let now = self.sim.elapsed();
         let mut state = self.state.borrow_mut();
         while let Some(waiting) = state.pop(now) {
-            // A dropped waiter learns of it, because its sender is dropped.
+            // A dropped waiter is notified when its sender is dropped.
             if !state.drops(&waiting, now) && waiting.turn.send(()).is_ok() {
                 return;
             }
@@ -161,7 +161,7 @@ impl Queued {
 }
 
 impl State {
-    /// A place in the queue, or `None` if that is full.
+    /// Returns a place in the queue, or `None` if the queue is full.
     fn push(&mut self, now: Duration) -> Option<oneshot::Receiver<()>> {
         self.note_if_empty(now);
         if self.waiting.len() >= self.bound {
@@ -199,7 +199,7 @@ impl State {
         }
     }
 
-    /// A queue that was not empty for a while has come to stay.
+    /// Returns whether the queue has not been empty for a while: a standing queue.
     fn standing(&self, now: Duration) -> bool {
         self.last_empty + LONG < now
     }
@@ -239,7 +239,7 @@ impl Service<Call> for Queued {
                 state.push(queued.sim.elapsed())
             } else {
                 state.free -= 1;
-                // A turn that has come already.
+                // A turn that has already come.
                 let (turn, receiver) = oneshot::channel();
                 let _ = turn.send(());
                 Some(receiver)

@@ -9,13 +9,13 @@ use std::io::{self, Write};
 struct Row {
     id: &'static str,
     what: &'static str,
-    /// What was published.
+    /// The published numbers.
     anchor: String,
-    /// What the published mechanism does here.
+    /// The result of the published mechanism here.
     reproduced: String,
-    /// What is to be reached.
+    /// The target.
     reach: String,
-    /// What was reached.
+    /// The result of this crate.
     got: String,
     verdict: String,
 }
@@ -73,7 +73,7 @@ fn numbers(numbers: &[f64]) -> String {
     numbers.iter().map(|value| number(*value)).collect::<Vec<_>>().join("/")
 }
 
-/// Several bounds, or the one that all are.
+/// Formats the bounds, or a single one if all are equal.
 fn slashed<T: ToString + PartialEq>(bounds: &[T]) -> String {
     match bounds {
         [first, rest @ ..] if rest.iter().all(|bound| bound == first) => first.to_string(),

@@ -1,4 +1,4 @@
-//! Mechanisms as the textbooks have them, without this crate: what the published numbers were measured with.
+//! Textbook mechanisms, without this crate: the mechanisms behind the published numbers.
 
 use crate::lab::Client;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
@@ -11,15 +11,15 @@ use std::{
 use steadfast::sim::{Call, Failure, Reply};
 use tower::{Service, ServiceExt};
 
-/// The random numbers of a mechanism that has to be the same in every run. The seed of the run is mixed with a
-/// constant, so that they are none of those which the run itself draws.
+/// The random numbers of a mechanism that must behave identically in every run. The run's seed is mixed with a
+/// constant, so that the numbers differ from those that the run itself draws.
 pub fn random(seed: u64) -> Xoshiro256PlusPlus {
     Xoshiro256PlusPlus::seed_from_u64(seed ^ 0x7465_7874_626f_6f6b)
 }
 
 pub type Promise<T, E> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
 
-/// Retries at once whatever failed, as far as a bucket allows.
+/// Retries every failure at once, while a bucket allows it.
 #[derive(Clone)]
 pub struct Retries<S> {
     service: S,
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// Tokens for retries: each call adds a part of one, each retry takes one.
+/// Tokens for retries: each call adds a fraction of a token, each retry takes one token.
 #[derive(Clone)]
 pub struct Bucket {
     balance: Rc<Cell<f64>>,

@@ -1,4 +1,4 @@
-//! Ten workers behind a limit, and a record of each call that came to it: for E11 and E13.
+//! Ten workers behind a limit, and a record of each call that arrived, for E11 and E13.
 
 use crate::{
     lab::{Client, settled, watch_limiter},
@@ -14,19 +14,19 @@ use steadfast::{
 use tower::{Service, ServiceExt};
 
 pub const WORKERS: usize = 10;
-/// One round trip.
+/// The mean service time, which is one round trip.
 pub const MEAN_SERVICE: Duration = Duration::from_millis(10);
-/// What they can do in a second.
+/// The capacity of the workers, per second.
 pub const CAPACITY: f64 = 1000.0;
-/// The time that a caller waits.
+/// How long a caller waits.
 pub const DEADLINE: Duration = Duration::from_millis(300);
 
-/// A call as the server saw it. The network takes no time, so its caller saw the same.
+/// A call as the server saw it. The network takes no time, so the caller saw the same.
 #[derive(Clone, Copy)]
 pub struct Record {
-    /// When it came, in seconds.
+    /// When it arrived, in seconds.
     pub came: f64,
-    /// How long its answer took, in seconds. `None` if it was refused.
+    /// The response time, in seconds. `None` if it was refused.
     pub took: Option<f64>,
 }
 
@@ -35,7 +35,7 @@ impl Record {
         self.took.is_some_and(|took| took <= DEADLINE.as_secs_f64())
     }
 
-    /// Whether it was answered in time, in this time.
+    /// Returns whether the call was answered in time, and between these instants.
     pub fn was_answered_in(&self, from: f64, to: f64) -> bool {
         self.is_in_time() && self.took.is_some_and(|took| (from..to).contains(&(self.came + took)))
     }
@@ -49,7 +49,7 @@ impl Record {
     }
 }
 
-/// The limit that finds itself.
+/// The adaptive limit.
 pub fn adaptive() -> Result<Limiter, ConfigError> {
     Limiter::adaptive().deadline(DEADLINE).build()
 }
@@ -59,7 +59,7 @@ pub fn workers() -> Backend {
     Backend::new(Latency::exponential(MEAN_SERVICE)).servers(WORKERS)
 }
 
-/// One run: callers on another machine, who make one attempt and give it up at the deadline.
+/// Makes one run. The callers are on another machine, make one attempt, and give up at the deadline.
 pub fn run(
     seed: u64,
     length: Duration,

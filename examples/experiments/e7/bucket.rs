@@ -1,9 +1,9 @@
 //! A token bucket against its definition.
 //!
-//! The definition: a bucket of `B` tokens is full at first and gets `r` tokens per second, up to `B`. A call takes a
-//! token if there is one. So any window of length `t` admits at most `B + r t`. A token that is given back is in the
-//! bucket again. The model counts in nanoseconds of refill, and rounds nothing: a token is refilled in a whole number
-//! of them.
+//! The definition: a bucket of `B` tokens is full at first and gains `r` tokens per second, up to `B`. A call takes a
+//! token if there is one. Any window of length `t` therefore admits at most `B + r t`. A refunded token returns to the
+//! bucket. The model counts in nanoseconds of refill without rounding, because the refill of a token takes a whole
+//! number of them.
 
 use super::{Arrivals, LENGTH, LIMIT, WINDOW, arrivals};
 use crate::{
@@ -14,7 +14,7 @@ use std::{array, time::Duration};
 use steadfast::{ConfigError, rate_limit::TokenBucket};
 use tokio::time::Instant;
 
-/// How long the refill of a token takes.
+/// The refill time of a token.
 const TOKEN: u128 = WINDOW.as_nanos() / LIMIT as u128;
 const FULL: u128 = LIMIT as u128 * TOKEN;
 
@@ -34,7 +34,7 @@ pub fn figures(lab: &Lab, seeds: u64) -> Result<Vec<Figure>, ConfigError> {
     Ok(figures)
 }
 
-/// The calls that only one of the bucket and the model admits, of each kind of arrivals.
+/// Returns the calls that only one of the bucket and the model admits, for each kind of arrivals.
 fn differences(seed: u64, length: Duration, given_back: Option<usize>) -> Result<[f64; 5], ConfigError> {
     let run = |arrivals: Arrivals| {
         let bucket = TokenBucket::builder(LIMIT.into(), WINDOW).build()?;
@@ -56,7 +56,7 @@ fn differences(seed: u64, length: Duration, given_back: Option<usize>) -> Result
     Ok([low?, full?, high?, bursts?, adversary?])
 }
 
-/// The definition: what is missing of a full bucket, in nanoseconds of refill.
+/// The definition: the tokens missing from a full bucket, in nanoseconds of refill.
 #[derive(Default)]
 struct Model {
     missing: u128,

@@ -1,5 +1,4 @@
-//! E7: how much more than its limit a sliding window lets through, how much of that a strict one loses, and whether a
-//! token bucket is exact.
+//! E7: how far does a sliding window exceed its limit, how much does a strict window lose, and is a token bucket exact?
 
 mod bucket;
 
@@ -19,7 +18,7 @@ const LIMIT: u32 = 100;
 const WINDOW: Duration = secs(60);
 /// Ten hours.
 const LENGTH: Duration = secs(36_000);
-/// Around the limit, since far beyond it the buckets are always full and the estimate is right.
+/// Loads around the limit. Far above it the buckets are always full and the estimate is exact.
 const LOADS: [f64; 3] = [0.8, 1.0, 5.0];
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -37,13 +36,13 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         Ok(vec![Anchor::new("two buckets: Poisson, bursts, adversary", published, textbook)])
     })?;
     let estimate = lab.means(seeds, |seed| {
-        // Bursts rarely fall where they do the most.
+        // Bursts rarely fall at the worst time.
         let length = lab.length(LENGTH, LENGTH / 2);
         let runs = ours(seed, LIMIT, length, SlidingWindowBuilder::estimate)?;
         Ok(random_bursts_adversary(most(&runs)))
     })?;
     let strict = lab.means(seeds, |seed| Ok(most(&ours(seed, LIMIT, length, |strict| strict)?)))?;
-    // Of the large limits there are as many calls in a part of the time.
+    // A large limit receives as many calls in a shorter time.
     let large = [lab.length(LENGTH / 2, LENGTH / 16), lab.length(LENGTH / 10, LENGTH / 60)];
     let mut lost = Vec::new();
     for (limit, length) in [(LIMIT, length), (128, length), (1_000, large[0]), (10_000, large[1])] {
@@ -76,7 +75,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// What a window of this crate does with each kind of arrivals.
+/// Runs a window of this crate on each kind of arrivals.
 fn ours(
     seed: u64,
     limit: u32,
@@ -84,7 +83,7 @@ fn ours(
     mode: fn(SlidingWindowBuilder) -> SlidingWindowBuilder,
 ) -> Result<Vec<Run>, ConfigError> {
     let run = |arrivals| {
-        // No later than the window, so that the adversary's burst falls into the period that it is meant for.
+        // Taken before the window is built, so that the adversary's burst falls into the intended period.
         let origin = Instant::now();
         let window = mode(SlidingWindow::builder(limit.into(), WINDOW)).build()?;
         Ok(Run::new(limit, arrivals, |at| window.try_acquire_at(1, origin + at).is_ok()))
@@ -100,12 +99,12 @@ fn random_bursts_adversary([low, full, high, bursts, adversary]: [f64; 5]) -> [f
     [low.max(full).max(high), bursts, adversary]
 }
 
-/// What a limit did with some arrivals.
+/// The result of a limit for some arrivals.
 struct Run {
     /// The most admitted in any window (t - W, t].
     most: usize,
     admitted: u64,
-    /// What an exact log admits of the same arrivals.
+    /// The admissions of an exact log for the same arrivals.
     of_exact_log: u64,
 }
 
@@ -127,13 +126,13 @@ impl Run {
         run
     }
 
-    /// The share of what an exact log admits that was refused.
+    /// Returns the refused share of the calls that an exact log admits.
     fn lost(&self) -> f64 {
         1.0 - self.admitted as f64 / self.of_exact_log as f64
     }
 }
 
-/// Every single admission of a window.
+/// Every single admission in a window.
 #[derive(Default)]
 struct Log(VecDeque<Duration>);
 
@@ -150,7 +149,7 @@ impl Log {
     }
 }
 
-/// The count of the present minute, and that of the last one by the share of it that the window still covers.
+/// The count of the present minute, and the part of the last minute's count that the window still covers.
 #[derive(Default)]
 struct TwoBuckets {
     minute: f64,
@@ -175,12 +174,12 @@ impl TwoBuckets {
 
 type Arrivals = Box<dyn Iterator<Item = Duration>>;
 
-/// At random at each load, in bursts, and as an adversary would have them.
+/// Poisson arrivals at each load, bursts, and an adversary.
 fn arrivals(seed: u64, limit: u32, length: Duration) -> [Arrivals; 5] {
     let rate = f64::from(limit) / WINDOW.as_secs_f64();
     let random = |kind: u64, rate| poisson(rate, length, Xoshiro256PlusPlus::seed_from_u64(5 * seed + kind));
     let [low, full, high] = LOADS.map(|load| load * rate);
-    // A whole limit at once, once per window on average.
+    // A burst of the whole limit, once per window on average.
     let bursts = random(3, 1.0 / WINDOW.as_secs_f64()).flat_map(move |at| iter::repeat_n(at, limit as usize));
     [
         Box::new(random(0, low)),
@@ -201,7 +200,7 @@ fn poisson(rate: f64, length: Duration, mut random: impl Rng) -> impl Iterator<I
         .take_while(move |at| *at < length)
 }
 
-/// Fills a minute at its very end, then takes whatever the next one gives, every millisecond.
+/// Fills a minute at its very end, then takes every admission of the next minute, in each millisecond.
 fn adversary(limit: u32) -> impl Iterator<Item = Duration> {
     let burst = iter::repeat_n(2 * WINDOW - Duration::from_micros(1), limit as usize);
     burst.chain((0..60_000).map(|tick| 2 * WINDOW + ms(tick)))

@@ -1,4 +1,4 @@
-//! The share of failures that opens the circuit of one shard, and the endings of a call that are failures.
+//! Which share of failures opens the circuit of one shard, and which endings of a call are failures.
 
 use super::{MINIMUM, SHARDS, THRESHOLD, WINDOW, a_breaker, refused};
 use crate::{
@@ -13,8 +13,8 @@ use steadfast::{
 };
 use tower::{ServiceExt, service_fn};
 
-/// Calls per second to each shard, and the minimum of calls. Among 20 calls chance decides. Among 500 calls, a share of
-/// 0.15 is three standard deviations above the threshold, and 0.05 five below it.
+/// The calls per second to each shard, and the minimum of calls. With 20 calls chance decides. With 500 calls, a share
+/// of 0.15 is three standard deviations above the threshold, and 0.05 is five below it.
 const RPS: f64 = 100.0;
 const MANY: u32 = 500;
 
@@ -23,10 +23,10 @@ const ABOVE: f64 = 1.5 * THRESHOLD;
 const BELOW: f64 = 0.5 * THRESHOLD;
 const OVERLOADED: f64 = 0.3;
 
-/// Calls per second to the shard that hangs, as many as to each shard in the outage, and its attempt timeout.
+/// The calls per second to the hanging shard, as many as to each shard in the outage; and its attempt timeout.
 const RPS_TO_HANGING: f64 = 100.0 / SHARDS as f64;
 const PATIENCE: Duration = ms(500);
-/// The calls that come to it within an attempt timeout.
+/// The calls that arrive at it within an attempt timeout.
 const IN_FLIGHT: f64 = RPS_TO_HANGING * PATIENCE.as_millis() as f64 / 1000.0;
 
 pub fn figures(lab: &Lab, seeds: u64) -> Result<Vec<Figure>, ConfigError> {
@@ -34,7 +34,7 @@ pub fn figures(lab: &Lab, seeds: u64) -> Result<Vec<Figure>, ConfigError> {
     let within_a_window = Bound::AtMost(WINDOW.as_secs_f64());
     let never = Bound::AtMost(0.0);
     let hanging = lab.worst(seeds, hanging)?;
-    // The circuit opens when the minimum of calls has timed out. Later calls are still under way.
+    // The circuit opens when the minimum of calls has timed out. Later calls are still in flight.
     let sent = Bound::Within(f64::from(MINIMUM), f64::from(MINIMUM) + IN_FLIGHT);
     Ok(vec![
         Figure::new(
@@ -47,8 +47,8 @@ pub fn figures(lab: &Lab, seeds: u64) -> Result<Vec<Figure>, ConfigError> {
     ])
 }
 
-/// Four shards with a breaker each. Returns when the circuits opened that had to open, and the share of the calls that
-/// was refused by those that had to stay closed.
+/// Calls four shards with a breaker each. Returns when the circuits opened that had to open, and the refused share of
+/// the calls for the others.
 fn shares(seed: u64) -> Result<[f64; 4], ConfigError> {
     let opened = Rc::new([const { Cell::new(f64::INFINITY) }; 4]);
     let noted = opened.clone();
@@ -88,7 +88,7 @@ async fn note_opening(sim: Sim, breaker: Breaker, opened: Rc<[Cell<f64>; 4]>, sh
     }
 }
 
-/// The calls that come to a shard that answers none, until its circuit is open. The run ends before the first probe.
+/// Calls a shard that answers no call, until its circuit is open. The run ends before the first probe.
 fn hanging(seed: u64) -> Result<[f64; 1], ConfigError> {
     let length = secs(5);
     let report = Scenario::new(Load::constant(RPS_TO_HANGING)).length(length).seed(seed).run(|sim| {

@@ -1,4 +1,4 @@
-//! E9: one of five shards is dead. What does a circuit breaker do to the calls for the other four?
+//! E9: one of five shards is dead. How does a circuit breaker affect the calls for the other four?
 
 mod evidence;
 
@@ -29,7 +29,7 @@ const MINIMUM: u32 = 20;
 const OPEN: Duration = secs(5);
 /// The default of [`max_open_for`](steadfast::circuit_breaker::BreakerBuilder::max_open_for).
 const LONGEST_OPEN: Duration = secs(60);
-/// What fails of the shards that do not die.
+/// The failure rate of the living shards.
 const BY_CHANCE: f64 = 0.02;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -46,7 +46,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     let course = if lab.is_glance() { GLANCE } else { WHOLE };
     let constant = lab.worst(seeds, |seed| comes_back(seed, course, |breaker| breaker.max_open_for(OPEN)))?;
     let doubling = lab.worst(seeds, |seed| comes_back(seed, course, |breaker| breaker))?;
-    // The probes and their answers, at 20 calls per second.
+    // The time for the probes and their answers, at 20 calls per second.
     let round = secs(1).as_secs_f64();
     let back = |longest: Duration, brief: Duration, sent: f64| {
         let within = |time: Duration| Bound::AtMost(time.as_secs_f64() + round);
@@ -65,9 +65,9 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         back(OPEN, OPEN, 0.02),
         constant,
     ));
-    // In the brief one it opens for 5 s and for 10 s, give or take a quarter of the latter.
+    // In the brief outage the circuit opens for 5 s and for 10 s, with a jitter of a quarter on the latter.
     let doubled = OPEN + (2 * OPEN).mul_f64(1.25) + secs(2) - BRIEFLY;
-    // Fewer than where it is always open for 5 s. At a glance the outages are shorter, and the first calls weigh more.
+    // Fewer than with a constant open time of 5 s. At a glance the outages are shorter, and the first calls weigh more.
     let few = if lab.is_glance() { 0.013 } else { 0.008 };
     figures.push(Figure::new(
         "the same, the open time doubling up to a minute",
@@ -97,17 +97,17 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     ])
 }
 
-/// A run in which the first shard dies and comes back, twice, and once more briefly.
+/// A run in which the first shard dies and recovers, twice, and then once more briefly.
 #[derive(Clone, Copy)]
 struct Course {
-    /// How long it is dead, from the beginning, and how long it lives until it is dead again.
+    /// How long the shard is dead, from the start, and how long it then lives until it dies again.
     dead: Duration,
 }
 
-/// How long it is dead for the third time.
+/// The length of the third outage.
 const BRIEFLY: Duration = secs(10);
 
-/// Dead for five minutes of ten, twice, and briefly after five more.
+/// Dead for five minutes of each ten, twice, and briefly after five more minutes.
 const WHOLE: Course = Course { dead: secs(300) };
 const GLANCE: Course = Course { dead: secs(150) };
 
@@ -122,18 +122,18 @@ impl Course {
     }
 }
 
-/// What is seen of the shard that dies.
+/// The observations of the shard that dies.
 #[derive(Default)]
 struct Seen {
-    /// The calls that came to it while it was dead.
+    /// The calls that reached it while it was dead.
     sent: u64,
-    /// The longest time from the end of a long outage until its circuit was closed, in seconds, and that of the brief
-    /// one. Infinite if it never was.
+    /// The longest time from the end of a long outage until its circuit closed, in seconds, and that of the brief
+    /// outage. Infinite if the circuit never closed.
     back_after: [f64; 2],
 }
 
-/// How long it takes until the shard is back in service, also after a brief outage, the share of the calls for the
-/// others that is refused, and the share of the calls for the dead that is sent to it.
+/// Returns how long it takes until the shard is back in service, also after a brief outage; the refused share of the
+/// calls for the other shards; and the share of the calls for the dead shard that is sent to it.
 fn comes_back(
     seed: u64,
     course: Course,
@@ -148,7 +148,7 @@ fn comes_back(
         let mut guarded = Vec::new();
         for shard in 0..SHARDS {
             let spec = Backend::new(Latency::fixed(ms(1))).named(format!("shard {shard}"));
-            // Nothing fails by chance of the one that comes back: its probes say how it is.
+            // No call to the recovering shard fails by chance, so its probes report its true state.
             let dies = |spec: Backend| course.outages().into_iter().fold(spec, Backend::outage);
             let backend = sim.backend(if shard == 0 { dies(spec) } else { spec.failing(BY_CHANCE) });
             let breaker = change(a_breaker()).random(sim.random()).build()?;
@@ -165,7 +165,7 @@ fn comes_back(
     Ok([long, brief, refused(&report.classes[1..]), sent as f64 / demand as f64])
 }
 
-/// The share of the calls for living shards that is refused where so few come that they say little.
+/// Returns the refused share of the calls for living shards, at a rate so low that few calls are evidence.
 fn rarely_called(seed: u64, length: Duration) -> Result<[f64; 1], ConfigError> {
     let load = Load::poisson(SHARDS as f64).keys(SHARDS);
     let report = Scenario::new(load).length(length).seed(seed).run(|sim| {
@@ -182,14 +182,14 @@ fn refused(classes: &[ClassReport]) -> f64 {
     refused as f64 / offered as f64
 }
 
-/// The calls for the first shard in this time, of whole spans.
+/// Returns the calls for the first shard in this time, counted in whole spans.
 fn calls_to_the_first(report: &Report, during: &Range<Duration>) -> u64 {
     let (from, to) = (during.start.as_secs_f64(), during.end.as_secs_f64());
     let spans = report.classes.iter().take(1).flat_map(|class| &class.spans);
     spans.filter(|span| span.from >= from && span.to <= to).map(|span| span.offered).sum()
 }
 
-/// Notes how often the shard was called while it was dead, and when its circuit was closed after that.
+/// Records how often the shard was called while it was dead, and when its circuit closed afterwards.
 async fn watch(sim: Sim, course: Course, shard: BackendService, breaker: Breaker, seen: Rc<RefCell<Seen>>) {
     let (mut longest, mut last) = (Duration::ZERO, Duration::ZERO);
     for outage in course.outages() {
@@ -206,14 +206,14 @@ async fn watch(sim: Sim, course: Course, shard: BackendService, breaker: Breaker
     seen.borrow_mut().back_after = [longest, last].map(|time| time.as_secs_f64());
 }
 
-/// The share of the calls that succeeds, and the share of the calls for dead shards that is sent to them.
+/// Returns the share of the calls that succeed, and the share of the calls for dead shards that is sent to them.
 fn summary(report: &Report, dead: u64) -> Result<[f64; 2], ConfigError> {
     let demand = report.offered() as f64 * dead as f64 / SHARDS as f64;
     let sent: u64 = report.backends.iter().take(dead as usize).map(|shard| shard.received).sum();
     Ok([report.goodput(), sent as f64 / demand])
 }
 
-/// Calls to five shards, of which the first `dead` are.
+/// Calls five shards, of which the first `dead` are dead.
 pub fn outage<S: Client>(
     seed: u64,
     length: Duration,
@@ -232,7 +232,7 @@ fn a_breaker() -> BreakerBuilder {
     Breaker::builder().failure_rate(THRESHOLD, WINDOW).minimum_calls(MINIMUM).open_for(OPEN)
 }
 
-/// One breaker of this crate before all shards.
+/// One breaker of this crate for all shards.
 pub fn one_breaker(_: &Sim, shards: Shards<BackendService>) -> Result<impl Client + use<>, ConfigError> {
     steadfast::client().circuit_breaker(a_breaker().build()?).service(shards)
 }
@@ -248,7 +248,7 @@ fn one_textbook_breaker(sim: &Sim, shards: Shards<BackendService>) -> Result<imp
     Ok(TextbookBreaker { sim: sim.clone(), state: Rc::default(), service: shards })
 }
 
-/// Sends each call to the shard of its key.
+/// Sends each call to the shard that its key selects.
 #[derive(Clone)]
 pub struct Shards<S>(Rc<[S]>);
 
@@ -284,7 +284,8 @@ struct TextbookState {
 }
 
 impl TextbookState {
-    /// Whether a call may pass; if the circuit is open its time must be up, and the call is the probe.
+    /// Returns whether a call may pass. If the circuit is open, its open time must have ended, and the call is the
+    /// probe.
     fn admits(&mut self, now: Duration) -> bool {
         let Some(until) = self.open_until else { return true };
         let probe = now >= until && !self.probing;

@@ -1,4 +1,4 @@
-//! E18: what ticks cost, case by case.
+//! E18: the cost of ticks, case by case.
 
 use super::{BLUE, Drawn, VERMILION, save};
 use crate::{
@@ -12,11 +12,11 @@ use crate::{
 use plotters::prelude::*;
 use std::{ops::Range, path::Path};
 
-/// From the least that is drawn to the most, as powers of ten.
+/// The range of the drawn values, as powers of ten.
 const POWERS: Range<f64> = 1.0..8.0;
 const BELOW_THE_LEGEND: f64 = 6.9;
 
-/// E18: the instructions of each tick, of the poller and of one that watches for changes.
+/// E18: the instructions of each tick, of the poller and of a watcher.
 pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
     if !can_be_counted() {
         return Err("E18 is drawn from what valgrind counts, and it is not here".into());
@@ -40,7 +40,7 @@ pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
             .y_desc("instructions per tick (logarithmic)")
             .x_labels(0)
             .y_labels(7)
-            // Above is room for the legend.
+            // Leaves room for the legend.
             .y_label_formatter(&|power| if *power > 6.5 { String::new() } else { format!("{:.0}", 10f64.powf(*power)) })
             .draw()?;
         for (group, used) in cases.chunks(4).enumerate() {
