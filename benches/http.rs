@@ -1,5 +1,5 @@
-//! What `.http(..)` costs a call, beside a classifier and a responder written by hand that do less: a status each, and
-//! no headers. The service is ready at once. Its answer returns the request, so that none is made for a call.
+//! What `.http(..)` costs per call, beside a hand-written classifier and responder that do less: one status each, and
+//! no headers. The service is ready at once. Its answer returns the request, so that no call makes a new one.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -25,7 +25,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 type Asked = Request<()>;
 
-/// Answers each request with itself.
+/// Answers each request with the request itself.
 #[derive(Clone)]
 struct Echo;
 
@@ -43,7 +43,7 @@ impl Service<Asked> for Echo {
     }
 }
 
-/// What browsers and clients send, and `more`.
+/// Returns headers as browsers and clients send them, and `more`.
 fn request(more: &[(&'static str, &'static str)]) -> Asked {
     let usual = [
         ("host", "api.example.com"),
@@ -62,7 +62,7 @@ fn request(more: &[(&'static str, &'static str)]) -> Asked {
     request
 }
 
-/// One call, whose answer gives the request back.
+/// Makes one call, whose answer returns the request.
 fn call<S, B, E>(service: &S, request: &mut Option<Asked>, back: impl Fn(B) -> Option<Asked>)
 where
     S: Service<Asked, Response = Response<B>, Error = E> + Clone,

@@ -1,4 +1,4 @@
-//! What it costs to ask a limit with a bucket for each key, all keys known before.
+//! The cost of a decision by a limit with a bucket for each key, with all keys already in the table.
 
 mod support;
 
@@ -23,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const COUNTS: [(u64, &str); 3] = [(1, "1 key"), (10_000, "10,000 keys"), (1_000_000, "1,000,000 keys")];
 
-/// What a table costs apart from its hasher: one that mixes a number well, and cheaply.
+/// A hasher that mixes a number well and cheaply, to measure the table without the cost of its hasher.
 #[derive(Clone, Copy, Default)]
 struct Multiply(u64);
 
@@ -52,7 +52,7 @@ impl BuildHasher for Multiply {
 }
 
 thread_local! {
-    /// Marsaglia's xorshift64: keys in no order, others in each thread.
+    /// Marsaglia's xorshift64: keys in random order, different in each thread.
     static STATE: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -75,7 +75,7 @@ fn next_key(count: u64) -> u64 {
     })
 }
 
-/// A billion tokens per second for each key, and all keys known.
+/// A billion tokens per second for each key. All keys are in the table.
 fn plenty<S: BuildHasher>(count: u64, hasher: S) -> Keyed<u64, OneTier, S> {
     let quota = Quota::new(1_000_000_000, SECOND).with_burst(4_000_000_000);
     let builder = Keyed::builder(count as usize, quota).overflow(Overflow::Refuse).hasher(hasher);
@@ -101,7 +101,7 @@ fn acquire(criterion: &mut Criterion) {
     }
 }
 
-/// A bucket of its own for each key, as many and as full.
+/// A bucket of its own for each key, with the same rate and burst.
 fn one_each(count: u64) -> PerKey<TokenBucket, u64, fn(&u64) -> u64> {
     let quota = Quota::new(1_000_000_000, SECOND).with_burst(4_000_000_000);
     let buckets = PerKey::new((|key: &u64| *key) as fn(&u64) -> u64, TokenBucket::with_quota(quota)).unwrap();
@@ -110,7 +110,7 @@ fn one_each(count: u64) -> PerKey<TokenBucket, u64, fn(&u64) -> u64> {
     buckets
 }
 
-/// The same keys beside each other: `Keyed`, and a mechanism of its own for each key.
+/// The same keys in `Keyed`, and with a mechanism of its own for each key.
 fn per_key(criterion: &mut Criterion) {
     for (count, name) in COUNTS {
         let keyed = plenty(count, RandomState::new());

@@ -1,4 +1,4 @@
-//! Measures the cost of each mechanism without tower. A mechanism that needs the time reads the clock.
+//! The cost of each mechanism without tower. The clock is read where the mechanism needs it.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! How many calls the simulator makes per second, and that it makes a million as quickly, each, as ten thousand.
+//! How many calls the simulator makes per second, and whether the cost per call is the same for a million calls as for
+//! ten thousand.
 //!
 //! The target is 200,000 per second on one core of the machine that the README names.
 
@@ -6,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use std::{hint::black_box, time::Duration};
 use steadfast::sim::{Backend, Latency, Load, Report, Scenario};
 
-/// Calls per second of virtual time. With a mean latency of 50 ms some 50 are in flight at any time.
+/// Calls per second of virtual time. With a mean latency of 50 ms, some 50 are in flight at any time.
 const RPS: f64 = 1_000.0;
 
 /// Sends about `calls` calls straight to a backend.
@@ -18,7 +19,7 @@ fn simulate(calls: u64) -> Report {
 
 fn calls_per_second(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sim");
-    // A run of a million takes seconds: as few of them as criterion allows.
+    // A run of a million takes seconds, so criterion makes as few as it allows.
     group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_secs(1));
     for calls in [10_000, 100_000, 1_000_000] {
         group.throughput(Throughput::Elements(calls));

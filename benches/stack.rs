@@ -24,7 +24,7 @@ use tower::{Layer, Service};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A service that does nothing, at once.
+/// A service that does nothing and is ready at once.
 #[derive(Clone)]
 struct Bare;
 
@@ -42,7 +42,7 @@ impl Service<u64> for Bare {
     }
 }
 
-/// One call, as a task would make it: a clone of the service, readiness, the future, its one poll.
+/// Makes one call as a task would: a clone of the service, its readiness, the future, and its one poll.
 fn call<S: Service<u64> + Clone>(service: &S) {
     let mut context = Context::from_waker(Waker::noop());
     let mut service = service.clone();
@@ -87,7 +87,7 @@ fn stacks(criterion: &mut Criterion) {
             .load_shed(limiter())
             .attempt_timeout(SECOND)
     };
-    // Its service sees the deadline: the clock is read when a call starts.
+    // The service sees the deadline, so the clock is read when a call starts.
     let timeout = steadfast::client().timeout(SECOND).service(Bare).unwrap();
     bench(criterion, "client stack of a timeout", || call(&timeout));
     let client = builder().service(Bare).unwrap();

@@ -28,7 +28,7 @@ use tracing::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Observes, and does nothing with it: what is left is the stage.
+/// Observes and does nothing, which leaves the cost of the stage.
 #[derive(Clone)]
 struct Nothing;
 
@@ -42,7 +42,7 @@ impl Observer for Nothing {
     fn end(&self, (): (), _: &End<'_>) {}
 }
 
-/// Wants everything, and discards it.
+/// Enables everything, and discards it.
 struct Discard;
 
 impl Subscriber for Discard {
@@ -94,7 +94,7 @@ fn observers(criterion: &mut Criterion) {
     bench(criterion, "metrics", || call(&metrics));
     bench(criterion, "spans, no subscriber", || call(&spans));
     bench(criterion, "metrics and spans, no subscriber", || call(&both));
-    // From here on for the whole process.
+    // From here on the subscriber is set for the whole process.
     tracing::subscriber::set_global_default(Discard).unwrap();
     bench(criterion, "client stack of five, beside a subscriber", || call(&alone));
     bench(criterion, "metrics, beside a subscriber", || call(&metrics));

@@ -3,7 +3,7 @@
 use criterion::{BenchmarkId, Criterion};
 use std::{sync::Barrier, thread, time::Duration};
 
-/// The clock of the measurement, which is not the clock of the library.
+/// Real time, read without the library's clock.
 #[allow(clippy::disallowed_types, reason = "a bench measures real time")]
 type Clock = std::time::Instant;
 

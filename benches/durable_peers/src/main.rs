@@ -1,16 +1,16 @@
 //! Measures messages per second through a durable queue beside `redis-benchmark`, which appends the same payload with
-//! as many commands on the way, on a `redis-server` of its own.
+//! as many commands in flight, on a `redis-server` of its own.
 //!
-//! `cargo run --release` prints a table, with `--quick` in a quarter of the time. All take turns, each on an empty
-//! database; the figures are medians of the rounds.
+//! `cargo run --release` prints a table; with `--quick` it takes a quarter of the time. The contenders take turns, each
+//! on an empty database. The figures are medians of the rounds.
 
 mod plain;
 mod queue;
-#[allow(dead_code, reason = "also for tests that do more to a server")]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
 #[path = "../../../tests/support/redis.rs"]
 mod redis_server;
 mod report;
-#[allow(dead_code, reason = "also for benches that ask more of it")]
+#[allow(dead_code, reason = "shared with benches that use more of it")]
 #[path = "../../fleet_peers/src/server.rs"]
 mod server;
 
@@ -35,12 +35,12 @@ struct Args {
     /// The bytes of a payload.
     #[arg(long, default_value_t = 100)]
     payload: usize,
-    /// With an append-only file of this `appendfsync`: always, everysec or no. Without: none.
+    /// The `appendfsync` of an append-only file: always, everysec or no. By default the server has no append-only file.
     #[arg(long)]
     appendfsync: Option<String>,
 }
 
-/// Anything that went wrong.
+/// Any error.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The messages of a turn.
@@ -54,7 +54,7 @@ pub struct Load {
 #[derive(Clone, Copy)]
 pub struct Turn {
     pub per_second: f64,
-    /// Microseconds per message: in scripts and the commands that they call, of the server's main thread, of this
+    /// Microseconds per message: in scripts and the commands that they call; on the server's main thread; in this
     /// process.
     pub script_micros: f64,
     pub server_micros: f64,
@@ -89,7 +89,7 @@ fn run(args: &Args) -> Result<()> {
     let mut queue = Queue::connect(&redis.url(), runtime, load)?;
 
     let mut rows = [
-        // A batch of the queue has as many, and two are on the way.
+        // A batch of the queue has this many messages, and two batches are in flight.
         Row::new("redis-benchmark, 2 x 512"),
         Row::new("redis-benchmark, 50 x 16"),
         Row::new("redis-benchmark, 50 x 1"),
@@ -100,7 +100,7 @@ fn run(args: &Args) -> Result<()> {
     ];
     for round in 0..rounds {
         for place in 0..rows.len() {
-            // Another one begins in each round, so that none always follows the same.
+            // Each round starts with another contender, so that the order varies.
             let place = (round + place) % rows.len();
             server.clear();
             let server = &mut server;
@@ -126,7 +126,7 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// How long it takes, and whose time.
+/// Measures how long a turn takes, and the processor time it uses.
 pub fn measured(server: &mut Server, load: Load, mut work: impl FnMut() -> Result<()>) -> Result<Turn> {
     let (before, client, began) = (server.work(), process_time(), Instant::now());
     work()?;
@@ -140,7 +140,7 @@ pub fn measured(server: &mut Server, load: Load, mut work: impl FnMut() -> Resul
     })
 }
 
-/// The processor time of this process so far.
+/// Returns the processor time of this process so far.
 fn process_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

@@ -1,4 +1,4 @@
-//! The queue: callers that append, and a worker that does nothing with what it gets.
+//! The queue: callers that append, and a worker that discards its messages.
 
 use crate::{Load, Result};
 use std::{
@@ -19,14 +19,15 @@ use tokio::{
 };
 use tower::{Service, service_fn};
 
-/// The callers that append, each one message after the other: enough for two batches and a third that is being made.
+/// The number of callers. Each appends one message after another; they fill two batches and a third that is being
+/// collected.
 const CALLERS: u64 = 1536;
 
-/// The most messages of the worker.
+/// The worker's prefetch limit.
 const CONCURRENCY: usize = 1024;
 const PREFETCH: usize = 2048;
 
-/// Whether messages have keys for deduplication.
+/// Whether messages have deduplication keys.
 #[derive(Clone, Copy)]
 pub enum Keys {
     None,
@@ -46,12 +47,12 @@ impl Queue {
         Ok(Self { queue, runtime, load, working: None })
     }
 
-    /// Until all have their receipts.
+    /// Appends all messages, and waits for their receipts.
     pub fn produce(&mut self, keys: Keys) -> Result<()> {
         self.runtime.block_on(produce(self.queue.clone(), self.load, keys))
     }
 
-    /// Until the worker has told Redis of all. It ends with [`end`](Self::end).
+    /// Starts a worker, and waits until it has acknowledged all messages to Redis. [`end`](Self::end) stops the worker.
     pub fn consume(&mut self) -> Result<()> {
         self.working = Some(self.runtime.block_on(consume(self.queue.clone(), self.load))?);
         Ok(())
@@ -67,7 +68,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Ends the worker, which waits for its last question to Redis.
+    /// Stops the worker, which waits for its pending read from Redis.
     pub fn end(&mut self) -> Result<()> {
         match self.working.take() {
             Some(working) => self.runtime.block_on(working.end(self.load)),
@@ -103,13 +104,13 @@ async fn produce(queue: DurableQueue, load: Load, keys: Keys) -> Result<()> {
     Ok(())
 }
 
-/// A worker, until Redis has confirmed that all is done; it still runs.
+/// Starts a worker, and waits until Redis has confirmed all messages. The worker continues to run.
 async fn consume(queue: DurableQueue, load: Load) -> Result<Working> {
     let service = service_fn(|_: Delivery| ready(Ok::<(), Infallible>(())));
     let worker = queue.worker(Ok::<Delivery, Infallible>, service).concurrency(CONCURRENCY).prefetch(PREFETCH);
     let worker = worker.build()?;
     let (monitor, (stop, stopped)) = (worker.monitor(), oneshot::channel::<()>());
-    // In a task of its own: a thread of the runtime is nearer to it than the one that waits here.
+    // In a task of its own: a runtime thread runs it with less latency than the thread that waits here.
     let task = tokio::spawn(worker.run(async move { drop(stopped.await) }));
     loop {
         let readings = monitor.readings();
@@ -120,7 +121,7 @@ async fn consume(queue: DurableQueue, load: Load) -> Result<Working> {
     }
 }
 
-/// A worker that has nothing to do any more.
+/// A running worker without messages.
 struct Working {
     stop: oneshot::Sender<()>,
     task: JoinHandle<WorkerReport>,

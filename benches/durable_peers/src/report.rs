@@ -3,7 +3,7 @@
 use crate::Turn;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
-/// All turns of one.
+/// All turns of one contender.
 pub struct Row {
     pub name: &'static str,
     pub turns: Vec<Turn>,
@@ -26,7 +26,7 @@ impl Row {
     }
 }
 
-/// The medians; the ratios are to the first row.
+/// The medians, with their ratios to the first row.
 pub fn table(rows: &[Row]) -> Table {
     let of_first = rows.first().map_or(f64::NAN, |row| row.median(|turn| turn.per_second));
     let mut table = Table::new();

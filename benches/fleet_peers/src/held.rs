@@ -1,4 +1,4 @@
-//! What a decision of `Leased` costs whose credit is held: on one thread, without the server.
+//! What a decision of `Leased` with held credit costs: on one thread, without a call to the server.
 
 use crate::{
     allocations,
@@ -14,7 +14,7 @@ pub struct Held {
     pub allocations: f64,
 }
 
-/// The decisions that are timed together: reading the clock costs as much as a fraction of one.
+/// The number of decisions timed together, because one clock reading costs as much as a fraction of a decision.
 const TOGETHER: usize = 64;
 const TIMES: usize = 2_001;
 const ALL: u64 = (TOGETHER * TIMES) as u64;
@@ -25,7 +25,7 @@ pub fn measure(server: &mut Server, url: &str) -> Opened<Held> {
     runtime.block_on(async {
         let Leased(limit) = Leased::open(url, Terms { tokens: 1 << 40, seconds: 10 }).await?;
         let key = NAMES[0].as_bytes();
-        // Spends until so much is held as is needed: what is wanted in vain is granted later.
+        // Spends until enough credit is held. Demand that cannot be met is granted later.
         while limit.held(key) < 4 * ALL {
             limit.acquire(key, 4 * ALL).await.ok();
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -21,12 +21,12 @@ use trypema::{
 
 pub const KEYS: usize = 10_000;
 
-/// The names of the keys, made once: naming is the same for all.
+/// The names of the keys, made once, because naming costs the same for all contenders.
 pub static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| (0..KEYS).map(|key| format!("tenant {key:05}")).collect());
 
 pub type Opened<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A number of tokens per key in a window of whole seconds.
+/// The quota: a number of tokens per key in a window of whole seconds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     pub tokens: u64,
@@ -47,7 +47,7 @@ impl Terms {
 pub trait Limit: Sized + Send + Sync + 'static {
     fn open(url: &str, terms: Terms) -> impl Future<Output = Opened<Self>> + Send;
 
-    /// Whether a token of this key may be spent.
+    /// Returns whether a token of this key may be spent.
     fn decide(&self, key: usize) -> impl Future<Output = bool> + Send;
 }
 
@@ -59,7 +59,7 @@ pub struct Exact(distributed::Exact);
 
 impl Limit for Exact {
     async fn open(url: &str, terms: Terms) -> Opened<Self> {
-        // Long enough that the store makes every decision, as for the other limiters, which wait without a bound.
+        // Long enough for the store to make every decision, as for the other limiters, which wait without a bound.
         let deadline = Duration::from_millis(250);
         let (limit, flusher) =
             distributed::Exact::builder(store(url).await?, terms.quota()).deadline(deadline).build()?;
@@ -100,7 +100,7 @@ impl Limit for WriteBehind {
     }
 }
 
-/// A script for each decision, on one connection that sends all that is asked at the same time together.
+/// One script for each decision, on one connection that pipelines concurrent requests.
 pub struct Plain {
     script: Script,
     connection: MultiplexedConnection,
@@ -126,10 +126,10 @@ impl Limit for Plain {
     }
 }
 
-/// A fixed window: two scripts for each decision that admits.
+/// A fixed window: two scripts for each admission.
 pub struct Limitador(AsyncRateLimiter, Namespace);
 
-/// A fixed window, counted in this process and told to the server each second.
+/// A fixed window, counted in this process and flushed to the server each second.
 pub struct LimitadorCached(Limitador);
 
 impl Limitador {
@@ -153,7 +153,7 @@ impl Limit for Limitador {
 
 impl Limit for LimitadorCached {
     async fn open(url: &str, terms: Terms) -> Opened<Self> {
-        // Room for all keys, which the default has just not.
+        // Room for all keys, for which the default is slightly too small.
         let storage = CachedRedisStorageBuilder::new(url).max_cached_counters(2 * KEYS).build().await?;
         Limitador::with(AsyncRateLimiter::new_with_storage(Box::new(storage)), terms).map(Self)
     }
@@ -172,7 +172,7 @@ fn trypema_rate(terms: Terms) -> Opened<RateLimit> {
     Ok(RateLimit::per_second(terms.tokens as f64 / terms.seconds as f64)?)
 }
 
-/// A sliding window: a script for each decision.
+/// A sliding window: one script for each decision.
 pub struct Trypema(Arc<RedisRateLimiterProvider>, RateLimit);
 
 impl Limit for Trypema {
@@ -189,7 +189,7 @@ impl Limit for Trypema {
     }
 }
 
-/// A sliding window, counted in this process and told to the server each 10 ms.
+/// A sliding window, counted in this process and flushed to the server each 10 ms.
 pub struct TrypemaHybrid(Arc<HybridRateLimiterProvider>, RateLimit);
 
 impl Limit for TrypemaHybrid {

@@ -1,14 +1,14 @@
 //! Measures limits over Redis side by side, in one process, on a `redis-server` of its own.
 //!
-//! `cargo run --release` prints the tables, with `--quick` in less than a minute. All contenders of a workload take
-//! turns, each in a runtime of two threads and on an empty database; the figures are medians of the rounds.
+//! `cargo run --release` prints the tables; with `--quick` it takes less than a minute. All contenders of a workload
+//! take turns, each in a runtime of two threads and on an empty database. The figures are medians of the rounds.
 
 #[path = "../../peers/src/allocations.rs"]
 mod allocations;
 mod contexts;
 mod held;
 mod limits;
-#[allow(dead_code, reason = "also for tests that do more to a server")]
+#[allow(dead_code, reason = "shared with tests that use more of it")]
 #[path = "../../../tests/support/redis.rs"]
 mod redis_server;
 mod report;
@@ -32,7 +32,7 @@ struct Args {
     /// Measure for a shorter time each.
     #[arg(long)]
     quick: bool,
-    /// Measure only the contenders whose name contains one of these, with commas between them.
+    /// Measure only contenders whose name contains one of these, separated by commas.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -41,9 +41,9 @@ const THOROUGH: Effort =
     Effort { rounds: 7, warm_up: Duration::from_millis(300), measured: Duration::from_millis(500) };
 const QUICK: Effort = Effort { rounds: 3, warm_up: Duration::from_millis(130), measured: Duration::from_millis(120) };
 
-/// More than anybody asks for.
+/// More tokens than the callers can take.
 const PLENTY: Terms = Terms { tokens: 1_000_000_000, seconds: 1 };
-/// A tenth of what the slowest decides, or less.
+/// A tenth of the throughput of the slowest contender, or less.
 const SCARCE: Terms = Terms { tokens: 1000, seconds: 1 };
 
 struct Contender {
@@ -113,7 +113,7 @@ fn run(args: &Args) -> Opened<()> {
         let mut rows: Vec<Row> = contenders.iter().zip(&bytes).map(row).collect();
         for round in 0..effort.rounds {
             for place in 0..contenders.len() {
-                // Another one begins in each round, so that none always follows the same.
+                // Each round starts with another contender, so that the order varies.
                 let place = (round + place) % contenders.len();
                 let contender = contenders[place];
                 bar.set_message(format!("{}, {} callers, {}", workload.name, workload.callers, contender.name));
@@ -130,7 +130,7 @@ fn run(args: &Args) -> Opened<()> {
     bar.finish_and_clear();
     tables.iter().for_each(|table| println!("{table}"));
     println!(
-        "Leased with a credit in hand, one thread: try_acquire {:.1} ns, acquire {:.1} ns, {} allocations",
+        "Leased with held credit, one thread: try_acquire {:.1} ns, acquire {:.1} ns, {} allocations",
         held.try_acquire_nanos, held.acquire_nanos, held.allocations
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! What was measured, as tables.
+//! The results as tables.
 
 use crate::turn::{Turn, Workload};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 pub struct Row {
     pub name: &'static str,
     pub turns: Vec<Turn>,
-    /// A caller was not answered in one of them.
+    /// Whether a caller got no answer in one of the turns.
     pub hangs: bool,
     pub bytes_per_key: Option<f64>,
 }
@@ -25,7 +25,7 @@ impl Row {
     }
 }
 
-/// The medians of a workload; the ratios are to the row of this name.
+/// The medians of a workload, with their ratios to the row of this name.
 pub fn table(workload: &Workload, rows: &[Row], base: &str) -> String {
     let of_base = rows.iter().find(|row| row.name == base).map_or(f64::NAN, |row| row.median(|turn| turn.per_second));
     let mut table = Table::new();

@@ -1,16 +1,16 @@
-//! What the server says about itself.
+//! The server's own statistics.
 
 use redis::{Commands, Connection, FromRedisValue, cmd};
 
-/// A connection of its own, beside those that are measured.
+/// A separate connection, beside the measured ones.
 pub struct Server(Connection);
 
-/// What the server has done since it started.
+/// The server's work since it started.
 #[derive(Clone, Copy, Default)]
 pub struct Work {
     /// Calls of scripts.
     pub calls: u64,
-    /// The time in scripts, with the commands that they call.
+    /// The time in scripts, including the commands that they call.
     pub script_micros: u64,
     /// The processor time of its main thread, which also reads and writes the sockets.
     pub server_micros: u64,
@@ -47,7 +47,7 @@ impl Server {
         used.expect("a server that says how much memory it uses")
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn keys(&mut self) -> u64 {
         self.ask(&["DBSIZE"])
     }

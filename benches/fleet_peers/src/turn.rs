@@ -1,4 +1,4 @@
-//! One turn of one contender: callers that ask one after the other, for a while.
+//! One turn of one contender: callers that each ask in sequence, for a while.
 
 use crate::{
     limits::{KEYS, Limit, Opened, Terms},
@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// What is asked, and by how many.
+/// The workload, and its number of callers.
 #[derive(Clone, Copy)]
 pub struct Workload {
     pub name: &'static str,
@@ -32,11 +32,11 @@ pub struct Effort {
     pub measured: Duration,
 }
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Clone, Copy)]
 pub struct Turn {
     pub per_second: f64,
-    /// The part that was admitted.
+    /// The admitted share.
     pub admitted: f64,
     pub p50_micros: f64,
     pub p99_micros: f64,
@@ -59,8 +59,8 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("two threads can be started")
 }
 
-/// Makes a new limit in a runtime of its own, and lets callers ask it. `None` where a caller is never answered:
-/// nothing here waits by the runtime's own timers, which stand still when both of its threads do.
+/// Makes a new limit in a runtime of its own, and lets callers ask it. Returns `None` if a caller gets no answer. No
+/// wait here uses the runtime's own timers, which stop when both of its threads are blocked.
 pub fn turn<L: Limit>(server: &mut Server, url: &str, workload: Workload, effort: Effort) -> Opened<Option<Turn>> {
     server.clear();
     let runtime = runtime();
@@ -128,21 +128,21 @@ async fn caller<L: Limit>(limit: Arc<L>, phase: Arc<AtomicU8>, keys: usize, numb
             }
             _ => return counted,
         }
-        // Who never waits lets others have a turn too.
+        // Callers that never wait yield, so that others run too.
         tokio::task::coop::consume_budget().await;
     }
 }
 
-/// The longest that a limit may take to answer, or to tell the server of all keys.
+/// The longest time in which a limit must answer, or flush all keys to the server.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// The bytes that the server needs for each of many keys of which a token was spent. None where it does not know them
-/// all.
+/// Returns the bytes that the server needs per key, for many keys of which a token was spent. `None` if it does not
+/// know all keys.
 pub fn memory<L: Limit>(server: &mut Server, url: &str) -> Opened<Option<f64>> {
     server.clear();
     let runtime = runtime();
     let limit = Arc::new(runtime.block_on(L::open(url, Terms { tokens: 1000, seconds: 60 }))?);
-    // One key more, so that whatever the limit has but once is there.
+    // One more key first, so that anything that a limit stores only once exists.
     runtime.block_on(limit.decide(0));
     let before = server.used_memory();
     for first in 0..64 {

@@ -1,4 +1,4 @@
-//! Counts heap allocations and the bytes that they hold, on all threads, while asked to.
+//! Counts heap allocations and their bytes, on all threads, while enabled.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,13 +11,13 @@ use std::{
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Off while time is measured: then it is a word that all threads read and none writes, so counting slows nobody down.
+/// Disabled while time is measured. All threads read this word and no thread writes it, so it slows no thread down.
 static ASKED: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
-/// Allocated less freed.
+/// Bytes allocated less bytes freed.
 static BYTES: AtomicI64 = AtomicI64::new(0);
 
-/// The system's allocator, and a counter.
+/// The system's allocator with a counter.
 struct Counting;
 
 impl Counting {
@@ -30,8 +30,8 @@ impl Counting {
     }
 }
 
-#[allow(unsafe_code, reason = "an allocator is unsafe by its trait; every call goes to the system's as it came")]
-// SAFETY: all four methods hand their arguments on to `System`, whose contract is the one that the caller keeps.
+#[allow(unsafe_code, reason = "an allocator is unsafe by its trait; it passes every call on to the system's")]
+// SAFETY: all four methods pass their arguments on to `System`, whose contract the caller keeps.
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -62,7 +62,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Counts while this runs. One count at a time: the tests of this crate run side by side.
+/// Counts while `run` executes. One count at a time, because the tests of this crate run in parallel.
 pub fn counted<T>(run: impl FnOnce() -> T) -> T {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,12 +72,12 @@ pub fn counted<T>(run: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The allocations counted so far.
+/// Returns the allocations counted so far.
 pub fn so_far() -> u64 {
     COUNT.load(Ordering::SeqCst)
 }
 
-/// The bytes that this made and kept.
+/// Returns the bytes that `make` allocated and kept.
 pub fn kept<T>(make: impl FnOnce() -> T) -> u64 {
     let (made, bytes) = counted(|| {
         let before = BYTES.load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Circuit breakers: a call admitted and recorded as a success, or refused.
+//! Circuit breakers: a call that is admitted and recorded as a success, or refused.
 
 use crate::{
     harness::{Contestant, Role, Row},
@@ -29,12 +29,12 @@ pub fn rows() -> Vec<Row> {
     vec![record(), record_at(), record_in_a_row(), refuse(), layer(), layer_refuses()]
 }
 
-/// Half of the calls of the last ten seconds.
+/// Opens at half of the calls of the last ten seconds.
 fn sliding() -> Breaker {
     Breaker::builder().failure_rate(0.5, 10 * SECOND).build().expect("a valid breaker")
 }
 
-/// Five failures in a row.
+/// Opens after five consecutive failures.
 fn in_a_row() -> Breaker {
     Breaker::builder().consecutive_failures(5).build().expect("a valid breaker")
 }
@@ -47,7 +47,7 @@ pub fn open() -> Breaker {
 
 type Failsafe<Policy> = StateMachine<Policy, ()>;
 
-/// What `Config::new()` chooses: a moving average over thirty seconds, or five failures in a row.
+/// The defaults of `Config::new()`: a moving average over thirty seconds, or five consecutive failures.
 fn failsafe() -> Failsafe<OrElse<SuccessRateOverTimeWindow<EqualJittered>, ConsecutiveFailures<EqualJittered>>> {
     Config::new().build()
 }
@@ -62,7 +62,7 @@ fn open_failsafe() -> Failsafe<ConsecutiveFailures<Constant>> {
     breaker
 }
 
-/// What `Recloser::default()` chooses: half of the last hundred calls.
+/// The defaults of `Recloser::default()`: half of the last hundred calls.
 fn recloser() -> Arc<Recloser> {
     Arc::new(Recloser::default())
 }
@@ -113,8 +113,8 @@ fn record() -> Row {
     )
 }
 
-/// Without the clock, which recloser does not read: its window is of calls. Failsafe's failures in a row have no
-/// window.
+/// Without the clock, which recloser does not read, because its window counts calls. Failsafe's consecutive failures
+/// have no window.
 fn record_at() -> Row {
     Row::new(
         "breaker: admit and record in a time window, clock already read",
@@ -218,8 +218,8 @@ fn layer_refuses() -> Row {
     )
 }
 
-/// Open by force: nothing can fail yet. For one thread only: where two find its lock taken, it may wait for a timer
-/// that is over already, and for ever.
+/// Forced open, because no call can fail yet. For one thread only: with two threads, a thread that finds its lock taken
+/// can wait forever for a timer that has already fired.
 pub fn open_tower_resilience() -> CircuitBreakerLayer {
     let builder = CircuitBreakerLayer::builder().name("").wait_duration_in_open(HOUR);
     let (layer, handle) = builder.build_with_handle().expect("a valid breaker");

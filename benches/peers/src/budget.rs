@@ -11,7 +11,7 @@ pub fn rows() -> Vec<Row> {
     vec![both(), both_at()]
 }
 
-/// Earns a retry with each call, so that none is ever refused.
+/// Earns a retry with each call, so that no retry is refused.
 fn budget() -> RetryBudget {
     RetryBudget::builder().ratio(1.0).build().expect("a valid budget")
 }
@@ -24,7 +24,7 @@ fn token_bucket() -> Arc<dyn ResilienceBudget> {
     RetryBudgetBuilder::new().token_bucket().build().expect("a valid budget")
 }
 
-/// Its faster one, without a clock.
+/// The faster of its budgets, without a clock.
 pub fn aimd() -> Arc<dyn ResilienceBudget> {
     RetryBudgetBuilder::new().aimd().build().expect("a valid budget")
 }
@@ -54,7 +54,7 @@ fn both() -> Row {
     )
 }
 
-/// Without the clock, which a retry has read for its backoff by then. The AIMD budget has none.
+/// Without the clock, which a retry has already read for its backoff. The AIMD budget has no clock.
 fn both_at() -> Row {
     Row::new(
         "retry budget: deposit and withdraw, clock already read",

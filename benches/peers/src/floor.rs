@@ -1,4 +1,4 @@
-//! What nobody can go below: reading a clock, and writing a word that another thread writes too.
+//! The lower bounds: reading a clock, and writing a word that another thread also writes.
 
 use crate::harness::{Contestant, Role, Row};
 use std::{

@@ -1,4 +1,4 @@
-//! Where threads meet before they measure.
+//! Synchronizes threads before they measure.
 
 use std::{
     hint::spin_loop,
@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where the threads of a turn wait for each other, until all of them are on a core at once.
+/// The point where the threads of a turn wait, until each of them runs on a core at the same time.
 pub struct Gate {
     parties: usize,
     present: AtomicUsize,
 }
 
-/// How long a thread or task waits on its core for the others before it gives way.
+/// How long a thread or task spins for the others before it yields.
 const GLANCE: Duration = Duration::from_micros(300);
 
 impl Gate {
@@ -21,7 +21,7 @@ impl Gate {
         Self { parties, present: AtomicUsize::new(0) }
     }
 
-    /// Waits for the others for a moment, without giving up the core. False if one of them did not come.
+    /// Spins for the others for a moment, without yielding. Returns false if one of them did not arrive.
     fn try_pass(&self) -> bool {
         let present = self.present.fetch_add(1, Ordering::AcqRel) + 1;
         let begin = Instant::now();
@@ -43,7 +43,8 @@ impl Gate {
         }
     }
 
-    /// As [`pass`](Self::pass) in a task: where two are on one core, another core can take the one that gives way.
+    /// Like [`pass`](Self::pass), for a task: if two tasks share a core, another core can take over the one that
+    /// yields.
     pub async fn pass_in_task(&self) {
         while !self.try_pass() {
             tokio::task::yield_now().await;

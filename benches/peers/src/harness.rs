@@ -1,9 +1,9 @@
-//! Measures contestants side by side: what an operation costs on one thread, and on two that share one object.
+//! Measures contestants side by side: the cost of an operation on one thread, and on two threads that share one object.
 //!
-//! All contestants of a row take turns in one process, so that whatever slows the machine down for a while slows all of
-//! them down. A turn makes a new object, starts its threads together on a core each, warms up, and then counts
-//! operations until its time is up. Every operation says whether it did what was expected of it, and one that did not
-//! ends the run: no loop can be folded away, and no bucket runs dry unnoticed.
+//! All contestants of a row take turns in one process, so that a slow period of the machine affects all of them. A turn
+//! makes a new object, starts its threads together on a core each, warms up, and then counts operations until its time
+//! is over. Every operation returns whether its result was as expected, and an unexpected result ends the run. The
+//! compiler therefore cannot remove a loop, and an empty bucket is noticed.
 
 use crate::{
     allocations,
@@ -16,7 +16,7 @@ use tower::Service;
 /// The request of every measured call, and the answer of the service behind it.
 pub const REQUEST: u64 = 7;
 
-/// How often a turn is repeated in which other processes had the cores.
+/// How often a turn is repeated if other processes had the cores.
 const RETRIES: usize = 20;
 
 /// How thoroughly to measure.
@@ -27,14 +27,14 @@ pub struct Effort {
     pub measured: Duration,
 }
 
-/// What a contestant is to its row.
+/// The role of a contestant in its row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Ours,
     Peer,
-    /// The least that the same work can cost: written by hand for this row.
+    /// The lowest cost of the same work: hand-written for this row.
     Floor,
-    /// What the others are wrapped around.
+    /// The service that the others wrap.
     Bare,
 }
 
@@ -44,15 +44,15 @@ pub struct Contestant {
     pub role: Role,
     /// For objects that two threads cannot share.
     pub alone: bool,
-    /// Why its time is no measure of ours, where it does other work.
+    /// Why its time is not comparable, if it does other work.
     pub other_work: Option<&'static str>,
     turn: Box<dyn Fn(usize, Effort) -> Turn>,
 }
 
-/// One operation and all who perform it.
+/// One operation, and all contestants that perform it.
 pub struct Row {
     pub name: String,
-    /// Why the row compares nothing, if it is for information only.
+    /// Why the row is informational only, if it compares nothing.
     pub informational: Option<&'static str>,
     pub contestants: Vec<Contestant>,
 }
@@ -68,8 +68,8 @@ impl Row {
 }
 
 impl Contestant {
-    /// A synchronous operation, on plain threads with a tokio runtime entered. Each thread gets a clone of what `make`
-    /// made. The operation says whether it did what was expected.
+    /// A synchronous operation, on plain threads with a tokio runtime entered. Each thread gets a clone of the value
+    /// that `make` returned. The operation returns whether its result was as expected.
     pub fn on_threads<T, Make, Operation>(role: Role, name: &'static str, make: Make, operation: Operation) -> Self
     where
         T: Clone + Send,
@@ -83,8 +83,8 @@ impl Contestant {
         Self { name, role, alone: false, other_work: None, turn: Box::new(turn) }
     }
 
-    /// A call of a service, in a task for each thread: one thread is a current-thread runtime, two are the workers of a
-    /// multi-thread one. Each task gets a clone of what `make` made, and calls it time and again.
+    /// A call of a service, in one task per thread. One thread is a current-thread runtime; two threads are the workers
+    /// of a multi-thread runtime. Each task gets a clone of the value that `make` returned, and calls it repeatedly.
     pub fn in_runtime<S, Make>(
         role: Role,
         name: &'static str,
@@ -107,7 +107,7 @@ impl Contestant {
         Self { name, role, alone: false, other_work: None, turn: Box::new(turn) }
     }
 
-    /// As [`in_runtime`](Self::in_runtime), for a service that is not `Clone`: on one thread only.
+    /// Like [`in_runtime`](Self::in_runtime), for a service that is not `Clone`: on one thread only.
     pub fn in_runtime_alone<S, Make>(
         role: Role,
         name: &'static str,
@@ -125,17 +125,17 @@ impl Contestant {
         Self { name, role, alone: true, other_work: None, turn: Box::new(turn) }
     }
 
-    /// Turns of another kind: on this number of threads, with this effort.
+    /// Custom turns, on this number of threads, with this effort.
     pub fn by_turns(role: Role, name: &'static str, turn: impl Fn(usize, Effort) -> Turn + 'static) -> Self {
         Self { name, role, alone: false, other_work: None, turn: Box::new(turn) }
     }
 
-    /// The same on one thread only.
+    /// Restricts the contestant to one thread.
     pub fn alone(self) -> Self {
         Self { alone: true, ..self }
     }
 
-    /// The same for information only: its work is not ours, and why.
+    /// Marks the contestant as informational: it does other work, for this reason.
     pub fn other_work(self, why: &'static str) -> Self {
         Self { other_work: Some(why), ..self }
     }
@@ -190,7 +190,7 @@ mod tests {
         let shared = Contestant::on_threads(Role::Peer, "shared", make, |hits| {
             hits.fetch_add(1, Ordering::Relaxed) < usize::MAX
         });
-        // One turn: on a busy machine `Contestant::turn` takes another.
+        // One turn only: on a busy machine `Contestant::turn` takes another.
         (shared.turn)(2, EFFORT);
         assert_eq!(counter.load(Ordering::Relaxed), 1);
     }

@@ -1,4 +1,4 @@
-//! Limits on the calls in flight: one place taken and given back, or refused.
+//! Limits on the calls in flight: one place taken and returned, or refused.
 
 use crate::{
     harness::{Contestant, Role, Row},
@@ -120,12 +120,12 @@ fn layer() -> Row {
     )
 }
 
-/// One that refuses by itself.
+/// A bulkhead that refuses by itself.
 fn bulkhead() -> BulkheadLayer {
     BulkheadLayer::builder().name("").max_concurrent_calls(ROOM).reject_when_full().build().expect("a valid bulkhead")
 }
 
-/// One that is not ready when it is full, and leaves it to tower to refuse then.
+/// A bulkhead that is not ready when it is full. Tower then refuses.
 pub fn waiting_bulkhead(room: usize) -> BulkheadLayer {
     BulkheadLayer::builder().name("").max_concurrent_calls(room).backpressure().build().expect("a valid bulkhead")
 }

@@ -1,4 +1,4 @@
-//! Queues in front of a service: a call that finds room, and one that waits until another has ended.
+//! Queues in front of a service: a call that finds room, and a call that waits until another has ended.
 
 use crate::{
     harness::{Contestant, Role, Row},
@@ -45,8 +45,8 @@ fn acquire() -> Row {
     )
 }
 
-/// One holds the only place, another waits, the first one leaves, the other is served. On one thread: two would wait
-/// for each other.
+/// One call holds the only place and another waits; the first leaves, and the other is served. On one thread, because
+/// two threads would wait for each other.
 fn waits() -> Row {
     Row::new(
         "load level: wait for another to leave",

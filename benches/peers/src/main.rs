@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The rows whose name contains this.
+/// Returns the rows whose name contains this.
 fn rows(only: &str) -> Vec<Row> {
     let all = [
         rate::rows,
@@ -98,7 +98,7 @@ fn rows(only: &str) -> Vec<Row> {
     all.into_iter().flat_map(|rows| rows()).filter(|row| row.name.contains(only)).collect()
 }
 
-/// Lets the contestants of a row take turns whose name contains `who`. Nothing where none can.
+/// Lets the contestants of a row take turns, if their name contains `who`. Returns nothing if there are none.
 fn measure(row: &Row, who: &str, threads: usize, effort: Effort) -> Option<Measured> {
     eprintln!("{}, {threads}", row.name);
     let mut turns: Vec<(&Contestant, Vec<Turn>)> = row
@@ -110,7 +110,7 @@ fn measure(row: &Row, who: &str, threads: usize, effort: Effort) -> Option<Measu
     let count = turns.len();
     for round in 0..effort.repetitions {
         for place in 0..count {
-            // Another one begins in each round, so that none always follows the same.
+            // Each round starts with another contestant, so that the order varies.
             let (contestant, turns) = &mut turns[(round + place) % count];
             let turn = contestant.turn(threads, effort, round == 0);
             assert_eq!(turn.wrong, 0, "{}: {} did not do what was expected", row.name, contestant.name);

@@ -1,4 +1,4 @@
-//! What was measured, as JSON for programs.
+//! The results as JSON for programs.
 
 use crate::{
     harness::{Contestant, Role, Row},
@@ -23,23 +23,23 @@ pub struct Report {
 pub struct Measured {
     pub name: String,
     pub threads: usize,
-    /// True where no peer does the work of ours.
+    /// True if no peer does the same work as ours.
     informational: bool,
-    /// Why the row compares nothing.
+    /// Why the row is informational only.
     pub why_informational: Option<&'static str>,
     ours_ns: Option<f64>,
     ours_min: Option<f64>,
     ours_max: Option<f64>,
     ours_allocs: Option<f64>,
-    /// Of the peers that do the work of ours; of all where none does.
+    /// The fastest of the peers that do the same work as ours; of all peers if none does.
     best_peer: Option<&'static str>,
     best_peer_ns: Option<f64>,
-    /// Ours to the best peer's: of the medians, and the range over the rounds.
+    /// The ratio of our time to the best peer's: of the medians, and its range over the rounds.
     ratio: Option<f64>,
     ratio_min: Option<f64>,
     ratio_max: Option<f64>,
     floor_ns: Option<f64>,
-    /// Ours to the floor.
+    /// The ratio of our time to the floor's.
     floor_ratio: Option<f64>,
     bare_ns: Option<f64>,
     peers: BTreeMap<&'static str, Figures>,
@@ -48,7 +48,7 @@ pub struct Measured {
     pub all: Vec<Figures>,
 }
 
-/// What one contestant took.
+/// The result of one contestant.
 #[derive(Clone, Copy, Serialize)]
 pub struct Figures {
     #[serde(skip)]
@@ -59,17 +59,17 @@ pub struct Figures {
     pub min: f64,
     pub max: f64,
     pub allocs: f64,
-    /// Ours to this one's.
+    /// The ratio of our time to this one's.
     pub ratio: Option<Ratio>,
-    /// Why its time is no measure of ours.
+    /// Why its time is not comparable with ours.
     pub other_work: Option<&'static str>,
 }
 
-/// How many times as long ours takes.
+/// A ratio of our time to another's.
 #[derive(Clone, Copy, Serialize)]
 pub struct Ratio {
     pub of_medians: f64,
-    /// The range over the rounds: both took their turns of a round one right after the other.
+    /// The range over the rounds, in each of which both took their turns in immediate succession.
     pub min: f64,
     pub max: f64,
 }
@@ -156,7 +156,7 @@ impl Report {
     }
 }
 
-/// What was measured, as it is locked.
+/// The versions of the contestants in the lockfile.
 fn versions() -> BTreeMap<&'static str, &'static str> {
     const MEASURED: [&str; 15] = [
         "failsafe",

@@ -1,4 +1,4 @@
-//! The services that are called through layers, and ways to call them.
+//! The services behind the layers, and ways to call them.
 
 use crate::harness::REQUEST;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 use tower::{BoxError, Service, ServiceExt, util::Oneshot};
 
-/// The error of both services: a real one, so that no contestant's handling of errors is optimized away.
+/// The error of both services: a real error type, so that the compiler cannot remove a contestant's error handling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 
@@ -24,17 +24,17 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
-/// What all services answer: the request, or a fault for the one request that nobody sends.
+/// The answer of all services: the request, or a fault for one request that is never sent.
 fn answer<E: From<Fault>>(request: u64) -> Result<u64, E> {
     if request == u64::MAX { Err(Fault.into()) } else { Ok(request) }
 }
 
-/// Whether a call was answered by the service.
+/// Returns whether the service answered the call.
 pub fn answered<E>(result: &Result<u64, E>) -> bool {
     matches!(result, Ok(REQUEST))
 }
 
-/// Whether a call was refused.
+/// Returns whether the call was refused.
 pub fn refused<T, E>(result: &Result<T, E>) -> bool {
     result.is_err()
 }
@@ -63,7 +63,7 @@ impl Service<u64> for AtOnce {
 #[derive(Clone, Copy, Debug)]
 pub struct PendingOnce;
 
-/// The future of [`PendingOnce`]: wakes its task at once, so that the next poll is as soon as the runtime allows.
+/// The future of [`PendingOnce`]: wakes its task at once, so that the next poll follows as soon as the runtime allows.
 pub struct Once<E> {
     request: u64,
     polled: bool,
@@ -163,8 +163,8 @@ impl<S: Service<u64> + Clone> Service<u64> for CloneEach<S> {
     }
 }
 
-/// One call polled by hand, without a scheduler: ready after `pending` polls that are not. True if its result is the
-/// expected one. The result stays where the call left it.
+/// Polls one call by hand, without a scheduler. It must be ready after `pending` pending polls. Returns whether its
+/// result is the expected one, without moving the result.
 #[inline]
 pub fn poll_by_hand<S: Service<u64>>(
     service: &mut S,

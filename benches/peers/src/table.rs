@@ -1,4 +1,4 @@
-//! What was measured, as a table for people.
+//! The results as a table for people.
 
 use crate::report::{Figures, Measured, Ratio, Report};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
@@ -13,7 +13,7 @@ impl Report {
             }
         }
         for pair in self.rows.chunk_by(|one, other| one.name == other.name) {
-            // Some contestants have one thread only, and none has the second alone.
+            // Some contestants run on one thread only, none on two threads only.
             let Some(row) = pair.first() else { continue };
             let mark = if row.why_informational.is_some() { " *" } else { "" };
             table.add_row([format!("\n{}{mark}", row.name)]);
@@ -74,7 +74,7 @@ fn line(row: &[Measured], contestant: &Figures) -> [String; 7] {
     ]
 }
 
-/// The median and the range.
+/// Formats the median and the range.
 fn times(figures: Figures) -> String {
     let Figures { ns, min, max, .. } = figures;
     let digits = usize::from(ns < 100.0);

@@ -1,13 +1,13 @@
-//! What the threads of a turn did, and what an operation took by it.
+//! The operations of the threads of a turn, and the time per operation.
 
 use std::time::{Duration, Instant};
 
-/// What one thread did.
+/// The record of one thread.
 #[derive(Default)]
 pub struct Tally {
     /// Operations in each batch.
     pub batch: u64,
-    /// Operations that did not do what was expected.
+    /// Operations with an unexpected result.
     pub wrong: u64,
     /// When each batch began, and the last one ended.
     pub marks: Vec<Instant>,
@@ -15,25 +15,25 @@ pub struct Tally {
     pub allocations_after: u64,
 }
 
-/// What an operation took.
+/// The cost of an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    /// Nanoseconds per operation of each thread. `None` where other processes had the cores nearly all of the time.
+    /// Nanoseconds per operation of each thread. `None` if other processes had the cores nearly all of the time.
     pub nanos: Option<f64>,
     pub allocations: f64,
     pub wrong: u64,
 }
 
-/// A batch that took this long, and far longer than most, was interrupted: the scheduler had something else to run.
+/// A batch that took at least this long, and far longer than most, was interrupted by the scheduler.
 const INTERRUPTED: Duration = Duration::from_micros(500);
 const FAR_LONGER: u32 = 20;
 
-/// The least share of its time in which a turn has to be undisturbed.
+/// The smallest undisturbed share of a turn's time that is enough.
 const LEAST: f64 = 0.02;
 
 impl Turn {
-    /// Counts the time in which all threads ran. While one was interrupted the other had the shared object to itself,
-    /// which would be something else than to share it.
+    /// Counts only the time in which all threads ran. While one thread was interrupted, the other did not share the
+    /// object.
     pub fn of(tallies: &[Tally]) -> Self {
         let gaps: Vec<_> = tallies.iter().flat_map(Tally::gaps).collect();
         let first = tallies.iter().filter_map(|tally| tally.marks.first()).max();
@@ -70,7 +70,7 @@ impl Tally {
         self.marks.windows(2).map(|pair| (pair[0], pair[1]))
     }
 
-    /// When the thread was interrupted.
+    /// Returns when the thread was interrupted.
     fn gaps(&self) -> Vec<(Instant, Instant)> {
         let mut lengths: Vec<_> = self.batches().map(|(begin, end)| end - begin).collect();
         lengths.sort();

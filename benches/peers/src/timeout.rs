@@ -19,7 +19,7 @@ pub fn rows() -> Vec<Row> {
     vec![at_once(), pending(), pending_by_hand()]
 }
 
-/// `tokio::time::timeout`, which is no layer, around each call.
+/// `tokio::time::timeout`, which is not a layer, around each call.
 #[derive(Clone)]
 struct TokioTimeout<S>(S);
 
@@ -39,7 +39,7 @@ impl<S: Service<u64>> Service<u64> for TokioTimeout<S> {
     }
 }
 
-/// Whether a call was answered in time, by the service.
+/// Returns whether the service answered the call in time.
 fn both_answered(result: &Result<Result<u64, Fault>, Elapsed>) -> bool {
     matches!(result, Ok(answer) if answered(answer))
 }
@@ -76,7 +76,7 @@ fn pending() -> Row {
     around("timeout: call pending once", PendingOnce)
 }
 
-/// Without the scheduler, whose share is the same for all.
+/// Without the scheduler, whose cost is the same for all.
 fn pending_by_hand() -> Row {
     Row::new(
         "timeout: call pending once, polled by hand",

@@ -1,4 +1,4 @@
-//! One turn: threads or tasks that start together, warm up, and count what they do until the time is up.
+//! One turn: threads or tasks that start together, warm up, and count their operations until the time is over.
 
 use crate::{
     allocations,
@@ -21,14 +21,14 @@ use std::{
 use tokio::runtime::{Builder, Handle, Runtime};
 use tower::Service;
 
-/// How long a loop runs between two clock readings: long enough that the readings cost nothing.
+/// How long a loop runs between two clock readings: long enough to make the cost of the readings negligible.
 const BATCH: Duration = Duration::from_micros(20);
 
-/// How many calls a task makes before it gives way, as a task of a server does after one or a few. If it went on it
-/// would be made to by the runtime's budget, in the middle of a call, which some layers take for overload.
+/// How many calls a task makes before it yields, as a server's task does after one or a few. Otherwise the runtime's
+/// budget would make it yield in the middle of a call, which some layers treat as overload.
 const CALLS_AT_ONCE: u64 = 32;
 
-/// How long a turn of tasks may take before it is taken for one that hangs.
+/// How long a turn of tasks may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A turn of plain threads, one for each object, with a tokio runtime entered.
@@ -111,8 +111,8 @@ fn workers(threads: usize) -> &'static Runtime {
     }
 }
 
-/// Keeps a timer in the runtime that is due soon, as every server has one. Without it each new timer would be the next
-/// one due, and wake the driver by a system call.
+/// Keeps a timer in the runtime that is due soon, as every server has one. Without it, each new timer would be the next
+/// to fire, and would wake the driver with a system call.
 fn keep_a_timer(runtime: &Handle) {
     runtime.spawn(async {
         loop {
@@ -168,11 +168,11 @@ where
     }
 }
 
-/// What a thread does next.
+/// The next step of a thread.
 enum Step {
     /// Runs this number of operations.
     Run(u64),
-    /// It is warm, and waits for the others.
+    /// The thread is warm, and waits for the others.
     Meet,
     End,
 }
@@ -195,7 +195,7 @@ enum Phase {
 
 impl Pace {
     fn new(effort: Effort) -> Self {
-        // Room for more batches than there will be, so that none of them allocates.
+        // Room for more batches than a turn can have, so that no batch allocates.
         let marks = Vec::with_capacity((effort.measured.as_nanos() / BATCH.as_nanos()) as usize * 4);
         let now = Instant::now();
         Self {
@@ -238,7 +238,7 @@ impl Pace {
     }
 }
 
-/// Lets the runtime look at other tasks, but not at its driver, which `yield_now` has it do each time.
+/// Lets the runtime run other tasks without running its driver, which `yield_now` does each time.
 async fn give_way() {
     let mut given = false;
     poll_fn(|cx| {
@@ -251,8 +251,8 @@ async fn give_way() {
     .await;
 }
 
-/// One call, as the owner of a handle makes it: true if its result is the expected one. The result stays where the call
-/// left it. A move right after it was written would cost a wide result more than a boxed one.
+/// Makes one call, as the owner of a handle does. Returns whether its result is the expected one, without moving the
+/// result: a move directly after the write would cost a wide result more than a boxed one.
 #[inline]
 async fn call<S: Service<u64>>(service: &mut S, expected: fn(&Result<S::Response, S::Error>) -> bool) -> bool {
     if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {

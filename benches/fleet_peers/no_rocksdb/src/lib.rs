@@ -1,9 +1,9 @@
-//! Stands in for RocksDB where limitador has to compile with its disk storage and never opens it: the names that
-//! limitador uses, on a database that cannot be.
+//! A stand-in for RocksDB. limitador must compile with its disk storage but never opens it. Declares the names that
+//! limitador uses, on a database type without values.
 
 use std::{convert::Infallible, error, fmt, marker::PhantomData, path::Path};
 
-/// There is none.
+/// A database, which does not exist.
 pub struct DBWithThreadMode<Mode>(Infallible, PhantomData<Mode>);
 pub type DB = DBWithThreadMode<MultiThreaded>;
 pub struct MultiThreaded;
@@ -11,7 +11,7 @@ pub struct MultiThreaded;
 type Pair = (Box<[u8]>, Box<[u8]>);
 
 impl<Mode> DBWithThreadMode<Mode> {
-    /// Fails.
+    /// Always fails.
     pub fn open(_: &Options, _: impl AsRef<Path>) -> Result<Self, Error> {
         Err(Error)
     }

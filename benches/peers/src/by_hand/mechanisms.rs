@@ -5,26 +5,26 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A word that threads write, on a cache line of its own.
+/// A word that several threads write, on a cache line of its own to prevent false sharing.
 #[repr(align(64))]
 #[derive(Default)]
 pub(super) struct Line<T>(pub(super) T);
 
-/// The generic cell rate algorithm: the time at which the bucket will be full again.
+/// GCRA, the generic cell rate algorithm: stores the time at which the bucket is full again.
 #[derive(Default)]
 pub struct Gcra(AtomicU64);
 
-/// One token per nanosecond, and as many of them at once as come in four seconds.
+/// One token per nanosecond, with a burst of four seconds' worth.
 const INTERVAL: u64 = 1;
 const TOLERANCE: u64 = 4_000_000_000;
 
 impl Gcra {
-    /// A bucket that has no token before that many nanoseconds.
+    /// Creates a bucket without a token before `nanos`.
     pub fn empty_until(nanos: u64) -> Self {
         Self(AtomicU64::new(nanos + TOLERANCE))
     }
 
-    /// Takes one token, or says how many nanoseconds to wait.
+    /// Takes one token, or returns the nanoseconds to wait.
     #[inline(always)]
     pub fn acquire(&self, now: u64) -> Result<(), u64> {
         let mut full = self.0.load(Relaxed);
@@ -40,7 +40,7 @@ impl Gcra {
     }
 }
 
-/// Calls and failures of the last while in sixteen buckets of half a second, each a tick and two counts in one word.
+/// A sliding window of sixteen buckets of half a second. Each bucket is one word: a tick, the calls and the failures.
 #[derive(Default)]
 struct Window([AtomicU64; 16]);
 
@@ -55,7 +55,7 @@ impl Window {
         let mut word = bucket.load(Relaxed);
         loop {
             let counts = if word >> 36 == tick { word } else { tick << 36 };
-            // A full bucket is emptied to one half: the share of the failures stays, and so does the cost of a call.
+            // A full bucket is halved, which keeps its failure rate and the cost of a call.
             let counts = if counts >> 18 & (CALL - 1) == CALL - 1 { halved(counts) } else { counts };
             match bucket.compare_exchange_weak(word, counts + CALL + u64::from(failed), Relaxed, Relaxed) {
                 Ok(_) => return,
@@ -75,21 +75,21 @@ impl Window {
     }
 }
 
-/// The same tick with half of its calls and failures.
+/// Returns the same tick with half of its calls and failures.
 #[cold]
 fn halved(word: u64) -> u64 {
     word >> 36 << 36 | (word >> 19 & (CALL - 1) >> 1) << 18 | (word & (CALL - 1)) >> 1
 }
 
-/// What all calls share.
+/// The state that all calls share.
 pub(super) struct Mechanisms {
     origin: Instant,
     pub(super) limit: Duration,
-    /// How long one attempt may take.
+    /// The attempt timeout.
     pub(super) attempt_limit: Duration,
-    /// Until when the circuit is open, in nanoseconds since the origin. Written when it opens and closes.
+    /// When the circuit closes again, in nanoseconds since the origin. Written when the circuit opens and closes.
     open_until: AtomicU64,
-    /// Retries at hand, in thousandths. Not written while it is full.
+    /// The balance of retries, in thousandths. Not written while it is full.
     pub(super) budget: AtomicU64,
     rate: Line<Gcra>,
     pub(super) in_flight: Line<AtomicU64>,
@@ -144,13 +144,13 @@ impl Mechanisms {
         }
     }
 
-    /// The call has ended.
+    /// Records that the call has ended.
     #[inline(always)]
     pub(super) fn leave(&self) {
         self.in_flight.0.fetch_sub(1, Relaxed);
     }
 
-    /// Lets one call through in each while that the circuit is open.
+    /// Lets one call pass as a probe each time that the open time has passed.
     #[cold]
     fn admit_probe(&self, open_until: u64, now: u64) -> Result<(), Refusal> {
         let next = self.open_until.compare_exchange(open_until, now + OPEN_FOR, Relaxed, Relaxed);
@@ -173,7 +173,7 @@ impl Mechanisms {
         }
     }
 
-    /// Records a failed attempt, and says when there will be another one, if there is.
+    /// Records a failed attempt. Returns when the next attempt is due, if there is one.
     #[cold]
     pub(super) fn again(&self, now: Instant, deadline: Option<Instant>, attempts: u32) -> Option<Instant> {
         let until = now + PAUSE;
@@ -181,7 +181,7 @@ impl Mechanisms {
         (self.failed(now) && in_time && attempts < ATTEMPTS).then_some(until)
     }
 
-    /// Records a failure, and says whether the budget has a retry.
+    /// Records a failure. Returns whether the budget has a retry.
     #[cold]
     pub(super) fn failed(&self, now: Instant) -> bool {
         let nanos = self.nanos(now);

@@ -1,8 +1,9 @@
-//! The least that the work can cost: a rate limit by hand, and all five mechanisms by hand in one tower service.
+//! The lowest cost of the work: a hand-written rate limit, and all five mechanisms by hand in one tower service.
 //!
-//! Deadline, retry with a budget, circuit breaker with a sliding window, rate limit and a count of calls in flight,
-//! with no layers, no configuration, no handles and no questions asked: one state per call, one allocation for all
-//! shared words, one reading of the clock on the way down and one on the way up. A library can come near it, not below.
+//! Deadline, retry with a budget, circuit breaker with a sliding window, rate limit, and a count of the calls in
+//! flight. There are no layers, no configuration, no handles and no predictions. Each call has one state; all shared
+//! words are in one allocation; the clock is read once before the call and once after. A library can approach this
+//! cost, but not undercut it.
 
 mod mechanisms;
 mod service;

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
-/// Why a call has no answer.
+/// Why a call ended without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     TimedOut,
@@ -31,7 +31,7 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// A service with all five mechanisms around it.
+/// A service wrapped in all five mechanisms.
 #[derive(Clone)]
 pub struct ByHand<S> {
     shared: Arc<Mechanisms>,
@@ -39,7 +39,7 @@ pub struct ByHand<S> {
 }
 
 impl<S> ByHand<S> {
-    /// `limit` is for the whole call, `attempt_limit` for each of its attempts.
+    /// `limit` applies to the whole call, `attempt_limit` to each of its attempts.
     pub fn new(limit: Duration, attempt_limit: Duration, service: S) -> Self {
         Self { shared: Arc::new(Mechanisms::new(limit, attempt_limit)), service }
     }
@@ -83,12 +83,12 @@ pin_project! {
         service: S,
         shared: Arc<Mechanisms>,
         deadline: Option<Instant>,
-        // Of the attempt that is under way.
+        // Of the attempt in flight.
         attempt_deadline: Option<Instant>,
         attempts: u32,
         #[pin]
         sleep: Option<Sleep>,
-        // Whether the call is among those in flight.
+        // Whether the call counts as in flight.
         counted: bool,
     }
 
@@ -182,7 +182,7 @@ where
                 StateProjection::Ended => panic!("polled after the end"),
             }
 
-            // Pending: a deadline is due, or a timer is.
+            // Pending until a deadline is due or a timer fires.
             let Some(deadline) = *this.deadline else { return Poll::Pending };
             let now = Instant::now();
             if deadline <= now {

@@ -1,10 +1,10 @@
-//! How long the check of a known key takes at worst while another thread sends keys that nobody knows.
+//! How long the check of a known key takes at worst while another thread sends new keys.
 //!
-//! Every limiter has room for [`ROOM`] keys and knows [`KNOWN`] that come all the time. One thread times each of their
-//! checks, by two readings of the clock. On two threads the other one floods the limiter. A flood of keys that recover
-//! takes one token of each, which is back after a millisecond. One of keys that drain takes all tokens of each, so that
-//! none of them is forgotten for free. Ours gives such keys one bucket together once its table is full, governor grows,
-//! and rate-net and throttle-net keep the debts of the keys they evict.
+//! Every limiter has room for [`ROOM`] keys and knows [`KNOWN`] keys, which arrive all the time. One thread times each
+//! of their checks with two clock readings. On two threads, the other thread floods the limiter with new keys. Keys
+//! that recover lose one token each, which returns after a millisecond. Keys that drain lose all tokens, so that no key
+//! can be evicted without loss. Our limit gives new keys one shared bucket once its table is full; governor grows;
+//! rate-net and throttle-net keep the debts of the keys that they evict.
 
 use super::limits::{Limit, Ours, Size, monotonic_governor, rate_net, throttle_net};
 use crate::{
@@ -29,13 +29,13 @@ const KNOWN: u64 = 1_000;
 const BURST: u32 = 1_000_000;
 const SIZE: Size = Size { interval: Duration::from_millis(1), burst: BURST, keys: ROOM };
 
-/// What a known key takes first, so that its bucket is not full again during a turn.
+/// The first cost of a known key, so that its bucket does not become full during a turn.
 const FIRST: u32 = 10_000;
 
-/// Known keys are those from here on.
+/// Known keys start here.
 const FIRST_KNOWN: u64 = 1 << 62;
 
-/// How many checks are looked at together: about a millisecond of them.
+/// How many checks form one window: about a millisecond of checks.
 const WINDOW: usize = 1 << 13;
 
 pub fn rows() -> Vec<Row> {
@@ -54,7 +54,7 @@ fn row(what: &str, tokens: u32) -> Row {
     )
 }
 
-/// Rate-net and throttle-net are made for twice the keys.
+/// rate-net and throttle-net are sized for twice the keys.
 const HALF: Size = Size { keys: ROOM / 2, ..SIZE };
 
 fn contestant<L: Limit>(
@@ -66,7 +66,7 @@ fn contestant<L: Limit>(
     Contestant::by_turns(role, name, move |threads, effort| turn(&make(), tokens, threads, effort))
 }
 
-/// Fills the limit, and a tenth more, while its known keys go on, and then times their checks.
+/// Fills the limit, and a tenth more, while its known keys arrive, and then times their checks.
 fn turn(limit: &impl Limit, tokens: u32, threads: usize, effort: Effort) -> Turn {
     for known in 0..KNOWN {
         assert!(limit.take(FIRST_KNOWN + known, FIRST));
@@ -102,7 +102,7 @@ fn turn(limit: &impl Limit, tokens: u32, threads: usize, effort: Effort) -> Turn
     })
 }
 
-/// Times checks of known keys. Windows in which the flood stood still do not count.
+/// Times checks of known keys. Windows in which the flood stalled do not count.
 fn time(limit: &impl Limit, flooded: &AtomicU64, threads: usize, effort: Effort) -> Turn {
     let mut samples: Vec<u32> = Vec::with_capacity(effort.measured.as_nanos() as usize / 20 + WINDOW);
     let (mut wrong, mut checks, mut known) = (0, 0, 0);
@@ -127,7 +127,7 @@ fn time(limit: &impl Limit, flooded: &AtomicU64, threads: usize, effort: Effort)
     Turn { nanos: nearly_worst(&mut samples), allocations, wrong }
 }
 
-/// One in a thousand took longer.
+/// Returns the time that one check in a thousand exceeded.
 fn nearly_worst(samples: &mut [u32]) -> Option<f64> {
     let place = samples.len().checked_sub(samples.len() / 1000 + 1)?;
     let (_, nanos, _) = samples.select_nth_unstable(place);
@@ -141,7 +141,7 @@ mod tests {
     const EFFORT: Effort =
         Effort { repetitions: 1, warm_up: Duration::from_millis(1), measured: Duration::from_millis(20) };
 
-    /// Admits every key at once, but for the known ones.
+    /// Admits every key at once, except the known keys.
     #[derive(Clone, Copy)]
     struct Odd {
         admits: bool,

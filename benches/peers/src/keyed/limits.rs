@@ -1,4 +1,4 @@
-//! The limits by key of all contestants, behind one method.
+//! The keyed limits of all contestants, behind one method.
 
 use crate::rate::AlreadyRead;
 use governor::{
@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 /// A rate limit by key.
 pub trait Limit: Clone + Send + Sync + 'static {
-    /// Takes tokens of this key, and says whether they were there.
+    /// Takes tokens of this key. Returns whether there were enough.
     fn take(&self, key: u64, tokens: u32) -> bool;
 }
 
-/// The rate and burst of every key, and how many keys a limiter is made for.
+/// The rate and burst of every key, and the number of keys that a limiter is sized for.
 #[derive(Clone, Copy)]
 pub struct Size {
     /// One token.
@@ -33,13 +33,13 @@ impl Size {
         Self { interval: Duration::from_nanos(1), burst: 4_000_000_000, keys }
     }
 
-    /// How many tokens rate-net and throttle-net are to mint in one second.
+    /// The tokens that rate-net and throttle-net refill in one second.
     fn per_second(self) -> u32 {
         (Duration::from_secs(1).as_nanos() / self.interval.as_nanos()) as u32
     }
 }
 
-/// Ours, by tokio's clock.
+/// Our limit, with tokio's clock.
 pub struct Ours<H>(Keyed<u64, OneTier, H>);
 
 impl<H: BuildHasher + Send + Sync + 'static> Ours<H> {
@@ -63,7 +63,7 @@ impl<H: BuildHasher + Send + Sync + 'static> Limit for Ours<H> {
     }
 }
 
-/// Ours, by a clock that was read before.
+/// Our limit, with a clock that was read before.
 pub struct OursAt<H> {
     limit: Ours<H>,
     now: Instant,
@@ -100,7 +100,7 @@ where
     Arc::new(RateLimiter::dashmap_with_clock_and_hasher(quota, clock, hasher))
 }
 
-/// By the clock that ours reads.
+/// With the clock that our limit reads.
 pub fn monotonic_governor<H: BuildHasher + Default + Clone>(size: Size, hasher: H) -> Arc<Governor<MonotonicClock, H>> {
     governor(size, MonotonicClock, hasher)
 }
@@ -121,7 +121,7 @@ where
     }
 }
 
-/// Room for twice the keys, as it advises: each shard has an equal share of it, and some get more keys than others.
+/// Room for twice the keys, as its documentation advises: each shard has an equal part, and some shards get more keys.
 pub fn rate_net<C: clock_lib::Clock + Clone>(size: Size, clock: C) -> Arc<rate_net::RateLimiter<C>> {
     let builder = rate_net::RateLimiter::builder().per_second(size.per_second()).burst(size.burst);
     let eviction = rate_net::Eviction::capacity(2 * size.keys);
@@ -149,7 +149,7 @@ impl<C: clock_lib::Clock + 'static> Limit for Arc<PerKey<u64, C>> {
     }
 }
 
-/// A limit that is made by one reading of the clock and asked by a later one.
+/// A limit that is made at one clock reading and asked at a later one.
 pub fn later<L>(make: impl Fn(AlreadyRead) -> L) -> L {
     let clock = AlreadyRead::new();
     let limit = make(clock.clone());

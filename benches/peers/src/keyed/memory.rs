@@ -1,4 +1,4 @@
-//! The heap that one key takes: a table for as many keys as there are, or what a map has grown to.
+//! The heap memory per key: of a table sized for the keys, or of a map that has grown.
 
 use super::{
     MANY, fill,
@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::hash::RandomState;
 use steadfast::rate_limit::Overflow;
 
-/// What one limiter has allocated and kept once it knows its keys.
+/// The bytes that one limiter has allocated and kept once it knows its keys.
 #[derive(Serialize)]
 pub struct Memory {
     pub name: &'static str,
@@ -20,7 +20,7 @@ pub struct Memory {
 
 pub const NAME: &str = "keyed rate limit: bytes per key";
 
-/// With keys of eight bytes. A key of more costs ours nothing, which stores none.
+/// With keys of eight bytes. Longer keys cost our limit nothing, because it does not store keys.
 pub fn measure() -> Vec<Memory> {
     let each = MANY.into_iter().flat_map(|(count, _)| {
         let size = Size::plenty(count);
@@ -47,7 +47,7 @@ fn measured<L: Limit>(name: &'static str, keys: usize, make: impl FnOnce() -> L)
 mod tests {
     use super::*;
 
-    /// Of a size beside which the tests that run meanwhile allocate and free little.
+    /// Large enough that parallel tests allocate and free little in comparison.
     #[test]
     fn a_list_of_boxes_takes_what_its_boxes_take() {
         let boxes = || -> Vec<Box<[u64; 4096]>> { (0..4000).map(|number| Box::new([number; 4096])).collect() };

@@ -1,4 +1,4 @@
-//! Rate limits by key: one token of one of many keys, all known before.
+//! Keyed rate limits: one token of one of many keys, all known before.
 
 mod flood;
 mod limits;
@@ -37,13 +37,13 @@ pub fn rows() -> Vec<Row> {
 
 const ACQUIRE: &str = "keyed rate limit: acquire";
 
-/// Of a million keys that are live at once, one may find no slot in a table made for them. It is counted with others
-/// like it.
+/// Of a million live keys, one may find no slot in a table sized for them. It then shares a bucket with other such
+/// keys.
 fn ours<H: BuildHasher + Send + Sync + 'static>(count: usize, hasher: H) -> Ours<H> {
     Ours::new(Size::plenty(count), Overflow::Shared, hasher)
 }
 
-/// By the hasher that both have if none is chosen: the same one.
+/// With the default hasher, which is the same for both.
 fn secretly_hashed(count: usize) -> Vec<Contestant> {
     vec![
         contestant(Role::Ours, "steadfast", count, move || ours(count, RandomState::new())),
@@ -60,7 +60,8 @@ fn quickly_hashed(count: usize) -> Vec<Contestant> {
     ]
 }
 
-/// Without the clock. Ours and governor hash by foldhash, rate-net and throttle-net by ahash, which cannot be changed.
+/// Without the clock. Our limit and governor use foldhash; rate-net and throttle-net use ahash, which cannot be
+/// changed.
 fn already_read(count: usize) -> Vec<Contestant> {
     let size = Size::plenty(count);
     vec![
@@ -86,7 +87,7 @@ fn contestant<L: Limit>(
     count: usize,
     make: impl Fn() -> L + Send + Sync + 'static,
 ) -> Contestant {
-    // Filled once: a million keys take a while.
+    // Filled once, because filling a million keys takes a while.
     let filled: OnceLock<L> = OnceLock::new();
     let make = move || {
         let limit = filled.get_or_init(|| {
@@ -99,14 +100,14 @@ fn contestant<L: Limit>(
     Contestant::on_threads(role, name, make, |(limit, keys)| limit.take(black_box(keys.next()), 1))
 }
 
-/// Lets the limit know all keys.
+/// Adds all keys to the limit.
 fn fill(limit: &impl Limit, count: usize) {
     for key in 0..count as u64 {
         assert!(limit.take(key, 1), "key {key} of {count} was refused");
     }
 }
 
-/// Keys in no order. Each clone draws others.
+/// Keys in random order. Each clone draws others.
 struct Keys {
     count: u64,
     state: u64,

@@ -62,8 +62,8 @@ fn acquire() -> Row {
     )
 }
 
-/// Without the clock. After a pause a second burst of an unfair leaky-bucket may follow on the first, since it looks at
-/// the clock so late. Two threads make it refuse tokens that are there.
+/// Without the clock. An unfair leaky-bucket reads the clock late, so after a pause a second burst may follow the
+/// first. With two threads, it refuses tokens that are available.
 fn acquire_at() -> Row {
     Row::new(
         "rate limit: acquire, clock already read",

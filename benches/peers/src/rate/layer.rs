@@ -14,7 +14,7 @@ pub fn rows() -> Vec<Row> {
     vec![layer(), layer_refuses()]
 }
 
-/// Tower's limit is not `Clone`, and so has no second thread.
+/// Tower's limit is not `Clone`, so it cannot run on a second thread.
 fn layer() -> Row {
     Row::new(
         "rate limit: layer, call passes",
@@ -43,8 +43,8 @@ fn layer() -> Row {
     )
 }
 
-/// The nearest to ours: its token bucket, which refuses at once. Its name is empty, since it is copied to the heap for
-/// every event.
+/// The closest to our layer: its token bucket, which refuses at once. Its name is empty, because every event copies the
+/// name to the heap.
 pub fn tower_resilience(tokens: u64, period: Duration) -> RateLimiterLayer {
     let builder = RateLimiterLayer::builder().name("").limit_for_period(tokens as usize).refresh_period(period);
     builder.burst_size(0).timeout_duration(Duration::ZERO).build().expect("a valid limiter")

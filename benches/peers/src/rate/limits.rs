@@ -25,9 +25,9 @@ pub const HOUR: Duration = Duration::from_secs(3600);
 /// One token per nanosecond: more than any thread can take.
 pub const PLENTY: u64 = 1_000_000_000;
 
-/// A clock that was read before: what a mechanism costs by itself. It is read like any other, so that nothing of what
-/// follows from the reading can be computed once and for all. A limiter is made at one instant and asked at a later
-/// one, so that each has to find out how much later.
+/// A clock that was read before, to measure a mechanism alone. The compiler cannot see that the reading is constant, so
+/// it cannot precompute results. A limiter is made at one instant and asked at a later one, so that each must compute
+/// the elapsed time.
 #[derive(Clone)]
 pub struct AlreadyRead {
     made: std::time::Instant,
@@ -41,7 +41,7 @@ impl AlreadyRead {
         Self { made, asked: made + SECOND, is_made: Arc::default() }
     }
 
-    /// Moves on from the instant at which limiters are made to the later one.
+    /// Advances from the instant at which limiters are made to the later one.
     pub fn go_on(&self) {
         self.is_made.store(true, Ordering::Relaxed);
     }
@@ -79,13 +79,13 @@ impl ratelimit::Clock for AlreadyRead {
     }
 }
 
-/// One token per nanosecond, and the largest burst that governor takes, four seconds' worth. `Quota::per_second`
-/// divides a second by its count in whole nanoseconds: above one per nanosecond that leaves no interval, and no limit.
+/// One token per nanosecond, and governor's largest burst, four seconds' worth. `Quota::per_second` divides a second by
+/// its count in whole nanoseconds: a rate above one per nanosecond gives an interval of zero, and no limit.
 pub fn plenty_for_governor() -> Quota {
     Quota::with_period(Duration::from_nanos(1)).expect("a period").allow_burst(NonZeroU32::MAX)
 }
 
-/// The same for ours.
+/// The same quota for our limits.
 pub fn plenty() -> steadfast::rate_limit::Quota {
     steadfast::rate_limit::Quota::new(PLENTY, SECOND).with_burst(4 * PLENTY)
 }
@@ -94,7 +94,7 @@ pub fn bucket() -> TokenBucket {
     TokenBucket::with_quota(plenty()).build().expect("a valid bucket")
 }
 
-/// A bucket that gave away its one token of this hour.
+/// A bucket that has spent its one token of this hour.
 pub fn empty_bucket() -> TokenBucket {
     let bucket = TokenBucket::builder(1, HOUR).build().expect("a valid bucket");
     assert!(bucket.try_acquire(1).is_ok());

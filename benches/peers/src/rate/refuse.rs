@@ -14,8 +14,8 @@ pub fn rows() -> Vec<Row> {
     vec![refuse(), refuse_without_wait()]
 }
 
-/// With the time to wait, which every caller of a limit has to tell its own. Governor's is computed from a reading made
-/// before, so that it pays for one reading, as ours does.
+/// With the time to wait, which every caller of a limit reports to its own caller. Governor computes it from a reading
+/// made before, so both pay for one clock reading.
 fn refuse() -> Row {
     Row::new(
         "rate limit: refuse, wait computed",

@@ -1,8 +1,8 @@
 //! Whole stacks: all mechanisms around one service.
 //!
-//! Ours is the client's stack: timeout, retry, circuit breaker, rate limit, load shed and attempt timeout.
-//! Tower has no circuit breaker, and its rate limit is not `Clone` and so needs a `Buffer` below a retry: its nearest
-//! without those is measured beside a stack of ours without them too.
+//! Our stack is the client's: timeout, retry, circuit breaker, rate limit, load shed and attempt timeout. Tower has no
+//! circuit breaker, and its rate limit is not `Clone`, so it needs a `Buffer` below a retry. Tower's closest stack
+//! without those two is measured beside our stack without them.
 
 mod ours;
 mod tower;
@@ -38,7 +38,7 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-/// What a task calls through: a handle of its own, or a clone of it for each call.
+/// The handle that a task calls through: its own, or a clone of it for each call.
 #[derive(Clone, Copy)]
 enum Handle {
     Kept,
@@ -65,7 +65,7 @@ impl<S> Inner for S where
 {
 }
 
-/// One whose error has a type of its own.
+/// A service whose error has its own type.
 trait Faulty: Inner + Service<u64, Response = u64, Error = Fault> {}
 
 impl<S: Inner + Service<u64, Response = u64, Error = Fault>> Faulty for S {}
@@ -81,8 +81,8 @@ fn five<S: Faulty>(service: S, handle: Handle) -> Vec<Contestant> {
     ]
 }
 
-/// Like for like: tower boxes every error. Here the service has a boxed one already, and ours puts its rejections
-/// beside it, into the same box.
+/// Both box errors, as tower does with every error. The service's error is already boxed here, and our stack puts its
+/// rejections into the same box.
 fn five_boxed<S: Inner + Service<u64, Response = u64, Error = BoxError>>(service: S) -> Vec<Contestant> {
     let kept = Handle::Kept;
     vec![
@@ -93,7 +93,7 @@ fn five_boxed<S: Inner + Service<u64, Response = u64, Error = BoxError>>(service
     ]
 }
 
-/// What it costs that the configuration can change while calls pass.
+/// The cost of a configuration that can change while calls pass.
 fn live<S: Faulty>(service: S) -> Vec<Contestant> {
     vec![
         contestant(Role::Ours, "steadfast, live", Handle::Kept, move || ours::live(service)),
@@ -123,7 +123,7 @@ fn contestant<S: Layered>(
     }
 }
 
-/// A call that the open breaker of a stack refuses.
+/// A call that a stack's open breaker refuses.
 fn refusing() -> Row {
     Row::new(
         "stack of five: call refused by its breaker",

@@ -4,7 +4,7 @@ use super::{ATTEMPTS, Faulty, Inner, LIMIT, Layered, PLENTY, ROOM, SECOND};
 use steadfast::{circuit_breaker::Breaker, load_shed::Limiter, rate_limit::TokenBucket, retry::Retry};
 use tower::{BoxError, Layer, Service};
 
-/// The builder of all five. Its type has no short name.
+/// The builder of all five layers. Its type has no short name.
 macro_rules! five_around {
     ($breaker:expr) => {
         steadfast::client()
@@ -32,7 +32,7 @@ where
     five_around!(breaker()).keep_error().service(service).expect("a valid stack")
 }
 
-/// Its configuration can change, but does not.
+/// The configuration can change, but does not.
 pub fn live<S: Faulty>(service: S) -> impl Layered {
     let (layer, _control) = five_around!(breaker()).live().expect("a valid stack");
     layer.layer(service)

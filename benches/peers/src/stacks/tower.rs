@@ -1,4 +1,4 @@
-//! Tower's nearest to our stack.
+//! Tower's closest to our stack.
 
 use super::{ATTEMPTS, Inner, LIMIT, Layered, PLENTY, ROOM, SECOND};
 use std::{sync::Arc, time::Duration};
@@ -13,8 +13,8 @@ use tower::{
     util::rng::HasherRng,
 };
 
-/// The retry is inside of the limit, where it has the least to clone. Outside of it the permit would not be kept
-/// through the pauses.
+/// The retry is inside the limit, where it clones the least. Outside the limit, the permit would not be held during
+/// backoffs.
 pub fn tower<S: Inner>(service: S) -> impl Layered {
     ServiceBuilder::new()
         .timeout(LIMIT)

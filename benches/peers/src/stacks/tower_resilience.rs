@@ -1,4 +1,4 @@
-//! The nearest of tower-resilience to our stack.
+//! tower-resilience's closest to our stack.
 
 use super::{ATTEMPTS, Faulty, LIMIT, Layered, PLENTY, ROOM, SECOND};
 use crate::{breaker, budget, in_flight::waiting_bulkhead, rate, services::AtOnce, timeout::time_limiter};
@@ -7,8 +7,8 @@ use tower_resilience_circuitbreaker::CircuitBreakerError;
 use tower_resilience_retry::RetryLayer;
 use tower_resilience_timelimiter::TimeLimiterLayer;
 
-/// The layers in the order of ours, in their cheapest form: with empty names, which are copied to the heap otherwise, a
-/// window of calls, a budget without a clock, and a bulkhead that leaves it to tower to refuse.
+/// The layers in the order of ours, in their cheapest form: empty names, because names are copied to the heap; a window
+/// of calls; a budget without a clock; and a bulkhead that leaves the refusal to tower.
 pub fn five<S: Faulty>(service: S) -> impl Layered {
     ServiceBuilder::new()
         .layer(TimeLimiterLayer::builder().name("").timeout_duration(LIMIT).build())
@@ -35,7 +35,7 @@ pub fn three<S: Faulty>(service: S) -> impl Layered {
         .service(service)
 }
 
-/// Its retry sees no difference between a failure and the refusal of an open circuit, unless told.
+/// By default its retry does not distinguish a failure from the refusal of an open circuit.
 pub fn refusing() -> impl Layered {
     let told = RetryLayer::builder().name("").max_attempts(ATTEMPTS as usize).budget(budget::aimd());
     ServiceBuilder::new()
