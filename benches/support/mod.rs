@@ -17,7 +17,8 @@ pub fn bench<F: Fn() + Sync>(criterion: &mut Criterion, name: &str, operation: F
     group.finish();
 }
 
-/// Runs `operation` `iterations` times on each of two threads that start together. Returns the time of the slower thread.
+/// Runs `operation` `iterations` times on each of two threads that start together. Returns the time of the slower
+/// thread.
 fn on_two_threads<F: Fn() + Sync>(iterations: u64, operation: &F) -> Duration {
     let start = Barrier::new(2);
     let run = || {

@@ -42,7 +42,7 @@ fn clocks() -> Row {
             }),
         ],
     )
-    .informational("what no peer can go below")
+    .informational("the lower bound of every peer")
 }
 
 fn words() -> Row {
@@ -76,5 +76,5 @@ fn words() -> Row {
             ),
         ],
     )
-    .informational("what no peer can go below")
+    .informational("the lower bound of every peer")
 }
