@@ -84,7 +84,7 @@
 //!   change of the service time they lost less than the default; see E11.
 //!
 //! [`Limiter::readings`] returns the limit and the reason for it. For a separate limit for each host or endpoint, see
-//! [`per_key`](crate::per_key#a-limit-for-each-key-that-finds-itself).
+//! [`per_key`](crate::per_key#an-adaptive-limit-for-each-key).
 //!
 //! # Classes, tenants, signals
 //!
