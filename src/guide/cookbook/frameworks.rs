@@ -160,8 +160,8 @@
 //!
 //! The stack is between the generated client and the channel. `respond_http` turns each rejection into a `Status`.
 //! `peek` lets the retry see a status that comes in the trailers. `bodies` keeps messages of up to 64 KiB for another
-//! attempt. The retry repeats a gRPC call only if the server provably did not process it, or if `idempotent` says that
-//! the call may be processed twice.
+//! attempt. The retry repeats a gRPC call only if the server provably did not process it. `idempotent` names the calls
+//! that may be processed twice.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -272,9 +272,9 @@
 //!
 //! # Idempotency keys
 //!
-//! A POST may have had effects even if its answer is lost, so `http::retry` sends it again only after a proof that the
-//! server did nothing. A request with an `Idempotency-Key` is sent again after every failure: the server recognizes the
-//! key and does the work once. All attempts of a call carry the same key.
+//! A POST may have had effects even if its answer is lost. `http::retry` therefore sends it again only if the server
+//! provably did nothing. A request with an `Idempotency-Key` is sent again after every failure: the server recognizes
+//! the key and does the work once. All attempts of a call carry the same key.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
