@@ -7,13 +7,12 @@ use std::time::Duration;
 
 /// Bounds how long a call may take, as a tower layer. See the [module](super).
 ///
-/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
-/// [`respond_with`](StackLayer::respond_with) choose otherwise.
-#[doc(alias("TimeLimiter", "TimeLimiterLayer", "deadline"))]
+/// By default the layer keeps the service's error type, which must be `From<Rejection>`.
+/// [`typed_error`](StackLayer::typed_error) and [`respond_with`](StackLayer::respond_with) change that.
 pub type TimeoutLayer<X = KeepError, P = Duration> = StackLayer<TimeoutStage<Leaf, P>, X>;
 
 impl TimeoutLayer {
-    /// A layer that gives each call this long.
+    /// Makes a layer that ends each call after `limit`.
     ///
     /// # Errors
     ///
@@ -25,8 +24,7 @@ impl TimeoutLayer {
 }
 
 impl<F> TimeoutLayer<KeepError, PerRequest<F>> {
-    /// A layer that gives each call the time that this closure chooses for its request; `None` for no limit. See
-    /// [`PerRequest`].
+    /// Makes a layer whose limit the closure chooses for each request; `None` sets no limit. See [`PerRequest`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -45,8 +43,9 @@ impl<F> TimeoutLayer<KeepError, PerRequest<F>> {
 }
 
 impl TimeoutLayer<KeepError, Quantile> {
-    /// A layer that gives each call the time that all but a share of the calls take. It reads the clock where a call
-    /// begins and where it ends.
+    /// Makes a layer that learns its limit from the calls. See [`Quantile`].
+    ///
+    /// It reads the clock when a call begins, and when a successful answer arrives.
     pub fn learned(limit: Quantile) -> Self {
         StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError)
     }
@@ -61,7 +60,7 @@ mod tests {
     use tower::{Layer, Service, service_fn};
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_looks_once_for_its_context_however_often_it_is_polled() {
+    async fn a_call_reads_its_context_once_regardless_of_its_polls() {
         let yields = service_fn(async |polls: u32| {
             for _ in 1..polls {
                 yield_now().await;
@@ -76,7 +75,7 @@ mod tests {
             assert_eq!(learned.call(polls).await, Ok(before + 2));
             assert_eq!(READS.get(), before + 2);
         }
-        // A context that is open costs no more.
+        // An open context costs no further read.
         let before = READS.get();
         let mut call = pin!(CallContext::new().scope(fixed.call(1)));
         call.as_mut().await.unwrap();

@@ -1,7 +1,7 @@
 //! Bounds how long a call may take, readiness and queues included.
 //!
-//! A caller that waits for ever holds its memory, its connection and its own callers for ever: slowness spreads
-//! upstream until everything is slow. A [`TimeoutLayer`] ends a call when its time is up.
+//! A caller without a timeout keeps its memory, its connection and its own callers waiting. A slow service then makes
+//! every service above it slow. A [`TimeoutLayer`] ends a call when its time is up.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -25,55 +25,62 @@
 //!
 //! # Semantics
 //!
-//! - The limit covers everything further in: waiting for the service to be ready, queues, attempts and the pauses
-//!   between them. It ends with the response's head; a streamed body is not covered.
-//! - A deadline inherited through [`CallContext`](crate::CallContext) counts if it is earlier; a limit never extends
-//!   it. Retries further in, in the same stack, learn the deadline and do not sleep past it. A call whose inherited
-//!   deadline has passed before it begins is refused before any work: no caller waits for its answer. Its rejection
-//!   says [`Waiting`](crate::error::TimedOutIn::Waiting) and that it [spent](crate::error::TimedOut::spent) nothing.
-//! - An answer that is there when the time is up is returned, not thrown away.
-//! - When the time is up the service's future is dropped, then the call ends as
+//! - The limit covers all inner layers: the wait for the service to be ready, queues, attempts and backoffs. It ends
+//!   when the head of the response arrives. A streamed body is not covered.
+//! - If the call inherits an earlier deadline through its [`CallContext`](crate::CallContext), that deadline ends the
+//!   call. A limit never extends it. An inner retry of the same stack sees the deadline and does not wait past it.
+//! - A call whose inherited deadline has already passed is refused before any work. Its rejection has the phase
+//!   [`Waiting`](crate::error::TimedOutIn::Waiting), and has [spent](crate::error::TimedOut::spent) no time.
+//! - An answer that is ready when the time is up is returned.
+//! - When the time is up, the layer first drops the service's future. The call then ends as
 //!   [`TimedOut`](crate::error::TimedOut), which says whether the service had been called.
-//! - A call that an earlier deadline ends before it had half of the limit [says nothing about the
-//!   service](crate::error::TimedOut::was_cut_short). Inside a stack each attempt is judged so, by the attempt timeout,
-//!   or by the timeout of the stack where there is none; see [`Ending::CutShort`](crate::shell::Ending::CutShort).
-//! - The limit counts from the first poll of the response future. Alone around a service it counts from the end of that
-//!   first poll, so that a call that is answered at once reads no clock. In a stack, the service sees the deadline in
-//!   its [context](crate::CallContext), so the clock is read before.
-//! - tokio's timers fire at whole milliseconds: a limit ends a call up to a millisecond or two late, never early.
-//! - A cancelled call leaves nothing behind.
+//! - A call that an earlier deadline ends before it had half of the limit is [no evidence about the
+//!   service](crate::error::TimedOut::was_cut_short). In a stack, this rule applies to each attempt. The limit is then
+//!   the attempt timeout, or without one the timeout of the stack; see
+//!   [`Ending::CutShort`](crate::shell::Ending::CutShort).
+//! - The limit counts from the first poll of the response future. In a stack, the service sees the deadline in its
+//!   [context](crate::CallContext), so the clock is read at the beginning of that poll. A fixed limit alone around a
+//!   service, without an inherited deadline, counts from the end of that poll. A call that is answered at once then
+//!   reads no clock.
+//! - tokio's timers fire at whole milliseconds. A limit ends a call up to two milliseconds late, never early.
+//!
+//! # Cancellation
+//!
+//! A dropped call leaves nothing behind.
 //!
 //! # A limit for each request
 //!
-//! A [`PerRequest`] asks a closure for the limit of each request; `None` is no limit. It takes the place of a duration
-//! in [`TimeoutLayer::by`], and in `timeout` and `attempt_timeout` of the stacks. A configuration of a live stack
-//! cannot set such a limit.
+//! A [`PerRequest`] calls a closure that chooses the limit of each request; `None` sets no limit. Pass it to
+//! [`TimeoutLayer::by`], or to `timeout` and `attempt_timeout` of a stack. The configuration of a live stack cannot
+//! change this limit.
 //!
-//! # A timeout that is learned
+//! # A learned limit
 //!
-//! A [`Quantile`] finds the limit from the share of calls that it may give up although an answer would still have come.
-//! It takes the place of a duration in [`TimeoutLayer::learned`], and in `timeout` and `attempt_timeout` of the stacks.
+//! A [`Quantile`] learns the limit from the latencies of the calls. You choose the false-timeout rate: the share of
+//! calls that may be given up although an answer would still have come. Pass it to [`TimeoutLayer::learned`], or to
+//! `timeout` and `attempt_timeout` of a stack.
 //!
-//! It also knows how long the fastest answer took lately. A call that has to end earlier, by the deadline of its caller
-//! or of a timeout further out, is [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work. Other
-//! timeouts refuse a call only where its deadline has passed.
+//! It also knows the fastest recent answer. If a call has less time than that, because of its caller's deadline or an
+//! outer timeout, the call is [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work. A limit of the
+//! other kinds refuses a call only if its deadline has passed, or if a [`PerRequest`] chooses a limit of zero.
 //!
 //! # Cost
 //!
-//! A learned limit reads the clock at the beginning and at the end of each call. A limit for each request reads it at
-//! the beginning, after the closure has run. Otherwise:
-//!
-//! A call that is answered in its first poll: no timer, no allocation; no clock reading when alone, one in a stack. A
-//! pending call: one timer per stack, and one reading of the clock per poll.
+//! - A call that is answered in its first poll makes no timer and allocates nothing. It reads the clock once in a
+//!   stack. Alone, it reads no clock unless it inherits a deadline.
+//! - A pending call has one timer per stack. It reads the clock once per poll.
+//! - A learned limit reads the clock when a call begins, and when a successful answer arrives.
+//! - A limit for each request reads the clock when a call begins, after the closure has run.
 //!
 //! # Differences from `tower::timeout`
 //!
-//! Tower's does not cover readiness, makes a timer for every call, knows no inherited deadline, and boxes the error.
+//! Tower's timeout does not cover readiness, makes a timer for every call, ignores inherited deadlines, and boxes the
+//! error.
 //!
 //! # Defaults
 //!
-//! There is no default limit: choose it from the latencies of the service, as the time after which the answer is no
-//! longer worth having. Where a retry follows, a high [`Quantile`] fits.
+//! There is no default limit. Choose it from the latencies of the service: the time after which the answer is no longer
+//! worth having. If a retry follows, a limit at a high quantile of the latencies fits, such as a [`Quantile`].
 
 mod layer;
 mod patience;

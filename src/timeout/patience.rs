@@ -14,49 +14,49 @@ mod sealed {
     impl<F> Sealed for super::PerRequest<F> {}
 }
 
-/// How long a call may take: a [`Duration`], a [`Quantile`] that is learned from the calls, or a [`PerRequest`] that
+/// How long a call may take: a [`Duration`], a [`Quantile`] that learns from the calls, or a [`PerRequest`] that
 /// chooses a limit for each request.
 ///
-/// It is sealed: generic code that passes a limit on to a builder names it.
+/// The trait is sealed. Generic code names it to pass a limit to a builder.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no timeout",
-    label = "neither a `Duration`, nor a `timeout::Quantile`, nor a `timeout::PerRequest`",
-    note = "build a quantile before it is used: `Quantile::builder(0.001).build()?`",
-    note = "a closure is wrapped: `PerRequest::new(|request: &Request| ..)`"
+    message = "`{Self}` is not a timeout",
+    label = "expected a `Duration`, a `timeout::Quantile` or a `timeout::PerRequest`",
+    note = "build a quantile before you use it: `Quantile::builder(0.001).build()?`",
+    note = "wrap a closure: `PerRequest::new(|request: &Request| ..)`"
 )]
 pub trait Patience: sealed::Sealed + fmt::Debug {
-    /// What a call keeps: nothing for a duration.
+    /// The state that a call keeps: none for a duration.
     #[doc(hidden)]
     type Kept: Copy + fmt::Debug;
-    /// Whether it learns from calls.
+    /// Whether the limit is learned from calls.
     #[doc(hidden)]
     const LEARNS: bool;
 
-    /// The limit of a call, if it has one.
+    /// Returns the limit of a call, if it has one.
     #[doc(hidden)]
     fn limit(&self, kept: Self::Kept, of_settings: impl FnOnce() -> Option<Duration>) -> Option<Duration>;
 
-    /// Whether no answer is to be expected of a call that has this long.
+    /// Returns whether a call with this time left is too short for any answer.
     #[doc(hidden)]
     fn is_hopeless(&self, left: Duration, now: Instant) -> bool;
 
-    /// The service answered.
+    /// Learns that the service answered.
     #[doc(hidden)]
     fn answered(&self, kept: Self::Kept, now: impl FnOnce() -> Instant);
 
-    /// The call was given up at its limit.
+    /// Learns that the call was given up at its limit.
     #[doc(hidden)]
     fn given_up(&self, kept: Self::Kept);
 
-    /// Another deadline ended the call.
+    /// Learns that another deadline ended the call.
     #[doc(hidden)]
     fn cut(&self, kept: Self::Kept, now: impl FnOnce() -> Instant);
 
-    /// The longest limit, if there is one.
+    /// Returns the longest possible limit, if there is a maximum.
     #[doc(hidden)]
     fn longest(&self) -> Option<Duration>;
 
-    /// The limit as a configuration has it, or why none has it.
+    /// Returns the limit that a configuration can set, or the rule that forbids to set it.
     #[doc(hidden)]
     fn fixed(&self) -> Result<Duration, &'static str>;
 
@@ -67,17 +67,17 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     fn explain(&self, explanation: &mut Explanation);
 }
 
-/// A [`Patience`] with calls of this request.
+/// A [`Patience`] for calls with this request.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not choose a limit for a `{Request}`",
     label = "its closure takes another request"
 )]
 pub trait PatienceWith<Request>: Patience {
-    /// Whether a limit is chosen by the request, so that it is asked before the stages further in begin.
+    /// Whether the limit depends on the request, so that it is chosen before the inner stages start.
     #[doc(hidden)]
     const READS_REQUEST: bool;
 
-    /// What a call keeps that begins now.
+    /// Returns the state of a call that begins now.
     #[doc(hidden)]
     fn begin(&self, request: &Request, frame: &mut Frame) -> Self::Kept;
 }
@@ -127,7 +127,7 @@ impl<Request> PatienceWith<Request> for Duration {
     fn begin(&self, _request: &Request, _frame: &mut Frame) {}
 }
 
-/// When a call began, its limit then, and the era of what is learned from it.
+/// When a call began, its limit at that time, and the era in which it counts.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
@@ -141,7 +141,7 @@ impl Patience for Quantile {
     const LEARNS: bool = true;
 
     #[inline]
-    fn limit(&self, kept: Begun, _of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+    fn limit(&self, kept: Begun, _of_settings: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
         Some(kept.limit)
     }
 
@@ -191,7 +191,7 @@ impl<Request> PatienceWith<Request> for Quantile {
     }
 }
 
-/// The limit that was chosen for a call.
+/// The limit that the closure chose for a call.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Chosen(Wait);
@@ -201,7 +201,7 @@ impl<F> Patience for PerRequest<F> {
     const LEARNS: bool = false;
 
     #[inline]
-    fn limit(&self, kept: Chosen, _of_terms: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
+    fn limit(&self, kept: Chosen, _of_settings: impl FnOnce() -> Option<Duration>) -> Option<Duration> {
         kept.0.get()
     }
 
@@ -248,7 +248,7 @@ where
     }
 }
 
-/// The limit of settings that may be missing.
+/// Returns the limit in the settings of a live stack, if there are any.
 #[inline]
 pub(super) fn of_settings(settings: Option<&CallSettings>, of: super::Of) -> Option<Duration> {
     settings.and_then(|settings| of.limit(settings))

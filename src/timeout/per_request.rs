@@ -1,19 +1,19 @@
 use std::{fmt, time::Duration};
 
-/// A limit that a closure chooses for each request, where requests need different times: a report longer than a lookup.
+/// A limit that a closure chooses for each request. Use it if requests need different times: a report takes longer than
+/// a lookup.
 ///
-/// It takes the place of a duration in [`TimeoutLayer::by`](super::TimeoutLayer::by), and in `timeout` and
-/// `attempt_timeout` of the stacks.
+/// Pass it to [`TimeoutLayer::by`](super::TimeoutLayer::by), or to `timeout` and `attempt_timeout` of a stack.
 ///
-/// - `None` is no limit of this layer. A deadline that the call inherits still ends it.
-/// - A limit of zero refuses the call before it begins. One beyond all timers is as good as none.
-/// - The closure runs where the call begins, before the stages further in see the request; for an attempt timeout, once
-///   for each attempt. A change of a live stack that overtakes the call asks again. A call whose deadline has passed is
-///   refused before the closure runs.
-/// - The time of the closure is not part of the limit. If it panics, what the stages further out took for the call is
-///   given back, as where the request is refused.
-/// - A configuration cannot set the limit. [`Control::apply`](crate::stack::live::Control::apply) refuses one that
-///   names it.
+/// - `None` sets no limit in this layer. A deadline that the call inherits still ends it.
+/// - A limit of zero refuses the call before it begins. A limit longer than any timer acts as no limit.
+/// - The closure runs when the call begins, before the inner stages see the request. For an attempt timeout it runs
+///   once for each attempt. If the configuration of a live stack changes while a call or attempt starts, the closure
+///   may run again. A call whose deadline has passed is refused before the closure runs.
+/// - The time that the closure takes is not part of the limit. If it panics, outer stages get back their permits and
+///   tokens, as if the request was refused.
+/// - A configuration cannot set the limit. [`Control::apply`](crate::stack::live::Control::apply) refuses a
+///   configuration that sets it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -39,7 +39,7 @@ use std::{fmt, time::Duration};
 pub struct PerRequest<F>(F);
 
 impl<F> PerRequest<F> {
-    /// Limits that this closure chooses: `|request: &Request| -> Option<Duration>`.
+    /// Makes a limit from a closure: `|request: &Request| -> Option<Duration>`.
     pub fn new<Request>(limit: F) -> Self
     where
         F: Fn(&Request) -> Option<Duration>,

@@ -16,7 +16,7 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Ends a call whose time is up. The limit covers everything further in: readiness, queues, attempts.
+/// Ends a call whose time is up. The limit covers all inner stages: readiness, queues, attempts.
 #[derive(Clone, Debug)]
 pub struct TimeoutStage<Next, P = Duration> {
     of: Of,
@@ -27,14 +27,14 @@ pub struct TimeoutStage<Next, P = Duration> {
 /// What a timeout bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
-    /// The call; on a server, the work on it.
+    /// The call. On a server: the handler, without the wait in the queue.
     Call,
     /// One attempt.
     Attempt,
 }
 
 impl Of {
-    /// What the timeout is called.
+    /// Returns the name of the timeout in explanations.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Call => "timeout",
@@ -42,7 +42,7 @@ impl Of {
         }
     }
 
-    /// Its field in a builder.
+    /// Returns the name of its field in a builder.
     pub(crate) fn field(self) -> &'static str {
         match self {
             Self::Call => "timeout",
@@ -50,7 +50,7 @@ impl Of {
         }
     }
 
-    /// The deadline that it sets.
+    /// Returns which deadline ended a call that this timeout gave up.
     fn by(self) -> TimedOutBy {
         match self {
             Self::Call => TimedOutBy::Call,
@@ -58,7 +58,7 @@ impl Of {
         }
     }
 
-    /// The limit among these settings.
+    /// Returns the limit of this timeout in the settings.
     #[inline]
     pub(crate) fn limit(self, settings: &CallSettings) -> Option<Duration> {
         match self {
@@ -73,25 +73,25 @@ impl<Next, P: Patience> TimeoutStage<Next, P> {
         Self { of, limit, next }
     }
 
-    /// The limit of this call.
+    /// Returns the limit of this call.
     #[inline]
     fn limit(&self, kept: P::Kept, frame: &Frame) -> Option<Duration> {
         self.limit.limit(kept, || of_settings(frame.settings(), self.of))
     }
 
-    /// The deadline that the limit sets to a call that begins now.
+    /// Returns the deadline of a call that begins at `now`.
     #[inline]
     fn until(&self, now: Instant, kept: P::Kept, frame: &Frame) -> Deadline {
         self.limit(kept, frame).map_or(Deadline::NEVER, |limit| Deadline::after(now, limit))
     }
 
-    /// Whether a call that would have until `own` has run for less than half of the limit.
+    /// Returns whether a call with the deadline `own` has run for less than half of its limit.
     fn is_cut_short(&self, own: Deadline, now: Instant, kept: P::Kept, frame: &Frame) -> bool {
         let half = self.limit(kept, frame).map(|limit| limit / 2);
         own.remaining(now).zip(half).is_none_or(|(left, half)| left > half)
     }
 
-    /// Why a call that inherits this deadline is not begun, if it is not.
+    /// Returns why a call with this inherited deadline is refused, or `None` if it begins.
     #[inline]
     fn refusal(&self, given: Inherited, frame: &mut Frame) -> Option<Refusal> {
         let left = given.deadline().remaining(frame.now())?;
@@ -105,16 +105,16 @@ impl<Next, P: Patience> TimeoutStage<Next, P> {
 /// Why a call is not begun.
 #[derive(Clone, Copy, Debug)]
 enum Refusal {
-    /// The deadline has passed. The timeout further out, which enforces it, looks at the clock next and ends the call.
+    /// The deadline of an outer timeout has passed. That timeout ends the call in the same poll.
     ByNext,
-    /// No answer comes by this deadline.
+    /// No answer can come by the inherited deadline.
     At(Inherited),
-    /// The limit is zero.
+    /// The closure chose a limit of zero.
     NoTime(TimedOutBy),
 }
 
 impl Refusal {
-    /// The end of the call, if this stage ends it.
+    /// Returns the error of the call, if this stage ends it.
     #[cold]
     fn details(self) -> Option<TimedOut> {
         let details = match self {
@@ -134,12 +134,12 @@ pin_project! {
         Begun {
             #[pin]
             next: Call,
-            // When the limit ends the call. `None` until the call is first seen pending, where nothing further in asked
-            // for it earlier.
+            // When the limit ends the call. `None` until the first pending poll, unless an inner stage needs it
+            // earlier.
             own: Option<Deadline>,
-            // What the call inherited from its caller, and not from a timeout further out in the stack.
+            // The deadline inherited from the caller. Never, if an outer timeout of the stack enforces it.
             inherited: Deadline,
-            // What the limit learns from, or was chosen for the request: nothing where it is fixed.
+            // The data that the limit learns from, or the limit chosen for the request. Nothing for a fixed limit.
             kept: K,
         },
         Refused {
@@ -149,7 +149,7 @@ pin_project! {
 }
 
 impl<Call, K> TimeoutCall<Call, K> {
-    /// The request is dropped before any work.
+    /// Drops the request before any work.
     #[cold]
     fn refused<Request>(request: Request, refusal: Refusal, frame: &mut Frame) -> Self {
         drop(request);
@@ -157,7 +157,7 @@ impl<Call, K> TimeoutCall<Call, K> {
         Self::Refused { details: refusal.details() }
     }
 
-    /// The call further in, if it was begun.
+    /// Returns the call of the next stage, if it has begun.
     fn next(self: Pin<&mut Self>) -> Option<Pin<&mut Call>> {
         match self.project() {
             TimeoutCallParts::Begun { next, .. } => Some(next),
@@ -215,9 +215,9 @@ where
                 return details.clone().map_or(Poll::Pending, |details| Poll::Ready(Err(timed_out(details))));
             }
         };
-        // The answer first: one that is there at the deadline is not thrown away.
+        // Poll before looking at the clock: an answer that is ready at the deadline is returned.
         if let Poll::Ready(result) = self.next.poll(next.as_mut(), callee.as_mut(), cx, frame) {
-            // A failure says nothing of how long an answer takes.
+            // A failure does not show how long an answer takes.
             if P::LEARNS && frame.reported() == Some(Ending::Answered(Outcome::Success)) {
                 self.limit.answered(kept, || frame.now());
             }
@@ -234,7 +234,7 @@ where
         }
         let is_own = deadline != inherited;
         if P::LEARNS {
-            // Before the service's future is dropped, which may panic.
+            // Before the drop of the service's future, which may panic.
             if is_own { self.limit.given_up(kept) } else { self.limit.cut(kept, || now) }
         }
         let cut_short = self.is_cut_short(own, now, kept, frame);
@@ -249,7 +249,7 @@ where
         });
         let limit = limit.filter(|_| is_own);
         let details = TimedOut::new(limit, frame.reached_service()).ended_by(by).given_up(frame.abandoned_in(), spent);
-        // The attempt under way may have had its patience though the call had not.
+        // The current attempt may have had half of its time although the call had not.
         Poll::Ready(Err(timed_out(if cut_short && frame.is_cut_short() { details.cut_short() } else { details })))
     }
 

@@ -19,8 +19,9 @@ impl QuantileBuilder {
         Self { rate, floor: Duration::from_millis(1), ceiling: Duration::from_secs(30) }
     }
 
-    /// The shortest and the longest limit. The longest one holds until enough is known. Default: 1 ms, because timers
-    /// fire at whole milliseconds, and 30 s, because few callers wait longer.
+    /// Sets the shortest and the longest limit. The longest one applies until enough calls are known.
+    ///
+    /// Default: 1 ms, because timers fire at whole milliseconds, and 30 s, because few callers wait longer.
     pub fn between(self, floor: Duration, ceiling: Duration) -> Self {
         Self { floor, ceiling, ..self }
     }
@@ -29,8 +30,8 @@ impl QuantileBuilder {
     ///
     /// # Errors
     ///
-    /// The rate must be from 0.0001 to 0.1. The bounds must be longer than zero and at most 366 days, and the floor not
-    /// above the ceiling.
+    /// The rate must be from 0.0001 to 0.1. The floor and the ceiling must be longer than zero and at most 366 days.
+    /// The floor must be at most the ceiling.
     pub fn build(self) -> Result<Quantile, ConfigError> {
         let Self { rate, floor, ceiling } = self;
         if !(0.0001..=0.1).contains(&rate) {

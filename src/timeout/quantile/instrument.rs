@@ -2,7 +2,7 @@ use super::Quantile;
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// `timeout_seconds` and `timeout_rate`.
+/// Exports `timeout_seconds`, the limit, and `timeout_rate`, the achieved rate.
 impl Instrument for Quantile {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         readings.add(Reading::largest("timeout_seconds", self.current().as_secs_f64()));

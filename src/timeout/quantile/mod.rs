@@ -1,4 +1,4 @@
-//! A timeout that is learned from the share of calls that may be given up wrongly.
+//! A timeout that learns its limit from a false-timeout rate.
 
 mod builder;
 mod instrument;
@@ -19,58 +19,63 @@ use std::{array, fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use window::Window;
 
-/// The calls that are judged together: the limit changes, or freezes, once for each slice.
+/// The calls that are learned together. The limit changes, or freezes, once for each slice.
 pub(crate) const SLICE: usize = 128;
-/// A call may end while others fill the next slices: its cell is not taken from it before.
+/// Four slices: while one slice is learned, calls fill the next ones.
 const CELLS: usize = 4 * SLICE;
-/// One call passes in this time although no answer is expected of it.
+/// A call with too little time for any answer passes at most once in this time.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// A timeout that is learned: the time that all but a share `e` of the calls take.
+/// A timeout that learns its limit: the time within which all but a share `e` of the calls are answered.
 ///
-/// With `e = 0.001`, one call in a thousand is given up although an answer would still have come. Clones share what
-/// they learn.
+/// `e` is the false-timeout rate. With `e = 0.001`, one call in a thousand is given up although an answer would still
+/// have come. Clones share what they learn.
 ///
-/// - The limit is the ceiling until `5 / e` calls are known. Then it is the quantile of the last `10 / e` calls, in
-///   buckets less than 0.8% wide. The window is one of calls, not of time.
-/// - A call that timed out is known to be longer than its limit, and no more. The Kaplan-Meier estimator (1958) takes
-///   such samples into account, so the limit does not creep down. Where too many calls time out, the limit rises by at
-///   most a quarter for each quarter of the window.
-/// - During overload the limit is [frozen](Self::is_frozen): while more than a tenth of 128 calls time out, or ten
-///   times `e` if that is more. Those calls, and the 128 on either side, are not learned. After `100 / e` calls of that
-///   kind, ten windows, this is how the service is: the limit begins again at the ceiling. [`reset`](Self::reset) does
-///   so at once.
+/// # How the limit is learned
 ///
-/// - In a stack or a layer, answers that are a [`Success`](crate::classify::Outcome::Success) are learned, and calls
-///   that this limit ends, wherever they are. Failures, refusals and calls that their callers drop are not.
-/// - A call that another deadline ends is known to be longer than the time that it had. That deadline does not depend
-///   on how long the call would have taken, so the estimator takes it as any other censored sample. To leave such calls
-///   out would draw the limit down: most of them are slow ones. They count neither as timed out nor towards overload.
-///   Where other deadlines hide the quantile and this limit ends no call, it stays as it is.
-/// - A call counts in the era in which it began. After a reset, or where the limit began again, calls under way are not
+/// - Until `5 / e` calls are known, the limit is the ceiling. Then it is the quantile `1 - e` of the last `10 / e`
+///   calls. The window counts calls, not time. Latencies are kept in buckets less than 0.8% wide.
+/// - In a stack or a layer, calls that are answered with a [`Success`](crate::classify::Outcome::Success) are learned,
+///   and calls that this limit ends, in any phase. Failures, refusals and calls that their callers drop are not
 ///   learned.
+/// - A call that timed out is a censored sample: it took longer than its limit. The Kaplan-Meier estimator (1958) takes
+///   censored samples into account, so the limit does not creep down. If too many calls time out, the limit rises by at
+///   most a quarter for each quarter of the window.
+/// - A call that another deadline ended is a censored sample, too: it took longer than the time that it had. The
+///   estimator may use it, since that deadline does not depend on how long the call would have taken. Without such
+///   calls, most of which are slow, the limit would creep down. They count neither as timed out nor towards overload.
+///   If other deadlines end all calls that would show the quantile, the limit stays as it is.
+/// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. In a slice of
+///   overload, more than a tenth of the calls time out, or more than `10 * e`, whichever is more. That share is at most
+///   nine tenths. Such a slice, and the slices before and after it, are not learned.
+/// - After `100 / e` calls that were not learned, ten windows, the limit begins again at the ceiling. The service is
+///   then taken to have changed. A call that is learned makes up for ten that were not. [`reset`](Self::reset) begins
+///   again at once.
+/// - Each call counts in the era in which it began. After the limit begins again, calls in flight are not learned.
 ///
 /// # When the service becomes slower for good
 ///
-/// The limit does not begin again sooner when nearly all calls time out. A service that is ten times slower for a
-/// minute and one that stays so look the same in that minute: more than nine calls in ten time out. To begin again
-/// means to wait for the ceiling, and during an outage that holds the callers for longest. Where a change is known,
-/// such as a new version of the service, [`reset`](Self::reset) takes effect at once.
+/// The limit does not begin again sooner, even if nearly all calls time out. A service that is ten times slower for a
+/// minute looks like one that stays ten times slower: in both, more than nine calls in ten time out. A limit at the
+/// ceiling keeps callers waiting for longest, which is worst during an outage. If you know of a change, such as a new
+/// version of the service, call [`reset`](Self::reset).
 ///
 /// # Calls that cannot be answered in time
 ///
-/// In a stack or a layer, a call whose deadline comes before the fastest answer of the window is refused before any
-/// work. Its answer would come too late, and the service would have worked for nothing. The fastest answer is rounded
-/// down to its bucket, and so few calls are faster that the share of calls refused in vain is below `e / 5`. As long as
-/// fewer than `5 / e` calls are known, none is refused.
+/// A stack or a layer refuses a call before any work if its deadline comes before the fastest recent answer. Its answer
+/// would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window
+/// and of the last two slices, rounded down to its bucket. On average, less than a share `e / 5` of the calls is
+/// faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
 ///
-/// One call in a second passes nevertheless. If it is answered, later calls with as much time pass at once: a service
-/// that became faster is seen within a second. A clock that stands still or jumps locks no caller out.
+/// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
+/// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
+/// passes within two seconds.
 ///
 /// # Cost
 ///
-/// A call costs four relaxed loads, an addition and a store, and no lock. One in 128 updates the limit, behind a lock
-/// that no call waits for. The memory is bounded: four bytes for each call of the window, and eight for each bucket.
+/// A call usually costs four relaxed loads, an atomic addition and a store. It takes no lock. One call in 128 updates
+/// the limit under a lock; no call waits for that lock. The memory is bounded: four bytes for each call of the window,
+/// eight bytes for each bucket, and about 5 KiB.
 ///
 /// ```
 /// use steadfast::timeout::Quantile;
@@ -90,27 +95,29 @@ pub struct Quantile(Arc<Learned>);
 struct Learned {
     scale: Scale,
     rate: f64,
-    /// Nanoseconds. Relaxed: it guards no other memory, and so do all below.
+    /// Nanoseconds. This and all atomics below are relaxed: none of them guards other memory.
     limit: AtomicU64,
-    /// The bits of the share of calls in the window that timed out.
+    /// The share of the calls in the window that timed out, as the bits of an `f64`.
     achieved: AtomicU64,
     frozen: AtomicU64,
-    /// Nanoseconds: the fastest answer seen lately, rounded down. Zero while too few calls are known.
+    /// Nanoseconds: the fastest recent answer, rounded down. Zero while too few calls are known.
     fastest: AtomicU64,
-    /// When a call passed last of which no answer was expected, in nanoseconds after `origin`.
+    /// When a call with too little time for any answer last passed: nanoseconds after `origin`, as the bits of an
+    /// `i64`.
     tried: AtomicU64,
     origin: Instant,
     /// The era of new calls.
     era: AtomicU64,
-    /// The calls so far. Each takes the cell of its number.
+    /// The number of calls so far. Each call takes the cell of its number, modulo `CELLS`.
     calls: AtomicU64,
-    /// The words of samples, zero where there is none. The one that ends a slice swaps them out.
+    /// The words of samples; zero is an empty cell. The call that ends a slice takes the samples out.
     cells: [AtomicU64; CELLS],
     window: Mutex<Window>,
 }
 
 impl Quantile {
-    /// Begins a timeout by which this share of the calls may be given up wrongly: from 0.0001 to 0.1.
+    /// Begins a timeout with this false-timeout rate: the share of calls that may be given up although an answer would
+    /// still have come, from 0.0001 to 0.1.
     pub fn builder(rate: f64) -> QuantileBuilder {
         QuantileBuilder::new(rate)
     }
@@ -122,8 +129,8 @@ impl Quantile {
             achieved: AtomicU64::new(0),
             frozen: AtomicU64::new(0),
             fastest: AtomicU64::new(0),
-            // Further away from any instant than the first call may have to wait.
-            tried: AtomicU64::new(1 << 63),
+            // Far from any instant, so that the first call passes at once.
+            tried: AtomicU64::new(i64::MIN as u64),
             origin: Instant::now(),
             era: AtomicU64::new(Era::default().0),
             calls: AtomicU64::new(0),
@@ -133,23 +140,23 @@ impl Quantile {
         }))
     }
 
-    /// The limit at present.
+    /// Returns the current limit.
     #[inline]
     pub fn current(&self) -> Duration {
         Nanos(self.0.limit.load(Ordering::Relaxed)).duration()
     }
 
-    /// The ceiling: the limit while too few calls are known, and the longest one.
+    /// Returns the ceiling: the longest limit, and the limit while too few calls are known.
     pub fn ceiling(&self) -> Duration {
         self.0.scale.ceiling().duration()
     }
 
-    /// The share of the calls in the window that timed out. Calls during overload do not count.
+    /// Returns the share of the calls in the window that timed out. Calls during overload do not count.
     pub fn achieved_rate(&self) -> f64 {
         f64::from_bits(self.0.achieved.load(Ordering::Relaxed))
     }
 
-    /// Whether the limit stays as it was, since too many of the last calls timed out.
+    /// Returns whether the limit is frozen, because too many of the last calls timed out.
     pub fn is_frozen(&self) -> bool {
         self.0.frozen.load(Ordering::Relaxed) != 0
     }
@@ -186,35 +193,35 @@ impl Quantile {
         self.add(Sample::new(self.0.scale, End::Cut, Nanos::of(spent)), era);
     }
 
-    /// The era of a call that begins now.
+    /// Returns the era of a call that begins now.
     #[inline]
     pub(super) fn era(&self) -> Era {
         Era(self.0.era.load(Ordering::Relaxed))
     }
 
-    /// Whether a call that has this long is not begun: no answer came as fast lately. One call in a second passes
-    /// nevertheless, whatever the clock does.
+    /// Returns whether a call with this time left is refused: no recent answer was as fast. One such call in a second
+    /// passes nevertheless.
     #[inline]
     pub(super) fn refuses(&self, left: Duration, now: Instant) -> bool {
         Nanos::of(left).0 < self.0.fastest.load(Ordering::Relaxed) && !self.tries(now)
     }
 
+    /// Returns whether a call passes although it has too little time, and notes that it does.
     #[cold]
     fn tries(&self, now: Instant) -> bool {
         let tried = self.0.tried.load(Ordering::Relaxed);
-        // Numbers wrap around after 584 years: only their distance counts.
-        let nanos = |length: Duration| length.as_nanos() as u64;
+        // An instant before the origin is a negative number.
+        let nanos = |length: Duration| Nanos::of(length).0.min(i64::MAX as u64) as i64;
         let at = match now.checked_duration_since(self.0.origin) {
             Some(since) => nanos(since),
             None => nanos(self.0.origin.saturating_duration_since(now)).wrapping_neg(),
         };
-        let ahead = at.wrapping_sub(tried);
-        // A clock that goes back further than that counts as one that goes on: no caller waits until it is there again.
-        ahead.min(ahead.wrapping_neg()) >= nanos(TRY_EVERY)
-            && self.0.tried.compare_exchange(tried, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        // A clock that goes back by a second or more lets the call pass: no caller waits until the clock has caught up.
+        at.abs_diff(tried as i64) >= Nanos::of(TRY_EVERY).0
+            && self.0.tried.compare_exchange(tried, at as u64, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Forgets all calls: the limit is the ceiling again. Calls under way in a stack or a layer are not learned.
+    /// Forgets all calls: the limit is the ceiling again. Calls in flight in a stack or a layer are not learned.
     pub fn reset(&self) {
         let mut window = crate::sync::lock(&self.0.window);
         window.begin_again();
@@ -232,10 +239,10 @@ impl Quantile {
         }
     }
 
-    /// Learns a slice. A call that has taken its cell and not filled it yet is learned with a later slice.
+    /// Learns a slice. A call that has taken its cell but not yet filled it is learned with a later slice.
     #[cold]
     fn end_slice(&self, slice: usize) {
-        // Another call is at it: this slice stays in its cells, until it is overwritten.
+        // Another call updates the limit. This slice stays in its cells until newer samples overwrite it.
         let Ok(mut window) = self.0.window.try_lock() else { return };
         let cells = self.0.cells.iter().skip(slice * SLICE).take(SLICE);
         let era = window.era();

@@ -1,11 +1,11 @@
-//! Durations by buckets of equal relative width.
+//! Buckets of equal relative width for durations.
 
 use crate::clock::Nanos;
 
-/// 128 buckets for each doubling: none is wider than 1/128 of its lower bound.
+/// 2^7 = 128 buckets for each doubling. No bucket is wider than 1/128 of its lower bound.
 const BITS: u32 = 7;
 
-/// The buckets between a floor and a ceiling. What is beyond is in the first or the last one.
+/// The buckets between a floor and a ceiling. Durations outside are in the first or the last bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
     floor: Nanos,
@@ -13,7 +13,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// Buckets between these, the floor not above the ceiling.
+    /// Makes the buckets between two durations. The floor must be at most the ceiling.
     pub(super) fn new(floor: Nanos, ceiling: Nanos) -> Self {
         Self { floor, ceiling }
     }
@@ -22,23 +22,23 @@ impl Scale {
         self.ceiling
     }
 
-    /// The number of buckets.
+    /// Returns the number of buckets.
     pub(super) fn count(self) -> usize {
         usize::from(self.bucket(self.ceiling)) + 1
     }
 
-    /// The bucket of a duration.
+    /// Returns the bucket of a duration.
     #[inline]
     pub(super) fn bucket(self, duration: Nanos) -> u16 {
         place(duration.0.clamp(self.floor.0, self.ceiling.0)) - place(self.floor.0)
     }
 
-    /// The longest duration of a bucket.
+    /// Returns the longest duration of a bucket.
     pub(super) fn upper(self, bucket: usize) -> Nanos {
         let place = bucket as u64 + u64::from(place(self.floor.0));
         let octave = (place >> BITS) as u32;
         let below = 1 << BITS;
-        // Small numbers have a bucket each.
+        // Each number below 128 has its own bucket.
         let upper = if octave == 0 {
             place
         } else {
@@ -47,7 +47,7 @@ impl Scale {
         self.clamp(Nanos(upper))
     }
 
-    /// The shortest duration of a bucket. The first one also has all that is shorter than the floor.
+    /// Returns the shortest duration of a bucket: zero for the first, which includes all durations below the floor.
     pub(super) fn lower(self, bucket: u16) -> Nanos {
         match usize::from(bucket).checked_sub(1) {
             Some(before) => self.upper(before).saturating_add(Nanos(1)),
@@ -60,7 +60,7 @@ impl Scale {
     }
 }
 
-/// The number of a bucket among those of all numbers.
+/// Returns the bucket of a number on the scale that begins at zero.
 #[inline]
 fn place(number: u64) -> u16 {
     let octave = (64 - number.leading_zeros()).saturating_sub(BITS);
@@ -76,25 +76,25 @@ fn place(number: u64) -> u16 {
 #[repr(u8)]
 pub(super) enum End {
     Answered = 1,
-    /// It was given up at its limit.
+    /// The call was given up at its limit.
     GivenUp,
-    /// Another deadline ended it earlier.
+    /// Another deadline ended the call earlier.
     Cut,
 }
 
-/// How long a call took.
+/// How long a call took, and how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) bucket: u16,
     pub(super) end: End,
 }
 
-/// The calls between two resets. A call counts in the era in which it began, and in no later one.
+/// Numbers the calls between two resets. A call counts in the era in which it began, and in no later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Era(pub(super) u64);
 
 impl Era {
-    /// The lowest bits of a word are those of a sample.
+    /// The lower bits of a word hold the sample.
     const SHIFT: u32 = 18;
     const MASK: u64 = u64::MAX >> Self::SHIFT;
 
@@ -109,13 +109,13 @@ impl Sample {
         Self { bucket: scale.bucket(after), end }
     }
 
-    /// A number that is not zero.
+    /// Returns the sample and its era as a word, which is never zero.
     #[inline]
     pub(super) fn word(self, era: Era) -> u64 {
         self.end as u64 | u64::from(self.bucket) << 2 | era.0 << Era::SHIFT
     }
 
-    /// The sample of a word of this era.
+    /// Returns the sample in a word, if the word is of this era.
     pub(super) fn of_word(word: u64, era: Era) -> Option<Self> {
         let end = match word & 3 {
             1 => End::Answered,
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_follow_each_other_and_none_is_wider_than_a_hundred_and_twenty_eighth() {
+    fn buckets_have_no_gaps_and_none_is_wider_than_a_128th() {
         let scale = Scale::new(Nanos(1), Nanos(1 << 50));
         for bucket in 1..scale.count() {
             let (below, upper) = (scale.upper(bucket - 1).0, scale.upper(bucket).0);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_the_one_of_its_word() {
+    fn a_word_of_a_sample_converts_back() {
         let last = Era(Era::MASK);
         for end in [End::Answered, End::GivenUp, End::Cut] {
             for bucket in [0, 8191, u16::MAX] {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_duration_of_a_bucket_is_in_it_and_the_one_before_is_not() {
+    fn the_lower_bound_of_a_bucket_is_its_shortest_duration() {
         let scale = Scale::new(Nanos(1_000_000), Nanos(30_000_000_000));
         assert_eq!(scale.lower(0), Nanos::ZERO);
         for bucket in 1..scale.count() as u16 {

@@ -12,7 +12,7 @@ fn quantile(rate: f64) -> Quantile {
 fn within_two_percent(latencies: &[f64]) {
     let limit = quantile(0.001);
     latencies.iter().for_each(|latency| limit.record(Duration::from_secs_f64(*latency)));
-    // All full slices but the last one are learned.
+    // All full slices except the last one are learned.
     let learned = latencies.len() / SLICE * SLICE - SLICE;
     let mut sorted = latencies[..learned].to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -34,7 +34,7 @@ fn the_quantile_of_ten_thousand_samples_is_within_two_percent_of_a_sort() {
     within_two_percent(&bimodal);
 }
 
-/// Calls with these latencies. Returns the share that was given up.
+/// Makes calls with lognormal latencies times `factor`. Returns the share that was given up.
 fn calls(limit: &Quantile, count: usize, random: &mut impl Rng, factor: f64) -> f64 {
     let shape = LogNormal::new(-4.0, 1.0).unwrap();
     let mut given_up = 0;
@@ -51,7 +51,7 @@ fn calls(limit: &Quantile, count: usize, random: &mut impl Rng, factor: f64) -> 
 }
 
 #[test]
-fn censored_calls_neither_draw_the_limit_down_nor_up() {
+fn censored_calls_move_the_limit_neither_down_nor_up() {
     for rate in [0.001, 0.01, 0.05] {
         let (limit, mut random) = (quantile(rate), SmallRng::seed_from_u64(3));
         calls(&limit, (20.0 / rate) as usize, &mut random, 1.0);
@@ -61,7 +61,7 @@ fn censored_calls_neither_draw_the_limit_down_nor_up() {
 }
 
 #[test]
-fn overload_freezes_the_limit_and_reset_thaws_it() {
+fn overload_freezes_the_limit_and_reset_returns_it_to_the_ceiling() {
     let (limit, mut random) = (quantile(0.001), SmallRng::seed_from_u64(5));
     calls(&limit, 30_000, &mut random, 1.0);
     let before = limit.current();
@@ -97,7 +97,7 @@ fn a_service_that_is_twice_as_slow_for_good_gets_a_longer_limit() {
     assert!(achieved > 0.005 && achieved < 0.02, "{achieved}");
 }
 
-/// Calls of which every other one has a deadline of its caller, up to 50 ms, and ends by that if it comes first.
+/// Makes calls of which every other one, on average, has a caller's deadline of up to 50 ms.
 fn calls_of_hurried_callers(limit: &Quantile, count: usize, random: &mut impl Rng, learns: bool) {
     let (shape, era) = (LogNormal::new(-4.0, 1.0).unwrap(), limit.era());
     for _ in 0..count {
@@ -113,7 +113,7 @@ fn calls_of_hurried_callers(limit: &Quantile, count: usize, random: &mut impl Rn
 }
 
 #[test]
-fn calls_that_the_callers_deadlines_end_do_not_draw_the_limit_down() {
+fn calls_that_their_callers_deadlines_end_do_not_lower_the_limit() {
     for rate in [0.01, 0.05] {
         let exact = {
             let (mut random, shape) = (SmallRng::seed_from_u64(1), LogNormal::new(-4.0, 1.0).unwrap());
@@ -133,13 +133,13 @@ fn calls_that_the_callers_deadlines_end_do_not_draw_the_limit_down() {
             limits.iter().sum::<f64>() / limits.len() as f64
         };
         let (with, without) = (learned(true), learned(false));
-        assert!(with > 0.9 && with < 1.1, "{with} for {rate}");
-        assert!(without < with - 0.1, "{without} for {rate}: the test is of something else");
+        assert!(with > 0.93 && with < 1.07, "{with} for {rate}");
+        assert!(without < with - 0.05, "{without} for {rate}: without samples of such calls the limit should be lower");
     }
 }
 
 #[test]
-fn a_limit_that_no_caller_waits_for_stays_where_it_is() {
+fn a_limit_that_no_caller_waits_for_stays_the_same() {
     let (limit, mut random) = (quantile(0.01), SmallRng::seed_from_u64(5));
     calls(&limit, 5_000, &mut random, 1.0);
     let before = limit.current();
@@ -149,7 +149,7 @@ fn a_limit_that_no_caller_waits_for_stays_where_it_is() {
         let latency = Duration::from_secs_f64(shape.sample(&mut random));
         if latency < 20 * MS { limit.record(latency) } else { limit.cut_of(limit.era(), 20 * MS) }
     }
-    // The limit moves until no call of a patient caller is left in the window.
+    // The limit moves until the window has only calls that the callers' deadlines can end.
     let after = limit.current();
     assert!(after > before.mul_f64(0.4) && after < before.mul_f64(2.5), "{before:?} {after:?}");
     assert_eq!((limit.is_frozen(), limit.achieved_rate()), (false, 0.0));
@@ -165,14 +165,14 @@ fn a_call_counts_in_the_era_in_which_it_began_and_in_no_later_one() {
     assert_eq!((limit.current(), limit.is_frozen()), (limit.ceiling(), false));
     (0..2 * SLICE).for_each(|_| limit.record(MS));
     assert!(limit.current() < 2 * MS);
-    // What is left of an era that ended by itself.
+    // The limit begins again without a reset.
     let before = limit.era();
     (0..1_000 / SLICE * SLICE + 2 * SLICE).for_each(|_| limit.censored(limit.current()));
     assert_eq!(limit.current(), limit.ceiling());
     assert_ne!(limit.era(), before);
 }
 
-/// A limit that has seen answers after 20 ms at the fastest.
+/// A limit whose fastest answer took 20 ms.
 fn knows_20_ms() -> Quantile {
     let limit = quantile(0.1);
     (0..4 * SLICE as u32).for_each(|call| limit.record((20 + call % 7) * MS));
@@ -180,7 +180,7 @@ fn knows_20_ms() -> Quantile {
 }
 
 #[test]
-fn a_call_with_less_time_than_the_fastest_answer_took_is_refused_but_one_in_a_second() {
+fn a_call_with_less_time_than_the_fastest_answer_is_refused_except_one_in_a_second() {
     let (limit, now) = (knows_20_ms(), Instant::now());
     assert!(!limit.refuses(20 * MS, now), "it has the time");
     assert!(!limit.refuses(19 * MS, now), "the first one passes");
@@ -190,7 +190,7 @@ fn a_call_with_less_time_than_the_fastest_answer_took_is_refused_but_one_in_a_se
     }
     assert!(!limit.refuses(19 * MS, now + 1000 * MS));
     assert!(limit.refuses(19 * MS, now + 1001 * MS));
-    // A single answer that was faster, and the fastest is forgotten with its window.
+    // One faster answer lets such calls pass, until the window has forgotten it.
     limit.record(5 * MS);
     assert!(!limit.refuses(6 * MS, now + 1001 * MS));
     (0..4 * SLICE).for_each(|_| limit.record(20 * MS));
@@ -200,13 +200,13 @@ fn a_call_with_less_time_than_the_fastest_answer_took_is_refused_but_one_in_a_se
 }
 
 #[test]
-fn whatever_the_clock_does_no_caller_is_refused_for_longer_than_two_seconds() {
+fn a_call_passes_within_two_seconds_even_if_the_clock_jumps() {
     let (limit, now) = (knows_20_ms(), Instant::now() + Duration::from_secs(1_000_000));
     let passes = |at: Instant| !limit.refuses(MS, at);
     assert!(passes(now));
-    // It stands still, and threads read it a little out of order.
+    // The clock stands still, and threads read it slightly out of order.
     assert!(!passes(now) && !passes(now - MS) && !passes(now - 999 * MS));
-    // It goes back, by a little and to before the limit was made, and jumps ahead.
+    // It goes back by a second, goes back to before the limit was made, and jumps ahead.
     for at in [now - 1000 * MS, now - Duration::from_secs(2_000_000), now + Duration::from_secs(1 << 34)] {
         assert!(passes(at));
         assert!(!passes(at + 999 * MS));
@@ -215,7 +215,7 @@ fn whatever_the_clock_does_no_caller_is_refused_for_longer_than_two_seconds() {
 }
 
 #[test]
-fn what_no_limit_can_be_is_refused() {
+fn rates_and_bounds_out_of_range_are_refused() {
     let bad = [0.0, 1.0, -0.1, f64::NAN, f64::INFINITY, 0.00001];
     assert!(bad.into_iter().all(|rate| Quantile::builder(rate).build().is_err()));
     let bad = [(Duration::ZERO, MS), (2 * MS, MS), (MS, Duration::MAX)];
@@ -223,7 +223,7 @@ fn what_no_limit_can_be_is_refused() {
 }
 
 proptest! {
-    /// The exact model: all samples of the window, sorted.
+    /// The exact model sorts all samples of the window.
     #[test]
     fn without_timeouts_the_limit_is_that_of_a_sorted_window(
         latencies in prop::collection::vec(100_000_u64..1_000_000_000, 700..3000),

@@ -1,4 +1,4 @@
-//! The last calls, and the limit that they ask for.
+//! The window of the last calls, and the limit computed from it.
 
 use super::{
     SLICE,
@@ -7,18 +7,18 @@ use super::{
 use crate::clock::Nanos;
 use std::collections::VecDeque;
 
-/// The limit rises by at most this at a time.
+/// The factor by which the limit rises at most in one step.
 const LARGEST_STEP: f64 = 1.25;
 /// The tail of a lognormal latency falls with about the fourth power of the limit.
 const TAIL_POWER: f64 = 0.25;
 
-/// A limit was learned from one window. Trouble of ten times as many calls is how the service is.
+/// The windows of calls that were not learned after which the limit begins again: the service has changed.
 const FROZEN_WINDOWS: usize = 10;
 
 #[derive(Clone, Copy, Default)]
 struct Bucket {
     answered: u32,
-    /// Those that were given up, and those that another deadline ended.
+    /// The calls that were given up, or that another deadline ended.
     censored: u32,
 }
 
@@ -30,16 +30,16 @@ pub(super) struct Window {
     buckets: Box<[Bucket]>,
     given_up: usize,
     limit: Nanos,
-    /// The bucket of the fastest answer in the last slice, whether it is learned or not.
+    /// The bucket of the fastest answer in the last slice, even if that slice is not learned.
     fastest_of_slice: Option<u16>,
     era: Era,
-    /// The last slice, if it was calm and so was the one before: learned once the next one is calm, too.
+    /// The last slice, if neither it nor the slice before was frozen. Learned if the next slice is not frozen either.
     pending: Vec<Sample>,
     frozen: bool,
-    /// The calls that were not learned. A call that is learned makes up for ten, so that the limit is either learned
-    /// from one call in eleven, or begins again.
+    /// The calls that were not learned, less ten for each call that was. If fewer than one call in eleven is learned,
+    /// the limit begins again.
     passed_over: usize,
-    /// The samples to wait for before the limit rises again.
+    /// The number of samples that must come before the limit rises again.
     hold: usize,
 }
 
@@ -79,18 +79,18 @@ impl Window {
         self.era
     }
 
-    /// Begins again at the ceiling. Calls that began before count no more.
+    /// Begins again at the ceiling, in a new era. Calls that began earlier are not learned.
     pub(super) fn begin_again(&mut self) {
         *self = Self::new(self.rate, self.scale, self.era.next());
     }
 
-    /// Whether enough calls are known.
+    /// Returns whether half of the window is full.
     fn is_known(&self) -> bool {
         self.samples.len() * 2 >= self.size
     }
 
-    /// The shortest time in which a call was answered, rounded down, among those of the window and the last two slices.
-    /// Zero until enough calls are known.
+    /// Returns the fastest answer of the window and the last two slices, rounded down. Zero until enough calls are
+    /// known.
     pub(super) fn fastest(&self) -> Nanos {
         if !self.is_known() {
             return Nanos::ZERO;
@@ -100,11 +100,11 @@ impl Window {
         fastest.map_or(Nanos::ZERO, |bucket| self.scale.lower(bucket))
     }
 
-    /// Learns the slice before this one, and keeps this one until the next.
+    /// Learns the pending slice if this slice is not frozen, and keeps this slice until the next one.
     pub(super) fn learn(&mut self, slice: impl Iterator<Item = Sample>) {
         let slice: Vec<Sample> = slice.collect();
         let given_up = slice.iter().filter(|sample| sample.end == End::GivenUp).count();
-        // A call that another deadline ended does not show whether it would have been given up.
+        // A call that another deadline ended does not show whether the limit would have ended it.
         let shown = slice.iter().filter(|sample| sample.end != End::Cut).count();
         let was_frozen = self.frozen;
         self.frozen = given_up as f64 > (10.0 * self.rate).clamp(0.1, 0.9) * shown as f64;
@@ -128,8 +128,8 @@ impl Window {
         }
     }
 
-    /// Begins again at the ceiling where trouble does not end. The limit is too short for what the service has become,
-    /// and the calls that it gives up do not show how much longer they take.
+    /// Counts calls that are not learned, and begins again at the ceiling if there are too many. The limit is then too
+    /// short for the changed service, and the calls that it ends do not show how much longer they would take.
     fn pass_over(&mut self, calls: usize) {
         self.passed_over += calls;
         if self.passed_over >= FROZEN_WINDOWS * self.size {
@@ -158,10 +158,10 @@ impl Window {
     fn adjust(&mut self) {
         match self.quantile() {
             Ok(quantile) => self.limit = quantile,
-            // Most calls that were given up were so at lower limits: the calls since the last step have to show it.
+            // Most calls in the window were given up at lower limits. Wait for calls under the limit of the last step.
             Err(_) if self.hold > 0 => {}
-            // Other deadlines end the calls that would show more. A longer limit would not let them be seen.
-            Err(_) if self.given_up == 0 => {}
+            // Other deadlines end the calls that would show the quantile. A longer limit would not show it either.
+            Err(_) if self.achieved_rate() <= self.rate => {}
             Err(longer) => {
                 let step = (longer / self.rate).powf(TAIL_POWER).min(LARGEST_STEP);
                 self.limit = self.scale.clamp(Nanos((self.limit.0 as f64 * step) as u64 + 1));
@@ -170,10 +170,11 @@ impl Window {
         }
     }
 
-    /// The quantile, or the share of calls that are longer than all that is known, where that is more than the rate.
+    /// Returns the quantile. If the known answers do not reach it, returns the share of calls that take longer than all
+    /// of them, which is above the rate.
     ///
-    /// Kaplan and Meier: the share of calls that are longer than a bucket is that of the one before, less the share
-    /// that was answered in it among those that came so far.
+    /// The Kaplan-Meier estimator. Bucket by bucket, `longer *= 1 - answered / left`: `longer` is the share of calls
+    /// that take longer than this bucket, and `left` the number of calls that did not end in an earlier bucket.
     fn quantile(&self) -> Result<Nanos, f64> {
         let mut longer = 1.0;
         let mut left = self.samples.len();
@@ -190,6 +191,7 @@ impl Window {
     }
 }
 
+/// Returns the bucket of the fastest answer.
 fn fastest(samples: &[Sample]) -> Option<u16> {
     samples.iter().filter(|sample| sample.end == End::Answered).map(|sample| sample.bucket).min()
 }
