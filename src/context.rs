@@ -1,17 +1,20 @@
-//! What every layer of every service in a call chain should know about the call at hand.
+//! The deadline, criticality and attempt that every layer of every service in a call chain should know.
 //!
 //! A stack opens a [`CallContext`] around its service: a server stack around its handler, a client stack around each
-//! attempt. A client stack inside the handler reads it, so that an outgoing call inherits what is left of the caller's
-//! deadline with no code of the user's. The client stack ends the call by it if it has a timeout, however long. Without
-//! one it only hands the deadline on, and retries and places in line look at it. The service of a client stack sees the
-//! number of its attempt and the deadline by which the attempt is given up, and can send them along. Layers used alone
-//! open no context.
+//! attempt. A client stack inside the handler reads the context. An outgoing call therefore inherits the rest of the
+//! caller's deadline without user code.
 //!
-//! Where no context is open, a layer that reads it costs one look at a thread local for each call, however often the
-//! call is polled.
+//! - A client stack with a timeout of any length ends the call at the inherited deadline.
+//! - A client stack without a timeout passes the deadline on. Its retry and its wait queues respect the deadline.
+//! - The service of a client stack sees the number of its attempt, and the deadline at which the attempt is given up.
+//!   It can send both along.
+//! - Layers used alone open no context.
 //!
-//! Inside a process it travels in a tokio task-local. `tokio::spawn` and worker tasks lose it; [`CallContext::scope`]
-//! carries it across:
+//! A layer that needs the context reads it once for each call, regardless of the number of polls. The read costs one
+//! access to a thread local.
+//!
+//! Inside a process the context travels in a tokio task-local. `tokio::spawn` and worker tasks lose it. [`spawn`] and
+//! [`CallContext::scope`] carry it to another task:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -43,32 +46,32 @@ tokio::task_local! {
 }
 
 thread_local! {
-    /// Whether a retry was forbidden in this poll, within the innermost scope of a stack.
+    /// Whether a retry was forbidden in this poll, in the innermost scope.
     static RETRY_IS_FORBIDDEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How much it matters that a call is answered, from the least to the most: what is shed first, and last.
+/// How much it matters that a call is answered. Under load, the least critical calls are shed first.
 ///
-/// The four classes are those of Google's "Site Reliability Engineering", chapter 21.
-#[doc(alias = "priority")]
+/// The four classes, from the least to the most critical, are those of Google's "Site Reliability Engineering", chapter
+/// 21.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Criticality {
     /// Frequent partial and occasional full unavailability is expected: batch work, prefetching.
     Sheddable,
     /// Partial unavailability is expected: work that can be tried again later.
     SheddablePlus,
-    /// Users see it when it fails. The default.
+    /// Users notice a failure. The default.
     #[default]
     Critical,
-    /// The most important: users suffer when it fails.
+    /// The most important: a failure has a serious effect on users.
     CriticalPlus,
 }
 
 impl Criticality {
-    /// All classes, from the least critical to the most critical one.
+    /// All classes, from the least to the most critical.
     pub const ALL: [Self; 4] = [Self::Sheddable, Self::SheddablePlus, Self::Critical, Self::CriticalPlus];
 
-    /// The class in a word, for labels.
+    /// Returns the name of the class, for labels.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sheddable => "sheddable",
@@ -79,12 +82,11 @@ impl Criticality {
     }
 }
 
-/// The deadline, the criticality and the attempt of the call at hand. A small value, cheap to copy.
-#[doc(alias = "deadline propagation")]
+/// The deadline, the criticality and the attempt of the current call. A small value, cheap to copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CallContext {
     deadline: Deadline,
-    /// The attempt in the upper half, the criticality in the lower one: a whole word.
+    /// The attempt in the upper 32 bits, the criticality in the lower 32 bits.
     rest: u64,
 }
 
@@ -105,12 +107,12 @@ impl fmt::Debug for CallContext {
 }
 
 impl CallContext {
-    /// A context with no deadline, of default criticality, in its first attempt.
+    /// Makes a context with no deadline, the default criticality, and no earlier attempts.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The context of the call that this task works on, or a new one where there is none.
+    /// Returns the context of the call that this task works on, or a [new](Self::new) one outside of any call.
     #[inline]
     pub fn current() -> Self {
         #[cfg(test)]
@@ -118,13 +120,13 @@ impl CallContext {
         CURRENT.try_with(|context| *context).unwrap_or_default()
     }
 
-    /// The instant by which the caller wants its answer.
+    /// Returns the instant by which the caller wants its answer.
     #[inline]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.instant()
     }
 
-    /// How much it matters that the call is answered.
+    /// Returns how much it matters that the call is answered.
     #[inline]
     pub fn criticality(&self) -> Criticality {
         match self.rest as u32 {
@@ -135,42 +137,49 @@ impl CallContext {
         }
     }
 
-    /// How often the caller tried before: 0 in the first attempt. The stages and the service of a client stack with a
-    /// retry see the attempt at hand. Without a retry they see the number that the stack was called with.
+    /// Returns the number of earlier attempts: 0 in the first attempt.
+    ///
+    /// In a client stack with a retry, the inner stages and the service see the number of the current attempt. Without
+    /// a retry they see the number that the caller of the stack passed on.
     #[inline]
     pub fn attempt(&self) -> u32 {
         (self.rest >> 32) as u32
     }
 
-    /// The same context with this deadline, or the earlier one that it had: a deadline never moves away.
+    /// Sets the deadline, unless the context already has an earlier one. A deadline never moves later.
     pub fn with_deadline(self, deadline: Instant) -> Self {
         self.narrowed(Deadline::at(deadline))
     }
 
-    /// The same context with another criticality.
+    /// Sets the criticality.
     pub fn with_criticality(self, criticality: Criticality) -> Self {
         Self { rest: (self.rest & !u64::from(u32::MAX)) | criticality as u64, ..self }
     }
 
-    /// The same context with another number of earlier attempts.
+    /// Sets the number of earlier attempts.
     #[inline]
     pub fn with_attempt(self, attempt: u32) -> Self {
         Self { rest: u64::from(attempt) << 32 | (self.rest & u64::from(u32::MAX)), ..self }
     }
 
-    /// Asks all callers of the call at hand not to send it again: the stacks around it, and through the `http` feature
-    /// the processes that they answer.
+    /// Asks all callers of the current call not to send it again: the outer stacks of this process, and with the `http`
+    /// feature the processes that called it.
     ///
-    /// One level of a chain of calls retries, and the others do not multiply its attempts. The retry of a client stack
-    /// calls this by itself where it gives up: the attempts are used up, the budget is empty, the wait would be too
-    /// long, or the request must not be sent twice. One that allows a single attempt leaves retries to others. So does
-    /// a client stack whose service [forbids a retry](crate::classify::Classify::forbids_retry). A retry further out
-    /// then makes no further attempt ([`Denied::Marked`](crate::shell::Denied::Marked)) and returns the answer that it
-    /// has.
+    /// If every level of a call chain retries, attempts multiply. With this mark, only one level retries. Three places
+    /// set it:
     ///
-    /// It takes effect in the task that works on the call, within a poll of it. A task that the handler has spawned
-    /// does not reach it, nor does a future in a [`scope`](Self::scope) of the handler's own; the handler calls this
-    /// where it sees that task or future fail. Elsewhere it does nothing.
+    /// - Your handler or service, by calling this function.
+    /// - The retry of a client stack, when it gives up; see [`Denied`](crate::shell::Denied) for the reasons. A retry
+    ///   that allows only one attempt leaves retries to its callers, and does not set the mark when that attempt is
+    ///   used up.
+    /// - A classifier, with [`forbids_retry`](crate::classify::Classify::forbids_retry).
+    ///
+    /// An outer retry then makes no further attempt ([`Denied::Marked`](crate::shell::Denied::Marked)) and returns the
+    /// answer that it has.
+    ///
+    /// Call this in the task that works on the call, during a poll of the call. It does not reach the callers from a
+    /// spawned task, or from a future in a [`scope`](Self::scope) that the handler opened. If such a task or future
+    /// fails, call this in the handler. Outside of any call it does nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -195,12 +204,12 @@ impl CallContext {
         RETRY_IS_FORBIDDEN.set(true);
     }
 
-    /// Runs a future with this context as the [current](Self::current) one. To forbid a retry in it is a matter of this
-    /// context, and not of the one around it.
+    /// Runs a future with this context as the [current](Self::current) one.
     ///
-    /// Inside another scope the earlier deadline counts: no answer is of use after the call around it has ended. Each
-    /// poll looks at the scope in which it happens, and not at the one in which `scope` was called. The criticality
-    /// and the attempt are those of this context. Work that is to outlive the call is spawned.
+    /// In nested scopes the earlier deadline counts, because an answer is useless after the outer call has ended. Each
+    /// poll takes the outer deadline from the scope in which the poll runs, not from the one in which `scope` was
+    /// called. The criticality and the attempt are those of this context. [`forbid_retry`](Self::forbid_retry) in the
+    /// future has no effect outside of it. Use `tokio::spawn` for work that is to outlive the call.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -219,19 +228,20 @@ impl CallContext {
         Scope { context: self, future: Some(future) }
     }
 
-    /// Runs a closure with this context as the [current](Self::current) one. Inside another scope the earlier deadline
+    /// Runs a closure with this context as the [current](Self::current) one. In nested scopes the earlier deadline
     /// counts, as in [`scope`](Self::scope).
     pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
         let _own = OwnForbiddance::begin();
         CURRENT.sync_scope(self.within_current(), work)
     }
 
-    /// The same with the deadline of the current context, where that is earlier.
+    /// Takes the deadline of the current context, if that is earlier.
     fn within_current(self) -> Self {
         self.narrowed(Self::current().deadline)
     }
 
-    /// As [`sync_scope`](Self::sync_scope), for a stack, which hands on that a retry is forbidden.
+    /// Runs a closure for a stack: unlike [`sync_scope`](Self::sync_scope), it reads no outer context, and does not
+    /// keep the mark of a forbidden retry to itself.
     #[inline]
     pub(crate) fn stack_scope<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
@@ -248,18 +258,19 @@ impl CallContext {
     }
 }
 
-/// Gathers whether a retry is forbidden while it exists. Dropped, it hands that on to what is around it.
+/// Records whether a retry is forbidden while it exists. On drop it passes the mark to the outer scope.
 pub(crate) struct Forbiddance {
-    further_out: bool,
+    /// Whether the outer scope had the mark.
+    outer: bool,
 }
 
 impl Forbiddance {
     #[inline]
     pub(crate) fn gather() -> Self {
-        Self { further_out: RETRY_IS_FORBIDDEN.replace(false) }
+        Self { outer: RETRY_IS_FORBIDDEN.replace(false) }
     }
 
-    /// Whether a retry was forbidden since.
+    /// Returns whether a retry was forbidden since [`gather`](Self::gather).
     #[inline]
     pub(crate) fn is_forbidden(&self) -> bool {
         RETRY_IS_FORBIDDEN.get()
@@ -269,26 +280,27 @@ impl Forbiddance {
 impl Drop for Forbiddance {
     #[inline]
     fn drop(&mut self) {
-        if self.further_out {
+        if self.outer {
             RETRY_IS_FORBIDDEN.set(true);
         }
     }
 }
 
-/// Keeps what is forbidden while it exists from what is around it.
+/// Hides from the outer scope that a retry is forbidden while it exists.
 struct OwnForbiddance {
-    further_out: bool,
+    /// Whether the outer scope had the mark.
+    outer: bool,
 }
 
 impl OwnForbiddance {
     fn begin() -> Self {
-        Self { further_out: RETRY_IS_FORBIDDEN.replace(false) }
+        Self { outer: RETRY_IS_FORBIDDEN.replace(false) }
     }
 }
 
 impl Drop for OwnForbiddance {
     fn drop(&mut self) {
-        RETRY_IS_FORBIDDEN.set(self.further_out);
+        RETRY_IS_FORBIDDEN.set(self.outer);
     }
 }
 
@@ -298,7 +310,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F> {
         context: CallContext,
-        // `None` once it has ended.
+        // `None` after it has ended. It is dropped inside its scope.
         #[pin]
         future: Option<F>,
     }
@@ -333,13 +345,13 @@ impl<F: Future> Future for Scope<F> {
 
 /// Spawns a future on the tokio runtime, as `tokio::spawn` does, with the [current](CallContext::current) context.
 ///
-/// The task inherits the deadline, the criticality and the attempt. It does not reach the caller with
-/// [`forbid_retry`](CallContext::forbid_retry). Without a context it costs one look at a thread local more than
-/// `tokio::spawn`, and the words of the context in the task.
+/// The task inherits the deadline, the criticality and the attempt. [`forbid_retry`](CallContext::forbid_retry) in the
+/// task does not reach the caller. Compared with `tokio::spawn`, the task is larger by the context, and each poll reads
+/// and sets two thread locals.
 ///
 /// # Panics
 ///
-/// As `tokio::spawn` does: outside of a tokio runtime.
+/// Panics outside of a tokio runtime, as `tokio::spawn` does.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -364,7 +376,7 @@ pub(crate) mod tests {
     use std::cell::Cell;
 
     thread_local! {
-        /// How often this thread has looked for the current context.
+        /// The number of times that this thread has read the current context.
         pub(crate) static READS: Cell<u32> = const { Cell::new(0) };
     }
 }

@@ -1,9 +1,9 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The instant by which something has to be done, or never.
+/// The instant by which something must be done, or never.
 ///
-/// Arithmetic saturates: a deadline beyond the end of time is no deadline.
+/// Arithmetic saturates: a deadline that the clock cannot represent is no deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
 
@@ -11,25 +11,25 @@ impl Deadline {
     /// No deadline.
     pub const NEVER: Self = Self(None);
 
-    /// A deadline at this instant.
+    /// Makes a deadline at this instant.
     #[inline]
     pub fn at(instant: Instant) -> Self {
         Self(Some(instant))
     }
 
-    /// A deadline this long after `now`.
+    /// Makes a deadline at `now` plus `limit`.
     #[inline]
     pub fn after(now: Instant, limit: Duration) -> Self {
         Self(now.checked_add(limit))
     }
 
-    /// The instant, unless it is [`NEVER`](Self::NEVER).
+    /// Returns the instant, or `None` for [`NEVER`](Self::NEVER).
     #[inline]
     pub fn instant(self) -> Option<Instant> {
         self.0
     }
 
-    /// The earlier of two deadlines.
+    /// Returns the earlier of two deadlines.
     #[inline]
     #[must_use]
     pub fn earlier(self, other: Self) -> Self {
@@ -39,13 +39,13 @@ impl Deadline {
         }
     }
 
-    /// Whether the deadline has come. At its very instant it has.
+    /// Returns whether the deadline has passed. At its exact instant it has.
     #[inline]
     pub fn has_passed(self, now: Instant) -> bool {
         self.0.is_some_and(|instant| instant <= now)
     }
 
-    /// The time left: zero once it has passed, `None` where there is no deadline.
+    /// Returns the time left: zero after the deadline has passed, `None` without a deadline.
     #[inline]
     pub fn remaining(self, now: Instant) -> Option<Duration> {
         self.0.map(|instant| instant.saturating_duration_since(now))
@@ -57,12 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_beyond_the_end_of_time_is_none() {
+    fn a_deadline_that_the_clock_cannot_represent_is_none() {
         assert_eq!(Deadline::after(Instant::now(), Duration::MAX), Deadline::NEVER);
     }
 
     #[test]
-    fn the_earlier_of_two_wins_and_never_loses_to_any() {
+    fn the_earlier_of_two_deadlines_wins_and_any_deadline_is_earlier_than_never() {
         let now = Instant::now();
         let (soon, late) = (Deadline::after(now, Duration::from_secs(1)), Deadline::after(now, Duration::from_secs(2)));
         assert_eq!(soon.earlier(late), soon);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_has_passed_at_its_very_instant_and_not_before() {
+    fn a_deadline_has_passed_at_its_exact_instant_and_not_before() {
         let now = Instant::now();
         let deadline = Deadline::after(now, Duration::from_nanos(1));
         assert!(!deadline.has_passed(now));
