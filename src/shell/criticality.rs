@@ -1,19 +1,19 @@
 use super::Frame;
 use crate::context::Criticality;
 
-/// Derives the criticality of a call, for a queue or a limit.
+/// Tells a queue or a limit how critical a call is.
 #[doc(hidden)]
 pub trait Classes<Request> {
-    /// Returns the criticality of this request.
+    /// Returns the class of this request.
     fn criticality(&self, request: &Request, frame: &mut Frame) -> Criticality;
 }
 
-/// Takes the criticality of each call from its [context](crate::CallContext). The default.
+/// Takes the criticality from the call's [context](crate::CallContext). The default.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CriticalityOfContext;
 
-/// Derives the criticality of each call from its request, with a function.
+/// Takes the criticality from a function of the request.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct CriticalityBy<F>(pub(crate) F);

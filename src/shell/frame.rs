@@ -12,40 +12,41 @@ pub use inherited::Inherited;
 use std::mem;
 use tokio::time::Instant;
 
-/// What the stages of one call share during one poll: the clock, the timer, and news of the service.
+/// The state that the stages of one call share during one poll: the clock, the next wake-up, and how the service
+/// answered.
 ///
-/// A frame lives on the stack of one poll of the response future (or of its drop) and is gone with it.
+/// A frame lives on the stack for one poll of the response future, or for its drop.
 #[derive(Debug, Default)]
 pub struct Frame {
-    /// The reading of the clock, if one was taken since user code last ran.
+    /// The time, if the clock was read since user code last ran.
     now: Option<Instant>,
     /// The earliest instant at which a stage wants to be polled again.
     wake: Option<Instant>,
     /// How the service answered in this poll.
     ending: Reported,
-    /// The call has been handed to the service, in this attempt or an earlier one.
+    /// Whether the service was called, in this attempt or an earlier one, and where the call was abandoned.
     reached: Reached,
-    /// The attempt that ends in this poll must not be followed by another one.
+    /// Whether the attempt that ends in this poll must not be followed by another one.
     retry_forbidden: Flag,
-    /// The attempt that a timeout ends had less than half of its patience.
+    /// Whether the attempt that a timeout ends had less than half of its full time.
     cut_short: Flag,
-    /// When the attempt that ends in this poll has had half of its full patience.
+    /// When the attempt that ends in this poll has had half of its full time.
     patient_from: Deadline,
-    /// What the call inherits, as narrowed by the stages passed on the way down.
+    /// The context and deadline that the next stage inherits. Stages narrow it on the way in.
     inherited: Option<Inherited>,
     /// The settings that the call started with, in a live stack.
     settings: Option<CallSettings>,
-    /// The call is in a pass through the gates, which is made again where a change comes in between.
+    /// Whether the call is in a pass through the gates. The pass is repeated if the configuration changes during it.
     in_pass: Flag,
-    /// What a retry did for the call that ends in this poll.
+    /// The retries of the call that ends in this poll.
     retries: Retries,
-    /// The version of a pass that begins later than the call, until it ends; zero for none.
+    /// The configuration version of a pass that began later than the call, while the pass lasts. Zero for none.
     later_pass: u64,
-    /// What the call inherited before the pass, where a stage had asked or set it.
+    /// What the call inherited before the pass, if a stage had read or set it.
     before_pass: Option<Inherited>,
 }
 
-/// Whether the call has been handed to the service, and where it was abandoned, in a word.
+/// Whether the service was called, and where the call was abandoned. One word.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reached(u64);
 
@@ -55,7 +56,7 @@ impl Reached {
     const ABANDONED_IN_SERVICE: u64 = 4;
 }
 
-/// An [`Ending`] that was reported, if any was, as whole words.
+/// The reported [`Ending`], if any, in whole words.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reported {
     kind: Kind,
@@ -123,27 +124,27 @@ impl Reported {
 }
 
 impl Frame {
-    /// A frame for one poll, with nothing read and nothing asked for.
+    /// Makes an empty frame for one poll.
     #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The time: read once, then remembered until user code runs.
+    /// Returns the time. The frame reads the clock once, and remembers it until user code runs.
     #[inline]
     pub fn now(&mut self) -> Instant {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// Forgets the time, since user code is about to run or has run: the service, a classifier, a cost function, a
-    /// waker, the drop of a request. It may have taken long, so that the next [`now`](Self::now) reads the clock.
+    /// Forgets the time. Call this before or after user code runs: the service, a classifier, a cost function, a waker,
+    /// the drop of a request. User code can take long, so the next [`now`](Self::now) reads the clock.
     #[inline]
     pub fn user_code_runs(&mut self) {
         self.now = None;
     }
 
-    /// Asks for a poll at this instant. The earliest of all that was asked for in one poll counts; a stage that is
-    /// still waiting asks again in each poll.
+    /// Asks for a poll at this instant. The earliest instant of one poll counts. A stage that still waits asks again in
+    /// each poll.
     #[inline]
     pub fn wake_at(&mut self, instant: Instant) {
         self.wake = Some(self.wake.map_or(instant, |earliest| earliest.min(instant)));
@@ -161,34 +162,34 @@ impl Frame {
         self.ending = Reported::of(ending);
     }
 
-    /// How the service answered in this poll, if it did.
+    /// Returns how the service answered in this poll, if it did.
     #[inline]
     pub fn reported(&self) -> Option<Ending> {
         self.ending.get()
     }
 
-    /// Notes that the call has been handed to the service, for the rest of this poll.
+    /// Notes for the rest of this poll that the service was called.
     ///
-    /// The innermost stage notes it in each poll in which the service has the call, and in `abandon` if the service has
-    /// it then. A stage that makes several attempts, such as a retry, notes it in `abandon` if any attempt reached the
-    /// service.
+    /// The innermost stage does so in each poll in which the service has the call, and in `abandon` if the service has
+    /// the call then. A stage that makes several attempts, such as a retry, does so in `abandon` if any attempt reached
+    /// the service.
     #[inline]
     pub fn service_was_reached(&mut self) {
         self.reached.0 |= Reached::SERVICE;
     }
 
-    /// Whether the call has been handed to the service.
+    /// Returns whether the service was called.
     #[inline]
     pub fn reached_service(&self) -> bool {
         self.reached.0 & Reached::SERVICE != 0
     }
 
-    /// Notes that the call is abandoned at the service: within it, or while it waits for its readiness.
+    /// Notes that the call is abandoned in the service, or while it waits for the service to be ready.
     pub(super) fn abandoned_at_service(&mut self, is_in_service: bool) {
         self.reached.0 |= if is_in_service { Reached::ABANDONED_IN_SERVICE } else { Reached::ABANDONED_BEFORE_READY };
     }
 
-    /// Where the call was that was abandoned in this poll.
+    /// Returns where the call that was abandoned in this poll was.
     pub(crate) fn abandoned_in(&self) -> TimedOutIn {
         match self.reached.0 {
             reached if reached & Reached::ABANDONED_IN_SERVICE != 0 => TimedOutIn::Service,
@@ -197,75 +198,75 @@ impl Frame {
         }
     }
 
-    /// Notes that the attempt must not be followed by another one, for the rest of this poll. A stage does so in the
+    /// Notes for the rest of this poll that the attempt must not be followed by another one. A stage does so in the
     /// poll in which the attempt ends.
     #[inline]
     pub fn forbid_retry(&mut self) {
         self.retry_forbidden = Flag::YES;
     }
 
-    /// Whether the attempt must not be followed by another one: the service said so, or a retry further in has given
-    /// up. See [`CallContext::forbid_retry`].
+    /// Returns whether the attempt must not be followed by another one: the service forbade it, or an inner retry has
+    /// given up. See [`CallContext::forbid_retry`].
     #[inline]
     pub fn is_retry_forbidden(&self) -> bool {
         self.retry_forbidden.is_set()
     }
 
-    /// Notes whether the attempt under way had less than half of its patience when its time was up. Such an attempt
-    /// says nothing about the service; see [`Ending::CutShort`].
+    /// Notes whether the current attempt had less than half of its full time when its time was up. Such attempts are no
+    /// evidence about the service; see [`Ending::CutShort`].
     ///
-    /// A timeout notes it before it abandons the stages further in. The [scope](super::ScopeStage) around the service
-    /// knows better when the attempt began, and corrects the note before it hands the abandonment on.
+    /// A timeout notes it before it abandons the inner stages. The [scope](super::ScopeStage) around the service knows
+    /// exactly when the attempt began, and corrects the note before it abandons the service.
     #[inline]
     pub fn set_cut_short(&mut self, cut_short: bool) {
         self.cut_short = Flag::of(cut_short);
     }
 
-    /// Whether the attempt had less than half of its patience when its time was up.
+    /// Returns whether the attempt had less than half of its full time when its time was up.
     #[inline]
     pub fn is_cut_short(&self) -> bool {
         self.cut_short.is_set()
     }
 
-    /// Notes when the attempt that ends in this poll has had half of its full patience.
+    /// Notes when the attempt that ends in this poll has had half of its full time.
     #[inline]
     pub(super) fn set_patient_from(&mut self, patient_from: Deadline) {
         self.patient_from = patient_from;
     }
 
-    /// When the attempt that ends in this poll has had half of its full patience: for what is left of its answer. Never
-    /// where there is no timeout in the stack.
+    /// Returns when the attempt that ends in this poll has had half of its full time. A streamed body, which ends
+    /// later, is judged by it. Never, if the stack has no timeout.
     #[inline]
     pub fn patient_from(&self) -> Deadline {
         self.patient_from
     }
 
-    /// What the call inherits. Meaningful while [`start`](super::Stage::start) runs; a stage that needs it later keeps
-    /// its own copy.
+    /// Returns what the call inherits. Valid while [`start`](super::Stage::start) runs. A stage that needs it later
+    /// keeps its own copy.
     #[inline]
     pub fn inherited(&mut self) -> Inherited {
         *self.inherited.get_or_insert_with(|| Inherited::of(CallContext::current()))
     }
 
-    /// Sets what the stages further in inherit.
+    /// Sets what the inner stages inherit.
     #[inline]
     pub fn set_inherited(&mut self, inherited: Inherited) {
         self.inherited = Some(inherited);
     }
 
-    /// Notes the version of a pass that ends in the same poll.
+    /// Notes the configuration version of a pass that ends in the same poll.
     #[inline]
     pub(crate) fn set_later_pass(&mut self, version: u64) {
         self.later_pass = version;
     }
 
-    /// The version of a pass that has not ended, or zero.
+    /// Takes the configuration version of a pass that has not ended, or zero.
     #[inline]
     pub(crate) fn take_later_pass(&mut self) -> u64 {
         mem::take(&mut self.later_pass)
     }
 
-    /// Notes what the call inherits before a pass, for one that is made [again](Self::begin_pass_again).
+    /// Notes what the call inherits before a pass, in case the pass is [repeated](Self::begin_pass_again).
     #[inline]
     pub(crate) fn begin_pass(&mut self) {
         if self.inherited.is_some() {
@@ -273,7 +274,7 @@ impl Frame {
         }
     }
 
-    /// Forgets what the stages on the way down have set in a pass.
+    /// Restores what the call inherited before the pass, and forgets the time.
     pub(crate) fn begin_pass_again(&mut self) {
         self.inherited = self.before_pass;
         self.user_code_runs();
@@ -290,7 +291,7 @@ impl Frame {
         self.settings = Some(settings);
     }
 
-    /// Whether the call is in a pass through the gates.
+    /// Returns whether the call is in a pass through the gates.
     #[inline]
     pub(crate) fn is_in_pass(&self) -> bool {
         self.in_pass.is_set()
@@ -301,20 +302,20 @@ impl Frame {
         self.in_pass = Flag::of(in_pass);
     }
 
-    /// Notes what a retry did for the call, which ends now.
+    /// Notes the retries of the call, which ends now.
     #[inline]
     pub(crate) fn note_retries(&mut self, retries: Retries) {
         self.retries = retries;
     }
 
-    /// What a retry did for the call that ends in this poll.
+    /// Returns the retries of the call that ends in this poll.
     #[inline]
     pub fn retries(&self) -> Retries {
         self.retries
     }
 
-    /// Turns to one attempt of a call: what is known of earlier ones, that they reached the service and what it
-    /// answered, is not true of this one.
+    /// Turns to one attempt of a call: forgets whether earlier attempts reached the service, how it answered them, and
+    /// whether a retry was forbidden.
     #[inline]
     pub fn turn_to_attempt(&mut self) {
         self.ending = Reported::default();
@@ -322,7 +323,7 @@ impl Frame {
         self.retry_forbidden = Flag::NO;
     }
 
-    /// Turns to a new attempt, before which there were `earlier` ones.
+    /// Turns to a new attempt after `earlier` ones, and sets what it inherits.
     #[inline]
     pub fn begin_attempt(&mut self, earlier: u32, inherited: Inherited) {
         self.turn_to_attempt();

@@ -15,18 +15,18 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Runs the service with the call's [`CallContext`] as the current one, as narrowed by the stages further out.
+/// Runs the service with the call's [`CallContext`] as the current one. Outer stages may have set an earlier deadline.
 ///
-/// It is the last stage that an attempt passes before the service, so it knows when the attempt began, however long the
-/// call had waited for another one or in line. It judges whether an attempt that ends at its deadline had its patience;
-/// see [`Ending::CutShort`].
+/// It is the last stage before the innermost one, so it knows when the attempt began, without earlier attempts and
+/// waits in queues. It judges whether an attempt that a deadline ended had at least half of its full time; see
+/// [`Ending::CutShort`].
 #[derive(Clone, Debug)]
 pub struct ScopeStage<Next> {
     pub(crate) next: Next,
 }
 
 impl<Next> ScopeStage<Next> {
-    /// A scope around the next stage.
+    /// Makes a scope around the next stage.
     pub fn new(next: Next) -> Self {
         Self { next }
     }
@@ -39,9 +39,9 @@ pin_project! {
         #[pin]
         next: Call,
         context: CallContext,
-        // When the attempt has had half of its full patience; never where there is no timeout in the stack.
+        // When the attempt has had half of its full time. Never, if the stack has no timeout.
         patient_from: Deadline,
-        // A retry was forbidden within an earlier poll.
+        // Whether a retry was forbidden in any poll so far.
         retry_forbidden: Flag,
     }
 }
@@ -124,14 +124,14 @@ where
     }
 }
 
-/// Hands on to the stages further out, and to what is around the stack, that a retry is forbidden.
+/// Passes the mark of a forbidden retry to the outer stages, and to the context around the stack.
 #[cold]
 fn forbid_retry(frame: &mut Frame) {
     frame.forbid_retry();
     CallContext::forbid_retry();
 }
 
-/// Whether a service that gives up by itself at the deadline which it sees may have answered so.
+/// Returns whether a service that itself gives up at its deadline may end the call like this.
 fn may_be_by_deadline(ending: Ending) -> bool {
     matches!(
         ending,
@@ -141,10 +141,11 @@ fn may_be_by_deadline(ending: Ending) -> bool {
     )
 }
 
-/// A service that gives up at the deadline is judged as one that this stack gave up then. Its own patience, if it is a
-/// stack too, may be longer or shorter than that of this one.
+/// Judges a service that itself gives up at the deadline as if this stack had given up. If the service is a stack, its
+/// own timeout can be longer or shorter than that of this stack.
 ///
-/// Its timer may be a little early: the deadline was rounded down to be sent, and timers fire at whole milliseconds.
+/// The service may give up almost a millisecond early: a deadline is rounded down when it is sent, and timers fire at
+/// whole milliseconds.
 #[cold]
 fn judge_answer(deadline: Deadline, patient_from: Deadline, frame: &mut Frame) {
     let now = frame.now();

@@ -6,11 +6,11 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pin_project! {
-    /// The one timer of a call, made when it is first needed.
+    /// The only timer of a call. It is made when it is first needed.
     pub(crate) struct Timer {
         #[pin]
         sleep: Option<Sleep>,
-        // Whether `sleep` is set to an instant that has not come yet. A sleep that has fired is kept to be reset.
+        // Whether `sleep` is set and has not fired. A sleep that has fired is kept and reset later.
         armed: bool,
     }
 }
@@ -20,7 +20,7 @@ impl Timer {
         Self { sleep: None, armed: false }
     }
 
-    /// Ready once `instant` has come. On `Pending` the waker is registered for it.
+    /// Is ready at `instant`. `Pending` registers the waker for that instant.
     pub(crate) fn poll_until(self: Pin<&mut Self>, instant: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         match this.sleep.as_mut().as_pin_mut() {
@@ -34,7 +34,7 @@ impl Timer {
         fired
     }
 
-    /// The call waits for no instant any more.
+    /// Drops the timer: the call no longer waits for an instant.
     #[inline]
     pub(crate) fn disarm(self: Pin<&mut Self>) {
         let mut this = self.project();

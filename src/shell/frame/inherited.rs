@@ -2,73 +2,74 @@ use super::Frame;
 use crate::{clock::Nanos, context::CallContext, deadline::Deadline};
 use std::time::Duration;
 
-/// What a stage inherits from the caller and from the stages further out.
+/// The context and deadline that a stage inherits from the caller and from outer stages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {
     context: CallContext,
-    /// A timeout further out in the same stack ends the call at the deadline.
+    /// Whether an outer timeout of the same stack ends the call at the deadline.
     enforced: Enforced,
-    /// The limit of the innermost timeout so far; zero where there is none.
+    /// The limit of the innermost timeout so far: the full time of an attempt. Zero without a timeout.
     patience: Nanos,
 }
 
-/// Whether a timeout further out ends the call at the deadline, and whose deadline that is. A whole word.
+/// Whether an outer timeout ends the call at the deadline, and whether that deadline is its own. One word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 enum Enforced {
     #[default]
     No,
-    /// The timeout's own.
+    /// An outer timeout ends the call at its own deadline.
     OfTimeout,
-    /// The caller's, which comes before the timeout's own.
+    /// An outer timeout ends the call at the caller's deadline, which is earlier.
     OfCaller,
 }
 
 impl Inherited {
-    /// What a caller hands down.
+    /// Takes what the caller passes on.
     #[inline]
     pub(super) fn of(context: CallContext) -> Self {
         Self { context, ..Self::default() }
     }
 
-    /// The same for an attempt, before which there were `earlier` ones.
+    /// Sets the number of earlier attempts.
     #[inline]
     pub(super) fn in_attempt(self, earlier: u32) -> Self {
         Self { context: self.context.with_attempt(earlier), ..self }
     }
 
-    /// The context, as the service is to see it.
+    /// Returns the context for the service.
     #[inline]
     pub fn context(&self) -> CallContext {
         self.context
     }
 
-    /// The deadline, the caller's or that of a timeout further out.
+    /// Returns the deadline: that of the caller or of an outer timeout, whichever is earlier.
     #[inline]
     pub fn deadline(&self) -> Deadline {
         self.context.deadline_or_never()
     }
 
-    /// Whether a timeout further out in the same stack ends the call at the deadline.
+    /// Returns whether an outer timeout of the same stack ends the call at the deadline.
     #[inline]
     pub fn is_enforced(&self) -> bool {
         self.enforced != Enforced::No
     }
 
-    /// The limit of the timeout further out that sets the deadline. `None` where the caller sets it.
+    /// Returns the limit of the outer timeout that sets the deadline, or `None` if the caller sets it.
     #[inline]
     pub(crate) fn enforced_limit(&self) -> Option<Duration> {
         (self.enforced == Enforced::OfTimeout).then(|| self.patience.duration())
     }
 
-    /// The same with this context, and the earlier of both deadlines: a deadline never moves away.
+    /// Takes another context, with the earlier of both deadlines. A deadline never moves later.
     #[inline]
     #[must_use]
     pub fn with_context(self, context: CallContext) -> Self {
         Self { context: context.narrowed(self.deadline()), ..self }
     }
 
-    /// What the stages inside a timeout inherit: its deadline, and `limit` as the full patience of an attempt.
+    /// Returns what the inner stages of a timeout inherit: the earlier of both deadlines, and `limit` as the full time
+    /// of an attempt.
     #[inline]
     #[must_use]
     pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
@@ -81,16 +82,16 @@ impl Inherited {
         Self { context, enforced, patience: Nanos::of(limit) }
     }
 
-    /// What the stages inside a timeout without a limit inherit: the timeout ends the call at the deadline, if there is
-    /// one.
+    /// Returns what the inner stages of a timeout without a limit inherit. The timeout ends the call at the inherited
+    /// deadline, if there is one.
     #[inline]
     pub(crate) fn enforcing_inherited(self) -> Self {
         let is_new = !self.is_enforced() && self.deadline() != Deadline::NEVER;
         Self { enforced: if is_new { Enforced::OfCaller } else { self.enforced }, ..self }
     }
 
-    /// When an attempt that begins now has had half of its full patience. Never where there is no timeout further out;
-    /// then the clock is not read either.
+    /// Returns when an attempt that begins now has had half of its full time. Without an outer timeout it returns
+    /// never, and does not read the clock.
     #[inline]
     pub(in crate::shell) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
         if self.patience == Nanos::ZERO {
