@@ -1,4 +1,4 @@
-//! Scopes of a call context inside each other: no deadline moves away.
+//! Nested scopes of a call context: no deadline moves later.
 
 use crate::support::{Act, Backend, ms, secs};
 use futures::poll;
@@ -16,7 +16,7 @@ fn current() -> Option<Instant> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_nested_scopes_the_earlier_deadline_counts_and_the_rest_is_that_of_the_inner_one() {
+async fn in_nested_scopes_the_earlier_deadline_counts_and_the_inner_scope_sets_the_rest() {
     let now = Instant::now();
     let (soon, late) = (now + secs(1), now + secs(9));
     let seen = async { current() };
@@ -35,7 +35,7 @@ async fn of_nested_scopes_the_earlier_deadline_counts_and_the_rest_is_that_of_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_an_inner_scope_the_outer_one_is_as_it_was() {
+async fn an_inner_scope_leaves_the_outer_scope_unchanged() {
     let now = Instant::now();
     let (soon, late) = (now + secs(1), now + secs(9));
     let outer = async {
@@ -48,7 +48,7 @@ async fn after_an_inner_scope_the_outer_one_is_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_is_narrowed_by_the_one_in_which_it_is_polled_and_not_by_the_one_in_which_it_was_made() {
+async fn a_scope_takes_the_deadline_of_the_scope_that_polls_it_and_not_of_the_one_that_made_it() {
     let now = Instant::now();
     let (soon, late) = (now + secs(1), now + secs(9));
     let looks = || async {
@@ -56,10 +56,10 @@ async fn a_scope_is_narrowed_by_the_one_in_which_it_is_polled_and_not_by_the_one
         tokio::task::yield_now().await;
         (first, current())
     };
-    // Made outside of the scope that polls it.
+    // Made outside the scope that polls it.
     let made_outside = by(late).scope(looks());
     assert_eq!(by(soon).scope(made_outside).await, (Some(soon), Some(soon)));
-    // Made inside of a scope, and polled after it.
+    // Made inside a scope, and polled after it has ended.
     let made_inside = by(soon).sync_scope(|| by(late).scope(looks()));
     assert_eq!(made_inside.await, (Some(late), Some(late)));
     // Polled once inside and once outside.
@@ -75,11 +75,11 @@ async fn a_task_spawned_in_nested_scopes_inherits_the_earlier_deadline_and_keeps
     let task = by(soon).scope(by(late).scope(async { context::spawn(async { current() }) })).await;
     assert_eq!(task.await.unwrap(), Some(soon));
     let task = by(soon).scope(async { tokio::spawn(by(late).scope(async { current() })) }).await;
-    assert_eq!(task.await.unwrap(), Some(late), "a task that is spawned by hand has the context it is given");
+    assert_eq!(task.await.unwrap(), Some(late), "`tokio::spawn` runs outside of all scopes");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_in_a_scope_of_its_own_ends_by_the_deadline_of_the_scope_around_it() {
+async fn a_client_in_an_inner_scope_ends_at_the_deadline_of_the_outer_scope() {
     let begin = Instant::now();
     let client = steadfast::client().timeout(secs(30)).service(Backend::always(Act::hang())).unwrap();
     by(begin + secs(2)).scope(by(begin + secs(20)).scope(client.oneshot(()))).await.unwrap_err();
@@ -87,7 +87,7 @@ async fn a_client_in_a_scope_of_its_own_ends_by_the_deadline_of_the_scope_around
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_future_drops_at_its_end_or_unended_is_dropped_in_its_scope() {
+async fn a_future_is_dropped_in_its_scope_even_if_it_has_not_ended() {
     struct Looks(Rc<Cell<Option<Instant>>>);
     impl Drop for Looks {
         fn drop(&mut self) {
@@ -117,7 +117,7 @@ async fn what_a_future_drops_at_its_end_or_unended_is_dropped_in_its_scope() {
 
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "polled after it had ended")]
-async fn a_scope_that_has_ended_does_not_wait_for_ever_when_it_is_polled_again() {
+async fn polling_a_scope_after_its_end_panics() {
     let mut scope = Box::pin(CallContext::new().scope(async {}));
     scope.as_mut().await;
     scope.await;

@@ -1,4 +1,4 @@
-//! How long a call may take: what the limit covers, whose deadline counts, and who gets to know of it.
+//! Timeouts: what the limit covers, which deadline ends the call, and which context the service and its clients see.
 
 use crate::support::{Act, Backend, Counted, Failed, Stopwatch, by_status, ms, secs};
 use futures::{
@@ -33,12 +33,12 @@ fn timed_out(limit: Option<Duration>, reached_service: bool) -> Result<u16, Erro
     Err(Error::Rejected(TimedOut::new(limit, reached_service).into()))
 }
 
-/// By the timeout of the attempt, in the service.
+/// Ended by the attempt timeout, in the service.
 fn attempt_timed_out(limit: Duration) -> Result<u16, Error<Failed>> {
     Err(Error::Rejected(TimedOut::new(Some(limit), true).ended_by(TimedOutBy::Attempt).into()))
 }
 
-/// By a deadline that came before half of the limit.
+/// Ended by a deadline that came before half of the limit.
 fn cut_short(reached_service: bool) -> Result<u16, Error<Failed>> {
     Err(Error::Rejected(TimedOut::new(None, reached_service).cut_short().into()))
 }
@@ -59,7 +59,7 @@ async fn a_service_that_is_never_ready_ends_the_call_at_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_for_another_calls_place_further_in_is_part_of_the_limit() {
+async fn the_limit_covers_the_wait_for_another_call_in_the_service() {
     let backend = Backend::always(Act::answer(200).after(secs(20)));
     let one_at_a_time = ConcurrencyLimit::new(backend.clone(), 1);
     let holds_the_place = spawn(one_at_a_time.clone().oneshot(()));
@@ -95,7 +95,7 @@ async fn the_limit_counts_from_the_first_poll_and_not_from_the_call() {
 // The answer and the end.
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_there_at_the_deadline_is_returned() {
+async fn an_answer_that_is_ready_at_the_deadline_is_returned() {
     let backend = Backend::always(Act::answer(200).after(secs(10)));
     let watch = Stopwatch::start();
     assert_eq!(within(secs(10)).layer(backend).oneshot(()).await, Ok(200));
@@ -103,7 +103,7 @@ async fn an_answer_that_is_there_at_the_deadline_is_returned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_was_waiting_when_the_caller_polled_late_is_returned() {
+async fn an_answer_that_was_ready_before_a_late_poll_is_returned() {
     let (answer, received) = tokio::sync::oneshot::channel();
     let received = Arc::new(Mutex::new(Some(received)));
     let service = service_fn(move |_: ()| received.lock().unwrap().take().unwrap());
@@ -129,7 +129,7 @@ async fn the_services_own_error_passes_unchanged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_services_future_is_gone_before_the_caller_hears_of_the_timeout() {
+async fn the_services_future_is_dropped_before_the_caller_gets_the_timeout() {
     let backend = Backend::always(Act::hang());
     let seen_in_flight = Arc::new(AtomicUsize::new(usize::MAX));
     let layer = TimeoutLayer::new(secs(1)).unwrap().respond_with({
@@ -159,7 +159,7 @@ async fn a_cancelled_call_leaves_nothing_in_the_service() {
 // The inherited deadline.
 
 #[tokio::test(start_paused = true)]
-async fn an_earlier_deadline_of_the_caller_ends_the_call_and_no_limit_is_named() {
+async fn an_earlier_deadline_of_the_caller_ends_the_call_and_the_error_names_no_limit() {
     let context = CallContext::new().with_deadline(Instant::now() + secs(3));
     let watch = Stopwatch::start();
     let result = context.scope(within(secs(10)).layer(Backend::always(Act::hang())).oneshot(())).await;
@@ -168,7 +168,7 @@ async fn an_earlier_deadline_of_the_caller_ends_the_call_and_no_limit_is_named()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_of_a_context_never_moves_away() {
+async fn the_deadline_of_a_context_never_moves_later() {
     let now = Instant::now();
     let context = CallContext::new().with_deadline(now + secs(2));
     assert_eq!(context.with_deadline(now + secs(5)).deadline(), Some(now + secs(2)));
@@ -197,7 +197,7 @@ async fn a_call_whose_callers_deadline_has_passed_is_not_begun() {
 }
 
 #[test]
-fn a_timeout_says_whose_time_was_up_and_whether_the_service_was_called() {
+fn a_timeout_names_its_limit_or_the_caller_and_says_whether_the_service_was_reached() {
     let text = |limit, reached| TimedOut::new(limit, reached).to_string();
     assert_eq!(text(Some(ms(250)), true), "no answer within 250 ms");
     assert_eq!(text(Some(ms(250)), false), "no answer within 250 ms; the service was not reached");
@@ -206,7 +206,7 @@ fn a_timeout_says_whose_time_was_up_and_whether_the_service_was_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_says_which_deadline_ended_the_call_where_and_after_how_long() {
+async fn a_timeout_says_which_deadline_ended_the_call_in_which_phase_and_after_how_long() {
     let details = |result: Result<u16, Error<Failed>>| match result {
         Err(Error::Rejected(Rejection::TimedOut(details))) => details,
         other => panic!("{other:?}"),
@@ -245,7 +245,7 @@ fn a_learned_attempt_timeout_does_not_contradict_a_shorter_timeout_of_the_call()
     assert_eq!(explanation.worst_case_latency(), Some(secs(2)));
     let layers: Vec<_> = explanation.layers().collect();
     assert_eq!(layers, [("timeout", "2s"), ("attempt timeout", "learned, at most 30s")]);
-    // No attempt has all of its time, whatever is learned.
+    // No attempt can have all of its time, since the learned limit is at most 30 s.
     let error = steadfast::client().timeout(learned).attempt_timeout(secs(31)).keep_error().layer().unwrap_err();
     assert_eq!(error.field(), "timeout");
 }
@@ -266,10 +266,10 @@ fn a_configuration_that_sets_a_learned_timeout_is_refused() {
     control.apply(&StackConfig::default()).unwrap();
 }
 
-// Many timeouts.
+// Several timeouts.
 
 #[tokio::test(start_paused = true)]
-async fn of_nested_timeouts_the_shorter_ends_the_call() {
+async fn the_shorter_of_two_nested_timeouts_ends_the_call() {
     for (outer, inner) in [(1, 5), (5, 1)] {
         let service =
             TimeoutLayer::new(secs(outer)).unwrap().layer(within(secs(inner)).layer(Backend::always(Act::hang())));
@@ -280,7 +280,7 @@ async fn of_nested_timeouts_the_shorter_ends_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_that_ends_by_its_own_limit_names_that_limit_even_if_an_attempt_is_under_way() {
+async fn a_call_that_the_stacks_timeout_ends_names_that_limit_even_during_an_attempt() {
     // The service asks for a wait of a second, so that the second attempt begins at 1 s and may take until 2.8 s.
     let backend = Backend::script([Act::answer(503)], Act::hang());
     let stack = steadfast::client()
@@ -307,7 +307,7 @@ async fn a_stack_that_ends_by_its_own_limit_names_that_limit_even_if_an_attempt_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_limit_that_there_is_works() {
+async fn the_longest_allowed_limit_works() {
     let year = secs(366 * 24 * 60 * 60);
     let patient = within(year).layer(Backend::always(Act::answer(200).after(year - secs(1))));
     assert_eq!(patient.oneshot(()).await, Ok(200));
@@ -318,14 +318,14 @@ async fn the_longest_limit_that_there_is_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_too_far_away_for_any_timer_is_as_good_as_none() {
+async fn a_deadline_beyond_any_timer_acts_as_no_deadline() {
     let far = Instant::now() + secs(1_000_000_000_000);
     let service = within(secs(1)).layer(Backend::always(Act::hang()));
     let result = CallContext::new().with_deadline(far).scope(service.oneshot(())).await;
     assert_eq!(result, timed_out(Some(secs(1)), true));
 }
 
-// What it costs: a pending call is polled when something happened, and never to look at the clock.
+// Cost: a pending call is polled only when something happened, never to look at the clock.
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_times_out_is_polled_twice() {
@@ -337,7 +337,7 @@ async fn a_call_that_times_out_is_polled_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stack_of_timeouts_and_retries_has_one_timer() {
-    // Two attempts of 1 s, and 100 ms between them: polled at 0, 1, 1.1 and 2.1 s, not once for the limit of 10 s.
+    // Two attempts of 1 s, 100 ms apart: polled at 0, 1, 1.1 and 2.1 s, and not at the limit of 10 s.
     let backend = Backend::always(Act::hang());
     let stack = steadfast::client()
         .timeout(secs(10))
@@ -355,7 +355,7 @@ async fn an_answered_call_leaves_no_timer_behind_even_if_its_future_is_kept() {
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(wakes.clone());
     let mut cx = Context::from_waker(&waker);
-    // Not by `oneshot`, which drops the future for us.
+    // `oneshot` would drop the future of the service.
     let mut call = pin!(within(secs(1)).layer(Backend::always(Act::answer(200).after(ms(5)))).call(()));
     assert!(call.as_mut().poll(&mut cx).is_pending());
     sleep(ms(5)).await;
@@ -376,12 +376,12 @@ impl Wake for Wakes {
 
 #[test]
 fn a_call_that_is_answered_at_once_needs_no_timer() {
-    // There is no runtime here, so that making a timer would panic.
+    // Without a runtime, making a timer would panic.
     let service = within(secs(1)).layer(Backend::always(Act::answer(200)));
     assert_eq!(service.oneshot(()).now_or_never(), Some(Ok(200)));
 }
 
-// The deadline inside of a server, and of the clients that its handler calls.
+// The deadline inside a server, and in the clients that its handler calls.
 
 /// A server with this limit, whose handler answers with the deadline that it sees.
 async fn deadline_seen_by_a_handler(limit: Duration, inherited: Option<Instant>) -> Option<Instant> {
@@ -440,7 +440,7 @@ async fn a_handler_sees_the_deadline_in_every_poll_of_its_readiness_its_call_and
 }
 
 #[tokio::test(start_paused = true)]
-async fn servers_within_one_process_hand_down_the_shortest_deadline() {
+async fn nested_servers_pass_on_the_earliest_deadline() {
     let handler = service_fn(async |_: ()| Ok::<_, Failed>(CallContext::current().deadline()));
     let inner = steadfast::server().timeout(secs(9)).service(handler).unwrap();
     let middle = steadfast::server().timeout(secs(3)).service(inner).unwrap();
@@ -464,7 +464,7 @@ async fn a_client_inside_a_handler_does_not_wait_past_the_servers_deadline() {
 
     let watch = Stopwatch::start();
     let error = server.oneshot(()).await.unwrap_err();
-    // The third attempt failed at 800 ms, a fourth would come at 1200.
+    // The third attempt fails at 800 ms. A fourth would begin at 1200 ms.
     assert_eq!(error, Error::Service(Error::Service(Failed)));
     assert_eq!(watch.read(), ms(800));
     assert_eq!(backend.arrivals(), [ms(0), ms(400), ms(800)]);
@@ -487,7 +487,7 @@ async fn a_client_with_a_longer_limit_inside_a_handler_ends_by_the_servers_deadl
     });
     let server = steadfast::server().timeout(secs(1)).service(handler).unwrap();
     let watch = Stopwatch::start();
-    // Both end at 1 s. The handler is asked first, and so its own answer counts.
+    // Both end at 1 s. The handler is polled first, so its answer counts.
     assert_eq!(server.oneshot(()).await, Ok(()));
     assert_eq!(watch.read(), secs(1));
     assert_eq!(*results.lock().unwrap(), [cut_short(true)]);
@@ -519,7 +519,7 @@ async fn a_spawned_task_loses_the_deadline_and_a_scope_carries_it_across() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_side_by_side_do_not_see_each_others_deadlines() {
+async fn concurrent_calls_do_not_see_each_others_deadlines() {
     let handler = service_fn(async |_: ()| {
         yield_now().await;
         Ok::<_, Failed>(CallContext::current().deadline())

@@ -1,4 +1,4 @@
-//! A timeout that is learned: which calls it counts, and which it refuses before they begin.
+//! Learned timeouts: which calls they count, and which they refuse.
 
 use crate::support::{Act, Backend, ByHand, Failed, ms, secs};
 use futures::FutureExt;
@@ -13,7 +13,7 @@ use steadfast::{
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt};
 
-/// The calls after which a limit is learned: two slices of 128, of a window of a hundred.
+/// The number of calls after which a limit is learned: two slices of 128. The window has 100 calls.
 const LEARNED: usize = 256;
 
 fn a_tenth() -> Quantile {
@@ -34,7 +34,7 @@ where
     CallContext::new().with_deadline(Instant::now() + left).scope(service.clone().oneshot(())).await
 }
 
-/// How many further calls the limit counts until it is learned.
+/// Returns the number of further calls until the limit is learned.
 fn missing(limit: &Quantile) -> usize {
     let is_learned = || limit.current() != limit.ceiling();
     (0..=LEARNED)
@@ -50,8 +50,8 @@ fn missing(limit: &Quantile) -> usize {
 // Each call counts once, or not at all.
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_after_any_of_its_polls_does_not_count_and_each_other_counts_once() {
-    // Pending until the service is ready, then until it answers in the third poll.
+async fn a_call_dropped_after_any_poll_does_not_count_and_an_answered_call_counts_once() {
+    // The first poll finds the service unready, the second calls it, the third gets the answer.
     for polls in 0..=3 {
         let learned = a_tenth();
         let backend = Backend::always(Act::answer(200).after(ms(20)));
@@ -79,10 +79,10 @@ async fn a_call_that_is_dropped_after_any_of_its_polls_does_not_count_and_each_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_counts_once_whatever_ends_it_or_not_at_all() {
+async fn a_call_counts_at_most_once_however_it_ends() {
     let short = || Quantile::builder(0.1).between(ms(1), ms(50)).build().unwrap();
     let backoff = || Backoff::none();
-    // What the service does, what the caller's deadline is, and whether the attempt counts.
+    // How the call ends, what the service does, the caller's deadline, and whether the attempt counts.
     let cases = [
         ("answered", Act::answer(200).after(ms(20)), secs(9), 1),
         ("failed", Act::fail().after(ms(20)), secs(9), 0),
@@ -97,7 +97,7 @@ async fn a_call_counts_once_whatever_ends_it_or_not_at_all() {
         let _ = call_within(left, &alone).await;
         assert_eq!(missing(&learned), LEARNED - counted, "alone: {what}");
 
-        // Both timeouts of a stack end the call at the deadline of the caller, and only one is learned.
+        // Both timeouts of the stack see the deadline of the caller. Only the attempt timeout learns.
         let learned = short();
         let client = steadfast::client().timeout(secs(5)).retry(Retry::new(1).backoff(backoff()).without_budget());
         let client = client.attempt_timeout(learned.clone()).service(backend.clone()).unwrap();
@@ -107,7 +107,7 @@ async fn a_call_counts_once_whatever_ends_it_or_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_under_way_at_a_reset_do_not_count_after_it() {
+async fn calls_in_flight_at_a_reset_do_not_count_after_it() {
     let learned = a_tenth();
     let backend = Backend::always(Act::answer(200).after(ms(20)));
     let service = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend);
@@ -115,14 +115,14 @@ async fn calls_under_way_at_a_reset_do_not_count_after_it() {
     learned.reset();
     sleep(ms(20)).await;
     assert!(calls.iter_mut().all(|call| call.poll().is_ready()));
-    // They have taken their places among the calls that are judged together, which the reset does not move.
+    // These calls have taken cells in the current slice. The reset does not begin a new slice.
     (0..28).for_each(|_| learned.record(ms(20)));
     assert_eq!(missing(&learned), 128 + 128, "the first slice has 28 calls, which is fewer than half of a window");
 }
 
 // A call whose deadline passes before the fastest answer.
 
-/// A layer that has learned that answers take 20 ms, and its service.
+/// A limit that has learned that answers take 20 ms, and a service with that latency.
 async fn knows_20_ms() -> (Quantile, Backend) {
     let learned = a_tenth();
     (0..2 * LEARNED).for_each(|_| learned.record(ms(20)));
@@ -130,10 +130,10 @@ async fn knows_20_ms() -> (Quantile, Backend) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_would_end_before_the_fastest_answer_is_refused_before_it_begins_but_one_in_a_second() {
+async fn a_call_that_would_end_before_the_fastest_answer_is_refused_except_one_in_a_second() {
     let (learned, backend) = knows_20_ms().await;
     let layer = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend.clone());
-    // The first one passes, so that a service that has become faster is seen.
+    // The first call passes, to find out whether the service became faster.
     let passed = details(call_within(ms(15), &layer).await);
     assert_eq!((passed.spent(), backend.calls()), (Some(ms(15)), 1));
     for _ in 0..3 {
@@ -156,7 +156,7 @@ async fn a_call_that_would_end_before_the_fastest_answer_is_refused_before_it_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_became_faster_is_seen_by_the_one_call_in_a_second() {
+async fn the_one_call_in_a_second_notices_a_service_that_became_faster() {
     let (learned, backend) = knows_20_ms().await;
     let service = steadfast::server().timeout(learned).service(backend.clone()).unwrap();
     details(call_within(ms(15), &service).await);
@@ -169,7 +169,7 @@ async fn a_service_that_became_faster_is_seen_by_the_one_call_in_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_call_is_refused_before_enough_is_known_nor_after_a_reset() {
+async fn no_call_is_refused_while_too_few_calls_are_known() {
     let (learned, backend) = knows_20_ms().await;
     let layer = TimeoutLayer::learned(learned.clone()).typed_error().layer(backend.clone());
     learned.reset();
@@ -180,7 +180,7 @@ async fn no_call_is_refused_before_enough_is_known_nor_after_a_reset() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_the_timeout_of_the_call_would_end_before_the_fastest_answer_is_refused_by_its_name() {
+async fn a_refused_attempt_names_the_timeout_of_the_call_that_left_it_too_little_time() {
     let (learned, backend) = knows_20_ms().await;
     learned.record(ms(20));
     let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
@@ -195,18 +195,18 @@ async fn an_attempt_that_the_timeout_of_the_call_would_end_before_the_fastest_an
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_has_too_little_time_for_any_answer_is_refused_and_says_that_the_service_was_reached() {
+async fn a_retry_refused_for_too_little_time_says_that_the_service_was_reached() {
     let (learned, _) = knows_20_ms().await;
     let backend = Backend::always(Act::fail().after(ms(20)));
     let retry = Retry::new(2).backoff(Backoff::fixed(ms(10)).jitter(Jitter::None)).without_budget();
     let client = steadfast::client().timeout(ms(40)).retry(retry).attempt_timeout(learned.clone());
     let service = client.service(backend.clone()).unwrap();
-    // The one call that passes in a second.
+    // Use up the one call in a second that passes.
     let alone = TimeoutLayer::learned(learned).typed_error().layer(Backend::always(Act::hang()));
     details(call_within(ms(5), &alone).await);
     let begin = Instant::now();
     let refused = details(service.oneshot(()).await);
-    assert!(begin.elapsed() < ms(40), "it is not waited for");
+    assert!(begin.elapsed() < ms(40), "the retry is refused at once");
     assert_eq!((refused.by(), backend.calls()), (TimedOutBy::Call, 1));
     assert!(Rejection::from(refused).reached_service());
 }

@@ -1,4 +1,4 @@
-//! A limit that a closure chooses for each request.
+//! Limits that a closure chooses for each request.
 
 use crate::support::{Act, Backend, Counted, Failed, Stopwatch, by_status, ms, secs};
 use futures::FutureExt;
@@ -58,7 +58,7 @@ async fn each_request_has_the_limit_that_the_closure_chooses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn none_is_no_limit_of_this_layer_and_the_callers_deadline_still_ends_the_call() {
+async fn none_sets_no_limit_and_the_callers_deadline_still_ends_the_call() {
     let none = PerRequest::new(|_: &()| None);
     let slow = Backend::always(Act::answer(200).after(secs(1_000_000)));
     let layer = TimeoutLayer::by(|_: &()| None).typed_error().layer(slow.clone());
@@ -70,10 +70,10 @@ async fn none_is_no_limit_of_this_layer_and_the_callers_deadline_still_ends_the_
         let details = details(CallContext::new().with_deadline(Instant::now() + secs(3)).scope(service).await);
         assert_eq!(watch.read(), secs(3));
         assert_eq!((details.limit(), details.by()), (None, TimedOutBy::Caller));
-        // There is no patience that it could have had half of.
+        // A call without a limit cannot have had half of it.
         assert!(details.was_cut_short());
     }
-    // A fixed limit inside of it counts, and so does one around it.
+    // A fixed limit of an inner or outer timeout still counts.
     let hangs = || Backend::always(Act::hang());
     let inside = steadfast::client().timeout(none).attempt_timeout(secs(2)).service(hangs()).unwrap();
     assert_eq!(details(inside.oneshot(()).await).limit(), Some(secs(2)));
@@ -139,7 +139,7 @@ async fn a_call_whose_deadline_has_passed_does_not_ask_the_closure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_the_closure_is_not_part_of_the_limit_and_those_further_in_see_the_time_after_it() {
+async fn the_limit_counts_from_the_end_of_the_closure() {
     let slow = |_: &()| {
         let _ = pin!(advance(ms(60))).poll(&mut Context::from_waker(Waker::noop()));
         Some(ms(100))
@@ -156,7 +156,7 @@ async fn the_time_of_the_closure_is_not_part_of_the_limit_and_those_further_in_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_closure_gives_back_what_was_taken_for_the_call() {
+async fn a_panic_in_the_closure_returns_the_permits_of_the_call() {
     let limiter = Limiter::fixed(1).unwrap();
     let panics = PerRequest::new(|panics: &bool| if *panics { panic!("of the closure") } else { Some(secs(1)) });
     let backend = Backend::always(Act::answer(200));
@@ -181,7 +181,7 @@ fn an_explanation_says_that_the_limit_is_chosen_for_each_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_sets_a_limit_of_a_closure_is_refused_and_others_leave_it_alone() {
+async fn a_configuration_cannot_set_a_limit_that_a_closure_chooses() {
     let limit = PerRequest::new(millis);
     let (layer, control) = steadfast::client().timeout(limit).attempt_timeout(limit).live().unwrap();
     let rule = "must be left out: the stack chooses this timeout for each request";
