@@ -34,7 +34,10 @@
 //! | [`TokenBucket`] | `burst + rate * t` | one word |
 //! | [`Keyed`] | `burst + rate * t` for each key | 24 bytes for each key |
 //! | [`SlidingWindow`] | `limit`, if t is at most the window | up to 6 KiB |
+//! | [`Exact`](distributed::Exact), [`WriteBehind`](distributed::WriteBehind) | `burst + rate * t` and a stated excess, for each key in all processes | in a store |
 //! | [`Leased`](distributed::Leased) | `limit` for each key in all processes, if t is at most the window | in a store |
+//!
+//! [`distributed`] compares the three limits that processes share.
 //!
 //! A [`RateLimit`] wraps one of these, or another [`Limit`], and adds the cost of a call, refunds and waiting:
 //!
@@ -51,8 +54,8 @@
 //! const SECOND: Duration = Duration::from_secs(1);
 //! const HOUR: Duration = Duration::from_secs(3600);
 //!
-//! // For each tenant, 1,000 calls per hour in the long run (up to 2,000 in the first hour: see below) and 10 per
-//! // second. For all tenants together, a megabyte per second.
+//! // For each tenant, 1,000 calls per hour in the long run (up to 2,000 in the first hour, because the bucket starts
+//! // full) and 10 per second. For all tenants together, a megabyte per second.
 //! let per_second = Keyed::<str>::builder(10_000, Quota::new(10, SECOND)).build()?;
 //! let per_hour = Keyed::<str>::builder(10_000, Quota::new(1000, HOUR)).build()?;
 //! let bytes = TokenBucket::builder(1_000_000, SECOND).burst(8_000_000).build()?;
@@ -72,8 +75,8 @@
 //!
 //! - A call is admitted or refused in the first poll of its future. If calls may [wait](RateLimit::wait), the first
 //!   poll takes a place in the wait queue instead, provided that the call's turn comes in time.
-//! - A refusal names the limit, and the time until there are enough tokens if no other caller takes any. The limit's
-//!   handle says how many tokens are left: `available_at`.
+//! - A refusal names the limit. It states the time until there are enough tokens, provided that no other caller takes
+//!   any. [`available_at`](TokenBucket::available_at) of the limit's handle returns the tokens that are left.
 //! - The limit refunds a call that an inner layer of the same stack refused, or that was dropped before it reached the
 //!   service. A call that reached the service has spent its tokens, even if it failed, unless
 //!   [`refund_if`](RateLimit::refund_if) refunds it.
@@ -87,18 +90,19 @@
 //!
 //! # A bucket or a window
 //!
-//! Use a [`TokenBucket`] if the limit is yours. It spreads calls over time, and needs one word of memory and one
-//! compare-and-swap. It mints tokens continuously, so no caller waits long. In any window of one period it admits
-//! at most the burst and the tokens minted in that period: twice the count, if the burst equals the count.
+//! Use a [`TokenBucket`] if you set the limit yourself. It spreads calls over time, and needs one word of memory and
+//! one compare-and-swap. It refills continuously, so no caller waits long. In any window of one period it admits at
+//! most the burst plus the refill of that period. That is twice the count, if the burst equals the count.
 //!
 //! Use a [`SlidingWindow`] if another party counts: never more than `n` calls in any minute. It can admit the whole
 //! limit at once, and then nothing for the rest of the window. It takes a lock and up to 6 KiB. A token bucket that
-//! keeps the same promise needs half the count and half the burst.
+//! admits at most `n` calls in any period needs a count of `n / 2` and a burst of `n / 2`.
 //!
 //! # A limit for each key
 //!
 //! [`Keyed`] has a bucket for each of many keys: users, tenants or addresses. Tiers of keys can have different quotas.
-//! Its memory is fixed when it is built. A key whose bucket is full again gives its slot to another key.
+//! Its memory is fixed when it is built. A new key takes a free entry, or that of a key whose bucket is full again. If
+//! there is neither, [`Overflow`] decides.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -116,19 +120,21 @@
 //!
 //! # Cost
 //!
-//! An admitted call reads the clock once, shared with the rest of the stack, and makes one compare-and-swap. A refused
-//! call makes none. Neither allocates.
+//! With a token bucket, an admitted call reads the clock once, shared with the rest of the stack, and makes one
+//! compare-and-swap. A refused call reads the clock too, makes no compare-and-swap, and adds one to a striped counter.
+//! With [`count_refused`](RateLimit::count_refused) it also takes a lock and makes a compare-and-swap. Neither call
+//! allocates. The pages of the limits state their exceptions, such as the lock of a window.
 //!
-//! Threads that share a bucket move its cache line from core to core once per admitted call. A lock around the same
-//! state would write the cache line twice. All threads together therefore admit 10 to 20 million calls per second
-//! between the cores of one socket. A refusal writes no shared memory, and scales with the cores. Stripes, with a part
-//! of the rate for each core, would lift that bound and break the promise: an empty stripe refuses a call although
-//! another stripe has tokens, or it reads all stripes and moves every cache line.
+//! Each admitted call moves the bucket's cache line to the core of its thread. On one socket, this bounds all threads
+//! together to 10 to 20 million admitted calls per second. A lock around the state would write the cache line twice per
+//! call. A refusal does not write it, so refusals scale with the cores. Striping, with a part of the rate for each
+//! core, would lift that bound but break the promise. An empty stripe would refuse a call although another stripe has
+//! tokens. If the call looked at all stripes instead, it would move every cache line.
 //!
 //! # Differences from `tower::limit::RateLimit`
 //!
-//! Tower's limit counts in fixed windows, so twice the rate passes around the edge of two windows. Each of its services
-//! has its own count and is not `Clone`. It cannot refuse a call.
+//! Tower's limit counts in fixed windows, so up to twice the limit passes within one period around the edge of two
+//! windows. Each service counts alone, and is not `Clone`. It cannot refuse a call.
 //!
 //! # Differences from governor
 //!
@@ -143,8 +149,8 @@
 //! | burst | the count | a caller that was quiet for a period may use a period's tokens at once |
 //! | cost | one token per call | most limits count calls |
 //! | a call beyond the rate | is refused | a waiting call holds resources of its caller |
-//! | refused calls | cost nothing | a caller that comes back at the named time is admitted |
-//! | window | strict | its user has a promise to keep, which the [estimate](SlidingWindowBuilder::estimate) can break |
+//! | refused calls | cost nothing | if they cost tokens, a caller that comes back at the stated time would be refused again |
+//! | window | strict | users choose a window to keep a promise to another party; the [estimate](SlidingWindowBuilder::estimate) can exceed the limit |
 
 mod bucket;
 mod config;
