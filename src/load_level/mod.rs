@@ -2,8 +2,8 @@
 //!
 //! A service that is at capacity for a moment need not refuse calls. They wait in a bounded queue, and the service
 //! takes them at its own pace. The queue refuses early the calls that cannot be served in time, so that it serves the
-//! others in time. This layer waits; [`load_shed`](crate::load_shed) decides at once. Other libraries call the two a
-//! bulkhead with and without a wait queue.
+//! others in time. Here calls wait; [`load_shed`](crate::load_shed) refuses them at once. Other libraries call this a
+//! bulkhead with a wait queue, and `load_shed` a bulkhead without one.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -34,29 +34,33 @@
 //!   on at once. Otherwise its future waits. The queue spawns no task, and polls the service's readiness only after the
 //!   call's turn has come.
 //! - The [`Discipline`] says which waiter is served next, and which has waited too long. By default the oldest waiter
-//!   is next, unless it has waited for half of the time until its deadline. Such a call is refused
-//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations this rule alone
-//!   kept a server at twice and at ten times its capacity busy with work that callers still wanted.
+//!   is next. A call may wait for half of the time from its arrival to its deadline. After that it is refused
+//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations with two and with
+//!   ten times the load that the server can take, this rule alone kept the server busy with calls whose callers still
+//!   waited.
 //! - The deadline is the one in the call's [context](crate::CallContext). It does not travel by itself: a server reads
 //!   it from the request and runs the service in the context's [`scope`](crate::CallContext::scope). No call waits
 //!   longer than [`max_wait`](QueueBuilder::max_wait), the only limit for a call without a deadline. Set it to half of
-//!   the time for which callers wait.
+//!   the callers' usual timeout.
 //! - If calls have different deadlines, [`Discipline::earliest_deadline`] serves the most urgent call first.
-//! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). A full queue refuses
-//!   ([`Rejection::QueueFull`](crate::Rejection::QueueFull)) the first of these calls that it finds:
-//!   - the oldest waiter of a class, if its time to wait has ended;
-//!   - a waiter of a lower class, if calls are served [by criticality](QueueBuilder::by_criticality);
-//!   - the call that would be served last. That is the newcomer, if the oldest waiter is served first.
-//! - [`Queue::adaptive`] finds its depth by itself. It refuses a new call at once if the calls before it take longer,
-//!   at the measured service rate, than the new call may wait.
+//! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). If a new call does not
+//!   fit, the queue refuses calls until the others fit. It chooses each one by the first rule that applies:
+//!   - the next waiter of a class, if its time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
+//!   - a waiter of a lower class, if calls are served [by criticality](QueueBuilder::by_criticality)
+//!     ([`QueueFull`](crate::Rejection::QueueFull));
+//!   - the call that would be served last (`QueueFull`). That is the newcomer, if the oldest waiter is served first.
+//! - [`Queue::adaptive`] finds its depth by itself. (It is not [`Discipline::adaptive`], which sets the order.) It
+//!   refuses a new call at once if the calls before it take longer, at the measured service rate, than the new call may
+//!   wait.
 //! - Refusals carry a `retry_after`: the time to serve all waiters at the present rate, if none of them leaves. It is
 //!   `None` while the rate is not known.
-//! - A call that ends gives its place to the next call before it returns. A call that was refused or cancelled before
-//!   it reached the service returns its slot of the [pace](QueueBuilder::pace), if no other call has begun since.
+//! - A call that ends gives its place to the next call before it returns. A call that was admitted, and then
+//!   refused or cancelled before it reached the service, returns its start time of the [pace](QueueBuilder::pace). The
+//!   start time is lost if the queue has admitted another call since.
 //! - A [`Queue`] is a handle: read and change it while calls wait, share it among layers, or use it without tower.
-//! - A queue reads one clock. Build the queue in the runtime that uses it. In a runtime whose clock is behind, such as
-//!   another test with a paused clock, the queue's time stops until that clock catches up: the pace admits no call, and
-//!   waits do not end.
+//! - A queue reads one clock. Build the queue in the runtime that uses it. Another runtime can have another clock, such
+//!   as a paused clock in a test. While that clock is behind the latest time that the queue has seen, the queue's time
+//!   stands still: the pace admits no call, and waits do not end.
 //!
 //! # Deadlines and classes from a request
 //!
@@ -95,8 +99,8 @@
 //! # }
 //! ```
 //!
-//! The body has not arrived when a call is weighed. A weight by the length of the body relies on the length that the
-//! caller states.
+//! A call is weighed before its body arrives. A weight by the length of the body therefore trusts the `Content-Length`
+//! of the caller.
 //!
 //! # Cancellation
 //!
@@ -104,8 +108,8 @@
 //! come, goes to the next call. A future that is neither polled nor dropped after its turn has come keeps its place in
 //! the service. If it is polled after its deadline, it is refused and returns the place.
 //!
-//! With a pace, only the first waiter has a timer for the next slot. While its task does not poll it, the waiters
-//! behind it go on when another call comes or ends.
+//! With a pace, only the next waiter has a timer for the next start. If its task does not poll it, the waiters behind
+//! it may wait until another call arrives or ends.
 //!
 //! A call that a timeout ends returns its place, even if its work goes on in a spawned task or in another process.
 //!
@@ -117,22 +121,24 @@
 //!
 //! # Cost
 //!
-//! While no call waits, a call makes one compare-and-swap to enter and one to leave. It reads no clock, takes no lock
-//! and allocates nothing. A call that waits takes a lock when it comes, in each poll, and when it leaves. It makes one
-//! timer, and is woken once for any number of waiters. With a pace it can be woken twice, and twice more for each call
-//! that overtakes it. The queue allocates places as it grows, reuses them, and frees them when it is dropped. Each step
+//! While no call waits and there is no pace, a call makes one compare-and-swap to enter and one to leave. It reads no
+//! clock, takes no lock and allocates nothing. With a pace, each call takes the lock and reads the clock.
+//!
+//! A call that waits takes the lock when it comes, in each poll, and when it leaves. It makes one timer. It is woken
+//! once, however long the queue is. With a pace it is woken up to twice, and up to twice more for each call that
+//! overtakes it. The queue allocates places as it grows, reuses them, and frees them when it is dropped. Each step
 //! takes constant time; with [`Discipline::earliest_deadline`] it takes O(log n) for n waiters.
 //!
 //! # For an autoscaler
 //!
 //! [`Readings`] state the number of waiters, the age of the oldest, the expected wait of a new call, the time until the
-//! backlog is gone, the depth in force, and the concurrency that the service would need to keep up.
+//! backlog is gone, the present [depth](Readings::depth), and the concurrency that the service would need to keep up.
 //!
 //! # Differences from other queues
 //!
 //! `tower::buffer` runs its service in a task of its own. A readiness error ends that task for all callers, and
 //! cancelled entries keep their place. `tower::limit::ConcurrencyLimit` and most bulkheads queue without a bound and in
-//! order of arrival. Under overload they serve every call after its caller has gone.
+//! order of arrival. Under overload the wait grows until they serve calls only when the callers give up, or after that.
 
 mod acquire;
 mod builder;

@@ -48,8 +48,8 @@ use tokio::time::Instant;
 ///
 /// While no call waits and there is no pace, a call makes one compare-and-swap to enter and one to leave. It reads no
 /// clock, takes no lock and allocates nothing. Otherwise, and for each change of a setting, it takes a lock and reads
-/// the clock. A place in the queue has 80 bytes and is reused. A waiter is woken once, with any number of waiters.
-#[doc(alias("buffer", "bulkhead queue", "CoDel", "backpressure", "throttle", "ConcurrencyLimit"))]
+/// the clock. A place in the queue has 80 bytes and is reused. A waiter is woken once, however long the queue is; see
+/// [`acquire`](Self::acquire) for a queue with a pace.
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<QueueShared>,
@@ -148,8 +148,8 @@ impl Queue {
     ///
     /// # Cost
     ///
-    /// A call that waits makes one timer and is woken once. With a pace it is woken once more each time the order
-    /// changes.
+    /// A call that waits makes one timer and is woken once. With a pace it is woken up to twice, and up to twice more
+    /// for each call that overtakes it.
     pub fn acquire(&self) -> Acquire {
         self.acquire_weighing(1)
     }
