@@ -181,9 +181,9 @@ impl BreakerBuilder {
     }
 
     /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
-    /// opens the circuit again. The time counts from the first probe, again from each success, and again from the first
-    /// probe after half of this time without a probe in flight. Default: 30 s; a timeout inside the breaker ends a
-    /// probe earlier.
+    /// opens the circuit again. The time starts with the first probe, and again at each success. It also starts again
+    /// with a probe that is admitted while no other is in flight, unless a probe that had reached the service was
+    /// abandoned within half of this time before. Default: 30 s; a timeout inside the breaker ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }

@@ -32,8 +32,9 @@
 //!
 //! # Semantics
 //!
-//! - The circuit opens on a failure that completes a run of
-//!   [`consecutive_failures`](BreakerBuilder::consecutive_failures).
+//! - If [`consecutive_failures`](BreakerBuilder::consecutive_failures) is set, the circuit opens on the failure that
+//!   completes a run of that length. The default failure rate then does not apply. Set the failure rate too to have
+//!   both.
 //! - The circuit opens when the [`failure_rate`](BreakerBuilder::failure_rate) of a sliding window reaches its limit.
 //!   The breaker checks the rate after each call that counts, so a success that completes the minimum of calls can open
 //!   the circuit too.
@@ -41,37 +42,40 @@
 //!   its limit. An in-flight call counts as soon as it exceeds the threshold, so the breaker notices a service that
 //!   hangs before its calls end.
 //! - The first open time is exactly [`open_for`](BreakerBuilder::open_for). Each failed probe [doubles
-//!   it](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`, by default a minute.
+//!   it](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`: by default a minute, or `open_for`
+//!   if that is longer.
 //! - A half-open circuit lets [`probes`](BreakerBuilder::probes) calls through. It closes after that number of
 //!   successes. It opens at the first failure, or at the first probe that reaches the threshold of slow calls. A probe
-//!   without a verdict (it was dropped, or an inner layer refused it) returns its place to the next call.
-//! - If the probes bring neither success nor failure within the [`probe_timeout`](BreakerBuilder::probe_timeout),
-//!   because they hang or are dropped, the circuit opens again. If no probe is in flight for half of the probe timeout,
-//!   the timeout starts again with the next probe.
+//!   that counts as nothing in the table below returns its place to the next call.
+//! - If the probes bring neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
+//!   they hang or are dropped, the next call opens the circuit again. The time starts again at each success. It also
+//!   starts again with a probe that is admitted while no other is in flight, unless a probe that had reached the
+//!   service was abandoned within half of the probe timeout before.
 //! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
 //!   era counts for nothing.
-//! - All instants that a breaker gets must come from one clock. A result with an instant in the future counts at that
-//!   instant: a failure a year ahead keeps the circuit open for a year.
+//! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them: a
+//!   failure a year ahead counts at that instant, and keeps the circuit open for a year.
 //! - A refusal states how long the circuit stays open, unless it was opened by hand or waits for probes.
 //!
 //! | the call ended with | counts as |
 //! |---|---|
 //! | `Outcome::Success`, `Outcome::Permanent` | a success: the service answers |
 //! | `Outcome::Failure`, a timeout after the service was called, a panic in it | a failure |
-//! | a deadline before half of the attempt's full patience | nothing; a probe returns its place |
+//! | a deadline before half of the attempt's full time (see below) | nothing; a probe returns its place |
 //! | an error of the service's readiness | the outcome that the classifier gives it |
 //! | a timeout before the service was ready | nothing |
 //! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) is set |
 //! | `Outcome::Ignored`, a rejection by an inner layer | nothing |
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
-//! | any of these, after the threshold of slow calls in the service | also a slow call |
+//! | any call that spent at least the threshold of slow calls in the service, unless an inner layer refused it | also a slow call, once |
 //!
-//! The full patience of an attempt is the attempt timeout, or the timeout of the stack if there is no attempt timeout.
-//! An attempt that is cut short proves nothing, because its caller gave the service too little time.
+//! The full time of an attempt is the attempt timeout, or the timeout of the stack if there is no attempt timeout. An
+//! attempt that a deadline ends before half of that proves nothing about the service, which had too little time.
 //!
 //! # Reconfiguration
 //!
-//! [`Breaker::configure`] replaces the whole configuration of a running breaker: no call is judged by a mixture of two.
+//! [`Breaker::configure`] replaces the whole configuration of a running breaker: no call is judged by a mixture of the
+//! old and the new one.
 //! It changes thresholds and times, and keeps the state, the failures in a row, the calls in the window and the permits
 //! in flight. An open circuit stays open until the instant that its refusals have stated, and a forced circuit stays
 //! forced. The page of the method describes a window whose length changes.
@@ -79,27 +83,29 @@
 //! # Cost
 //!
 //! Admitting a call through a closed circuit takes one load. Recording its result takes a few more loads, one clock
-//! reading and one compare-and-swap. The loads read one cache line that no call writes. While the window has enough
-//! failures for a success to open the circuit, a success also reads the window as a failure does: 16 words.
+//! reading and one compare-and-swap. The loads read one cache line that no call writes. A failure also reads the
+//! window: 16 words. A success reads it only while the window may contain enough failures that a success, by completing
+//! the minimum of calls, could open the circuit.
 //!
 //! A refusal takes one load and one clock reading. The windows have a fixed size. No call allocates. A rate of slow
 //! calls costs [more](BreakerBuilder::slow_call_rate).
 //!
 //! # One breaker per host or shard
 //!
-//! A breaker judges all its calls together. If a fifth of the traffic goes to a dead shard, a single breaker either
-//! stays closed for the dead shard or opens for the healthy rest. Give each shard or host its own breaker, with a
-//! [`PerKey`](crate::per_key::PerKey) of breakers.
+//! A breaker judges all its calls together. If a fifth of the traffic goes to a dead shard, a single breaker with the
+//! default rate of one half stays closed. With a rate of a fifth it opens, also for the healthy shards. Give each shard
+//! or host its own breaker, with a [`PerKey`](crate::per_key::PerKey) of breakers.
 //!
 //! # Defaults
 //!
 //! | what | default | because |
 //! |---|---|---|
-//! | opens at | half of the calls failed, over 10 s | below that, calling still helps more than it costs |
+//! | opens at | half of the calls failed, over 10 s | below that, more calls succeed than fail |
+//! | failures in a row | do not count | a busy service fails some calls in a row by chance |
 //! | minimum calls | 20 | the rate of fewer calls is chance |
 //! | slow calls | do not count | only the user knows how slow is too slow |
 //! | open for | 5 s | long enough to relieve the service, short enough that few users notice |
-//! | at most open for | a minute | few probes reach a service that is down for long; after a minute users have left |
+//! | at most open for | a minute, or the first open time if that is longer | a service that is down for long gets few probes; a longer wait would help no user |
 //! | probes | 3 | one success may be chance |
 //! | probe timeout | 30 s | longer than any call that is worth waiting for |
 
