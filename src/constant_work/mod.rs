@@ -1,4 +1,5 @@
-//! Distributes configuration by constant work: every instance reads, checks and applies all of it in every period.
+//! Distributes configuration with constant work: in every period, every instance reads, checks and applies the whole
+//! configuration.
 //!
 //! Limits, weights, flags and routes change while a service runs. The usual way is to watch for changes and to send
 //! only the changes. That costs almost nothing until everything changes at once, or until all instances reconnect after
@@ -6,11 +7,12 @@
 //! ran before. A change that a delta missed stays wrong until an operator notices.
 //!
 //! Here there is one code path, and it runs all the time. A publisher writes a snapshot of fixed size to a sink. In
-//! every period, each [`Poller`] reads the whole snapshot, verifies it, decodes every slot, builds the value again and
-//! puts it in force. The work is the same if nothing has changed, if everything has changed, if the source is down, or
-//! if the bytes are corrupt. The first outage therefore runs code that has run thousands of times. After any fault, one
-//! good tick restores the configuration. (Colm MacCárthaigh, "Reliability, constant work, and a good cup of coffee",
-//! Amazon Builders' Library; Roberto Vitillo, "Understanding Distributed Systems", constant work.)
+//! every period, each [`Poller`] reads the whole snapshot, verifies it, decodes every slot, builds the value again with
+//! its *target* (a closure or a [`Build`]), and puts it in force. The work is the same if nothing has changed, if
+//! everything has changed, if the source is down, or if the bytes are corrupt. The first outage therefore runs code
+//! that has run thousands of times. After any fault, one good tick restores the configuration. (Colm MacCárthaigh,
+//! "Reliability, constant work, and a good cup of coffee", Amazon Builders' Library; Roberto Vitillo, "Understanding
+//! Distributed Systems", constant work.)
 //!
 //! Use it for small and important configuration: thousands of rules, not millions. The source serves its whole snapshot
 //! once per period to each instance. Where that is too much, watch for changes instead.
@@ -71,7 +73,7 @@
 //! .encode(shape, &mut bytes)?;
 //! assert_eq!(bytes.len(), shape.length());
 //!
-//! // Every tick calls it with the rules of all 1,000 slots.
+//! // The target. Every tick calls it with 1,000 rules: unused slots have the inert rule.
 //! let index = |rules: &[ClientLimit]| -> HashMap<u64, u32> {
 //!     rules.iter().map(|rule| (rule.client, rule.per_second)).collect()
 //! };
@@ -93,14 +95,14 @@
 //! | fault | in force | shown in [`Readings`] |
 //! |---|---|---|
 //! | the source is down, hangs or panics | the last good rules | `source` |
-//! | bytes are missing, added or flipped, or are no snapshot | the last good rules, until the next good read | `empty`, `truncated`, `oversized`, `corrupt`, `not_a_snapshot` |
+//! | the snapshot is truncated, too long or corrupt, or the bytes are no snapshot | the last good rules, until the next good read | `empty`, `truncated`, `oversized`, `corrupt`, `not_a_snapshot` |
 //! | publisher and poller have different versions of the crate, the rule type or the shape | the last good rules | `format`, `reserved`, `schema`, `shape` |
 //! | a rule is invalid | all of the last good rules: no part of the snapshot is taken | `fill`, `encoding`, `rule`, `check` |
-//! | an old snapshot returns, from a replica or a backup | the last good rules | `backwards` |
+//! | an old snapshot returns, from a replica or a backup | the last good rules; the old rules if the poller has just started without a last-good file | `backwards`, if refused |
 //! | a publisher lost its state and starts at version 1 | the last good rules, until it publishes with a greater epoch | `backwards`, `conflict` |
-//! | two publishers use the same version numbers | the rules that were read first | `conflict` |
+//! | two publishers use the same version numbers | in each instance, the rules that its poller read first | `conflict` |
 //! | the publisher stops | its last rules | `since_publication` grows |
-//! | a clock is wrong by hours | the new rules | an age of zero, or a large age |
+//! | a clock is wrong by hours | the new rules | `since_publication` is zero or too large |
 //! | a clock is wrong by more than a day | the last good rules if the publisher's clock is ahead, otherwise the new rules | `from_the_future` if the publisher's clock is ahead |
 //! | the code of the target panics | the last value | `panicked` |
 //! | the process starts while the source is down | the rules of the last-good file, or the defaults | `in_force`, `source` |
@@ -109,9 +111,11 @@
 //! | the source is down for longer than [`Staleness::DefaultsAfter`] | the defaults, until the next good read | `in_force`, `since_good_read` |
 //! | a tick takes longer than the period | the new rules, late | `ticks.missed()`, `last_tick` |
 //!
-//! A poller never accepts an earlier version. To return to earlier rules, publish them under a later version. Pollers
-//! refuse a publisher that lost its state and starts at version 1 again. Give it a new epoch that is greater than any
-//! before, for example the time in seconds. A poller accepts a greater epoch with any version.
+//! A poller refuses a version that is earlier than its last good one. A poller that has just started without a
+//! last-good file has no last good version, and accepts any version. To return to earlier rules, publish them under a
+//! later version. Pollers refuse a publisher that lost its state and starts at version 1 again. Configure it with a new
+//! epoch that is greater than any before, for example the time in seconds. A poller accepts a greater epoch with any
+//! version.
 //!
 //! The checksum is a CRC-32. It detects accidental damage: all errors of up to three bits in a snapshot of up to 11 KB,
 //! all errors of two bits and all bursts of up to 32 bits in any snapshot. It does not detect forgery: a process that
@@ -119,31 +123,33 @@
 //!
 //! # Defaults
 //!
-//! - `period`: one second. A host reads 64 KB per second without noticeable cost, and a change reaches every instance
-//!   within a second.
+//! - `period`: one second. Reading a snapshot of 64 KB per second costs a host nothing noticeable, and a change
+//!   reaches every instance within a second.
 //! - `timeout`: the period. A longer fetch would delay the next one.
 //! - `defaults`: no rules.
 //! - `staleness`: [`KeepForEver`](Staleness::KeepForEver). Old limits are better than none. The staleness counts from
-//!   the last good read, by tokio's clock. By the wall clock, good rules would expire when a clock steps, or when the
-//!   publisher pauses.
-//! - `clock_allowance`: one day. The publication time does not order snapshots, and a wrong clock is more common than a
-//!   publication from the future.
+//!   the last good read, by tokio's clock. Counted from the publication by the wall clock, good rules would expire
+//!   when a clock steps, or when the publisher pauses.
+//! - `clock_allowance`: one day. A poller refuses a snapshot that was published further in the future than this. The
+//!   allowance is wide, because wrong clocks are common and the publication time does not order snapshots.
 //! - `last_good`: no file.
-//! - The first tick runs at once. The later ticks run at a phase of the period that each poller draws once, so that the
-//!   ticks of a fleet that starts together are spread over the period. There is no backoff: the request rate does not
-//!   change when the source fails, so a failing source gets no additional load.
+//! - The first tick runs at once. Later ticks run once per period, at a random offset (the phase) that each poller
+//!   draws once. The ticks of instances that start together are therefore spread over the period. There is no backoff:
+//!   the request rate does not change when the source fails, so a failing source gets no additional load.
 //!
 //! # Costs
 //!
 //! A tick computes one CRC over the snapshot, decodes and validates each slot once, compares the slots once, and calls
-//! check and build once each. It allocates one `Arc` for the value, and what the rules and the target allocate
-//! themselves. With a last-good file it also spawns one blocking task, which writes the file once and syncs it to disk.
-//! A failed tick does the same work on the last good snapshot. A refusal that names a value (`rule`, `check`) also
-//! allocates its text of up to 200 characters, and a panic costs its unwinding. The first tick also reads the last-good
-//! file.
+//! the target's `check` and `build` once each. It allocates one `Arc` for the value, and what the rules and the target
+//! allocate themselves. With a last-good file it also spawns one blocking task, which writes the file once and syncs it
+//! to disk. If a step cannot use the fetched bytes, a failed tick runs it on the last good snapshot, or on the
+//! defaults before there is one. If `build` panics, a tick can call it twice. A refusal that names a value (`rule`,
+//! `check`) also allocates its text of up to 200 characters, and a panic costs its unwinding. The first tick also reads
+//! the last-good file.
 //!
-//! Memory: two buffers of the size of a snapshot, the buffers of the defaults and of the file, the decoded rules of all
-//! slots three times, and two values. Readers that keep older values keep them in memory.
+//! Memory: two buffers of the size of a snapshot, the buffers of the defaults and of the file, three copies of the
+//! decoded rules of all slots (the defaults, the last good ones, the fetched ones), and two values (the one in force
+//! and the one before). Readers that keep older values keep them in memory.
 //!
 //! A reader takes no lock and writes to no memory that other readers share.
 //!
@@ -151,8 +157,8 @@
 //!
 //! [`Stacks`] is the target that applies the whole configuration of each [live stack](crate::stack::live), by name:
 //! limits, tiers, thresholds, kill switches and shadow modes. Its rule type is [`StackRule`]. Use rules of your own for
-//! values that a stack does not know, such as the tier of each tenant. A function that returns the tier of a key reads
-//! them with [`Current::load`].
+//! values that a stack does not know, such as the tier of each tenant. Your function that returns the tier of a key
+//! (see [`Keyed`](crate::rate_limit::Keyed)) reads such rules with [`Current::load`].
 
 mod envelope;
 mod instrument;
