@@ -31,13 +31,18 @@
 //! |---|---|---|
 //! | `Metrics` | `metrics` | counts and durations of calls, and the state of each mechanism |
 //! | `Spans` | `tracing` | a span for each call and attempt, and log events |
-//! | [`Events`] | | transitions, retries, rejections and queue states, to your own functions, off the path of calls |
+//! | [`Events`] | | transitions, retries, rejections and queue states, to your own functions, in a task of your own and outside the path of calls |
 //!
-//! Combine two observers in a pair: `.observe("payments", (metrics, Spans::new()))`. Implement [`Observer`](crate::shell::Observer) for anything else. Without their features, the first two are not compiled. A stack without an observer pays nothing.
+//! Combine two observers in a pair: `.observe("payments", (metrics, Spans::new()))`. Implement
+//! [`Observer`](crate::shell::Observer) for anything else. Without their features, the first two are not compiled. A
+//! stack without an observer pays nothing.
 //!
 //! # Metrics
 //!
-//! Calls are counted when they end. Mechanisms are read when the metrics are collected: a breaker, a queue or a bucket does no work for its metrics on the path of a call. `Metrics::collect()` writes all metrics to the recorder that is installed in the `metrics` crate. Call it in the handler of your scrape endpoint. With `metrics-exporter-prometheus`:
+//! Calls are counted when they end. Mechanisms are read when the metrics are collected: a breaker, a queue or a bucket
+//! does no work for its metrics on the path of a call. `Metrics::collect()` writes all metrics to the recorder that is
+//! installed in the `metrics` crate. Call it in the handler of your scrape endpoint. With
+//! `metrics-exporter-prometheus`:
 //!
 #![cfg_attr(feature = "metrics", doc = "```")]
 #![cfg_attr(not(feature = "metrics"), doc = "```ignore")]
@@ -60,14 +65,14 @@
 //! ```
 //!
 //! This requires `metrics` 0.24 and an exporter for that version, here `metrics-exporter-prometheus` 0.18. A recorder
-//! of another version receives nothing. That exporter keeps each value until it renders, so call its `run_upkeep` if
-//! scrapes may stop. Without `set_buckets` it exports summaries, which cannot be aggregated over processes. The
-//! recorder may be installed at any time, before or after the stacks are built. `Metrics::samples()` returns the same
-//! numbers for an exporter of your own.
+//! of another version receives nothing. `metrics-exporter-prometheus` keeps each value until it renders. If scrapes may
+//! stop, call its `run_upkeep`, or its memory grows. Without `set_buckets` it exports summaries, which cannot be
+//! aggregated over processes. The recorder may be installed at any time, before or after the stacks are built.
+//! `Metrics::samples()` returns the same numbers for an exporter of your own.
 //!
-//! `Metrics::watch("name", handle)` reads a mechanism that is part of no stack. Gates and limits of your own are read
-//! if they have an [`Instrument`](crate::shell::Instrument). Their metrics keep their names without a prefix, and get
-//! the label `stack`.
+//! `Metrics::watch("name", handle)` reads a mechanism that is part of no stack. Your own gates and limits are read if
+//! they [add](crate::shell::Explanation::instrument) an [`Instrument`](crate::shell::Instrument) to the explanation.
+//! Their metrics keep their names, without a prefix, and get the label `stack`.
 //!
 //! ## The metrics
 //!
@@ -76,7 +81,7 @@
 //! | name | kind | labels | value |
 //! |---|---|---|---|
 //! | `call_duration_seconds` | histogram | stack, outcome | all calls, including waits and retries |
-//! | `attempt_duration_seconds` | histogram | stack, kind, outcome | attempts that passed the stack to the service; kind is `first` or `retry` |
+//! | `attempt_duration_seconds` | histogram | stack, kind, outcome | attempts that passed all layers of the stack; kind is `first` or `retry` |
 //! | `retry_delay_seconds` | histogram | stack | the total backoff of calls with more than one attempt |
 //! | `retries_denied_total` | counter | stack, reason | calls with a retryable failure that got no further attempt; reason is a [`Denied`](crate::shell::Denied), such as `budget` or `no_hint` |
 //! | `rejections_total` | counter | stack, mechanism, reason, reached | calls that were rejected, by [reason](Refusals); reached is `true` if the service had been called |
@@ -87,38 +92,45 @@
 //! | `circuit_half_open_in_seconds` | gauge | stack | the time until an open circuit becomes half-open, else 0 |
 //! | `retry_budget_balance` | gauge | stack | earned retries that remain |
 //! | `in_flight`, `in_flight_limit` | gauge | stack, mechanism | calls in flight for `load_shed`, calls in service for `load_level` |
-//! | `in_flight_limit_reason` | gauge | stack, reason | 1 for what set the limit of `load_shed`, unless that is plainly fixed: `fixed`, `unknown`, `rate`, `algorithm`, `floor`, `ceiling`, `signal` |
-//! | `shed_total` | counter | stack, class, reason | calls that such a limit rejected, by criticality |
-//! | `shed_exempt_total` | counter | stack | calls that were exempt from such a limit |
+//! | `in_flight_limit_reason` | gauge | stack, reason | 1 for the reason that set the limit of `load_shed`, else 0: `fixed`, `unknown`, `rate`, `algorithm`, `floor`, `ceiling` or `signal`; a plain `Limiter::fixed` has no such metric |
+//! | `shed_total` | counter | stack, class, reason | calls that a limit of `load_shed` rejected, by criticality; not for a plain `Limiter::fixed` |
+//! | `shed_exempt_total` | counter | stack | calls that were exempt from a limit of `load_shed`; not for a plain `Limiter::fixed` |
 //! | `queue_waiting` | gauge | stack | waiting calls |
 //! | `queue_oldest_seconds` | gauge | stack | how long the oldest call has waited |
 //! | `queue_drain_seconds` | gauge | stack | the time until the backlog drains: infinite if it does not shrink, 0 if unknown |
 //! | `queue_wait_seconds` | histogram | stack | the waiting time of calls that waited, served or not |
 //! | `rate_limit_available`, `rate_limit_waiting` | gauge | stack, limit | available tokens, and calls that wait for them; limit is the limit's [name](crate::rate_limit::RateLimit::named) |
 //! | `keys` | gauge | stack, mechanism | keys that have their own mechanism |
-//! | `keys_overflow_total` | counter | stack, mechanism | calls whose key found the table full |
+//! | `keys_overflow_total` | counter | stack, mechanism | calls whose key got no entry, because no other key could be forgotten |
 //! | `hints_ignored_total` | counter | header | malformed headers in the whole process (feature `http`) |
-//! | `timeout_seconds` | gauge | stack | the current limit of a learned timeout; of several in a stack, the longest |
+//! | `timeout_seconds` | gauge | stack | the current value of a learned timeout; if a stack has several, the longest |
 //! | `timeout_rate` | gauge | stack | the share of recent calls that a learned timeout ended |
 //! | `switched_off` | gauge | stack | 1 if the kill switch of a [live](crate::stack::live) stack is on |
 //! | `config_changes_total` | counter | stack, result | configuration changes of a live stack, `applied` or `refused` |
-//! | `config_version`, `config_age_seconds` | gauge | source | the configuration in force of a poller |
+//! | `config_version` | gauge | source | the version of the configuration that a poller has in force, or a publisher published; 0 if none |
+//! | `config_age_seconds` | gauge | source | the time since the last good configuration was published; 0 if none |
 //! | `config_refused_total` | counter | source, reason | refused snapshots |
-//! | `store_up`, `store_sync_age_seconds`, `store_debt` | gauge | name | the store of a distributed limit |
-//! | `durable_pending`, `durable_oldest_seconds`, `durable_dead` | gauge | name | a durable queue |
+//! | `store_up` | gauge | name | 1 if the store of a distributed limit or of a durable queue answers, else 0 |
+//! | `store_sync_age_seconds` | gauge | name | the time since that store last answered |
+//! | `store_debt` | gauge | name | the spent tokens that the store of a distributed limit does not know yet |
+//! | `durable_pending` | gauge | name | the messages of a durable queue that are not done |
+//! | `durable_oldest_seconds` | gauge | name | the age of the oldest message of a durable queue |
+//! | `durable_dead` | gauge | name | the dead letters of a durable queue |
 //! | `durable_redelivered_total` | counter | name | redelivered messages |
 //!
 //! - `outcome` is a result of the classifier (`success`, `failure`, `overloaded`, `unprocessed`, `permanent` or
 //!   `ignored`), or `rejected`, `timed_out`, `cancelled` or `panicked`.
 //! - Label values are compile-time constants, never a key, a path, a host or the text of an error. The number of series
-//!   is therefore bounded: about 40 for a stack, and a histogram, which Prometheus sees as 21 series, for each outcome
-//!   of calls and of attempts that occurred.
-//! - Gauges and counters exist from the start, except rejections with `reached="true"`. A histogram exists from its
-//!   first duration.
-//! - A gate of your own rejects calls with a [`Rejection`](crate::Rejection), and counts as the mechanism that it
-//!   names.
-//! - Stacks with the same name are added up. For ages and ratios, the largest counts. A mechanism in several of these
-//!   stacks is read once. When a stack is dropped, its counts stay and its gauges become zero.
+//!   is therefore bounded: about 40 for a stack, plus 21 for each histogram (18 bounds, `+Inf`, sum and count). A stack
+//!   has one histogram for each outcome of its calls that occurred, and one for each kind and outcome of its attempts.
+//! - With [`PerKey::label_keys`](crate::per_key::PerKey::label_keys), the gauges of a per-key mechanism other than
+//!   `keys` also have the label `key`. Its value is one of up to 64 constants that you choose, or `other`. Each value
+//!   adds a series to each of these gauges.
+//! - From the start, every gauge and counter is exported, except rejections with `reached="true"`, which appear when
+//!   one occurs. A histogram appears with its first duration.
+//! - A rejection by your own gate counts for the mechanism that its [`Rejection`](crate::Rejection) names.
+//! - The values of stacks with the same name are summed. Of ages and ratios, the largest is reported. A mechanism that
+//!   several of these stacks share is read once. When a stack is dropped, its counts stay and its gauges become zero.
 //! - Counts live in the process. They restart at zero, as Prometheus expects.
 //!
 //! Names, kinds and labels are part of the API.

@@ -63,9 +63,9 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "hints_ignored_total" Counter ["header"] "Ignored malformed headers.";
     "in_flight" Gauge ["stack", "mechanism"] "The calls in flight.";
     "in_flight_limit" Gauge ["stack", "mechanism"] "The concurrency limit: the most calls in flight.";
-    "in_flight_limit_reason" Gauge ["stack", "reason"] "1 for what set the concurrency limit, else 0.";
+    "in_flight_limit_reason" Gauge ["stack", "reason"] "1 for the reason that set the concurrency limit, else 0.";
     "keys" Gauge ["stack", "mechanism"] "The keys that have their own limit or breaker.";
-    "keys_overflow_total" Counter ["stack", "mechanism"] "Calls whose key found the table full.";
+    "keys_overflow_total" Counter ["stack", "mechanism"] "Calls whose key got no entry, because no other key could be forgotten.";
     "queue_drain_seconds" Gauge ["stack"] "The time until the backlog drains: infinite if it does not shrink, 0 if unknown.";
     "queue_oldest_seconds" Gauge ["stack"] "How long the oldest call in the queue has waited.";
     "queue_wait_seconds" Histogram ["stack"] "The waiting time in the queue of calls that waited.";
