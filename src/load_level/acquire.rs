@@ -1,4 +1,4 @@
-use super::{Queue, pace::PaceSlot, queue::ArrivingCall, state::CallPhase};
+use super::{Queue, pace::PaceStart, queue::ArrivingCall, state::CallPhase};
 use crate::{context::CallContext, error::Rejection, shell::Timer, waiters::Place};
 use pin_project_lite::pin_project;
 use std::{
@@ -23,7 +23,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.queue.end(PaceSlot::NONE, Instant::now);
+        self.queue.end(PaceStart::NONE, Instant::now);
     }
 }
 
@@ -76,7 +76,7 @@ impl Future for Acquire {
         let mut now = None;
         loop {
             let answer = match *this.state {
-                AcquireState::Unpolled if this.queue.enter() => Ok(PaceSlot::NONE),
+                AcquireState::Unpolled if this.queue.enter() => Ok(PaceStart::NONE),
                 AcquireState::Unpolled => {
                     *this.state = AcquireState::Ended;
                     let context = CallContext::current();
@@ -91,7 +91,7 @@ impl Future for Acquire {
                             *this.state = AcquireState::Waiting(place);
                             continue;
                         }
-                        CallPhase::Admitted(slot) => Ok(slot),
+                        CallPhase::Admitted(start) => Ok(start),
                         CallPhase::Refused(refusal) => Err(refusal),
                     }
                 }
@@ -102,7 +102,7 @@ impl Future for Acquire {
                             ready!(this.timer.as_mut().poll_until(asks_at, cx));
                             continue;
                         }
-                        CallPhase::Admitted(slot) => Ok(slot),
+                        CallPhase::Admitted(start) => Ok(start),
                         CallPhase::Refused(refusal) => Err(refusal),
                     }
                 }

@@ -20,12 +20,12 @@ pub(super) struct Pace {
     period: Duration,
 }
 
-/// The slot of the pace that a call took, and can give back: the instant that was due after it.
+/// The start time that a call took from the pace, and can give back. Stored as the instant that was due after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PaceSlot(Nanos);
+pub struct PaceStart(Nanos);
 
-impl PaceSlot {
-    /// The slot of a call that took none. Once a call has taken a slot, no instant as early as this is due.
+impl PaceStart {
+    /// The start time of a call that took none. Once a call has taken a start time, no instant as early as this is due.
     pub(super) const NONE: Self = Self(Nanos::ZERO);
 }
 
@@ -72,20 +72,20 @@ impl Pace {
         rounded_up(self.due.saturating_add(self.interval.saturating_mul(before as u128)))
     }
 
-    /// Takes the slot of a call that begins now. `None` if none may begin yet.
-    pub(super) fn take(&mut self, now: Nanos) -> Option<PaceSlot> {
+    /// Takes the start time of a call that begins now. `None` if no call may begin yet.
+    pub(super) fn take(&mut self, now: Nanos) -> Option<PaceStart> {
         if self.due > fixed(now) {
             return None;
         }
         let earliest = fixed(now.saturating_sub(TOLERANCE));
         self.due = self.due.max(earliest).saturating_add(self.interval);
-        Some(PaceSlot(self.due()))
+        Some(PaceStart(self.due()))
     }
 
-    /// Gives back the slot of a call that did not begin. The next calls use it only if none has begun since. Otherwise
+    /// Gives back the start time of a call that did not begin. It is lost if another call has begun since. Otherwise
     /// calls that were due one after the other would begin together.
-    pub(super) fn give_back(&mut self, slot: PaceSlot) {
-        if PaceSlot(self.due()) == slot {
+    pub(super) fn give_back(&mut self, start: PaceStart) {
+        if PaceStart(self.due()) == start {
             self.due = self.due.saturating_sub(self.interval);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     layer::{LoadLevel, Weigh},
-    pace::PaceSlot,
+    pace::PaceStart,
     state::CallPhase,
 };
 use crate::{
@@ -26,14 +26,14 @@ where
 {
     const READS_DEADLINE: bool = true;
 
-    /// A place in the service, with the slot of the pace that it took.
-    type Permit = PaceSlot;
+    /// A place in the service, with the start time of the pace that it took.
+    type Permit = PaceStart;
     type Place = Place;
 
     #[inline]
-    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<PaceSlot, Place> {
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<PaceStart, Place> {
         if self.queue.enter() {
-            return Decision::Admitted(PaceSlot::NONE);
+            return Decision::Admitted(PaceStart::NONE);
         }
         let call = self.arriving_call(request, frame);
         let (arrival, woke) = self.queue.arrive(call, frame.now());
@@ -41,7 +41,7 @@ where
             frame.user_code_runs();
         }
         match arrival {
-            CallPhase::Admitted(slot) => Decision::Admitted(slot),
+            CallPhase::Admitted(start) => Decision::Admitted(start),
             CallPhase::Waiting(place) => Decision::Waits(place),
             CallPhase::Refused(refusal) => Decision::Refused(refusal.into()),
         }
@@ -52,7 +52,7 @@ where
     }
 
     #[inline]
-    fn poll(&self, place: &mut Place, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<PaceSlot, Rejection>> {
+    fn poll(&self, place: &mut Place, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<PaceStart, Rejection>> {
         let phase = self.queue.poll(*place, cx.waker(), frame.now());
         // The queue cloned the waker, and may have woken other calls.
         frame.user_code_runs();
@@ -61,7 +61,7 @@ where
                 frame.wake_at(instant);
                 Poll::Pending
             }
-            CallPhase::Admitted(slot) => Poll::Ready(Ok(slot)),
+            CallPhase::Admitted(start) => Poll::Ready(Ok(start)),
             CallPhase::Refused(refusal) => Poll::Ready(Err(refusal.into())),
         }
     }
@@ -72,8 +72,8 @@ where
     }
 
     #[inline]
-    fn settle(&self, slot: PaceSlot, ending: Ending, frame: &mut Frame) {
-        let unused = if ending.spared_the_service() { slot } else { PaceSlot::NONE };
+    fn settle(&self, start: PaceStart, ending: Ending, frame: &mut Frame) {
+        let unused = if ending.spared_the_service() { start } else { PaceStart::NONE };
         if self.queue.end(unused, || frame.now()) {
             frame.user_code_runs();
         }

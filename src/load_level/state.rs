@@ -11,21 +11,21 @@
 //! | waiting | refused | the queue is full, and a newcomer is worth more or this call is late | `arriving` |
 //! | waiting | admitted | it is next, and there is room | `turns` |
 //! | waiting | refused | it is next, and has waited too long | `turns` |
-//! | waiting | refused | its task polls it after its time to wait has ended | `asking` |
-//! | waiting | left | its caller drops it | `asking` |
-//! | admitted | in the service | its task polls it | `asking` |
-//! | admitted | refused | its task polls it after its deadline; its place in the service goes to the next | `asking` |
-//! | admitted | left | its caller drops it; its place in the service goes to the next | `asking` |
-//! | refused | left | its task polls it and gets the reason, or its caller drops it | `asking` |
-//! | in the service | ended | it ends; its place goes to the next | `asking` |
+//! | waiting | refused | its task polls it after its time to wait has ended | `polling` |
+//! | waiting | left | its caller drops it | `polling` |
+//! | admitted | in the service | its task polls it | `polling` |
+//! | admitted | refused | its task polls it after its deadline; its place in the service goes to the next | `polling` |
+//! | admitted | left | its caller drops it; its place in the service goes to the next | `polling` |
+//! | refused | left | its task polls it and gets the reason, or its caller drops it | `polling` |
+//! | in the service | ended | it ends; its place goes to the next | `polling` |
 //! | waiting | admitted, refused | the queue closes | `closing` |
 //!
 //! "There is room": a place in the service is free, and the pace allows a call to begin.
 
 mod arriving;
-mod asking;
 mod closing;
 mod depth;
+mod polling;
 mod refusals;
 mod turns;
 
@@ -34,7 +34,7 @@ pub(super) use refusals::QueueRefusal;
 use super::{
     deadlines::Deadlines,
     discipline::{Discipline, Rule},
-    pace::{Pace, PaceSlot},
+    pace::{Pace, PaceStart},
     places::Mode,
     rates::{Rates, Totals},
     readings::Counts,
@@ -64,7 +64,7 @@ pub(super) struct QueueState {
     pub(super) pace: Option<Pace>,
     /// No call waits in a closed queue.
     is_closed: bool,
-    pub(super) waiters: Waiters<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>,
+    pub(super) waiters: Waiters<Waiter, Result<PaceStart, QueueRefusal>, CLASSES>,
     /// The last instant at which no call waited.
     last_empty: Nanos,
     /// The latest instant that any thread has brought. The clock of another thread may be behind it.
@@ -89,13 +89,13 @@ pub(super) struct Waiter {
 /// The phase of a call, as its task learns it when it arrives and when it is polled. `W` is the data that it needs to
 /// wait.
 ///
-/// An answer that the task has not fetched yet is a `Result<PaceSlot, QueueRefusal>`, since such a call no longer
+/// An answer that the task has not fetched yet is a `Result<PaceStart, QueueRefusal>`, since such a call no longer
 /// waits.
 #[derive(Debug)]
 pub(super) enum CallPhase<W> {
     Waiting(W),
-    /// It is in the service, with the slot of the pace that it has taken.
-    Admitted(PaceSlot),
+    /// It is in the service, with the start time of the pace that it has taken.
+    Admitted(PaceStart),
     Refused(QueueRefusal),
 }
 

@@ -7,7 +7,7 @@ use crate::{
     context::Criticality,
     deadline::Deadline,
     load_level::{
-        pace::PaceSlot,
+        pace::PaceStart,
         places::{Mode, Places},
         state::{CLASSES, CallPhase, NEVER, Newcomer, QueueState},
     },
@@ -72,7 +72,7 @@ impl Queue {
                     CallPhase::Refused(refusal)
                 }
             },
-            CallPhase::Admitted(slot) => CallPhase::Admitted(slot),
+            CallPhase::Admitted(start) => CallPhase::Admitted(start),
             CallPhase::Refused(refusal) => CallPhase::Refused(refusal),
         }
     }
@@ -82,15 +82,15 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(place, places, now));
     }
 
-    /// Returns a place in the service, exactly once for each that was taken, and the slot of the pace that the call did
-    /// not use. Returns whether it ran wakers.
+    /// Returns a place in the service, exactly once for each that was taken, and the start time of the pace that the
+    /// call did not use. Returns whether it ran wakers.
     #[inline]
-    pub(in crate::load_level) fn end(&self, unused: PaceSlot, now: impl FnOnce() -> Instant) -> bool {
+    pub(in crate::load_level) fn end(&self, unused: PaceStart, now: impl FnOnce() -> Instant) -> bool {
         !self.shared.word.end() && self.end_slowly(unused, now())
     }
 
     #[cold]
-    fn end_slowly(&self, unused: PaceSlot, now: Instant) -> bool {
+    fn end_slowly(&self, unused: PaceStart, now: Instant) -> bool {
         self.locked(now, |state, places, now| state.end(unused, places, now)).1
     }
 

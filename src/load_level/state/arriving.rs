@@ -4,13 +4,13 @@ use super::{CLASSES, CallPhase, NEVER, Newcomer, QueueRefusal, QueueState, Waite
 use crate::{
     clock::Nanos,
     error::QueueFullCause,
-    load_level::{pace::PaceSlot, places::Places},
+    load_level::{pace::PaceStart, places::Places},
     waiters::{Backlog, Place},
 };
 
 impl QueueState {
     /// Admits a call that does not wait, if the service has room.
-    pub(in crate::load_level) fn try_arrive(&mut self, places: &mut Places, now: Nanos) -> Option<PaceSlot> {
+    pub(in crate::load_level) fn try_arrive(&mut self, places: &mut Places, now: Nanos) -> Option<PaceStart> {
         self.totals.arrived = self.totals.arrived.wrapping_add(1);
         self.admit(places, now);
         let is_admitted = !self.is_closed && self.waiters.all().calls == 0 && self.has_room(places, now);
@@ -25,8 +25,8 @@ impl QueueState {
         now: Nanos,
     ) -> CallPhase<Place> {
         // New => Admitted
-        if let Some(slot) = self.try_arrive(places, now) {
-            return CallPhase::Admitted(slot);
+        if let Some(start) = self.try_arrive(places, now) {
+            return CallPhase::Admitted(start);
         }
         let joined = if self.is_closed { Err(QueueRefusal::Closed) } else { self.join(newcomer, places, now) };
         match joined {

@@ -3,7 +3,7 @@
 use super::{CLASSES, QueueRefusal, QueueState};
 use crate::{
     clock::Nanos,
-    load_level::{discipline::Rule, pace::PaceSlot, places::Places},
+    load_level::{discipline::Rule, pace::PaceStart, places::Places},
     waiters::Place,
 };
 
@@ -18,11 +18,11 @@ impl QueueState {
                 self.refuse(place, refusal, now);
             } else {
                 // Waiting => Admitted
-                let slot = self.take(places, now);
+                let start = self.take(places, now);
                 if let Some(rate) = &mut self.service_rate {
                     rate.one_served(self.last_empty, now, places.limit);
                 }
-                self.answer(place, Ok(slot), now);
+                self.answer(place, Ok(start), now);
             }
         }
     }
@@ -31,11 +31,11 @@ impl QueueState {
         places.are_free() && self.pace.is_none_or(|pace| pace.due() <= now)
     }
 
-    /// Takes a place in the service, and a slot of the pace.
-    pub(super) fn take(&mut self, places: &mut Places, now: Nanos) -> PaceSlot {
+    /// Takes a place in the service, and a start time of the pace.
+    pub(super) fn take(&mut self, places: &mut Places, now: Nanos) -> PaceStart {
         places.taken += 1;
         self.totals.served = self.totals.served.wrapping_add(1);
-        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(PaceSlot::NONE)
+        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(PaceStart::NONE)
     }
 
     /// Returns the waiter that is served next.
@@ -82,7 +82,7 @@ impl QueueState {
         self.answer(place, Err(refusal), now);
     }
 
-    fn answer(&mut self, place: Place, answer: Result<PaceSlot, QueueRefusal>, now: Nanos) {
+    fn answer(&mut self, place: Place, answer: Result<PaceStart, QueueRefusal>, now: Nanos) {
         self.note_leaving(place, now);
         self.waiters.answer(place, answer);
         self.one_left(now);

@@ -120,8 +120,8 @@ async fn every_queue_has_a_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_returns_its_place_and_its_slot_of_the_pace() {
-    // Admitted, with a slot of the pace, and waiting for the service.
+async fn a_cancelled_call_returns_its_place_and_its_start_time_of_the_pace() {
+    // Admitted, with a start time of the pace, and waiting for the service.
     let queue = patient(1, 10).pace(1, HOUR).build().unwrap();
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
@@ -138,7 +138,7 @@ async fn a_cancelled_call_returns_its_place_and_its_slot_of_the_pace() {
     backend.set_ready_for(1);
     let stopwatch = Stopwatch::start();
     assert_eq!(service.oneshot(()).await, Ok(200));
-    assert_eq!(stopwatch.read(), ms(0), "the place and the slot are free");
+    assert_eq!(stopwatch.read(), ms(0), "the place and the start time are free");
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,7 +103,7 @@ async fn for_any_arrivals_no_more_calls_begin_than_the_pace_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_dropped_after_its_turn_passes_its_slot_of_the_pace_to_the_next() {
+async fn a_waiter_dropped_after_its_turn_passes_its_start_time_of_the_pace_to_the_next() {
     let queue = paced(1, secs(1));
     drop(queue.try_acquire().unwrap());
     let [first, second, mut third] = waiters(&queue);
@@ -115,7 +115,7 @@ async fn a_waiter_dropped_after_its_turn_passes_its_slot_of_the_pace_to_the_next
     drop(second);
     assert_eq!((third.wakes(), occupancy(&queue)), (1, (1, 0)));
     let _began = served(&mut third).unwrap();
-    assert!(queue.try_acquire().is_none(), "one has begun, and took its slot");
+    assert!(queue.try_acquire().is_none(), "one has begun, and took its start time");
     assert_eq!(counts(&queue), [0; 4]);
 }
 
@@ -136,7 +136,7 @@ async fn the_next_waiter_is_woken_when_a_slower_pace_allows_it_and_not_before() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_call_that_did_not_reach_the_service_returns_its_slot_of_the_pace() {
+async fn only_a_call_that_did_not_reach_the_service_returns_its_start_time_of_the_pace() {
     let queue = paced(1, secs(1000));
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
@@ -285,7 +285,7 @@ async fn with_a_pace_a_next_waiter_that_is_not_polled_delays_the_others_until_a_
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_dropped_long_after_their_turn_return_no_burst_of_slots() {
+async fn calls_dropped_long_after_their_turn_return_no_burst_of_start_times() {
     let queue = paced(10, secs(1));
     let mut late = Vec::new();
     for _ in 0..10 {

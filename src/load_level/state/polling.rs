@@ -3,7 +3,7 @@
 use super::{CallPhase, NEVER, QueueState};
 use crate::{
     clock::Nanos,
-    load_level::{pace::PaceSlot, places::Places},
+    load_level::{pace::PaceStart, places::Places},
     waiters::Place,
 };
 use std::task::Waker;
@@ -22,14 +22,14 @@ impl QueueState {
         self.admit(places, now);
         match self.waiters.take_answer(place) {
             // Admitted => Refused
-            Some((Ok(slot), waiter)) if now >= waiter.deadline => {
+            Some((Ok(start), waiter)) if now >= waiter.deadline => {
                 let refusal = self.too_long(now.saturating_sub(waiter.since), now);
                 self.count(&refusal);
-                self.end(slot, places, now);
+                self.end(start, places, now);
                 return CallPhase::Refused(refusal);
             }
             // Admitted => In the service
-            Some((Ok(slot), _)) => return CallPhase::Admitted(slot),
+            Some((Ok(start), _)) => return CallPhase::Admitted(start),
             // Refused => Left
             Some((Err(refusal), _)) => return CallPhase::Refused(refusal),
             None => {}
@@ -58,7 +58,7 @@ impl QueueState {
     pub(in crate::load_level) fn leave(&mut self, place: Place, places: &mut Places, now: Nanos) {
         match self.waiters.take_answer(place) {
             // Admitted => Left
-            Some((Ok(slot), _)) => self.end(slot, places, now),
+            Some((Ok(start), _)) => self.end(start, places, now),
             // Refused => Left
             Some((Err(_), _)) => {}
             // Waiting => Left
@@ -71,8 +71,8 @@ impl QueueState {
         }
     }
 
-    /// Ends a call in the service. `unused` is its slot of the pace if it did not reach the service.
-    pub(in crate::load_level) fn end(&mut self, unused: PaceSlot, places: &mut Places, now: Nanos) {
+    /// Ends a call in the service. `unused` is its start time of the pace if it did not reach the service.
+    pub(in crate::load_level) fn end(&mut self, unused: PaceStart, places: &mut Places, now: Nanos) {
         places.taken = places.taken.saturating_sub(1);
         if let Some(pace) = &mut self.pace {
             pace.give_back(unused);
