@@ -92,13 +92,13 @@ pub(super) struct Rate {
 
 impl Rate {
     /// Returns whether these calls are enough for the rate to count.
-    pub(super) fn looks_at(self, counts: Counts) -> bool {
+    pub(super) fn has_enough_calls(self, counts: Counts) -> bool {
         self.share > 0 && counts.calls >= self.minimum
     }
 
     /// Returns whether these calls open the circuit.
     pub(super) fn is_reached_by(self, counts: Counts) -> bool {
-        self.looks_at(counts) && counts.bad * PARTS >= counts.calls * self.share
+        self.has_enough_calls(counts) && counts.bad * PARTS >= counts.calls * self.share
     }
 
     /// Returns whether successes alone can bring a window with these calls to the rate. The fewest bad calls suffice at

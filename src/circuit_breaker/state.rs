@@ -166,7 +166,7 @@ impl BreakerShared {
     pub(super) fn failure_ratio(&self, now: Nanos) -> f64 {
         let (rules, _) = self.published.rules_and_ticks();
         let counts = self.counts(now);
-        if rules.failure_rate().looks_at(counts) { counts.bad as f64 / counts.calls.max(1) as f64 } else { 0.0 }
+        if rules.failure_rate().has_enough_calls(counts) { counts.bad as f64 / counts.calls.max(1) as f64 } else { 0.0 }
     }
 
     /// Returns when an open circuit lets probes through.

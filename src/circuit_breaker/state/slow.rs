@@ -30,7 +30,7 @@ impl BreakerShared {
         let slow = ticket.is_slow(now);
         // It is unknown whether a call that was abandoned earlier would have been slow.
         if slow || ticket.can_be_slow() && evidence.is_answer() {
-            self.record_pace(ticket.era(), slow, now);
+            self.record_slowness(ticket.era(), slow, now);
         }
         self.record(ticket.era(), evidence, || now);
     }
@@ -64,7 +64,7 @@ impl BreakerShared {
         }
         ticket.was_counted_as_slow();
         match word.state() {
-            BreakerState::Closed => self.record_pace(ticket.era(), true, now),
+            BreakerState::Closed => self.record_slowness(ticket.era(), true, now),
             BreakerState::HalfOpen => self.fail_probe(ticket.era(), now),
             _ => {}
         }
@@ -72,7 +72,7 @@ impl BreakerShared {
     }
 
     /// Counts a call of a closed circuit as slow or fast.
-    pub(in crate::circuit_breaker) fn record_pace(&self, era: u32, slow: bool, now: Nanos) {
+    pub(in crate::circuit_breaker) fn record_slowness(&self, era: u32, slow: bool, now: Nanos) {
         let Some(window) = self.slow.get() else { return };
         let (rules, ticks, share) = self.published.slow_rules();
         if share == 0 || !window.record(&ticks, era, slow, now) {
