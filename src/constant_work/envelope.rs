@@ -30,7 +30,7 @@ impl Envelope {
 
     /// Returns whether two snapshots have the same rules. Their versions and publication times may differ.
     pub(super) fn has_same_rules(&self, bytes: &[u8], other: &Self, other_bytes: &[u8]) -> bool {
-        let kind = |envelope: &Self| (envelope.shape, envelope.schema, envelope.header.used);
+        let kind = |envelope: &Self| (envelope.shape, envelope.schema, envelope.header.used_slots);
         kind(self) == kind(other)
             && snapshot::slots_of(bytes, self.shape) == snapshot::slots_of(other_bytes, other.shape)
     }

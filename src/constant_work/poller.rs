@@ -148,8 +148,8 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
             read_at,
         });
         let used = match self.tick.in_force {
-            InForce::LastGood => self.tick.last_good.header.used,
-            InForce::Defaults => self.tick.defaults.header.used,
+            InForce::LastGood => self.tick.last_good.header.used_slots,
+            InForce::Defaults => self.tick.defaults.header.used_slots,
         };
         if let (Some(last_good), Some(_)) = (&mut self.last_good, good) {
             last_good.begin_writing(&self.tick.last_good.bytes);

@@ -253,7 +253,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         mem::swap(&mut self.own, &mut self.next);
         self.last = Some(envelope);
         in_time(self.timeout, self.sink.publish(&self.own)).await?;
-        let (published_at_nanos, used) = (envelope.header.published_at.0, envelope.header.used);
+        let (published_at_nanos, used) = (envelope.header.published_at.0, envelope.header.used_slots);
         Ok(Published { version, published_at_nanos, used, slots: self.shape.slots(), bytes: self.own.len() })
     }
 

@@ -123,7 +123,7 @@ impl<T: Rule> Snapshot<T> {
         let header = open(bytes, shape, T::SCHEMA, checksum(bytes))?;
         let mut rules = Vec::with_capacity(shape.slots() as usize);
         decode_slots(bytes, shape, &mut rules)?;
-        rules.truncate(header.used as usize);
+        rules.truncate(header.used_slots as usize);
         Ok(Self { version: header.version, published_at_nanos: header.published_at.0, rules })
     }
 }
@@ -133,7 +133,7 @@ impl<T: Rule> Snapshot<T> {
 pub(super) struct Header {
     pub(super) version: Version,
     pub(super) published_at: Nanos,
-    pub(super) used: u32,
+    pub(super) used_slots: u32,
 }
 
 pub(super) fn encode<T: Rule>(
@@ -248,7 +248,7 @@ pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Re
             version: u64::from_le_bytes(field(header, 24)),
         },
         published_at: Nanos(u64::from_le_bytes(field(header, 32))),
-        used,
+        used_slots: used,
     })
 }
 

@@ -149,14 +149,14 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         snapshot::decode_slots(&defaults.bytes, shape, &mut defaults.rules)
             .map_err(|error| ConfigError::new("poller.defaults", error, "must decode to what was encoded"))?;
         // `encode` has checked that there are no more rules than slots.
-        defaults.header.used = self.defaults.len() as u32;
+        defaults.header.used_slots = self.defaults.len() as u32;
         target.check(&defaults.rules)?;
         let value = target.build(&defaults.rules);
         let phase = Duration::from_nanos(1 + self.random.with(|random| random.next_u64()) % Nanos::of(self.period).0);
         let state = PollerState {
             in_force: InForce::Defaults,
             good: None,
-            used: defaults.header.used,
+            used: defaults.header.used_slots,
             slots: shape.slots(),
             bytes: 0,
             last_tick: None,

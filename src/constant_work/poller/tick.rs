@@ -173,7 +173,7 @@ pub(super) fn check_order(found: &Header, current: &Header, rules_differ: bool) 
     if found.version < current.version {
         return Err(Refusal::Backwards { found: found.version, current: current.version });
     }
-    if found.version == current.version && (rules_differ || found.used != current.used) {
+    if found.version == current.version && (rules_differ || found.used_slots != current.used_slots) {
         return Err(Refusal::Conflict { version: found.version });
     }
     Ok(())
