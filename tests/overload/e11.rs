@@ -1,4 +1,4 @@
-//! E11: a limit that finds itself beside the best fixed one.
+//! E11: an adaptive limit beside the best fixed limit.
 
 #[path = "../../examples/experiments/e11.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_limit_that_finds_itself_does_nearly_as_well_as_the_best_fixed_one() {
+fn an_adaptive_limit_does_nearly_as_well_as_the_best_fixed_limit() {
     confirm(&findings(experiment::run));
 }

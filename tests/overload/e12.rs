@@ -1,4 +1,4 @@
-//! E12: what matters, and what does not.
+//! E12: calls of high and of low criticality.
 
 #[path = "../../examples/experiments/e12.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn what_matters_is_served_and_the_rest_gets_what_is_left() {
+fn high_criticality_is_served_and_low_criticality_gets_the_remaining_capacity() {
     confirm(&findings(experiment::run));
 }

@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn the_slowest_of_the_admitted_keep_their_deadline_through_a_load_step() {
+fn admitted_calls_meet_their_deadline_through_a_load_step() {
     confirm(&findings(experiment::run));
 }

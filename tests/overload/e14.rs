@@ -1,4 +1,4 @@
-//! E14: a collapse that a fair queue keeps alive.
+//! E14: a collapse that a fair queue sustains.
 
 #[path = "../../examples/experiments/e14.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn what_would_be_answered_too_late_makes_room_for_the_others_and_no_collapse_lasts() {
+fn a_queue_that_drops_late_calls_ends_a_collapse() {
     confirm(&findings(experiment::run));
 }

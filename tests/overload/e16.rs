@@ -1,4 +1,4 @@
-//! E16: a timeout that is learned.
+//! E16: a learned timeout.
 
 #[path = "../../examples/experiments/e16.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_learned_timeout_gives_up_one_call_in_a_thousand_and_stays_as_it_was_in_overload() {
+fn a_learned_timeout_cuts_off_one_call_in_a_thousand_and_does_not_grow_in_overload() {
     confirm(&findings(experiment::run));
 }

@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn the_time_until_a_backlog_is_gone_is_what_was_predicted() {
+fn the_predicted_drain_time_is_the_actual_drain_time() {
     confirm(&findings(experiment::run));
 }

@@ -1,6 +1,6 @@
-//! E18: the cost of a tick of a poller.
+//! E18: the cost of a poller's tick.
 
-#[allow(dead_code, reason = "the example has a main function, and draws")]
+#[allow(dead_code, reason = "the example also has a main function, and draws")]
 #[path = "../../examples/experiments/e18/mod.rs"]
 mod experiment;
 
@@ -8,7 +8,7 @@ use crate::{confirm_figure, finding::Finding, findings};
 use experiment::instructions;
 use std::sync::LazyLock;
 
-/// Valgrind starts this program with the one test that runs the ticks.
+/// Valgrind starts this program with only the test that runs the ticks.
 const ALONE: [&str; 3] = ["--exact", "--test-threads=1", "e18::every_case_can_be_run_alone"];
 
 static FINDINGS: LazyLock<Vec<Finding>> = LazyLock::new(|| findings(|lab| experiment::run_with(lab, &ALONE)));
@@ -20,7 +20,7 @@ fn confirm(begins: &str) -> usize {
 }
 
 #[test]
-fn every_tick_allocates_decodes_and_fetches_as_much_as_any_other() {
+fn every_tick_allocates_decodes_and_fetches_the_same_amount() {
     assert_eq!(confirm("36 cases"), 1);
 }
 
@@ -29,9 +29,9 @@ fn a_corrupt_snapshot_is_healed_in_one_tick() {
     assert_eq!(confirm("ticks until"), 1);
 }
 
-/// Where valgrind is installed.
+/// Counts only where valgrind is installed.
 #[test]
-fn every_tick_takes_as_many_instructions_and_a_failing_one_no_more_than_a_good_one() {
+fn every_tick_takes_the_same_number_of_instructions_even_if_it_fails() {
     let counted = usize::from(instructions::can_be_counted());
     assert_eq!(confirm("instructions, most over least"), counted);
     assert_eq!(confirm("a tick over a good one"), counted);

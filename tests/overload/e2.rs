@@ -1,4 +1,4 @@
-//! E2: a retry budget, whatever the share of the calls that fails.
+//! E2: a retry budget, for several shares of failing calls.
 
 #[path = "../../examples/experiments/e2.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_budget_of_a_tenth_adds_a_tenth_of_load_whatever_fails() {
+fn a_budget_of_a_tenth_adds_a_tenth_of_load_at_every_failure_rate() {
     confirm(&findings(experiment::run));
 }

@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn deadlines_shrink_at_every_hop_and_nothing_is_worked_on_beyond_them() {
+fn deadlines_shrink_at_every_hop_and_end_all_work() {
     confirm(&findings(experiment::run));
 }

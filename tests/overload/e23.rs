@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_breaker_for_each_host_spares_the_dead_and_refuses_hardly_any_of_the_living() {
+fn a_breaker_per_host_spares_dead_hosts_and_rarely_refuses_calls_to_living_hosts() {
     confirm(&findings(experiment::run));
 }

@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn small_tenants_are_served_whatever_the_large_ones_ask_for() {
+fn small_tenants_are_served_despite_large_tenants() {
     confirm(&findings(experiment::run));
 }

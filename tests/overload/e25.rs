@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn an_open_circuit_refuses_at_once_and_closes_by_its_first_three_probes_with_patience() {
+fn an_open_circuit_refuses_at_once_and_closes_after_three_full_probes() {
     confirm(&findings(experiment::run));
 }

@@ -1,4 +1,4 @@
-//! E26: an exact limit whose store is away.
+//! E26: an exact limit whose store has an outage.
 
 #[path = "../../examples/experiments/e26.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_limit_whose_store_was_away_locks_no_caller_out_and_repays_what_was_too_much() {
+fn a_limit_after_a_store_outage_locks_no_caller_out_and_repays_its_excess() {
     confirm(&findings(experiment::run));
 }

@@ -1,4 +1,4 @@
-//! E3: a retry budget each for few clients and for many.
+//! E3: one retry budget per client, for few clients and for many.
 
 #[path = "../../examples/experiments/e3.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_budget_each_bounds_the_load_of_few_clients_and_of_a_thousand_quiet_ones() {
+fn one_budget_per_client_bounds_the_load_of_few_clients_and_of_a_thousand_quiet_clients() {
     confirm(&findings(experiment::run));
 }

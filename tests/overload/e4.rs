@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_limit_on_the_server_keeps_retries_from_making_a_spike_last() {
+fn a_server_limit_prevents_retries_from_sustaining_a_spike() {
     confirm(&findings(experiment::run));
 }

@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_budget_and_a_mark_let_one_call_in_ten_be_repeated_however_long_the_chain() {
+fn a_budget_and_a_mark_limit_retries_to_one_call_in_ten_in_a_chain() {
     confirm(&findings(experiment::run));
 }

@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn queue_disciplines_serve_what_was_published_and_ours_what_is_still_wanted() {
+fn the_queue_serves_calls_that_can_still_be_answered_in_time() {
     confirm(&findings(experiment::run));
 }

@@ -1,4 +1,4 @@
-//! E6b: a queue that keeps up.
+//! E6b: a queue below its capacity.
 
 #[path = "../../examples/experiments/e6b.rs"]
 mod experiment;
@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn a_queue_that_keeps_up_refuses_next_to_nobody() {
+fn a_queue_below_capacity_refuses_almost_no_call() {
     confirm(&findings(experiment::run));
 }

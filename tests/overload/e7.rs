@@ -27,12 +27,12 @@ fn a_strict_window_loses_nothing_of_a_small_limit_and_little_of_a_large_one() {
 }
 
 #[test]
-fn the_most_that_a_strict_window_admits_is_its_limit_whatever_that_is() {
+fn a_strict_window_admits_exactly_its_limit_for_limits_of_all_sizes() {
     confirm_figure(figure(2));
 }
 
 #[test]
-fn an_estimate_errs_as_the_published_one() {
+fn an_estimated_window_errs_by_the_published_amount() {
     confirm_figure(figure(3));
 }
 
@@ -42,6 +42,6 @@ fn a_token_bucket_admits_what_its_definition_admits() {
 }
 
 #[test]
-fn a_token_that_is_given_back_is_in_the_bucket_again() {
+fn a_refunded_token_returns_to_the_bucket() {
     confirm_figure(figure(5));
 }

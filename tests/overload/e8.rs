@@ -6,6 +6,6 @@ mod experiment;
 use crate::{confirm, findings};
 
 #[test]
-fn ten_processes_keep_one_limit_whatever_comes_and_while_the_store_is_down() {
+fn ten_processes_keep_one_limit_under_every_load_and_without_the_store() {
     confirm(&findings(experiment::run));
 }

@@ -1,16 +1,16 @@
-//! The example `overload`: what it shows while it runs, and that its table says the same.
+//! The live display of the example `overload`, and its agreement with the report's table.
 
 #[path = "../../examples/overload/counts.rs"]
 mod counts;
 #[path = "../../examples/overload/frame.rs"]
 mod frame;
-#[allow(dead_code, reason = "the example runs steps, too")]
+#[allow(dead_code, reason = "the example also runs steps")]
 #[path = "../../examples/overload/report.rs"]
 mod report;
-#[allow(dead_code, reason = "the example has a server, too")]
+#[allow(dead_code, reason = "the example also has a server")]
 #[path = "../../examples/overload/scenario.rs"]
 mod scenario;
-#[allow(dead_code, reason = "the example runs steps, too")]
+#[allow(dead_code, reason = "the example also runs steps")]
 #[path = "../../examples/overload/tally.rs"]
 mod tally;
 
@@ -44,7 +44,7 @@ fn rates(offered: u64, endings: &[(Ending, u64)]) -> Rates {
     counts(offered, endings).per_second_since(&Counts::default(), secs(1.0))
 }
 
-/// Calls of the warm-up, then counted ones, then some that arrive while those end.
+/// Calls of the warm-up, then counted calls, then calls that arrive while the counted calls end.
 fn some_calls() -> Calls {
     let calls = Calls::new(secs(2.0));
     for (counted, ending, latency) in [
@@ -91,7 +91,7 @@ fn the_display_and_the_report_say_the_same() {
     assert_eq!(row_of(row), "  2x     3     1  33.3      0     0     0       1  0.83  100  200     41   3.0");
 }
 
-/// The line of the report's table.
+/// Returns the line of the report's table.
 fn row_of(row: Row) -> String {
     let mut report = Report::new();
     report.rows(Mode::Protected).push(row);
@@ -103,7 +103,7 @@ fn row_of(row: Row) -> String {
 }
 
 #[test]
-fn counted_calls_without_an_end_have_failed_when_the_step_is_over() {
+fn unfinished_counted_calls_fail_when_the_step_ends() {
     let calls = some_calls();
     let before = calls.counted.counts();
     calls.close();
@@ -112,7 +112,7 @@ fn counted_calls_without_an_end_have_failed_when_the_step_is_over() {
 }
 
 #[test]
-fn mechanisms_have_the_names_that_rejections_give_them() {
+fn mechanisms_have_the_names_in_rejections() {
     use steadfast::{
         Rejection,
         error::{CircuitOpen, Overloaded, RateLimited, TimedOut},
@@ -142,17 +142,17 @@ fn rates_are_those_of_the_last_second() {
 }
 
 #[test]
-fn a_late_sample_and_two_at_once_have_rates_too() {
+fn late_and_simultaneous_samples_have_rates() {
     let mut history = History::new();
     assert_eq!(history.add(Duration::ZERO, counts(3, &[])).offered, 0.0);
     assert_eq!(history.add(secs(2.0), counts(30, &[])).offered, 15.0);
-    // Counts that go back are none.
+    // A count that goes back gives a rate of zero.
     assert_eq!(history.add(secs(2.0), counts(2, &[])).offered, 1.0);
     assert_eq!(counts(1, &[]).per_second_since(&counts(2, &[]), secs(1.0)).offered, 0.0);
 }
 
 #[test]
-fn a_sparkline_shows_nothing_as_nothing_and_little_as_little() {
+fn a_sparkline_shows_zero_as_blank_and_any_other_rate() {
     let rates = [0.0, 0.1, 37.5, 75.0, 300.0, 599.0, 600.0, 9_000.0];
     assert_eq!(sparkline(&rates, 600.0), " ▁▁▁▄███");
     assert_eq!(sparkline(&[f64::NAN, f64::INFINITY, -1.0, 1.0], 0.0), "    ");
@@ -190,7 +190,7 @@ fn a_block_has_aligned_lines_that_fit_into_80_columns() {
 }
 
 #[test]
-fn the_first_line_says_what_is_going_on_and_how_much_time_is_left() {
+fn the_first_line_names_the_phase_and_the_time_left() {
     let head = |number, elapsed| {
         let [head, ..] = block(&step(number), secs(elapsed), &mut History::new(), &Calls::new(secs(5.0)));
         head
@@ -199,18 +199,18 @@ fn the_first_line_says_what_is_going_on_and_how_much_time_is_left() {
     assert_eq!(head(1, 1.0), "Step 1 of 10, protected at 2x: measuring, 5.0 s left, 64 s in all");
     assert_eq!(head(10, 5.9), "Step 10 of 10, protected at 2x: measuring, 0.1 s left, 0.6 s in all");
     assert_eq!(head(10, 6.2), "Step 10 of 10, protected at 2x: last calls, 0.8 s left, 0.3 s in all");
-    // A step that is late has no time left, and a step after the last one none either.
+    // A step that is late has no time left, and neither has a step after the last one.
     assert_eq!(head(11, 60.0), "Step 11 of 10, protected at 2x: last calls, 0.0 s left, 0.0 s in all");
 }
 
 #[test]
-fn times_are_read_by_people() {
+fn times_are_formatted_for_people() {
     let times = [0.04, 0.05, 9.94, 9.96, 119.4, 119.6, 3_600.0].map(|seconds| time(secs(seconds)));
     assert_eq!(times, ["0.0 s", "0.1 s", "9.9 s", "10 s", "119 s", "2 min", "60 min"]);
 }
 
 #[test]
-fn a_summary_has_the_most_frequent_endings_as_far_as_80_columns_go() {
+fn a_summary_lists_the_most_frequent_endings_within_80_columns() {
     let none = summary(&step(1), &rates(0, &[]), None);
     assert_eq!(none, "  protected at   2x     0 offered     0 in time");
     let two = [(Ending::Answered, 299), (Ending::TimedOut, 8), (Ending::LoadShed, 300)];
@@ -222,7 +222,7 @@ fn a_summary_has_the_most_frequent_endings_as_far_as_80_columns_go() {
         summary(&step(1), &rates(607, &two[..1]), Some(193.6)),
         "  protected at   2x   607 offered   299 in time  p99 194 ms"
     );
-    // What comes after an ending without room is left out, too, although it is shorter.
+    // Everything after an ending without room is left out too, even if it is shorter.
     let long = [(Ending::RateLimited, 30), (Ending::BreakerOpen, 20), (Ending::Failed, 10)];
     assert_eq!(
         summary(&step(1), &rates(60, &long), Some(200.0)),

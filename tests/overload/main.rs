@@ -1,17 +1,17 @@
-//! Does it save the system? The experiments of `examples/experiments`, at a glance, as assertions.
+//! Does the crate protect the system? Asserts the experiments of `examples/experiments` at a glance.
 //!
-//! One file for each. The code is that of the example; so are the numbers that have to be kept. The seeds are fixed, so
-//! each run repeats the last one exactly. The published mechanisms run in the example only, and with them E10, which
-//! has nothing else yet. `live` is about the display of another example, `overload`.
+//! One file per experiment. The code and the bounds are the example's. The seeds are fixed, so each run repeats the
+//! last one exactly. The published mechanisms run only in the example, and so does E10, which has no other mechanism
+//! yet. `live` tests the display of another example, `overload`.
 
 #[path = "../../examples/experiments/absent.rs"]
 mod absent;
 #[path = "../../examples/experiments/crowd.rs"]
 mod crowd;
-#[allow(dead_code, reason = "the example prints, too")]
+#[allow(dead_code, reason = "the example also prints")]
 #[path = "../../examples/experiments/finding.rs"]
 mod finding;
-#[allow(dead_code, reason = "the example has a command line, too")]
+#[allow(dead_code, reason = "the example also has a command line")]
 #[path = "../../examples/experiments/lab.rs"]
 mod lab;
 #[path = "../../examples/experiments/queues.rs"]
@@ -59,7 +59,7 @@ fn findings(run: fn(&Lab) -> Result<Vec<Finding>, ConfigError>) -> Vec<Finding> 
     run(&Lab::new(1000, Effort::Glance, ProgressBar::hidden())).unwrap()
 }
 
-/// Our mechanisms do what they have to.
+/// Checks that every figure keeps its bounds.
 fn confirm(findings: &[Finding]) {
     for Finding { id, what, figures, .. } in findings {
         println!("{id}: {what}");
@@ -68,7 +68,7 @@ fn confirm(findings: &[Finding]) {
         }
     }
     let bounds = findings.iter().flat_map(|finding| &finding.figures).flat_map(|figure| &figure.wanted);
-    assert!(bounds.filter(|bound| **bound != Bound::Free).count() > 0, "nothing to keep");
+    assert!(bounds.filter(|bound| **bound != Bound::Free).count() > 0, "no figure has a bound");
 }
 
 #[track_caller]
@@ -79,7 +79,7 @@ fn confirm_figure(figure: &Figure) {
 }
 
 #[test]
-fn the_last_seeds_that_there_are_come_to_an_end() {
+fn the_range_of_the_last_seeds_ends() {
     let seen = std::sync::Mutex::new(Vec::new());
     let mean = Lab::new(0, Effort::Glance, ProgressBar::hidden()).mean(u64::MAX - 3..u64::MAX, |seed| {
         let mut seen = seen.lock().unwrap();

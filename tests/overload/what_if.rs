@@ -1,6 +1,6 @@
-//! The example of a question of one's own: what it says has to be true.
+//! The example `what_if`: its answers must be true.
 
-#[allow(dead_code, reason = "the example prints and draws, too")]
+#[allow(dead_code, reason = "the example also prints and draws")]
 #[path = "../../examples/what_if.rs"]
 mod example;
 
@@ -9,13 +9,13 @@ use std::time::Duration;
 use steadfast::sim::Recovery;
 
 #[test]
-fn as_it_is_the_service_does_not_come_back() {
+fn as_it_is_the_service_does_not_recover() {
     let report = run(as_it_is, 0).unwrap();
     assert_eq!(report.recovery(), Recovery::Never, "{report}");
 }
 
 #[test]
-fn as_it_could_be_the_limit_holds_and_the_service_comes_back_at_once() {
+fn as_it_could_be_the_limit_holds_and_the_service_recovers_at_once() {
     let report = run(as_it_could_be, 0).unwrap();
     assert_eq!(report.backends[0].most_in_flight, LIMIT as u64, "{report}");
     report.assert_recovers_within(Duration::from_secs(2));

@@ -65,7 +65,7 @@ fn a_load_without_an_end() {
 }
 
 #[test]
-fn a_rate_that_is_none() {
+fn an_invalid_rate() {
     let rule = "must be a number from 0 to 1e9";
     let rates =
         [(-1.0, "-1.0"), (f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf"), (2e9, "2000000000.0")];
@@ -127,7 +127,7 @@ fn a_disturbance_outside_the_run() {
 }
 
 #[test]
-fn a_backend_that_cannot_be() {
+fn an_invalid_backend() {
     backend_refused(backend().servers(0), "sim.backend.servers", "0", "must be at least 1");
     for (probability, text) in [(-0.1, "-0.1"), (1.1, "1.1"), (f64::NAN, "NaN")] {
         let rule = "must be a number from 0 to 1";
@@ -169,7 +169,7 @@ fn a_run_inside_a_runtime() {
 }
 
 #[test]
-fn a_client_that_cannot_be() {
+fn an_invalid_client() {
     let result = scenario(Load::poisson(1.0)).run(|sim| {
         let backend = sim.backend(backend());
         steadfast::client().timeout(Duration::ZERO).service(backend)

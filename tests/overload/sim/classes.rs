@@ -82,7 +82,7 @@ fn a_few_calls_prove_nothing() {
     };
     assert_eq!(after(ms(7_000)), Recovery::Untested);
     assert!(matches!(after(ms(7_200)), Recovery::After(_)));
-    // A class that ends with the disturbance does not count, and the others do.
+    // A class that ends with the disturbance does not count; the other classes do.
     let spike = Load::constant(0.0).named("spike").spike(secs(2), secs(3), 500.0);
     let scenario = Scenario::new(Load::constant(50.0)).and(spike).length(secs(20));
     let report = scenario.run(|sim| Ok(sim.backend(Backend::new(Latency::fixed(ms(1)))))).unwrap();

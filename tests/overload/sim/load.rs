@@ -89,7 +89,7 @@ fn a_load_is_exact_to_the_nanosecond_after_most_of_a_year() {
 fn a_burst_of_a_call_per_nanosecond_ends_after_most_of_a_year() {
     let late = 364 * DAY;
     let rare = Load::constant(1e-6).spike(late, late + Duration::from_micros(1), 1e9);
-    // One call in eleven and a half days before, and the remainder of the last one with the first of the burst.
+    // One call every eleven and a half days before the burst. The fraction due then completes its first call early.
     assert_eq!(instants(rare, 365 * DAY).len(), 31 + 1_000);
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use steadfast::sim::{Backend, BackendCounts, Latency, Load, Report};
 
 const SERVICE: Duration = ms(1);
-/// Calls per second that one server can do.
+/// The capacity of one server, in calls per second.
 const MU: f64 = 1_000.0;
 
-/// About this many calls into a queue at this rate.
+/// The length of a run with about this many calls at this rate.
 fn queue(calls: f64, rps: f64, backend: Backend) -> Report {
     bare(Load::poisson(rps).in_time(secs(100)), Duration::from_secs_f64(calls / rps), backend)
 }

@@ -41,7 +41,7 @@ fn goodput_of_a_moment_is_that_of_its_span() {
     let report = outage();
     assert_eq!(report.goodput_between(ms(5_300), ms(5_301)), Some(1.0));
     assert_eq!(report.goodput_between(ms(25_300), ms(25_301)), Some(0.0));
-    // Of the twenty calls of two spans, half fail: the first is at 20 s.
+    // Half of the twenty calls in two spans fail: the first failure is at 20 s.
     assert_eq!(report.goodput_between(ms(19_999), ms(20_001)), Some(0.5));
     let pausing = bare(Load::constant(10.0).step(secs(5), 0.0), secs(10), Backend::new(Latency::fixed(ms(1))));
     assert_eq!(pausing.goodput_between(secs(6), secs(8)), None);
@@ -50,7 +50,7 @@ fn goodput_of_a_moment_is_that_of_its_span() {
 
 #[test]
 fn a_call_belongs_to_the_span_that_begins_with_it() {
-    // One call at each edge but the first.
+    // One call at each edge except the first.
     let report = bare(Load::constant(100.0), secs(1), Backend::new(Latency::fixed(ms(1))));
     let calls: Vec<u64> = report.spans.iter().map(|span| span.offered).collect();
     assert_eq!(calls[0], 0);
@@ -86,14 +86,14 @@ fn a_run_has_recovered_when_goodput_stays_good() {
     });
     let flapping = |backend| bare(Load::constant(1_000.0), secs(10), backend).recovery();
     assert_eq!(flapping(bad_days.clone()), Recovery::After(secs(0)));
-    // A fifth fails before the disturbance, too.
+    // A fifth fails before the disturbance as well.
     assert_eq!(flapping(bad_days.failing(0.2)), Recovery::After(secs(0)));
 }
 
 #[test]
 fn a_relapse_is_no_recovery() {
     // The disturbance ends at 10 s. Each call of the last twenty seconds fails, in a backend that the run does not
-    // know.
+    // count.
     let report = Scenario::new(Load::constant(100.0).spike(secs(5), secs(10), 200.0)).length(secs(60)).run(|sim| {
         let (clock, backend) = (sim.clone(), sim.backend(Backend::new(Latency::fixed(ms(1)))));
         Ok(tower::service_fn(move |call| {
@@ -114,7 +114,7 @@ fn without_calls_after_the_disturbance_there_is_no_recovery() {
     let report = bare(Load::constant(100.0).step(ms(19_600), 0.0), secs(40), dead);
     assert_eq!(report.recovery(), Recovery::Untested);
     assert!(report.to_string().ends_with(", too few calls after the last disturbance\n"), "{report}");
-    // There are no calls either if it ends with the run and nothing is wrong.
+    // There are no such calls either if the disturbance ends with the run and no call fails.
     let healthy = || Backend::new(Latency::fixed(ms(1)));
     let ramp = Load::constant(100.0).ramp(secs(5), secs(10), 100.0, 200.0);
     assert_eq!(bare(ramp, secs(10), healthy()).recovery(), Recovery::Untested);
@@ -138,7 +138,7 @@ fn constant_failures_do_not_hide_a_recovery() {
             let flaky = Backend::new(Latency::fixed(ms(5))).failing(0.02);
             let report = scenario.seed(seed).run(|sim| Ok(sim.backend(flaky))).unwrap();
             let Recovery::After(time) = report.recovery() else { panic!("seed {seed}, {rps} rps\n{report}") };
-            // A failure soon after the spike can make it longer. On these seeds none does.
+            // A failure soon after the spike can lengthen the recovery. On these seeds there is none.
             assert!(time <= secs(1), "seed {seed}, {rps} rps\n{report}");
         }
     }
@@ -146,8 +146,8 @@ fn constant_failures_do_not_hide_a_recovery() {
 
 #[test]
 fn constant_failures_do_not_change_the_time_of_a_recovery() {
-    // A queue of 20 s of work, which is served at twice the speed at which it grows: 40 s until calls are in time
-    // again.
+    // A queue of 20 s of work, which is served at twice the speed at which it grows: it takes 40 s until calls are in
+    // time again.
     for seed in 0..2 {
         let scenario = Scenario::new(Load::poisson(50.0).in_time(secs(2))).length(secs(140));
         let hanging = Backend::new(Latency::fixed(ms(10))).servers(1).failing(0.01).hang(secs(20)..secs(60));

@@ -1,4 +1,4 @@
-//! The world of a run: its streams of random numbers, and what it leaves behind.
+//! The isolation of runs: their streams of random numbers, and the tasks that they leave behind.
 
 use super::{into, ms, secs};
 use std::{
@@ -77,7 +77,7 @@ fn another_backend_changes_nothing_for_the_first() {
     assert_eq!(run(0).classes, run(2).classes);
 }
 
-/// Leaves a task behind that ends only with its world.
+/// Leaves a task behind that ends only with its run.
 fn leave(sim: &Sim, token: Rc<()>) {
     let world = sim.clone();
     sim.spawn(async move {
@@ -116,7 +116,7 @@ fn a_run_leaves_nothing_behind_whether_it_was_refused_or_not() {
     assert_eq!(Rc::strong_count(&token), 1);
 }
 
-/// Counts how often it is woken.
+/// Counts its wake-ups.
 struct Bell(AtomicU32);
 
 impl Wake for Bell {

@@ -17,11 +17,11 @@ use steadfast::{
 use tower::Service;
 
 const SERVICE: Duration = ms(1);
-/// Calls per second that one server can do.
+/// The capacity of one server, in calls per second.
 const MU: f64 = 1_000.0;
 const WARM_UP: Duration = ms(200);
 
-/// About this many calls in all runs, at this rate.
+/// The length of a run, so that all runs have about this many calls at this rate.
 fn open(calls: f64, rps: f64) -> Scenario {
     let length = Duration::from_secs_f64(calls / 8.0 / rps);
     Scenario::new(Load::poisson(rps).in_time(secs(100))).length(WARM_UP + length).warm_up(WARM_UP)
@@ -46,8 +46,8 @@ fn bare(scenario: Scenario, backend: &Backend) -> Reports {
 }
 
 /// Fails unless the mean of a number over all runs is within this share of the formula. The runs must also be long
-/// enough for the tolerance. The 95% interval of eight runs is 2.4 standard errors, and eight runs find it within a
-/// third or so.
+/// enough for the tolerance. The 95% interval of eight runs is 2.4 standard errors, and eight runs estimate it to about
+/// a third.
 #[track_caller]
 fn agree(what: &str, reports: &Reports, formula: f64, tolerance: f64, number: impl Fn(&Report) -> f64) {
     let Estimate { mean, half_width, .. } = reports.estimate(number);
@@ -63,8 +63,8 @@ fn agree(what: &str, reports: &Reports, formula: f64, tolerance: f64, number: im
     );
 }
 
-/// Fails unless these numbers can be a sample of this distribution, by the test of Kolmogorov and Smirnov. A true
-/// sample fails it once in a thousand times.
+/// Fails unless these numbers can be a sample of this distribution, by the Kolmogorov-Smirnov test. A true sample fails
+/// it once in a thousand times.
 #[track_caller]
 fn assert_sample_of(what: &str, mut numbers: Vec<f64>, below: impl Fn(f64) -> f64) {
     numbers.sort_by(f64::total_cmp);

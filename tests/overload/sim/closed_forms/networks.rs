@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast::sim::{Backend, BackendService, Call, Latency, Load, Scenario, Sim};
 use tower::{ServiceExt, service_fn};
 
-/// A closed load, for this total time of all runs.
+/// A closed load, for a given total time of all runs.
 fn closed(callers: usize, think: Duration, length: Duration) -> Scenario {
     Scenario::new(Load::closed(callers, think)).length(WARM_UP + length / 8).warm_up(WARM_UP)
 }
@@ -23,7 +23,7 @@ fn two_loads_into_one_backend_are_one_queue() {
 
 #[test]
 fn clients_chosen_at_random_split_a_load_into_independent_loads() {
-    // Two queues M/M/1 with half of the rate each. Clients in turn would make the arrivals of each more even.
+    // Two M/M/1 queues with half of the rate each. Clients used in turn would make the arrivals at each more even.
     let build = |sim: &Sim| Ok((0..2).map(|_| sim.backend(exponential(1))).collect::<Vec<BackendService>>());
     let reports = open(30_000.0, 1_000.0).seeds(1..=8).run_clients(build).unwrap();
     agree("the mean", &reports, 1.0 / (MU - 500.0), 0.06, mean_latency);

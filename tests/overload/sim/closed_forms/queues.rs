@@ -1,4 +1,4 @@
-//! One queue: general service times, a bound, averages over time, and callers who leave.
+//! Queues with a single server: general service times, a bound, averages over time, and callers who leave.
 //!
 //! "Kleinrock" is L. Kleinrock, "Queueing Systems" I, 1975, with the section.
 
@@ -27,7 +27,7 @@ fn a_general_server_has_the_wait_of_pollaczek_and_khinchine() {
 
 #[test]
 fn each_latency_has_the_mean_and_the_quantiles_of_its_distribution() {
-    // With any number of servers an answer takes as long as was drawn. These quantiles of the standard normal are
+    // With unlimited servers a response takes as long as the drawn latency. These quantiles of the standard normal are
     // 1.2816 and 2.3263. Of 15,000 calls the standard errors of the p99 are 1.8%, 2.3% and 0.5%, and the others at most
     // 1.2%.
     let sigma = 0.75_f64;
@@ -68,7 +68,7 @@ fn a_queue_of_five_has_the_blocking_and_the_mean_number_of_m_m_1_6() {
         });
         agree("the mean number", &reports, number, of_number, mean_number);
         agree("the utilization", &reports, 1.0 - idle, of_busy, utilization);
-        // Little's law for the calls that are let in.
+        // Little's law for the admitted calls.
         agree("the mean", &reports, number / (rho * MU * (1.0 - blocked)), of_mean, mean_latency);
         assert!(reports.reports.iter().all(|report| seen(report).most_in_flight == 6));
     }
@@ -142,8 +142,8 @@ fn one_server_takes_its_calls_in_order_and_an_exponential_time_for_each() {
     assert_sample_of("gaps", gaps, |time| 1.0 - (-700.0 * time).exp());
 }
 
-/// A server whose callers leave when their patience is over, and which notices. The first backend is the server. The
-/// second one is the patience: its latency is how long a caller stays.
+/// A server that notices when callers leave, which they do when their patience ends. The first backend is the server.
+/// The second is the patience: its latency is how long a caller stays.
 fn impatient(sim: &Sim, patience: Latency) -> impl Service<Call, Response = Reply, Error = Failure> + Clone + use<> {
     let server = sim.backend(exponential(1).notices_cancellation());
     let patience = sim.backend(Backend::new(patience).named("patience"));

@@ -1,7 +1,7 @@
 //! Sums, shares and distributions that can be computed by hand: attempts of a retry, hops of a link, arrivals at a
 //! changing rate, streaks of failures, and disturbances.
 //!
-//! Each tolerance is about three standard errors at least. The comments have them, and the seeds are fixed.
+//! Each tolerance is at least about three standard errors, which the comments state. The seeds are fixed.
 
 use super::{assert_sample_of, share};
 use crate::sim::{assert_near, bare, class, latency, load::instants, ms, secs, seen};
@@ -12,12 +12,13 @@ use steadfast::{
 };
 use tower::ServiceExt;
 
-/// At most this many attempts, one at once after the other.
+/// Makes at most this many attempts, without a backoff.
 fn retry(sim: &Sim, attempts: u32) -> Retry {
     Retry::new(attempts).backoff(Backoff::none()).without_budget().random(sim.random())
 }
 
-/// The number of attempts with k tries of which each fails with the probability p: the sum of p^i for i below k.
+/// The mean number of attempts, with at most k attempts that each fail with the probability p: the sum of p^i for i
+/// below k.
 fn attempts(p: f64, k: i32) -> f64 {
     (1.0 - p.powi(k)) / (1.0 - p)
 }
@@ -34,11 +35,11 @@ fn a_retry_makes_the_attempts_of_a_geometric_sum() {
         // 1.5%.
         assert_near("attempts", report.amplification().unwrap(), attempts(p, k), 0.025);
         assert_near("the share that fails", share(class(&report).failed, report.offered()), p.powi(k), 0.15);
-        // Each attempt takes a millisecond, and a call that fails has made them all.
+        // Each attempt takes a millisecond, and a failed call has made all k attempts.
         let failed = class(&report).latency_of_failed.unwrap();
         assert_near("the fastest failure", failed.p50, f64::from(k) / 1_000.0, 0.001);
         assert_near("the slowest failure", failed.max, f64::from(k) / 1_000.0, 0.001);
-        // One that succeeds has made (attempts - k p^k) / (1 - p^k) on average. The standard error is at most 1.2%.
+        // A successful call has made (attempts - k p^k) / (1 - p^k) on average. The standard error is at most 1.2%.
         let succeeded = (attempts(p, k) - f64::from(k) * p.powi(k)) / (1.0 - p.powi(k));
         assert_near("the mean success", latency(&report).mean, succeeded / 1_000.0, 0.04);
     }
@@ -87,7 +88,7 @@ fn a_poisson_stream_over_a_link_stays_a_poisson_stream() {
 
 #[test]
 fn a_link_shifts_arrivals_by_one_hop() {
-    // A call each 10 ms. Those that were sent from 1.905 to 2.905 s arrive in the outage: the 191st to the 290th.
+    // A call each 10 ms. Calls sent from 1.905 to 2.905 s arrive in the outage: the 191st to the 290th.
     let report = Scenario::new(Load::constant(100.0)).length(secs(10)).run(|sim| {
         let backend = Backend::new(Latency::fixed(ms(10))).outage(ms(2_005)..ms(3_005));
         Ok(Link::new(sim, Latency::fixed(ms(100)), sim.backend(backend)))
@@ -95,12 +96,12 @@ fn a_link_shifts_arrivals_by_one_hop() {
     let report = report.unwrap();
     let failed: Vec<u64> = report.spans.iter().map(|span| span.offered - span.in_time).collect();
     assert_eq!((failed[19], &failed[20..29], failed[29], class(&report).failed), (9, &[10; 9][..], 1, 100));
-    // There and back, with work in between or without.
+    // There and back, with or without work in between.
     assert_near("a failure", class(&report).latency_of_failed.unwrap().max, 0.2, 0.001);
     assert_near("an answer", latency(&report).max, 0.21, 0.001);
 }
 
-/// A base, a spike, a ramp up, a ramp down and a step, with the calls that come on average before each edge.
+/// A base, a spike, a ramp up, a ramp down and a step, with the mean number of calls before each edge.
 const EDGES: [(f64, f64); 7] =
     [(0.0, 0.0), (2.0, 1_000.0), (3.0, 6_000.0), (4.0, 6_500.0), (8.0, 14_500.0), (10.0, 18_500.0), (12.0, 19_500.0)];
 
@@ -123,7 +124,7 @@ fn integral(time: f64) -> f64 {
 }
 
 #[test]
-fn a_rate_that_changes_brings_the_calls_of_its_integral_at_the_times_of_its_integral() {
+fn a_changing_rate_brings_the_calls_of_its_integral_at_the_right_times() {
     let times: Vec<f64> = instants(changing(), secs(12)).iter().map(Duration::as_secs_f64).collect();
     for window in EDGES.windows(2) {
         let [(from, before), (to, until)] = [window[0], window[1]];
@@ -133,7 +134,7 @@ fn a_rate_that_changes_brings_the_calls_of_its_integral_at_the_times_of_its_inte
         assert_near("calls", calls as f64, wanted, 3.5 / wanted.sqrt());
     }
     assert_near("calls", times.len() as f64, 19_500.0, 3.0 / 19_500_f64.sqrt());
-    // Where time is counted in calls that come on average, every Poisson stream has the rate 1.
+    // In time measured by the mean number of calls, every Poisson stream has the rate 1.
     let gaps: Vec<f64> = times.windows(2).map(|pair| integral(pair[1]) - integral(pair[0])).collect();
     assert_near("the mean gap", gaps.iter().sum::<f64>() / gaps.len() as f64, 1.0, 0.022);
     let repeated: f64 = gaps.windows(2).map(|pair| (pair[0] - 1.0) * (pair[1] - 1.0)).sum::<f64>() / gaps.len() as f64;
@@ -154,8 +155,8 @@ fn servers_without_a_bound_follow_a_ramp_with_the_lag_of_its_service_time() {
     let scenario = Scenario::new(load).length(secs(10)).warm_up(secs(4)).settle_within(Duration::ZERO);
     let reports = scenario.seeds(1..=2).run(|sim| Ok(sim.backend(Backend::new(Latency::exponential(secs(1))))));
     let Estimate { mean, .. } = reports.unwrap().estimate(|report| seen(report).mean_busy);
-    // Of 20,000 calls of which each is in it for a second, give or take one: 1.3%. Without the lag it would be 17%
-    // more.
+    // Of 20,000 calls, each of which is in the backend for a second on average, with a deviation of a second: 1.3%.
+    // Without the lag the number would be 17% higher.
     assert_near("busy", mean, formula, 0.04);
 }
 
@@ -197,7 +198,7 @@ fn failures_come_in_streaks_of_a_geometric_length() {
 
 #[test]
 fn an_outage_fails_its_share_of_the_time() {
-    // 25% of it, the overlap counted once. Poisson arrivals see averages over time. Of 20,000 calls: 1.2%.
+    // 25% of the time, with the overlap counted once. Poisson arrivals see averages over time. Of 20,000 calls: 1.2%.
     let backend = Backend::new(Latency::fixed(ms(1))).outage(secs(1)..secs(3)).outage(ms(2_500)..secs(5));
     let report = bare(Load::poisson(1_000.0), secs(20), backend.outage(secs(19)..secs(20)));
     assert_near("the share", share(class(&report).failed, report.offered()), 0.25, 0.04);
@@ -211,11 +212,11 @@ fn an_outage_fails_its_share_of_the_time() {
 
 #[test]
 fn a_hang_costs_half_of_its_square() {
-    // Calls that come in the H seconds of a hang wait for H / 2 on average. Of all calls in 10 s these are H / 10.
+    // Calls that arrive in the H seconds of a hang wait for H / 2 on average. They are H / 10 of all calls in 10 s.
     let hanging = Backend::new(Latency::fixed(ms(1))).hang(secs(4)..secs(6));
     let report = bare(Load::constant(1_000.0).in_time(secs(100)), secs(10), hanging.clone());
     assert_near("the mean", latency(&report).mean, 0.001 + 2.0 * 2.0 / 2.0 / 10.0, 0.002);
-    // One server at half of its capacity needs H rho / (1 - rho) to make up for it: a triangle of 4 s below 1,000.
+    // One server at half of its capacity needs H rho / (1 - rho) to catch up: a triangle of 4 s below 1,000.
     let report = bare(Load::constant(500.0).in_time(secs(100)), secs(10), hanging.servers(1));
     assert_near("those who wait", seen(&report).mean_waiting, 4.0 * 1_000.0 / 2.0 / 10.0, 0.002);
     assert_near("busy", seen(&report).mean_busy, 0.5, 0.002);
