@@ -1,6 +1,6 @@
-//! Shared by the tests of behaviour: a scripted service, and a stopwatch that reads virtual time.
+//! Shared by the behaviour tests: a scripted service, and a stopwatch that reads virtual time.
 
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(dead_code, reason = "no test binary uses all of it")]
 
 pub mod fleet;
 pub mod quotas;
@@ -29,7 +29,7 @@ pub fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Reads virtual time from its start on.
+/// Reads the virtual time since its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
@@ -85,7 +85,7 @@ impl Act {
         Self { after: Duration::ZERO, then: Then::PanicAtOnce }
     }
 
-    /// Does it this much later.
+    /// Acts after this delay.
     pub const fn after(self, after: Duration) -> Self {
         Self { after, ..self }
     }
@@ -132,10 +132,10 @@ struct Shared {
 
 #[derive(Debug)]
 struct Script {
-    /// What it does with the next calls, and with all after these.
+    /// The acts for the next calls, and for all calls after these.
     next: VecDeque<Act>,
     then: Act,
-    /// How many more calls it is ready for, and whether its readiness then fails, or is waited for.
+    /// The number of further calls it is ready for, and whether its readiness then fails or stays pending.
     ready_for: usize,
     then_broken: bool,
     waiting: Vec<Waker>,
@@ -143,12 +143,12 @@ struct Script {
 }
 
 impl Backend {
-    /// A backend that does the same with every call.
+    /// Creates a backend that acts in the same way for every call.
     pub fn always(act: Act) -> Self {
         Self::script([], act)
     }
 
-    /// A backend that does one after the other of `next`, and then always `then`.
+    /// Creates a backend that performs the acts of `next` in order, and then always `then`.
     pub fn script(next: impl IntoIterator<Item = Act>, then: Act) -> Self {
         let script = Script {
             next: next.into_iter().collect(),
@@ -168,58 +168,58 @@ impl Backend {
         Self { shared: Arc::new(shared) }
     }
 
-    /// From now on it does this with every call.
+    /// Makes it act in this way for every later call.
     pub fn becomes(&self, act: Act) {
         let mut script = self.locked();
         script.next.clear();
         script.then = act;
     }
 
-    /// It is ready for this many more calls; others wait.
+    /// Makes it ready for this many more calls; others wait.
     pub fn ready_for(self, calls: usize) -> Self {
         self.set_ready_for(calls);
         self
     }
 
-    /// It is ready for this many more calls; others wait.
+    /// Makes it ready for this many more calls; others wait.
     pub fn set_ready_for(&self, calls: usize) {
         let mut script = self.locked();
         script.ready_for = calls;
         script.waiting.drain(..).for_each(Waker::wake);
     }
 
-    /// Its readiness fails.
+    /// Makes its readiness fail.
     pub fn broken(self) -> Self {
         self.locked().then_broken = true;
         self.ready_for(0)
     }
 
-    /// The calls that reached it.
+    /// Returns the number of calls that reached it.
     pub fn calls(&self) -> usize {
         self.locked().arrivals.len()
     }
 
-    /// When each call reached it, since it was made.
+    /// Returns when each call reached it, since its creation.
     pub fn arrivals(&self) -> Vec<Duration> {
         self.locked().arrivals.clone()
     }
 
-    /// The times between the calls that reached it.
+    /// Returns the times between the calls that reached it.
     pub fn gaps(&self) -> Vec<Duration> {
         self.arrivals().windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    /// The calls whose futures are alive.
+    /// Returns the number of calls whose futures are alive.
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The most calls that were in flight at once.
+    /// Returns the most calls that were in flight at once.
     pub fn most_in_flight(&self) -> usize {
         self.shared.most_in_flight.load(Ordering::Relaxed)
     }
 
-    /// How often the futures of all calls were polled.
+    /// Returns how often the futures of all calls were polled.
     pub fn polls(&self) -> usize {
         self.shared.polls.load(Ordering::Relaxed)
     }
@@ -304,7 +304,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A future, and how often it was polled.
+/// A future that returns its output with the number of its polls.
 pub struct Counted<F> {
     inner: Pin<Box<F>>,
     polls: usize,
@@ -326,7 +326,7 @@ impl<F: Future> Future for Counted<F> {
     }
 }
 
-/// A future that a test polls by hand, and counts the wakes of.
+/// A future that a test polls by hand, with a count of its wakes.
 pub struct ByHand<F> {
     future: Pin<Box<F>>,
     wakes: Arc<Wakes>,
@@ -346,7 +346,7 @@ impl<F: Future> ByHand<F> {
         Self { future: Box::pin(future), wakes: Arc::default() }
     }
 
-    /// The same, polled once, and pending.
+    /// Polls a future once, and checks that it is pending.
     #[track_caller]
     pub fn pending(future: F) -> Self {
         let mut by_hand = Self::new(future);
@@ -359,29 +359,29 @@ impl<F: Future> ByHand<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
-    /// The future itself, to be asked.
+    /// Returns the future itself, to read it.
     pub fn future(&self) -> &F {
         &self.future
     }
 
-    /// How often it was woken so far.
+    /// Returns how often it was woken.
     pub fn wakes(&self) -> usize {
         self.wakes.0.load(Ordering::SeqCst)
     }
 
-    /// From here on it has another waker, with a count of its own. Returns the count of the old one.
+    /// Gives it another waker, with its own count. Returns a function that reads the count of the old waker.
     pub fn change_waker(&mut self) -> impl Fn() -> usize + use<F> {
         let old = std::mem::take(&mut self.wakes);
         move || old.0.load(Ordering::SeqCst)
     }
 }
 
-/// How large a test is: `ordinary`, or `thorough` where `STEADFAST_TESTS=thorough` is in the environment.
+/// Returns the size of a test: `ordinary`, or `thorough` if the environment has `STEADFAST_TESTS=thorough`.
 pub fn size<T>(ordinary: T, thorough: T) -> T {
     if std::env::var("STEADFAST_TESTS").is_ok_and(|size| size == "thorough") { thorough } else { ordinary }
 }
 
-/// A property test of this many cases if it is thorough, and of a fifth ordinarily.
+/// Configures a property test with this many cases if it is thorough, and a fifth of them otherwise.
 pub fn cases(thorough: u32) -> proptest::prelude::ProptestConfig {
     let cases = size(thorough / 5, thorough);
     proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }

@@ -12,15 +12,14 @@ use std::{
 };
 use tokio::net::TcpStream;
 
-/// The longest silence of an example that is taken for work: many times that of any of them.
+/// The longest silence before an example counts as hanging: many times what any example needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running example. Killed, by its own id, when dropped.
+/// A running example. Dropping it kills the process, by its id.
 pub struct Process {
     name: String,
     child: Child,
-    /// What it writes to standard output, line by line. Read on a thread, so that a child which hangs cannot hang the
-    /// test.
+    /// The lines that it writes to standard output. A thread reads them, so that a hanging child cannot hang the test.
     lines: Receiver<String>,
 }
 
@@ -43,7 +42,7 @@ impl Process {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // The test may have heard enough.
+                // The test may have dropped the receiver.
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -52,7 +51,7 @@ impl Process {
         Self { name: example.to_owned(), child, lines }
     }
 
-    /// The next line, or `None` after the last one.
+    /// Returns the next line, or `None` after the last one.
     pub fn next_line(&mut self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
@@ -61,10 +60,10 @@ impl Process {
         }
     }
 
-    /// All further lines. The process must end by itself, and successfully.
+    /// Returns all further lines. The process must end by itself, and successfully.
     pub fn finish(mut self) -> Vec<String> {
         let lines = std::iter::from_fn(|| self.next_line()).collect();
-        // Its standard output was closed, so it is on its way out.
+        // Its standard output was closed, so it is about to end.
         let status = self.child.wait().expect("a child can be waited for");
         assert!(status.success(), "{}: {status}", self.name);
         lines
@@ -73,7 +72,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only for a child that has ended and been waited for.
+        // Both fail only for a child that has ended and was already waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -81,18 +80,18 @@ impl Drop for Process {
 
 /// A running example that is a server.
 pub struct Server {
-    /// Stops the server when dropped.
+    /// Dropping this stops the server.
     process: Process,
     address: SocketAddr,
 }
 
 impl Server {
-    /// Starts it on a free port and waits until it listens.
+    /// Starts it on a free port, and waits until it listens.
     pub fn start(example: &str) -> Self {
         Self::start_with(example, &[])
     }
 
-    /// The same with arguments.
+    /// Starts it with arguments.
     pub fn start_with(example: &str, arguments: &[&str]) -> Self {
         let mut process = Process::start(example, arguments);
         let line = process.next_line().expect("a server says where it listens");
@@ -104,7 +103,7 @@ impl Server {
         self.address
     }
 
-    /// Ends it without a farewell, as a crash does.
+    /// Kills it without a shutdown, as in a crash.
     pub fn kill(self) {
         drop(self.process);
     }
@@ -118,7 +117,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// `target/<profile>/examples/<name>`; this test is `target/<profile>/deps/real-<hash>`.
+/// Returns `target/<profile>/examples/<name>`; this test is `target/<profile>/deps/real-<hash>`.
 fn path(example: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows its own path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("cargo puts tests into target/<profile>/deps");

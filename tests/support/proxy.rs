@@ -1,4 +1,4 @@
-//! A TCP proxy that makes a good server look like a bad network.
+//! A TCP proxy that simulates a bad network in front of a good server.
 
 use std::{
     future::pending,
@@ -18,29 +18,29 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Listens on a port of 127.0.0.1 and forwards bytes to another address, with the faults that the test sets. Dropping it
-/// closes all its connections. Must be made inside a tokio runtime.
+/// Listens on a port of 127.0.0.1 and forwards bytes to another address, with the faults that the test sets. Dropping
+/// it closes all its connections. Must be created inside a tokio runtime.
 pub struct Proxy {
     address: SocketAddr,
     way: watch::Sender<Way>,
     accepting: JoinHandle<()>,
 }
 
-/// What happens to connections and bytes.
+/// The treatment of connections and bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Way {
-    /// On 127.0.0.1, for new connections.
+    /// The port on 127.0.0.1 for new connections.
     port: u16,
     delay_there: Duration,
     delay_back: Duration,
     swallows: bool,
     refuses: bool,
-    /// Connections of an earlier generation are cut.
+    /// Connections of an earlier generation are closed.
     generation: u64,
 }
 
 impl Proxy {
-    /// Passes everything on to this port of 127.0.0.1.
+    /// Creates a proxy that forwards to this port of 127.0.0.1.
     pub async fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -49,33 +49,33 @@ impl Proxy {
         Self { address, way, accepting }
     }
 
-    /// The URL for a client.
+    /// Returns the URL for a client.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// New connections lead to this port from now on, as a name does after a failover. The others stay.
+    /// Sends new connections to this port, like a name after a failover. Existing connections stay.
     pub fn lead_to(&self, port: u16) {
         self.way.send_modify(|way| way.port = port);
     }
 
-    /// Delays bytes to the server and back from now on. Bytes stay in order, and the throughput is not limited.
+    /// Delays bytes to the server and back. The order of the bytes stays, and the throughput is not limited.
     pub fn delay(&self, there: Duration, back: Duration) {
         self.way.send_modify(|way| (way.delay_there, way.delay_back) = (there, back));
     }
 
-    /// Bytes are swallowed from now on, in both directions, and new connections accepted: nobody hears of anything.
-    /// When it ends, connections that lost bytes or were made meanwhile stay dead, and open.
+    /// Starts or ends a black hole: it drops bytes in both directions, and accepts new connections without an answer.
+    /// When it ends, connections that lost bytes or were made during it stay open and silent.
     pub fn black_hole(&self, swallows: bool) {
         self.way.send_modify(|way| way.swallows = swallows);
     }
 
-    /// Closes all connections at once. New ones are accepted.
+    /// Closes all connections at once. New connections are accepted.
     pub fn cut(&self) {
         self.way.send_modify(|way| way.generation += 1);
     }
 
-    /// From now on closes all connections and resets new ones at once, or no longer does so.
+    /// Closes all connections, and from then on resets new ones at once; or stops doing so.
     pub fn refuse(&self, refuses: bool) {
         self.way.send_modify(|way| {
             way.generation += 1;
@@ -95,7 +95,7 @@ async fn accept(listener: TcpListener, ways: watch::Receiver<Way>) {
     while let Ok((client, _)) = listener.accept().await {
         let now = *ways.borrow();
         if now.refuses {
-            // Closed with a reset.
+            // Dropping it closes it with a reset.
             let _ = client.set_zero_linger();
             continue;
         }
@@ -116,7 +116,7 @@ async fn pass(client: TcpStream, server: SocketAddr, ways: watch::Receiver<Way>,
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let dead = AtomicBool::new(false);
-        // Either direction that ends ends both.
+        // The end of either direction ends both.
         tokio::select! {
             () = one_way(from_client, to_server, &ways, &dead, |way| way.delay_there) => {}
             () = one_way(from_server, to_client, &ways, &dead, |way| way.delay_back) => {}
@@ -138,7 +138,7 @@ async fn one_way(
     delay: impl Fn(&Way) -> Duration,
 ) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-    // Owns the sender: what is on its way arrives before the end does.
+    // Owns the sender, so that bytes in flight arrive before the end of the connection.
     let reading = async move {
         let mut buffer = vec![0; 16 * 1024];
         loop {
@@ -157,7 +157,7 @@ async fn one_way(
     };
     let writing = async {
         while let Some((at, bytes)) = receiver.recv().await {
-            // A timer is not exact to less than a millisecond.
+            // A timer is precise to a millisecond only.
             if at > Instant::now() {
                 sleep_until(at).await;
             }

@@ -7,10 +7,10 @@ pub const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 pub const YEAR: u64 = 366 * DAY;
 pub const CENTURY: u64 = 100 * 365 * DAY;
 
-/// How much too early or too late a bucket may admit: not at all where the rate in lowest terms is few tokens in some
-/// nanoseconds, and the burst is not one of decades. Otherwise by a part of a token, of which at least a quarter of
-/// 2^55 make a burst or of 2^14 are minted per nanosecond; and by what a rate with 40 binary digits after the point is
-/// off by, for as long as a burst takes.
+/// Returns by how much a bucket may admit too early or too late, in nanoseconds. It is zero if the rate in lowest terms
+/// is few tokens in some nanoseconds, and the burst does not take decades. Otherwise it is one part of a token, where a
+/// burst has at least a quarter of 2^55 parts, or a nanosecond refills that share of 2^14. The error of a rate with 40
+/// binary fraction digits over the time of a burst adds to it.
 pub fn leeway_nanos(count: u64, period: Duration, burst: u64) -> u64 {
     let (mut divisor, mut rest) = (period.as_nanos() as u64, count);
     while rest > 0 {
@@ -24,12 +24,12 @@ pub fn leeway_nanos(count: u64, period: Duration, burst: u64) -> u64 {
     1 + (time_to_fill >> 52) as u64 + ((time_to_fill * time_to_fill) >> 93) as u64
 }
 
-/// A number from 1 to `most`, as likely in the thousands as in the billions.
+/// Returns a number from 1 to `most`, with all orders of magnitude equally likely.
 pub fn of_any_size(most: u64) -> impl Strategy<Value = u64> {
     (any::<u64>(), 0..=most.ilog2()).prop_map(move |(random, shift)| ((random % most) >> shift) + 1)
 }
 
-/// Any count, period and burst that a bucket accepts: from one per 366 days to one per nanosecond.
+/// Returns any count, period and burst that a bucket accepts: from one per 366 days to one per nanosecond.
 pub fn any_bucket() -> impl Strategy<Value = (u64, Duration, u64)> {
     of_any_size(YEAR)
         .prop_flat_map(|period| (Just(period), of_any_size(period)))

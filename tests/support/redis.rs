@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 /// The longest time that a server may take to start: many times what it needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// In the environment: the program of the server. `redis-server` and `valkey-server` take the same arguments.
+/// The environment variable with the server's program. `redis-server` and `valkey-server` take the same arguments.
 const PROGRAM: &str = "STEADFAST_REDIS_SERVER";
 
 fn program() -> OsString {
@@ -44,7 +44,7 @@ pub fn missing() -> Option<String> {
 /// Returns why the server cannot do TLS, if it cannot: it was built without, and does not know the setting.
 pub fn missing_tls() -> Option<String> {
     let program = program();
-    // A server with TLS complains that it has no certificate.
+    // A server with TLS reports that it has no certificate.
     let arguments = ["--port", "0", "--tls-port", "1", "--save", "", "--daemonize", "no"];
     let said = Command::new(&program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let can = String::from_utf8_lossy(&said.stdout).contains("No tls-cert-file configured");
@@ -100,7 +100,7 @@ impl RedisServer {
         &self.directory
     }
 
-    /// Stops it with `SIGSTOP`: connections stay, the kernel accepts new ones, and nothing answers.
+    /// Stops it with `SIGSTOP`: connections stay, the kernel accepts new ones, and the server does not answer.
     pub fn stop(&self) {
         self.signal("-STOP");
     }
@@ -113,7 +113,7 @@ impl RedisServer {
     /// Ends it with `SIGKILL`. Data that is not on disk is lost.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // Both fail only for a child that has ended and been waited for.
+            // Both fail only for a child that has ended and was already waited for.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -194,7 +194,7 @@ impl RedisServer {
         let Ok(client) = redis::Client::open(self.url()) else { return false };
         let Ok(mut connection) = client.get_multiplexed_async_connection().await else { return false };
         let answer = cmd("PING").query_async::<Value>(&mut connection).await;
-        // A server that wants a password runs. A server that is loading its data will be ready later.
+        // A server that requires a password is running. A server that is loading its data will be ready later.
         !answer.is_err_and(|error| error.code() == Some("LOADING"))
     }
 
@@ -213,7 +213,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// A cluster of real servers, each with its part of the slots, without replicas.
+/// A cluster of real servers without replicas, each with its part of the slots.
 pub struct RedisCluster {
     /// The servers, in the order of their slots.
     pub servers: Vec<RedisServer>,
@@ -231,7 +231,7 @@ impl RedisCluster {
         for (place, server) in servers.iter().enumerate() {
             let first = place as u16 * share;
             let last = if place + 1 == servers.len() { 16383 } else { first + share - 1 };
-            // Redis 6.2 takes no range.
+            // Redis 6.2 accepts no range.
             let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
             let mut add = vec!["CLUSTER", "ADDSLOTS"];
             add.extend(slots.iter().map(String::as_str));
@@ -269,14 +269,14 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Returns a port of 127.0.0.1 on which no server listens, and neither on the port 10,000 above it, which a server of a
-/// cluster uses. This process gets each port once, since a server that was killed comes back to its own port.
+/// Returns a port of 127.0.0.1 without a server, whose port 10,000 above, which a cluster server uses, has none either.
+/// This process gets each port only once, because a killed server restarts on its own port.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound socket has an address").port();
-        // Below the range of the ports of outgoing connections.
+        // Below the range of ephemeral ports.
         let port = 10_000 + port % 20_000;
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
         let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! How late timers are: what a machine that is too busy does to tests in real time.
+//! Measures how late timers are, because a busy machine disturbs tests in real time.
 
 use std::{
     fmt, mem,
@@ -10,27 +10,26 @@ use std::{
     time::Duration,
 };
 
-/// The length of each timer, and so how often lateness is measured.
+/// The length of each timer, and the interval of the measurement.
 const PERIOD: Duration = Duration::from_millis(2);
 
-/// Timers of a machine that is not too busy: 999 of 1000 are at most this late, and the worst is.
+/// The lateness that a calm machine does not exceed: at p99.9, and at worst.
 const CALM: Lateness = Lateness { p999: Duration::from_millis(4), worst: Duration::from_millis(15) };
 
-/// What the processes of the trial under way have measured of their own timers. Trials that report this run one at a
-/// time.
+/// The lateness that the processes of the current trial have reported. Trials that use this run one at a time.
 static REPORTED: Mutex<Vec<Duration>> = Mutex::new(Vec::new());
 
-/// What measures lateness without the clock of the library.
+/// Measures lateness without the library's clock.
 #[allow(clippy::disallowed_types, reason = "it measures real time")]
 type Clock = std::time::Instant;
 
-/// Timers that run on a thread of their own until their lateness is asked for, or they are dropped.
+/// Timers on a thread of their own, which run until `lateness` is called or they are dropped.
 pub struct Timers {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<Vec<Duration>>>,
 }
 
-/// How late timers were.
+/// The lateness of timers.
 #[derive(Clone, Copy, Debug)]
 pub struct Lateness {
     p999: Duration,
@@ -54,13 +53,13 @@ impl Timers {
         Self { is_over, thread: Some(thread) }
     }
 
-    /// How late they were, or those of the trial's processes if these were later: a thread that only sleeps is woken
-    /// before one that works.
+    /// Returns their lateness, or that of the trial's processes if these were later. A thread that only sleeps is woken
+    /// earlier than a thread that works.
     pub fn lateness(mut self) -> Lateness {
         self.is_over.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("only this takes it");
-        let own = Lateness::of(thread.join().expect("it only sleeps"));
-        let reported = mem::take(&mut *REPORTED.lock().expect("nobody panics with it"));
+        let thread = self.thread.take().expect("only `lateness` takes it");
+        let own = Lateness::of(thread.join().expect("a thread that only sleeps"));
+        let reported = mem::take(&mut *REPORTED.lock().expect("no holder panics"));
         own.max(Lateness::of(reported))
     }
 }
@@ -71,10 +70,10 @@ impl Drop for Timers {
     }
 }
 
-/// Says how late the timers of a process of this trial were.
-#[allow(dead_code, reason = "every test binary uses a part of it")]
+/// Reports the lateness of the timers in a process of this trial.
+#[allow(dead_code, reason = "no test binary uses all of it")]
 pub fn report(late: impl IntoIterator<Item = Duration>) {
-    REPORTED.lock().expect("nobody panics with it").extend(late);
+    REPORTED.lock().expect("no holder panics").extend(late);
 }
 
 impl Lateness {

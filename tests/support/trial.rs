@@ -1,11 +1,11 @@
 //! Tests in real time, against servers and processes.
 //!
-//! A file of such tests lists them with [`trials!`]: async functions without arguments. Each runs in a tokio runtime of
-//! its own, with two threads.
+//! A file of such tests lists them with [`trials!`]: async functions without arguments. Each runs in its own tokio
+//! runtime, with two threads.
 //!
-//! A trial measures how late its own timers are. If it fails while they were late, the machine may be to blame: it is
-//! repeated, and at last reported as ignored, with the word "inconclusive" and the reason. A failure while timers were
-//! on time counts at once.
+//! A trial measures how late its own timers are. If it fails while they were late, the machine may be the cause, and
+//! the trial runs again. After the last try it is reported as ignored, with the word "inconclusive" and the reason. A
+//! failure while timers were on time counts at once.
 
 use crate::timers::Timers;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -22,13 +22,13 @@ use tokio::{runtime, time::timeout};
 /// The longest that a test may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The runtimes of this process so far. Their threads are named by it, so that a trial can count its own.
+/// The number of runtimes started in this process. It names their threads, so that a trial can count its own.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
-/// How often a trial is tried on a machine that is too busy.
+/// How often a trial runs on a machine that is too busy.
 const TRIES: u32 = 3;
 
-/// Makes `pub fn trials() -> Vec<Trial>` of the names of async functions.
+/// Defines `pub fn trials() -> Vec<Trial>` from the names of async functions.
 macro_rules! trials {
     ($($name:ident),+ $(,)?) => {
         pub fn trials() -> Vec<libtest_mimic::Trial> {
@@ -38,7 +38,7 @@ macro_rules! trials {
 }
 pub(crate) use trials;
 
-/// A test of this name.
+/// Creates a trial with this name.
 pub fn trial<Test, Running>(name: &str, test: Test) -> Trial
 where
     Test: Fn() -> Running + Send + 'static,
@@ -49,7 +49,7 @@ where
     Trial::ignorable_test(name, conclude)
 }
 
-/// Runs a trial until it passes, or fails while timers were on time, or was tried often enough.
+/// Runs a trial until it passes, fails while timers were on time, or has had all its tries.
 fn until_conclusive(name: String, run: impl Fn() -> Result<(), Failed>) -> impl FnOnce() -> Result<Completion, Failed> {
     move || {
         for tried in 1.. {
@@ -62,7 +62,7 @@ fn until_conclusive(name: String, run: impl Fn() -> Result<(), Failed>) -> impl 
             eprintln!("{name} failed, try {tried} of {TRIES}, while {lateness}");
             if tried == TRIES {
                 let why = failed.message().unwrap_or("no message").lines().next().unwrap_or_default();
-                return Ok(Completion::ignored_with(format!("inconclusive: {lateness}; it failed by {why}")));
+                return Ok(Completion::ignored_with(format!("inconclusive: {lateness}; the failure was: {why}")));
             }
         }
         unreachable!("the last try returns")
@@ -75,7 +75,7 @@ fn in_a_runtime<Running: Future<Output = ()>>(test: impl Fn() -> Running) -> Res
     let runtime = runtime.map_err(|error| Failed::from(error.to_string()))?;
     let run = || runtime.block_on(async { timeout(PATIENCE, test()).await });
     let result = catch_unwind(AssertUnwindSafe(run));
-    // A trial that failed may have left a thread that blocks for ever.
+    // A failed trial may have left a thread that blocks forever.
     runtime.shutdown_timeout(Duration::from_secs(5));
     match result {
         Ok(Ok(())) => Ok(()),
@@ -89,7 +89,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
-/// Trials that need what may be missing: reported as ignored then, with the reason. Under `CI=true` they run, and fail.
+/// Ignores trials whose requirement is missing, with the reason. Under `CI=true` they run and fail.
 pub fn needing(missing: Option<String>, trials: impl IntoIterator<Item = Trial>) -> Vec<Trial> {
     let is_ci = env::var("CI").is_ok_and(|ci| ci == "true");
     let ignore = |trial: Trial| match &missing {
@@ -99,7 +99,7 @@ pub fn needing(missing: Option<String>, trials: impl IntoIterator<Item = Trial>)
     trials.into_iter().map(ignore).collect()
 }
 
-/// Runs this many of them at a time: one, where they measure time.
+/// Runs the trials, this many at a time: one, if they measure time.
 pub fn run(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(at_a_time);
