@@ -89,7 +89,7 @@ fn encode_errors() -> Vec<EncodeError> {
     ]
 }
 
-/// One of each kind.
+/// Returns one error of each kind.
 fn errors() -> Vec<Boxed> {
     let mut errors: Vec<Boxed> = vec![config_error().into(), source_error().into()];
     errors.extend(rejections().into_iter().map(Boxed::from));
@@ -109,7 +109,7 @@ fn errors() -> Vec<Boxed> {
         PublishError::RulesTimedOut.into(),
     ] as [Boxed; 6]);
     errors.extend(rejections().into_iter().map(|rejection| AppendError::Rejected(rejection).into()));
-    let (address, reason, id) = (String::from("host:1"), String::from("nobody is there"), String::from("hello"));
+    let (address, reason, id) = (String::from("host:1"), String::from("connection refused"), String::from("hello"));
     errors.extend([
         AppendError::Encode(Arc::new(outer())).into(),
         AppendError::Refused { reason: reason.clone() }.into(),
@@ -150,7 +150,7 @@ fn each_link_of_a_chain_states_only_its_own_part() {
     assert_eq!(longest, 5, "the sink failed, it cannot be reached, the database failed, no space is left");
 }
 
-/// It must state everything if its service's error is not an `Error`, such as a box.
+/// The message must state everything, because the service's error need not implement `Error`; a box does not.
 #[test]
 fn the_error_of_a_stack_repeats_its_service_but_a_report_of_the_chain_does_not() {
     let error = Error::Service(outer());

@@ -1,4 +1,4 @@
-//! The orders of a stack, proved by their effects; what a stack says of itself; and layers stacked by hand.
+//! The orders of a stack, proved by their effects; the explanation of a stack; and layers stacked by hand.
 
 use crate::support::{Act, Backend, Failed, Stopwatch, ms, secs};
 use futures::{FutureExt, future::join_all};
@@ -28,17 +28,17 @@ fn every(attempts: u32, wait: Duration) -> Retry {
     Retry::new(attempts).backoff(Backoff::exponential(wait, wait).jitter(Jitter::None)).without_budget()
 }
 
-/// Ten tokens, and no more for an hour.
+/// Ten tokens, and no refill for an hour.
 fn ten_tokens() -> TokenBucket {
     TokenBucket::builder(10, secs(36_000)).build().unwrap()
 }
 
-/// Counts over a minute, and opens only when every one of a million calls failed.
+/// Counts over a minute, and opens only if each of a million calls failed.
 fn counting() -> Breaker {
     Breaker::builder().failure_rate(1.0, secs(60)).minimum_calls(1_000_000).build().unwrap()
 }
 
-/// Open since now, for 5 s.
+/// Just opened, for 5 s.
 fn opened() -> Breaker {
     let breaker = Breaker::builder().consecutive_failures(1).open_for(secs(5)).probes(1).build().unwrap();
     breaker.try_acquire().unwrap().failure();
@@ -69,7 +69,7 @@ async fn an_open_breaker_spends_no_tokens_and_takes_no_place() {
         assert_eq!(mechanism(&stack.clone().oneshot(()).await.unwrap_err()), "circuit_breaker");
     }
     assert_eq!((tokens(&bucket), limiter.in_flight()), (10, 1));
-    // Without a token left, and without a place, it is still the breaker that answers.
+    // Even without tokens and places, the breaker refuses first.
     bucket.try_acquire(10).unwrap();
     assert_eq!(mechanism(&stack.oneshot(()).await.unwrap_err()), "circuit_breaker");
 }
@@ -85,7 +85,7 @@ async fn a_call_over_the_rate_takes_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_given_back_when_there_is_no_place() {
+async fn a_token_is_returned_if_the_limit_has_no_place() {
     let (bucket, limiter) = (ten_tokens(), Limiter::fixed(1).unwrap());
     let backend = Backend::always(Act::answer(200).after(secs(1)));
     let stack = steadfast::client().rate_limit(bucket.clone()).load_shed(limiter).service(backend.clone()).unwrap();
@@ -130,7 +130,7 @@ async fn a_call_between_two_attempts_holds_neither_token_nor_place() {
     sleep(ms(500)).await;
     assert_eq!((tokens(&bucket), limiter.in_flight()), (9, 1));
     sleep(secs(1)).await;
-    // The first attempt has spent its token. The second has taken none yet.
+    // The first attempt has spent its token. The second has not taken one yet.
     assert_eq!((tokens(&bucket), limiter.in_flight()), (9, 0));
     assert_eq!(stack.oneshot(()).await, Ok(200));
     assert_eq!(call.await.unwrap(), Ok(200));
@@ -177,7 +177,7 @@ async fn an_outage_opens_the_breaker_through_all_layers_and_the_service_is_left_
     for _ in 0..1000 {
         stack.clone().oneshot(()).await.unwrap_err();
     }
-    // The twentieth failure opens the circuit. No call waits for the five seconds until it lets probes through.
+    // The twentieth failure opens the circuit. No call waits for the probes five seconds later.
     assert_eq!((breaker.state(), backend.calls()), (BreakerState::Open, 20));
 }
 
@@ -205,7 +205,7 @@ async fn the_service_of_a_client_sees_the_number_and_the_deadline_of_its_attempt
     let expected = [(0, ms(300), sheddable), (1, ms(1400), sheddable), (2, ms(2500), sheddable)];
     assert_eq!(seen.lock().unwrap().drain(..).collect::<Vec<_>>(), expected.map(|(n, at, class)| (n, Some(at), class)));
 
-    // A client with only a timeout hands its deadline on; one with nothing, what its caller had.
+    // A client with only a timeout passes its deadline on; a client without layers passes on its caller's.
     let began = began + ms(2300);
     assert_eq!(Instant::now(), began);
     let stack = steadfast::client().timeout(secs(3)).service(service.clone()).unwrap();
@@ -216,7 +216,7 @@ async fn the_service_of_a_client_sees_the_number_and_the_deadline_of_its_attempt
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_inside_of_a_client_gives_up_when_the_attempt_around_it_does() {
+async fn an_inner_client_ends_with_the_outer_attempt() {
     let backend = Backend::always(Act::hang());
     let inner = steadfast::client().timeout(secs(60)).keep_error();
     let inner = inner.service(ServiceExt::<()>::map_err(backend.clone(), Error::<Failed>::Service)).unwrap();
@@ -231,7 +231,7 @@ async fn a_client_inside_of_a_client_gives_up_when_the_attempt_around_it_does() 
 // The order of a server.
 
 #[tokio::test(start_paused = true)]
-async fn on_a_server_a_caller_over_its_rate_takes_no_place_and_a_full_server_gives_the_token_back() {
+async fn on_a_server_a_caller_over_its_rate_takes_no_place_and_a_full_server_returns_the_token() {
     let (bucket, limiter) = (ten_tokens(), Limiter::fixed(1).unwrap());
     let stack = steadfast::server()
         .rate_limit(bucket.clone())
@@ -250,7 +250,7 @@ async fn on_a_server_a_caller_over_its_rate_takes_no_place_and_a_full_server_giv
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_server_a_handler_that_hangs_gives_its_place_back_when_its_time_is_up() {
+async fn on_a_server_a_hanging_handler_returns_its_place_at_its_timeout() {
     let limiter = Limiter::fixed(1).unwrap();
     let backend = Backend::script([Act::hang()], Act::answer(200));
     let stack = steadfast::server()
@@ -283,7 +283,7 @@ async fn on_a_server_a_call_that_waits_holds_a_place_of_the_load_shed_and_its_to
     sleep(ms(1)).await;
     assert_eq!((limiter.in_flight(), tokens(&bucket), queue.readings().waiting), (2, 8, 2));
     assert_eq!(mechanism(&stack.clone().oneshot(()).await.unwrap_err()), "load_shed");
-    // Who waits too long gives both back.
+    // A call that waits too long returns both.
     let error = join_all(waiting).await.into_iter().map(|end| end.unwrap().unwrap_err()).next_back().unwrap();
     assert_eq!(mechanism(&error), "load_level");
     assert_eq!((limiter.in_flight(), tokens(&bucket), queue.readings().waiting), (0, 10, 0));
@@ -293,7 +293,7 @@ async fn on_a_server_a_call_that_waits_holds_a_place_of_the_load_shed_and_its_to
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_server_the_time_of_the_timeout_begins_when_the_wait_is_over() {
+async fn on_a_server_the_timeout_starts_after_the_wait() {
     let queue = Queue::builder(1, 10).max_wait(secs(10)).build().unwrap();
     let backend = Backend::script([Act::answer(200).after(ms(900)), Act::hang()], Act::answer(200).after(ms(900)));
     let stack = steadfast::server().load_level(queue.clone()).timeout(secs(1)).service(backend.clone()).unwrap();
@@ -402,7 +402,7 @@ At worst: 1s of latency, 1 attempt, 64 in flight.
 "
     );
     assert_eq!((explanation.worst_case_latency(), explanation.max_in_flight()), (Some(secs(1)), Some(64)));
-    // A queue that was changed says what it is now.
+    // A changed queue explains its new values.
     queue.set_concurrency(500).unwrap();
     queue.set_max_wait(secs(2)).unwrap();
     let explanation = server.explain();
@@ -411,18 +411,18 @@ At worst: 1s of latency, 1 attempt, 64 in flight.
     assert_eq!((unlimited.worst_case_latency(), unlimited.max_in_flight()), (None, Some(500)));
 }
 
-/// The last line of what a stack says.
+/// Returns the last line of an explanation.
 fn at_worst(explanation: &Explanation) -> String {
     explanation.to_string().lines().last().unwrap().to_owned()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_follows_for_a_call_follows_from_all_layers_together() {
+async fn the_worst_case_of_a_call_follows_from_all_layers() {
     let explain = steadfast::client().layer().unwrap().explain();
     assert_eq!(at_worst(&explain), "At worst: unbounded latency, 1 attempt, any number in flight.");
     assert_eq!((explain.worst_case_latency(), explain.attempts(), explain.max_in_flight()), (None, 1, None));
 
-    // Without a limit on each attempt only that on the whole bounds the latency.
+    // Without an attempt timeout, only the timeout of the call bounds the latency.
     let explain = steadfast::client().retry(every(4, secs(1))).layer().unwrap().explain();
     assert_eq!((explain.worst_case_latency(), explain.attempts()), (None, 4));
     let explain = steadfast::client().timeout(secs(2)).retry(every(4, secs(1))).layer().unwrap().explain();
@@ -451,7 +451,7 @@ fn error_of<T>(built: Result<T, ConfigError>) -> (&'static str, String) {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_shorter_than_all_attempts_says_how_many_of_them_fit() {
-    // Three attempts of 600 ms, and waits of 100 ms each.
+    // Three attempts of 600 ms, and backoffs of 100 ms.
     let explain = |limit| {
         let stack = steadfast::client().timeout(limit).retry(every(3, ms(100))).attempt_timeout(ms(600));
         stack.layer().unwrap().explain()
@@ -527,7 +527,7 @@ async fn stacked_by_hand_an_inner_breakers_refusal_is_no_evidence_to_an_outer_on
         assert_eq!(error, Error::Rejected(CircuitOpen::new(Some(secs(5))).into()));
     }
     assert_eq!(outer.counts_at(Instant::now()), (0, 0));
-    // What the service itself says still counts.
+    // Answers of the service itself still count.
     sleep(secs(5)).await;
     service.clone().oneshot(()).await.unwrap();
     backend.becomes(Act::fail());
@@ -554,7 +554,7 @@ async fn stacked_by_hand_over_boxed_errors_an_inner_refusal_is_no_evidence_eithe
 }
 
 #[tokio::test(start_paused = true)]
-async fn stacked_by_hand_a_rejection_is_found_inside_the_errors_that_were_put_around_it() {
+async fn stacked_by_hand_a_rejection_is_found_inside_wrapping_errors() {
     #[derive(Debug, thiserror::Error)]
     #[error("while calling the payments")]
     struct Context(#[source] BoxError);
@@ -602,7 +602,7 @@ async fn stacked_by_hand_a_refusal_of_an_inner_layer_ends_the_call_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stacked_by_hand_a_retry_does_not_repeat_what_cannot_say_when_to_come_back() {
+async fn stacked_by_hand_a_retry_does_not_repeat_a_refusal_without_a_hint() {
     let limiter = Limiter::fixed(1).unwrap();
     let _held = limiter.try_acquire().unwrap();
     let service = ServiceBuilder::new()
@@ -627,7 +627,7 @@ async fn all_five_layers_stacked_by_hand_pass_answers_and_errors_unchanged() {
         .layer(LoadShedLayer::new(Limiter::fixed(1).unwrap()))
         .layer(TimeoutLayer::new(secs(1)).unwrap())
         .map_err(Error::Service)
-        // Of the one request that is sent: to find out which of all that the backend takes it is costs the compiler
+        // States the type of the request. Inferring it among all requests that the backend accepts takes the compiler
         // minutes.
         .service(backend.clone().map_request(|request: ()| request));
     assert_eq!(service.clone().oneshot(()).await, Ok::<_, Error<Failed>>(200));
@@ -636,7 +636,7 @@ async fn all_five_layers_stacked_by_hand_pass_answers_and_errors_unchanged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stacked_by_hand_a_queue_inside_of_a_breaker_is_no_evidence_when_it_refuses() {
+async fn stacked_by_hand_a_refusal_of_an_inner_queue_is_no_evidence_to_a_breaker() {
     let (breaker, queue) = (counting(), Queue::builder(1, 1).build().unwrap());
     let _held = queue.try_acquire().unwrap();
     let service = ServiceBuilder::new()
@@ -651,7 +651,7 @@ async fn stacked_by_hand_a_queue_inside_of_a_breaker_is_no_evidence_when_it_refu
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_as_a_layer_shares_one_state_among_all_that_it_makes() {
+async fn a_stack_as_a_layer_shares_its_state_among_all_its_services() {
     let stack = steadfast::client().load_shed(Limiter::fixed(2).unwrap()).layer().unwrap();
     let routes: Vec<_> = (0..10).map(|_| stack.layer(Backend::always(Act::answer(200).after(secs(1))))).collect();
     let ends = join_all(routes.into_iter().map(|route| route.oneshot(()))).await;

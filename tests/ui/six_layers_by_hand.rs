@@ -1,4 +1,4 @@
-//! Six layers around one another, where the compiler learns the type of the request late, in part, or never.
+//! Six nested layers, where the compiler learns the type of the request late, in part, or never.
 
 use std::{convert::Infallible, future::Future, time::Duration};
 use steadfast::{
@@ -42,25 +42,25 @@ fn known_later() -> BoxCloneSyncService<u32, u32, Error<Infallible>> {
     BoxCloneSyncService::new(by_hand!(service_fn(|n| async move { Ok::<_, Error<Infallible>>(n) })))
 }
 
-/// The same, where each layer has an error type of its own.
+/// With an error type of its own for each layer.
 fn known_later_and_typed() {
     let service = BoxCloneSyncService::new(by_hand!(service_fn(|n| async move { Ok::<u32, Infallible>(n) }), typed_error));
     sent(service.oneshot(7_u32));
 }
 
-/// The request is known by the call.
+/// The call determines the request.
 async fn known_by_the_call() {
     let stack = by_hand!(service_fn(|n| async move { Ok::<_, Error<Infallible>>(n) }));
     let _: Result<u32, _> = stack.oneshot(7_u32).await;
 }
 
-/// Its type is known, but for a parameter.
+/// The type of the request is known, except for a parameter.
 async fn known_in_part() {
     let stack = by_hand!(service_fn(|list: Vec<_>| async move { Ok::<_, Error<Infallible>>(list.len()) }));
     sent(stack.oneshot(Vec::<u8>::new()));
 }
 
-/// The service comes after the layers.
+/// The layers exist before the service.
 fn before_the_service() {
     let layers = BoxCloneServiceLayer::new(layers!().into_inner());
     sent(layers.layer(service_fn(|n: u32| async move { Ok::<_, Error<Infallible>>(n) })).oneshot(7));

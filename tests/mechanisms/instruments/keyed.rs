@@ -19,7 +19,7 @@ async fn live_keys_are_read_from_the_start_until_their_buckets_are_full() {
         buckets.try_acquire(&key, 1).unwrap();
     }
     assert_eq!(read(&buckets), readings(7.0, 0.0));
-    // In the future, and long after the states of the table have wrapped.
+    // In the future, and long after the table's timestamps have wrapped around.
     for later in [10, 366 * 24 * 3600, 100 * 366 * 24 * 3600] {
         assert_eq!(read_at(&buckets, Instant::now() + secs(later)), readings(0.0, 0.0));
     }

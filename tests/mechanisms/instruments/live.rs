@@ -37,7 +37,7 @@ fn client() -> (Control, Arc<dyn Instrument>) {
     (control, live_one(&collector))
 }
 
-/// The instrument of the configuration among those of a stack.
+/// Returns the instrument of the configuration among those of a stack.
 fn live_one(collector: &Collector) -> Arc<dyn Instrument> {
     let is_live = |instrument: &Arc<dyn Instrument>| read(&**instrument).contains_key("switched_off");
     collector.instruments().into_iter().find(is_live).unwrap()
@@ -75,7 +75,7 @@ fn changes_are_counted_if_they_change_something_and_refusals_always() {
         }),
         ..StackConfig::default()
     };
-    // A number that no decimal has, twice.
+    // NaN, which has no decimal form, twice.
     for _ in 0..2 {
         control.apply(&rate(1.0 / 3.0)).unwrap();
         assert_eq!(counts(&live), (0.0, 3.0, 1.0));
@@ -117,7 +117,7 @@ fn a_listener_learns_each_field_with_its_old_and_its_new_value_or_the_error() {
     control.apply(&limit(0)).unwrap_err();
     let refused = "configuration: offered => refused: load_shed.limit = 0: must be at least 1 (trouble)";
     assert_eq!(notes.take(), [refused]);
-    // One that comes later learns nothing of it.
+    // A later listener does not receive it.
     let second = Notes::of(&*live);
     drop(notes);
     control.apply(&StackConfig { load_shed: Some(LoadShedConfig::new(31)), ..told }).unwrap();
@@ -142,7 +142,7 @@ fn a_listener_that_panics_harms_no_change_and_one_that_changes_something_learns_
 }
 
 #[test]
-fn a_slow_listener_delays_no_other_change_and_misses_the_oldest_of_too_many() {
+fn a_slow_listener_delays_no_change_and_misses_the_oldest_changes() {
     let (control, live) = client();
     let (begun, has_begun) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel::<()>();
@@ -152,14 +152,14 @@ fn a_slow_listener_delays_no_other_change_and_misses_the_oldest_of_too_many() {
     let listener: Arc<steadfast::shell::StateListener> = Arc::new(move |change| {
         to.lock().unwrap().push((change.missed(), change.evidence().to_string()));
         let _ = begun.send(());
-        // The sender is gone in the end.
+        // The sender is dropped at the end.
         let _ = may_go_on.lock().unwrap().recv();
     });
     live.listen(&Arc::downgrade(&listener));
     let slow = control.clone();
     let slow = thread::spawn(move || slow.apply(&limit(1)).unwrap());
     has_begun.recv().unwrap();
-    // They return, though the listener does not.
+    // They return although the listener is blocked.
     for number in 2..=1100 {
         control.apply(&limit(number)).unwrap();
     }
@@ -245,19 +245,19 @@ impl LiveLimit for Meddling {
         if let Some(control) = &*self.control.lock().unwrap() {
             assert!(control.apply(&StackConfig::default()).is_err());
         }
-        assert!(!self.panics.load(Ordering::Relaxed), "as a test asked for");
+        assert!(!self.panics.load(Ordering::Relaxed), "panics on demand");
     }
 }
 
 #[test]
-fn no_listener_runs_in_a_change_and_one_learns_of_a_change_in_which_a_limit_has_panicked() {
+fn listeners_run_after_a_change_even_if_a_limit_panicked_in_it() {
     let (collector, limit) = (Collector::default(), Meddling::default());
     let server = steadfast::server().observe("api", collector.clone()).rate_limit(RateLimit::new(limit.clone()));
     let (layer, control) = server.live().unwrap();
     let live = live_one(&collector);
     *limit.control.lock().unwrap() = Some(control.clone());
     let own = control.clone();
-    // It would wait for itself in a change.
+    // Applied within a change, it would wait for itself.
     let notes = Notes::also(&*live, move || drop(own.config()));
     let quota = |count| StackConfig {
         rate_limit: vec![RateLimitConfig::new([Quota::new(count, secs(1))])],

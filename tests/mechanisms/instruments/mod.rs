@@ -1,5 +1,4 @@
-//! What observers read of mechanisms that keep many states: each name and label from the beginning, and nothing changes
-//! by reading.
+//! The readings of mechanisms with many states: each name and label exists from the start, and reading changes nothing.
 
 mod keyed;
 mod live;
@@ -12,7 +11,8 @@ use std::{
 use steadfast::shell::{Begin, End, Instrument, Number, Observer, Readings, StateListener};
 use tokio::time::Instant;
 
-/// The readings as a scrape shows them: `name{label="value"}`, and the number. A name with the same labels comes once.
+/// Returns the readings as in a scrape: `name{label="value"}`, and the number. Each name with the same labels occurs
+/// once.
 pub fn read(instrument: &(impl Instrument + ?Sized)) -> BTreeMap<String, f64> {
     read_at(instrument, Instant::now())
 }
@@ -38,13 +38,13 @@ pub fn read_at(instrument: &(impl Instrument + ?Sized), now: Instant) -> BTreeMa
     all
 }
 
-/// The number of this name and these labels.
+/// Returns the number with this name and these labels.
 pub fn number(instrument: &(impl Instrument + ?Sized), name: &str) -> f64 {
     let all = read(instrument);
     *all.get(name).unwrap_or_else(|| panic!("no {name} in {all:?}"))
 }
 
-/// An observer that takes the instruments of a stack.
+/// An observer that collects the instruments of a stack.
 #[derive(Clone, Default)]
 pub struct Collector(Arc<Mutex<Vec<Arc<dyn Instrument>>>>);
 
@@ -53,7 +53,7 @@ impl Collector {
         self.0.lock().unwrap().clone()
     }
 
-    /// The one instrument of a stack.
+    /// Returns the only instrument of a stack.
     pub fn the_one(&self) -> Arc<dyn Instrument> {
         let instruments = self.instruments();
         assert_eq!(instruments.len(), 1);
@@ -73,8 +73,7 @@ impl Observer for Collector {
     fn end(&self, (): (), _end: &End<'_>) {}
 }
 
-/// Listens as long as it lives, and writes down each change: `mechanism: from => to: evidence`, and whether it is
-/// trouble.
+/// Listens while it is alive, and records each change: `mechanism: from => to: evidence`, and whether it is trouble.
 pub struct Notes {
     notes: Arc<Mutex<Vec<String>>>,
     _listener: Arc<StateListener>,
@@ -85,7 +84,7 @@ impl Notes {
         Self::also(instrument, || {})
     }
 
-    /// Does something else with each change.
+    /// Runs a function at each change as well.
     pub fn also(instrument: &(impl Instrument + ?Sized), also: impl Fn() + Send + Sync + 'static) -> Self {
         let notes = Arc::new(Mutex::new(Vec::new()));
         let to = notes.clone();

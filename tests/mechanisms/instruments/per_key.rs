@@ -30,7 +30,7 @@ fn fail(breaker: &Breaker) {
     breaker.try_acquire().unwrap().failure();
 }
 
-/// The numbers of circuits and of transitions for each state, without zeros.
+/// Returns the numbers of circuits and of transitions for each state, without zeros.
 fn circuits(instrument: &(impl Instrument + ?Sized)) -> BTreeMap<String, f64> {
     let all = read(instrument);
     let states = all.iter().filter(|(name, _)| name.starts_with("circuit_state") || name.contains("transitions"));
@@ -54,7 +54,7 @@ async fn all_readings_are_there_before_the_first_key() {
     zero.extend(states.map(|state| format!("circuit_transitions_total{{to={state:?}}}")));
     let zero: BTreeMap<_, _> = zero.into_iter().map(|name| (name, 0.0)).collect();
     assert_eq!(read(&breakers(fragile())), zero);
-    // A function that makes the breakers changes no reading.
+    // A function that makes the breakers does not change the readings.
     let made = PerKey::with(same, |_: &u64| fragile().build().unwrap());
     assert_eq!(read(&made), zero);
 
@@ -218,7 +218,7 @@ async fn labeled_keys_have_their_own_readings_and_all_others_share_one() {
     // New keys change no names.
     assert_eq!(read(&breakers).into_keys().collect::<Vec<_>>(), names);
     assert_eq!(number(&breakers, r#"circuit_transitions_total{to="open"}"#), 9.0);
-    // Without labels again.
+    // Back to no labels.
     let breakers = breakers.label_keys([]).unwrap();
     assert_eq!(number(&breakers, r#"circuit_state{state="open"}"#), 9.0);
 }

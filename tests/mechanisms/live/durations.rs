@@ -1,4 +1,4 @@
-//! How durations are written in configurations.
+//! The text form of durations in configurations.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -36,7 +36,7 @@ fn a_duration_is_read_in_each_unit_and_in_combinations() {
         ("1s 1ms 1us 1ns", 1_001_001_001),
         ("007s", 7_000_000_000),
         ("90s", 90_000_000_000),
-        // Whole numbers of nanoseconds.
+        // These are whole numbers of nanoseconds.
         ("1.5s", 1_500_000_000),
         ("0.001us", 1),
         ("1.50m 1s", 91_000_000_000),
@@ -158,7 +158,7 @@ fn an_error_names_the_field_that_is_wrong() {
 }
 
 #[test]
-fn what_is_written_is_short() {
+fn durations_are_written_in_a_short_form() {
     for (nanos, text) in [
         (0, "0s"),
         (90_000_000_000, "1m 30s"),
@@ -181,14 +181,14 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_reads_back(secs: u64, shift in 0..64u32, nanos in 0..1_000_000_000u32, zeros in 0..9u32) {
+    fn written_durations_read_back(secs: u64, shift in 0..64u32, nanos in 0..1_000_000_000u32, zeros in 0..9u32) {
         let nanos = nanos / 10_u32.pow(zeros) * 10_u32.pow(zeros);
         let duration = Duration::new(secs >> shift, nanos);
         prop_assert_eq!(read(&written(duration)), Ok(duration));
     }
 
     #[test]
-    fn no_text_makes_it_panic(any in "\\PC{0,20}", likely in "[0-9. dhmsnu\u{b5}]{0,12}") {
+    fn no_text_causes_a_panic(any in "\\PC{0,20}", likely in "[0-9. dhmsnu\u{b5}]{0,12}") {
         for text in [any, likely] {
             if let Ok(duration) = read(&text) {
                 prop_assert_eq!(read(&written(duration)), Ok(duration), "{}", text);

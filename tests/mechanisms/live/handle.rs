@@ -1,4 +1,4 @@
-//! A configuration is applied as a whole or not at all, and what is not given is as it was built.
+//! A configuration is applied as a whole or not at all, and a missing part is as built.
 
 use crate::support::{ms, secs};
 use futures::FutureExt;
@@ -21,7 +21,7 @@ fn quota(count: u64) -> Quota {
     Quota::new(count, secs(1))
 }
 
-/// A client of every mechanism, with two rate limits.
+/// A client with every mechanism, and with two rate limits.
 fn client() -> (Control, Breaker, Limiter, RetryBudget, TokenBucket) {
     let (breaker, limiter) = (Breaker::builder().build().unwrap(), Limiter::fixed(10).unwrap());
     let (budget, bucket) =
@@ -119,7 +119,7 @@ fn a_server_takes_a_configuration_of_its_tiers_and_its_queue() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_as_a_whole() {
+fn an_invalid_configuration_is_refused_as_a_whole() {
     let (control, _, limiter, _, bucket) = client();
     bucket.try_acquire(4).unwrap();
     let before = control.config();
@@ -180,7 +180,7 @@ fn a_stack_without_a_budget_refuses_a_configuration_of_one() {
     assert_eq!((error.field(), error.rule()), ("retry.budget", "must be left out: the stack was built without it"));
 }
 
-/// A function of the user's that runs while a call is admitted would wait for itself.
+/// A user's function that runs while a call is admitted would wait for itself.
 #[test]
 fn nothing_is_applied_from_within_a_pass() {
     thread_local! {
@@ -203,7 +203,7 @@ fn nothing_is_applied_from_within_a_pass() {
     control.apply(&StackConfig { switched_off: true, ..StackConfig::default() }).unwrap();
 }
 
-/// A panic in a pass ends it: later changes and calls go on.
+/// A panic in a pass ends the pass: later changes and calls succeed.
 #[test]
 fn a_panic_in_a_pass_ends_it() {
     let bucket = TokenBucket::with_quota(quota(100)).build().unwrap();
@@ -218,7 +218,7 @@ fn a_panic_in_a_pass_ends_it() {
 }
 
 #[test]
-fn a_limit_that_lets_no_call_wait_is_refused_by_what_is_proposed_of_it_and_of_the_queue() {
+fn a_limit_that_lets_no_call_wait_is_judged_by_the_proposed_limit_and_queue() {
     let (limiter, queue) = (Limiter::fixed(10).unwrap(), Queue::builder(4, 8).build().unwrap());
     let (_, control) = steadfast::server().load_shed(limiter.clone()).load_level(queue.clone()).live().unwrap();
     let propose = |limit, shadow, concurrency| {
@@ -234,7 +234,7 @@ fn a_limit_that_lets_no_call_wait_is_refused_by_what_is_proposed_of_it_and_of_th
         "load_shed.limit = 10: must be above 10, the concurrency of the queue behind it, or no call can wait"
     );
     assert!(propose(11, false, 10).is_ok() && propose(10, true, 10).is_ok() && propose(2, false, 1).is_ok());
-    // A part that is not given is as it was built, whatever a handle has made of it.
+    // A missing part is as built, whatever a handle has set since then.
     limiter.set_limit(100).unwrap();
     queue.set_concurrency(1).unwrap();
     let level =

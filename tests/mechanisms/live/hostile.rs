@@ -1,4 +1,4 @@
-//! What a hostile user does: asks while others change, changes from where it must not, and applies what it was refused.
+//! Hostile use: reads during changes, changes from forbidden places, and applies refused configurations.
 
 use std::{
     convert::Infallible,
@@ -32,9 +32,9 @@ async fn answer((): ()) -> Result<(), Infallible> {
     Ok(())
 }
 
-/// A configuration is judged by its own numbers and not by those that happen to be in force.
+/// A configuration is judged by its own numbers, not by the numbers in force.
 #[test]
-fn what_is_refused_does_not_depend_on_what_is_in_force() {
+fn refusals_do_not_depend_on_the_configuration_in_force() {
     let limiter = Limiter::fixed(4).unwrap();
     let server = || {
         let queue = Queue::builder(4, 4).build().unwrap();
@@ -44,24 +44,24 @@ fn what_is_refused_does_not_depend_on_what_is_in_force() {
     limiter.set_shadow(true);
     let (_layer, control) = server().live().unwrap();
     let limit = |limit| StackConfig { load_shed: Some(LoadShedConfig::new(limit)), ..StackConfig::default() };
-    assert!(control.apply(&limit(4)).is_err(), "the same out of shadow");
+    assert!(control.apply(&limit(4)).is_err(), "the limit is in force");
     control.apply(&limit(5)).unwrap();
-    control.apply(&control.config()).expect("what is in force may be applied again");
+    control.apply(&control.config()).expect("the configuration in force can be applied again");
     assert!(control.apply(&limit(4)).is_err());
-    // There is a way back.
-    control.apply(&StackConfig::default()).expect("what was built may be applied whatever is in force");
+    // The built configuration is always accepted.
+    control.apply(&StackConfig::default()).expect("the built configuration is always accepted");
 
     let (_layer, control) = steadfast::client().timeout(secs(2)).attempt_timeout(secs(1)).live().unwrap();
     let attempt = |attempt| StackConfig { attempt_timeout: Some(attempt), ..StackConfig::default() };
-    assert!(control.apply(&attempt(secs(3))).is_err(), "longer than the timeout that was built");
+    assert!(control.apply(&attempt(secs(3))).is_err(), "longer than the built timeout");
     control.apply(&StackConfig { timeout: Some(secs(9)), ..attempt(secs(3)) }).unwrap();
-    assert!(control.apply(&attempt(secs(3))).is_err(), "what is in force does not count");
+    assert!(control.apply(&attempt(secs(3))).is_err(), "the timeout in force does not count");
     control.apply(&StackConfig::default()).unwrap();
 }
 
-/// Of gates behind a wait, too, a call sees one configuration: what runs between them is in a pass.
+/// Gates behind a wait also see one configuration, because the code between them runs in a pass.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_has_waited_in_line_sees_one_configuration() {
+async fn a_call_that_has_waited_sees_one_configuration() {
     static CONTROL: OnceLock<Control> = OnceLock::new();
     static APPLIED: Mutex<Vec<Result<(), ConfigError>>> = Mutex::new(Vec::new());
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(1)).max_wait(secs(5)).build().unwrap();
@@ -72,7 +72,7 @@ async fn a_call_that_has_waited_in_line_sees_one_configuration() {
         }
         1
     };
-    // A pace, so that the weight is asked for.
+    // A queue with a pace asks for the weight.
     let queue = Queue::builder(10, 10).pace(1_000_000, secs(1)).build().unwrap();
     let (layer, control) = steadfast::server()
         .rate_limit(RateLimit::new(bucket).wait())
@@ -134,7 +134,7 @@ fn a_configuration_is_read_as_a_whole() {
     });
 }
 
-/// A waker that polls its task on the spot: that makes a call, and asks for another change.
+/// A waker that polls its task at once: the poll makes a call, and applies another configuration.
 struct OnTheSpot<F>(F, AtomicUsize);
 
 impl<F: Fn() + Send + Sync> Wake for OnTheSpot<F> {
@@ -145,7 +145,7 @@ impl<F: Fn() + Send + Sync> Wake for OnTheSpot<F> {
 }
 
 #[test]
-fn what_a_change_wakes_may_call_and_ask_and_change() {
+fn a_waker_woken_by_a_change_may_call_read_and_change() {
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -166,7 +166,7 @@ fn what_a_change_wakes_may_call_and_ask_and_change() {
                 let call = pin!(stack.clone().oneshot(false));
                 assert!(call.poll(&mut Context::from_waker(Waker::noop())).is_ready());
                 assert_eq!(control.config().load_level, Some(LoadLevelConfig::new(5, 10)));
-                // Also from another thread: no lock is held.
+                // Another thread can apply one too, because no lock is held.
                 let control = control.clone();
                 thread::spawn(move || control.apply(&StackConfig::default()).unwrap()).join().unwrap();
             }
@@ -179,13 +179,13 @@ fn what_a_change_wakes_may_call_and_ask_and_change() {
         control.apply(&wide).unwrap();
         sender.send(woken.1.load(Ordering::Relaxed)).unwrap();
     });
-    let woken = receiver.recv_timeout(secs(10)).expect("a change waits for itself");
+    let woken = receiver.recv_timeout(secs(10)).expect("a change does not wait for itself");
     assert_eq!(woken, 1);
 }
 
-/// A panic of the user's functions ends its pass: changes and calls go on.
+/// A panic in a user's function ends its pass: later changes and calls succeed.
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_pass_stops_nobody() {
+async fn a_panic_in_a_pass_blocks_no_later_call_or_change() {
     let keyed = Keyed::<u32>::builder(100, Quota::new(100, secs(1))).build().unwrap();
     let key = |n: &u32| if *n == 0 { panic!("no key") } else { *n };
     let (layer, control) = steadfast::server()
@@ -206,9 +206,9 @@ async fn a_panic_in_a_pass_stops_nobody() {
     }
 }
 
-/// Every field with values that are out of all bounds, one and two at a time.
+/// Every field with values outside its bounds, one and two at a time.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
+async fn a_refused_configuration_changes_nothing_and_an_accepted_one_is_in_force() {
     let (bucket, limiter) = (TokenBucket::with_quota(Quota::new(10, secs(1))), Limiter::fixed(10).unwrap());
     let budget = RetryBudget::builder().build().unwrap();
     let breaker = Breaker::builder().build().unwrap();
@@ -330,7 +330,7 @@ async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
                 (bucket.available_at(now), budget.balance(), breaker.state(), limits, queue)
             };
             let before = (control.config(), levels());
-            assert!(control.check(&before.0).is_ok(), "what is in force can be applied: {:?}", before.0);
+            assert!(control.check(&before.0).is_ok(), "the configuration in force can be applied: {:?}", before.0);
             let checked = control.check(config);
             match control.apply(config) {
                 Ok(()) => {
@@ -338,7 +338,7 @@ async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
                     assert!(checked.is_ok());
                     let after = control.config();
                     let (levels_after, built) = (levels(), control.built());
-                    // Each part is the one that was given, or as built.
+                    // Each part is the given one, or as built.
                     assert_eq!(after.timeout, config.timeout.or(built.timeout));
                     assert_eq!(after.attempt_timeout, config.attempt_timeout.or(built.attempt_timeout));
                     let rate_limit = if config.rate_limit.is_empty() { &built.rate_limit } else { &config.rate_limit };
@@ -351,7 +351,7 @@ async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
                         retry.budget.get_or_insert_default();
                     }
                     assert_eq!(after.retry, retry);
-                    // The same again is the same.
+                    // Applying it again changes nothing.
                     for _ in 0..3 {
                         control.apply(config).unwrap();
                         control.apply(&after).unwrap();
@@ -359,7 +359,7 @@ async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
                     assert_eq!((control.config(), levels()), (after.clone(), levels_after));
                     #[cfg(feature = "constant-work")]
                     {
-                        // Not for people, and without the names of the fields.
+                        // A format that is not human-readable, without field names.
                         let mut buffer = [0; 1_000];
                         let bytes = postcard::to_slice(&after, &mut buffer).unwrap();
                         assert_eq!(postcard::from_bytes::<StackConfig>(bytes).unwrap(), after);
@@ -388,9 +388,9 @@ async fn a_refusal_changes_nothing_and_what_is_taken_is_in_force() {
     assert!(taken > 100, "{taken} of {}", configs.len());
 }
 
-/// What is said again every millisecond leaves all as it would have been.
+/// Applying the same configuration every millisecond has no effect.
 #[tokio::test(start_paused = true)]
-async fn the_same_every_millisecond_moves_nothing() {
+async fn applying_the_same_configuration_repeatedly_has_no_effect() {
     async fn run(tell: bool) -> (Vec<(u64, String)>, Vec<String>) {
         let bucket = TokenBucket::with_quota(Quota::new(7, ms(333)).with_burst(5)).build().unwrap();
         let budget =
@@ -454,28 +454,28 @@ async fn the_same_every_millisecond_moves_nothing() {
     assert_eq!(untold.0, told.0);
 }
 
-/// The mode of several limits together is known and can be changed as that of each.
+/// The shadow mode of several combined limits is reported for each, and can be changed.
 #[tokio::test(start_paused = true)]
-async fn limits_that_are_in_shadow_together_say_so_and_can_be_put_in_force() {
+async fn combined_limits_in_shadow_report_it_and_can_be_enforced() {
     let bucket = || RateLimit::new(TokenBucket::with_quota(Quota::new(1, secs(60))).build().unwrap());
     let (layer, control) = steadfast::server().rate_limit(bucket().and(bucket()).shadow()).live().unwrap();
     let stack = layer.layer(service_fn(answer));
     for _ in 0..3 {
         stack.clone().oneshot(()).await.unwrap();
     }
-    assert!(control.config().rate_limit.iter().any(|limit| limit.shadow), "nobody is refused: {:?}", control.config());
+    assert!(control.config().rate_limit.iter().any(|limit| limit.shadow), "no call is refused: {:?}", control.config());
     let in_force = vec![RateLimitConfig::new([Quota::new(1, secs(60))]); 2];
     control.apply(&StackConfig { rate_limit: in_force, ..StackConfig::default() }).unwrap();
     let refused = stack.clone().oneshot(()).await;
     assert!(refused.is_err(), "{:?}", control.config());
-    // And back.
+    // And back again.
     control.apply(&StackConfig::default()).unwrap();
     stack.clone().oneshot(()).await.unwrap();
 }
 
 #[cfg(feature = "serde")]
 #[test]
-fn what_is_written_wrong_is_not_read() {
+fn malformed_configurations_are_refused() {
     for (json, problem) in [
         (r#"{"time_out":"1s"}"#, "unknown field"),
         (r#"{"rate_limit":[{"quotas":[{"count":1,"period":"1s","bursts":2}]}]}"#, "unknown field"),
@@ -501,12 +501,12 @@ fn what_is_written_wrong_is_not_read() {
         assert!(error.contains(problem), "{json}: {error}");
     }
     assert_eq!(serde_json::from_str::<StackConfig>("{}").unwrap(), StackConfig::default());
-    // A null is a part that is left out.
+    // A null counts as a missing part.
     let json = serde_json::to_string(&StackConfig::default()).unwrap();
     assert_eq!(serde_json::from_str::<StackConfig>(&json).unwrap(), StackConfig::default());
 }
 
-/// What a builder refuses, a live stack refuses with the same words, and nothing else.
+/// A live stack refuses exactly what a builder refuses, with the same message.
 #[test]
 fn a_live_stack_and_a_builder_refuse_the_same() {
     let limits = [0, 49, 50, 51, 99, 100, 101, 150].map(ms);
@@ -531,7 +531,7 @@ fn a_live_stack_and_a_builder_refuse_the_same() {
                         retry: Some(RetryConfig { backoff, ..RetryConfig::new(attempts) }),
                         ..StackConfig::default()
                     };
-                    // Which of several errors is named first is no promise.
+                    // Which of several errors is reported first is not specified.
                     assert_eq!(loose.check(&config).is_ok(), built.is_ok(), "{config:?}");
                     refused += usize::from(built.is_err());
                 }

@@ -1,4 +1,4 @@
-//! A change of limits of the user's own, while calls pass.
+//! Changes of a user's own limits, while calls pass.
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ fn poll_once<F: Future>(call: F) -> Poll<F::Output> {
     pin!(call).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A limit of the user's own, which lets calls pass or not. What is run when it is changed comes with it.
+/// A user's own limit, which admits calls or not. It calls a function when it is changed.
 #[derive(Clone)]
 struct Own(Arc<AtomicBool>, Arc<dyn Fn() + Send + Sync>);
 
@@ -79,9 +79,9 @@ impl LiveLimit for Own {
     }
 }
 
-/// One limit without a strictest form changes between calls that pass.
+/// A single limit without a strictest form changes between calls that pass.
 #[test]
-fn a_call_does_not_wait_for_a_limit_of_the_users_that_takes_long_to_change() {
+fn a_call_does_not_wait_for_a_user_limit_that_is_slow_to_change() {
     type Called = dyn Fn() -> bool + Send + Sync;
     let call: Arc<Mutex<Option<Arc<Called>>>> = Arc::default();
     let passed = Arc::new(AtomicUsize::new(0));
@@ -110,8 +110,8 @@ fn a_call_does_not_wait_for_a_limit_of_the_users_that_takes_long_to_change() {
     assert_eq!(passed.load(Ordering::Relaxed), 1);
 }
 
-/// The first configuration refuses by the circuit, which is changed before the limit of the user's, and the second by
-/// the limit on calls in flight, which is changed after it.
+/// The first configuration refuses at the circuit, which is changed before the user's limit. The second refuses at the
+/// limit on the calls in flight, which is changed after it.
 #[test]
 fn in_the_middle_of_a_change_each_gate_is_as_strict_as_both_configurations() {
     type Called = dyn Fn() -> bool + Send + Sync;
@@ -136,7 +136,7 @@ fn in_the_middle_of_a_change_each_gate_is_as_strict_as_both_configurations() {
     let stack = Mutex::new(layer.layer(service_fn(|()| ready(Ok::<_, Infallible>(())))));
     let called = move || matches!(poll_once(stack.lock().unwrap().call(())), Poll::Ready(Ok(())));
     let _held = limiter.try_acquire().unwrap();
-    // The limit of the user's lets all pass, and changes all the same.
+    // The user's limit admits all calls, but still changes.
     let quotas = |n| vec![RateLimitConfig::new([Quota::new(2, secs(n))])];
     let first = StackConfig { rate_limit: quotas(3), ..circuit_open() };
     let second = StackConfig { rate_limit: quotas(2), load_shed: Some(LoadShedConfig::new(1)), ..open() };
@@ -146,14 +146,14 @@ fn in_the_middle_of_a_change_each_gate_is_as_strict_as_both_configurations() {
         control.apply(config).unwrap();
     }
     control.apply(&StackConfig { rate_limit: quotas(3), ..open() }).unwrap();
-    // In the last change nothing but the limit in flight becomes less strict, and it does so at the end.
+    // In the last change only the limit on the calls in flight becomes less strict, at the end.
     assert_eq!(*answers.lock().unwrap(), [false; 4]);
     assert!(call.lock().unwrap().clone().is_some_and(|call| call()));
 }
 
-/// Two of them: no call passes between the two.
+/// With two such limits, no call passes between their changes.
 #[test]
-fn no_call_passes_between_two_limits_of_the_users_that_change() {
+fn no_call_passes_between_the_changes_of_two_user_limits() {
     let slow = || (0..20).for_each(|_| thread::yield_now());
     let (first, second) = (Own::new(slow), Own::new(slow));
     let both = RateLimit::new(first).and(RateLimit::new(second));
@@ -186,7 +186,7 @@ fn no_call_passes_between_two_limits_of_the_users_that_change() {
     assert_eq!(passed.load(Ordering::Relaxed), 0);
 }
 
-/// What one limit of the user's leaves undone by a panic is its own.
+/// A panic in a user's limit leaves at most that limit half changed.
 #[test]
 fn a_limit_that_panics_when_it_is_changed_leaves_the_gates_open() {
     let fails = Arc::new(AtomicBool::new(false));
@@ -209,7 +209,7 @@ fn a_limit_that_panics_when_it_is_changed_leaves_the_gates_open() {
     let apply = || control.apply(&config(true, 9, secs(3)));
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(apply)).is_err());
     fails.store(false, Ordering::Relaxed);
-    assert_eq!(limiter.limit(), 9, "it does not stay as strict as both");
+    assert_eq!(limiter.limit(), 9, "the stricter of the two does not stay in force");
     assert!(matches!(poll_once(stack.call(())), Poll::Ready(Ok(()))));
     control.apply(&open()).unwrap();
     assert_eq!(control.config(), *control.built());

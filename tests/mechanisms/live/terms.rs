@@ -1,4 +1,4 @@
-//! A call keeps its terms from its beginning to its end; what calls share is what is in force when a call asks.
+//! A call keeps its own settings from its start to its end. Settings that calls share apply from the next use on.
 
 use crate::support::{Stopwatch, ms, secs};
 use std::sync::{

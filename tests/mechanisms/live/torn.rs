@@ -1,4 +1,4 @@
-//! A change that is made while a call is at the gates. Neither waits for the other, and the call begins again.
+//! A change during a call's pass through the gates. Neither waits for the other, and the call starts its pass again.
 
 use std::{
     collections::HashMap,
@@ -29,8 +29,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{Stopwatch, ms, secs};
 
-/// A control, and the configurations that are applied when calls are asked what they cost: by the number of the
-/// question.
+/// A control, and the configurations to apply when calls are asked for their cost, by the number of the question.
 #[derive(Clone, Default)]
 struct Meanwhile(Arc<Mutex<(Option<Control>, HashMap<usize, StackConfig>)>>, Arc<AtomicUsize>);
 
@@ -47,7 +46,7 @@ impl Meanwhile {
         self.lock().1.insert(question, config);
     }
 
-    /// The cost of a call, which is asked for within its pass. The change is made by another thread, and waited for.
+    /// Returns the cost of a call, which is asked for within its pass. Another thread applies the configuration first.
     fn cost(&self) -> u64 {
         let question = 1 + self.1.fetch_add(1, Ordering::Relaxed);
         let (control, next) = {
@@ -98,17 +97,17 @@ async fn a_call_at_the_gates_begins_again_and_is_judged_by_one_configuration() {
     let full = |limit| StackConfig { load_shed: Some(LoadShedConfig::new(limit)), ..open() };
     let held = limiter.try_acquire().unwrap();
 
-    // By the first the limit is reached, by the second the circuit is open. A call that saw the circuit by the first,
-    // and the limit by the second, would pass.
+    // By the first configuration the limit is reached; by the second the circuit is open. A call would pass if it saw
+    // the circuit of the first and the limit of the second.
     control.apply(&full(1)).unwrap();
     meanwhile.at(1, circuit_open());
     let error = stack.clone().oneshot(7).await.unwrap_err();
     assert!(matches!(error.rejection(), Some(Rejection::CircuitOpen(_))), "{error:?}");
-    // It came as far as the limit, and what it took is there again.
+    // The call had reached the limit, and its tokens and its place were returned.
     assert_eq!((meanwhile.asked(), limiter.in_flight(), bucket.available_at(Instant::now())), (1, 1, 10));
     assert_eq!(reached.load(Ordering::Relaxed), 0);
 
-    // Both let it pass: it takes one token, one place and one probe, with all that it came with.
+    // Both configurations admit it. It takes one token, one place and one probe.
     control.apply(&open()).unwrap();
     meanwhile.at(1, full(5));
     meanwhile.at(2, full(4));
@@ -116,7 +115,7 @@ async fn a_call_at_the_gates_begins_again_and_is_judged_by_one_configuration() {
     assert_eq!((meanwhile.asked(), limiter.in_flight(), bucket.available_at(Instant::now())), (3, 1, 9));
     assert_eq!((control.config().load_shed, reached.load(Ordering::Relaxed)), (Some(LoadShedConfig::new(4)), 1));
 
-    // A call that is refused is refused by one gate, and so by one configuration.
+    // A refused call is refused by one gate, and so by one configuration.
     control.apply(&open()).unwrap();
     meanwhile.at(1, full(1));
     let error = stack.clone().oneshot(9).await.unwrap_err();
@@ -127,7 +126,7 @@ async fn a_call_at_the_gates_begins_again_and_is_judged_by_one_configuration() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_begins_again_has_the_terms_of_the_configuration_that_it_passes_by() {
+async fn a_call_that_begins_again_has_the_settings_of_the_configuration_that_admits_it() {
     let meanwhile = Meanwhile::default();
     let cost = meanwhile.clone();
     let bucket = TokenBucket::with_quota(Quota::new(100, secs(1))).build().unwrap();
@@ -143,7 +142,7 @@ async fn a_call_that_begins_again_has_the_terms_of_the_configuration_that_it_pas
     hangs.clone().oneshot(()).await.unwrap_err();
     assert_eq!((watch.read(), meanwhile.asked()), (secs(7), 2));
 
-    // The deadline of its caller stays, too.
+    // The deadline of its caller also stays.
     meanwhile.at(1, StackConfig { timeout: Some(secs(9)), ..open() });
     let watch = Stopwatch::start();
     let soon = CallContext::default().with_deadline(Instant::now() + secs(3));
@@ -152,7 +151,7 @@ async fn a_call_that_begins_again_has_the_terms_of_the_configuration_that_it_pas
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_begins_again_keeps_its_terms_to_its_end() {
+async fn a_call_that_begins_again_keeps_its_settings_to_its_end() {
     let (meanwhile, tries) = (Meanwhile::default(), Arc::new(AtomicU32::new(0)));
     let (cost, counted) = (meanwhile.clone(), tries.clone());
     let bucket = TokenBucket::with_quota(Quota::new(100, secs(1))).build().unwrap();
@@ -194,7 +193,7 @@ async fn a_later_attempt_at_the_gates_begins_again() {
         assert!(deadline.is_some(), "the attempt inherits the deadline of its call");
         ready(if number == 0 { Err(std::io::Error::other("failed")) } else { Ok(()) })
     });
-    // Its first attempt, the question whether the next would be refused (twice), and the next (twice).
+    // Asked for its first attempt, for the prediction about the second (twice), and for the second attempt (twice).
     meanwhile.at(2, StackConfig { load_shed: Some(LoadShedConfig::new(4)), ..open() });
     meanwhile.at(4, StackConfig { load_shed: Some(LoadShedConfig::new(2)), ..open() });
     layer.layer(failing).oneshot(()).await.unwrap();
@@ -203,7 +202,7 @@ async fn a_later_attempt_at_the_gates_begins_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_has_taken_a_place_in_line_gives_it_up_to_begin_again() {
+async fn a_queued_call_gives_up_its_place_to_begin_again() {
     let meanwhile = Meanwhile::default();
     let cost = meanwhile.clone();
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(1)).max_wait(secs(50)).build().unwrap();
@@ -217,7 +216,7 @@ async fn a_call_that_has_taken_a_place_in_line_gives_it_up_to_begin_again() {
     assert_eq!((meanwhile.asked(), bucket.waiting()), (1, 0));
 }
 
-/// Writes down the ends of calls and attempts.
+/// Records the ends of calls and attempts.
 #[derive(Clone, Default)]
 struct Ends(Arc<Mutex<Vec<(Observed, Ending)>>>);
 
@@ -284,7 +283,7 @@ async fn a_configuration_that_is_in_force_makes_no_call_begin_again() {
     }
 }
 
-/// A place in line whose owner panics when it is given up.
+/// A queue place whose owner panics when the place is given up.
 #[derive(Clone, Default)]
 struct PanicsWhenLeft(Meanwhile, Arc<AtomicUsize>);
 
@@ -339,7 +338,7 @@ async fn a_call_that_waits_for_the_changes_that_overtake_it_ends_with_the_last_o
         .live()
         .unwrap();
     meanwhile.by(&control);
-    // Changes give way to it from the eighth on, but not for ever: it waits for them.
+    // From the eighth restart on, changes let the call go first, but not forever: it waits for them.
     for question in 1..=40 {
         let limit = LoadShedConfig::new(10 + question % 2);
         meanwhile.at(question, StackConfig { load_shed: Some(limit), ..open() });

@@ -1,4 +1,4 @@
-//! No call sees a half of one configuration and a half of another, and nothing is lost by a change.
+//! No call sees parts of two configurations, and a change loses no permit.
 
 use std::{
     convert::Infallible,
@@ -27,15 +27,15 @@ use tower::{Layer, Service, service_fn};
 
 use crate::support::{ms, secs, size};
 
-/// Without the exclusion of passes and changes a hundred are enough to fail.
+/// Without mutual exclusion of passes and changes, a hundred changes are enough to fail.
 const CHANGES: usize = 1_000;
 const CALLERS: usize = 3;
 
 const PLENTY: Quota = Quota::new(1_000_000_000, Duration::from_secs(1));
-/// A call costs two, and so none passes, whatever was saved up.
+/// A call costs two tokens, so no call passes, regardless of saved tokens.
 const NONE: Quota = Quota::new(1, Duration::from_secs(1)).with_burst(1);
 
-/// What the service does: it counts the calls, and holds the first.
+/// The service counts the calls, and holds the first.
 type Call = futures::future::Either<Pending<Result<(), Infallible>>, Ready<Result<(), Infallible>>>;
 
 fn service(
@@ -47,16 +47,16 @@ fn service(
     })
 }
 
-/// Each configuration lets no call pass, by one gate, and all other gates are wide open: a call that sees a half of one
-/// and a half of another reaches the service.
+/// Each configuration refuses all calls at one gate, and opens all other gates. A call that sees parts of two
+/// configurations reaches the service.
 fn no_call_passes_while_changing<S>(stack: S, reached: &AtomicUsize, control: &Control, configs: &[StackConfig])
 where
     S: Service<(), Response = (), Error = Error<Infallible>> + Clone + Send,
 {
-    // For its timeout.
+    // The call's timeout needs a timer.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _runtime = runtime.enter();
-    // The first call keeps its places, so that the gates which count calls are full where they hold one.
+    // The first call holds its places, so that the gates that count calls are full with one place.
     let mut first = stack.clone();
     let mut first = pin!(first.call(()));
     let mut cx = Context::from_waker(Waker::noop());
@@ -90,10 +90,10 @@ where
         let refused = || refusals.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>();
         let mut random: u32 = 1;
         for change in 0..size(200, CHANGES) {
-            // In no order that repeats soon (the constants are those of "Numerical Recipes").
+            // In an order that does not repeat soon (the constants are from "Numerical Recipes").
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             control.apply(&configs[(random >> 16) as usize % configs.len()]).unwrap();
-            // Every other configuration is seen by somebody.
+            // Waits until a call has seen every other configuration.
             let before = refused();
             while change % 2 == 0 && refused() == before && !done.load(Ordering::Relaxed) {
                 thread::yield_now();
@@ -106,7 +106,7 @@ where
     });
     assert_eq!(reached.load(Ordering::Relaxed), 1, "a call reached the service");
     let refusals: Vec<usize> = refusals.into_iter().map(AtomicUsize::into_inner).collect();
-    assert!(refusals.iter().all(|refused| *refused > 0), "each gate refused some: {refusals:?}");
+    assert!(refusals.iter().all(|refused| *refused > 0), "each gate refused some calls: {refusals:?}");
 }
 
 fn open() -> StackConfig {
@@ -138,14 +138,14 @@ fn a_server_call_sees_one_configuration() {
         load_level: Some(LoadLevelConfig::new(1_000, 1_000)),
         ..open()
     };
-    // With the first call two are in flight: a limit that is reached, with a queue behind it that is not full.
+    // The first call and `held` are two calls in flight: the limit is reached, and the queue behind it is not full.
     let held = limiter.try_acquire().unwrap();
     let shed = StackConfig {
         load_shed: Some(LoadShedConfig::new(2)),
         load_level: Some(LoadLevelConfig::new(1, 1_000)),
         ..open.clone()
     };
-    // The one place is taken, and nothing that weighs more than 1 may wait.
+    // The only place is taken, and no call with a weight above 1 may wait.
     let full = LoadLevelConfig { max_weight: Some(1), ..LoadLevelConfig::new(1, 1) };
     let configs = [
         StackConfig { switched_off: true, ..open.clone() },
@@ -175,7 +175,7 @@ fn a_client_call_sees_one_configuration() {
     let forced = BreakerConfig { forced: Some(Forced::Open), ..BreakerConfig::default() };
     let configs = [
         StackConfig { switched_off: true, ..open() },
-        // Refused for ever, and so not retried.
+        // This refusal has no end, so it is not retried.
         StackConfig { rate_limit: vec![RateLimitConfig::new([NONE])], ..open() },
         StackConfig { load_shed: Some(LoadShedConfig::new(1)), ..open() },
         StackConfig { circuit_breaker: Some(forced), ..open() },
@@ -314,7 +314,7 @@ fn a_thousand_changes_of_every_limit_lose_no_permit() {
         assert_eq!((limiter.in_flight(), client_limiter.in_flight()), (0, 0));
         assert_eq!((queue.in_service(), queue.readings().waiting, bucket.waiting()), (0, 0, 0));
 
-        // What was built is in force again, and calls pass: no probe and no place is missing.
+        // The built configuration is in force again, and calls pass: no probe and no place is missing.
         upstream.apply(&StackConfig::default()).unwrap();
         downstream.apply(&StackConfig::default()).unwrap();
         assert_eq!((&upstream.config(), &downstream.config()), (upstream.built(), downstream.built()));
