@@ -15,7 +15,7 @@ use steadfast::rate_limit::{Keyed, Quota};
 use tokio::time::Instant;
 
 /// Measures real time.
-#[allow(clippy::disallowed_types, reason = "there is no runtime here whose clock could be paused")]
+#[allow(clippy::disallowed_types, reason = "no runtime here could pause the clock")]
 type Clock = std::time::Instant;
 
 const COUNTS: [u64; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];

@@ -173,9 +173,9 @@ impl Phase {
 }
 
 fn report(phases: &[Phase], not_shrunk: u64, [overrun, own]: [f64; 2], json: bool) {
-    println!("calls whose time left did not shrink from hop to hop: {not_shrunk}");
-    println!("longest work beyond the deadline that a handler was sent: {overrun:.1} ms");
-    println!("the longest beyond what the timers of its process were late just then: {own:.1} ms");
+    println!("calls whose deadline did not shrink from hop to hop: {not_shrunk}");
+    println!("longest work of a handler beyond its deadline: {overrun:.1} ms");
+    println!("the longest of these less the lateness of its process's timers: {own:.1} ms");
     if json {
         let answered = |phase: &Phase| [0, 1].map(|by: usize| phase.answered[by] as f64 / phase.calls[by] as f64);
         println!(

@@ -32,8 +32,8 @@ fn draw(run: &Run, picture: &mut String) -> Drawn {
 
     let waiting = run.moments.iter().map(|moment| (moment.at, moment.look.waiting as f64)).collect();
     let backlog = Panel {
-        caption: "Ten times what the service can do, and half of it after that",
-        description: "calls that wait",
+        caption: "A burst of ten times the capacity, then half of the capacity",
+        description: "waiting calls",
         length,
         height: most * 1.15,
         shades: vec![("the burst", INK, burst)],
@@ -55,8 +55,8 @@ fn draw(run: &Run, picture: &mut String) -> Drawn {
         description: "seconds until the queue is empty",
         length,
         height: run.gone_at * 1.15,
-        shades: vec![("the queue says \"never\"", VERMILION, never)],
-        lines: vec![("came true", GREY, 9, truth), ("the queue says", BLUE, 3, predicted.collect())],
+        shades: vec![("predicted: \"never\"", VERMILION, never)],
+        lines: vec![("actual", GREY, 9, truth), ("predicted", BLUE, 3, predicted.collect())],
     };
     drain.draw(&below)?;
     area.present()?;

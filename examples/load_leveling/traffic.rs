@@ -123,7 +123,7 @@ fn in_words(drain_time: DrainTime) -> String {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>8}{:>10}{:>16}{:>16}", "second", "waiting", "gone, predicted", "came true")?;
+        writeln!(f, "{:>8}{:>10}{:>16}{:>16}", "second", "waiting", "gone, predicted", "actual")?;
         for moment in self.moments.iter().step_by(self.moments.len().div_ceil(ROWS).max(1)) {
             let Moment { at, look: Look { waiting, drain_time } } = moment;
             let truth = (self.gone_at - at).max(0.0);
@@ -131,6 +131,6 @@ impl fmt::Display for Run {
             writeln!(f, "{at:>8.1}{waiting:>10}{:>16}{truth:>16}", in_words(*drain_time))?;
         }
         let Self { brought, refused, gone_at, .. } = self;
-        writeln!(f, "{brought} brought, {refused} refused; the queue is empty since second {gone_at:.1}")
+        writeln!(f, "{brought} brought, {refused} refused; the queue was empty from second {gone_at:.1} on")
     }
 }

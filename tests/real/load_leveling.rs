@@ -29,5 +29,5 @@ async fn the_queue_predicts_the_end_of_the_backlog_and_the_picture_shows_it() {
     assert!(lines.iter().any(|line| line.contains(" brought, 0 refused")), "{lines:#?}");
     let drawn = fs::read_to_string(&picture).unwrap();
     fs::remove_file(&picture).unwrap();
-    assert!(drawn.contains("the queue says"), "{drawn}");
+    assert!(drawn.contains("predicted"), "{drawn}");
 }

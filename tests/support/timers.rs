@@ -44,7 +44,7 @@ impl Timers {
             let mut late = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 let begin = Clock::now();
-                #[allow(clippy::disallowed_methods, reason = "the lateness of this sleep is what is measured")]
+                #[allow(clippy::disallowed_methods, reason = "the test measures the lateness of this sleep")]
                 thread::sleep(PERIOD);
                 late.push(begin.elapsed().saturating_sub(PERIOD));
             }

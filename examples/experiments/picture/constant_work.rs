@@ -23,7 +23,7 @@ pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
     }
     let Instructions { polling, watching } = count(lab, 0, &[])?;
     let lines = [
-        ("watch for changes, and do something about those", VERMILION, 2, watching),
+        ("watch for changes, and process only those", VERMILION, 2, watching),
         ("steadfast: constant work", BLUE, 4, polling),
     ];
     let cases = Case::all();
@@ -49,7 +49,7 @@ pub fn instructions(lab: &Lab, path: &Path) -> Drawn {
                 let (source, colour) = match used[0].source {
                     Source::Up => ("the source is up", TRANSPARENT),
                     Source::Down => ("the source is down", INK.mix(0.12)),
-                    Source::Corrupt => ("what it gives is corrupt", TRANSPARENT),
+                    Source::Corrupt => ("the source is corrupt", TRANSPARENT),
                 };
                 chart.draw_series([Rectangle::new(
                     [(begin, POWERS.start), (begin + 12.0, POWERS.end)],

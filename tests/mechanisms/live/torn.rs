@@ -304,7 +304,7 @@ impl<Request, Response, E> Admission<Request, Response, E> for PanicsWhenLeft {
 
     fn leave(&self, (): &mut (), _: &mut Frame) {
         self.1.fetch_add(1, Ordering::Relaxed);
-        panic!("told to");
+        panic!("on demand");
     }
 
     fn settle(&self, (): (), _: Ending, _: &mut Frame) {}

@@ -102,7 +102,7 @@ fn dead_keys_that_no_call_has() {
     let (field, rule) = ("sim.backend.dead_keys", "must begin before they end, and be below a load's number of keys");
     backend_refused(backend().dead_keys(1..3), field, "1..3", rule);
     let keyed = |dead| scenario(Load::poisson(10.0).keys(2)).and(Load::poisson(10.0).keys(5)).run(into(dead));
-    #[expect(clippy::reversed_empty_ranges, reason = "it is what is refused")]
+    #[expect(clippy::reversed_empty_ranges, reason = "the test checks that it is refused")]
     let reversed = backend().dead_keys(3..1);
     refused(keyed(reversed), field, "3..1", rule);
     refused(keyed(backend().dead_keys(2..2)), field, "2..2", rule);

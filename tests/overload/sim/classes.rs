@@ -174,7 +174,7 @@ fn a_server_at_twice_its_capacity_has_a_utilization_of_one() {
     let seen = seen(&report);
     assert!((0.999..=1.0).contains(&seen.utilization.unwrap()), "{report}");
     // The queue grows by 500 each second.
-    assert_near("those who wait", seen.mean_waiting, 2_500.0, 0.01);
+    assert_near("the waiting calls", seen.mean_waiting, 2_500.0, 0.01);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn several_seeds_give_the_runs_of_each_seed() {
     assert_eq!(none.field(), "sim.seeds");
 }
 
-#[allow(clippy::reversed_empty_ranges, reason = "that is what is tested")]
+#[allow(clippy::reversed_empty_ranges, reason = "the test is about such a range")]
 const RANGE_WITHOUT_A_SEED: std::ops::RangeInclusive<u64> = 2..=1;
 
 #[test]

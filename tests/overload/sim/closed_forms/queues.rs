@@ -22,7 +22,7 @@ fn a_general_server_has_the_wait_of_pollaczek_and_khinchine() {
     let reports = bare(open(40_000.0, lambda), &Backend::new(Latency::log_normal(SERVICE, sigma)).servers(1));
     agree("the utilization", &reports, rho, 0.025, utilization);
     agree("the mean", &reports, mean + wait, 0.055, mean_latency);
-    agree("those who wait", &reports, lambda * wait, 0.115, mean_waiting);
+    agree("the waiting calls", &reports, lambda * wait, 0.115, mean_waiting);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn averages_over_time_are_those_of_m_m_1_after_any_warm_up() {
     let load = Load::poisson(lambda).in_time(secs(100)).spike(Duration::ZERO, ms(300), 3_000.0);
     let reports = bare(Scenario::new(load).length(secs(10)).warm_up(secs(3)), &exponential(1));
     agree("the utilization", &reports, rho, 0.025, utilization);
-    agree("those who wait", &reports, rho * rho / (1.0 - rho), 0.13, mean_waiting);
+    agree("the waiting calls", &reports, rho * rho / (1.0 - rho), 0.13, mean_waiting);
     agree("the mean", &reports, 1.0 / (MU - lambda), 0.06, mean_latency);
     for report in &reports.reports {
         // Little's law for this run. A few calls cross its edges.
@@ -195,5 +195,5 @@ fn callers_of_fixed_patience_leave_in_the_share_of_m_m_1_d() {
     });
     agree("the utilization", &reports, 1.0 - leave, 0.016, |report| server(report).utilization.unwrap());
     // Little's law for the wait, which is V: each caller reaches the server before tau.
-    agree("those who wait", &reports, k * k / (2.0 * (1.0 + k)), 0.065, |report| server(report).mean_waiting);
+    agree("the waiting calls", &reports, k * k / (2.0 * (1.0 + k)), 0.065, |report| server(report).mean_waiting);
 }

@@ -83,7 +83,7 @@ fn a_poisson_stream_over_a_link_stays_a_poisson_stream() {
     // Of 30,000 calls: 0.5%, 0.8% and 3.4%.
     assert_near("the mean", mean(|report| latency(report).mean), 2.0 * 0.005 + 0.002, 0.02);
     assert_near("busy", mean(|report| seen(report).mean_busy), 0.5, 0.025);
-    assert_near("those who wait", mean(|report| seen(report).mean_waiting), 0.5, 0.11);
+    assert_near("the waiting calls", mean(|report| seen(report).mean_waiting), 0.5, 0.11);
 }
 
 #[test]
@@ -218,6 +218,6 @@ fn a_hang_costs_half_of_its_square() {
     assert_near("the mean", latency(&report).mean, 0.001 + 2.0 * 2.0 / 2.0 / 10.0, 0.002);
     // One server at half of its capacity needs H rho / (1 - rho) to catch up: a triangle of 4 s below 1,000.
     let report = bare(Load::constant(500.0).in_time(secs(100)), secs(10), hanging.servers(1));
-    assert_near("those who wait", seen(&report).mean_waiting, 4.0 * 1_000.0 / 2.0 / 10.0, 0.002);
+    assert_near("the waiting calls", seen(&report).mean_waiting, 4.0 * 1_000.0 / 2.0 / 10.0, 0.002);
     assert_near("busy", seen(&report).mean_busy, 0.5, 0.002);
 }
