@@ -4,7 +4,7 @@ use crate::{EXPERIMENTS, lab::FIRST_OTHER_SEEDS};
 use clap::{Parser, value_parser};
 use std::{fs, path::PathBuf, process::ExitCode};
 
-/// Runs the experiments by which this crate is judged, in virtual time, and prints what they found.
+/// Runs the experiments that judge this crate, in virtual time, and prints their results.
 #[derive(Parser)]
 #[command(name = "experiments")]
 pub struct Arguments {

@@ -40,7 +40,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// Returns the share of the high calls that was answered in time, and the low calls answered in the spike as a share of
+/// Returns the share of the high calls answered in time, and the low calls answered in the spike as a share of the
+/// remaining capacity.
 /// those that could be.
 fn spike<S: Client>(
     seed: u64,

@@ -39,8 +39,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     }])
 }
 
-/// Returns the share of the calls that timed out before the slowdown, and the limit at its end and 60 s later, relative
-/// to the limit before it.
+/// Returns the share of the calls that timed out before the slowdown. Also returns the limit at the end of the slowdown
+/// and 60 s later, as ratios to the limit before it.
 fn learned(seed: u64) -> Result<[f64; 3], ConfigError> {
     let limit = Quantile::builder(RATE).between(Duration::from_millis(1), secs(5)).build()?;
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -64,7 +64,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         spread.push(lab.means(lab.count(10, 3, 1), |seed| summary(&collapse(seed, trouble, limited)?))?);
     }
     let mut figures = lab.beyond_a_glance(|| Ok(vec![two_outcomes(lab)?]))?;
-    // Behind a limit the kind of backoff does not matter. E1 shows what jitter is worth.
+    // Behind a limit the kind of backoff does not matter. E1 shows the benefit of jitter.
     figures.push(Figure::column("retries that wait below 1 s and 2 s", wanted, &spread, 0));
     let mut within_budget = Vec::new();
     for trouble in TROUBLES {

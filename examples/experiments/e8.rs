@@ -166,7 +166,7 @@ struct Log {
 
 impl Run {
     /// Returns the worst window as a multiple of the limit, the share of an exact log's admissions, the store
-    /// operations per second, and that share in the middle of the run, where the outage is.
+    /// operations per second, and that share during the outage in the middle of the run.
     fn summary(self, seed: u64) -> Result<[f64; 4], ConfigError> {
         let Log { asked, admitted, operations } = self.log(seed)?;
         let ideal = admitted_by_a_log(&asked);
@@ -264,7 +264,7 @@ impl Journeys {
     }
 
     /// Returns whether the outage continues. In the second half of the run it ends when the next node asks within
-    /// [`JUST`] of the busiest node, and in the last quarter once the busiest node has asked.
+    /// [`JUST`] of the busiest node. In the last quarter it ends once the busiest node has asked.
     fn waits_for_busiest(&self, now: Instant) -> bool {
         if self.is_back.load(Ordering::Relaxed) {
             return false;

@@ -1,5 +1,5 @@
-//! Measures messages per second through a durable queue beside `redis-benchmark`, which appends the same payload with
-//! as many commands in flight, on a `redis-server` of its own.
+//! Measures messages per second through a durable queue, on a `redis-server` of its own. Beside it `redis-benchmark`
+//! appends the same payload with as many commands in flight.
 //!
 //! `cargo run --release` prints a table; with `--quick` it takes a quarter of the time. The contenders take turns, each
 //! on an empty database. The figures are medians of the rounds.

@@ -19,7 +19,7 @@ pub struct Limit {
 }
 
 /// The fields of [`Limit`], always of the same length. Postcard writes small integers in fewer bytes than large ones,
-/// and reads them in fewer steps, so the cost of a tick would depend on the size of the limits.
+/// and reads them in fewer steps. The cost of a tick would then depend on the size of the limits.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Limit")]
 struct FixedLength {

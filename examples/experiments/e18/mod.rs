@@ -1,5 +1,5 @@
-//! E18: is the cost of a poller's tick independent of the number of changes, of the number of used slots, and of
-//! whether its source is up, down or corrupt?
+//! E18: is the cost of a poller's tick constant? It must not depend on the number of changes or of used slots, or on
+//! whether its source is up, down or corrupt.
 
 mod cases;
 #[path = "../../../tests/mechanisms/counting.rs"]

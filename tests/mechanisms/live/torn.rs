@@ -1,4 +1,4 @@
-//! A change during a call's pass through the gates. Neither waits for the other, and the call starts its pass again.
+//! A change during a call's pass through the gates. Neither waits for the other, and the call restarts its pass.
 
 use std::{
     collections::HashMap,
@@ -74,7 +74,7 @@ pub fn circuit_open() -> StackConfig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_at_the_gates_begins_again_and_is_judged_by_one_configuration() {
+async fn a_call_at_the_gates_restarts_and_is_judged_by_one_configuration() {
     let (breaker, limiter) = (Breaker::builder().build().unwrap(), Limiter::fixed(2).unwrap());
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(10)).build().unwrap();
     let (meanwhile, reached) = (Meanwhile::default(), Arc::new(AtomicU32::new(0)));
@@ -126,7 +126,7 @@ async fn a_call_at_the_gates_begins_again_and_is_judged_by_one_configuration() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_begins_again_has_the_settings_of_the_configuration_that_admits_it() {
+async fn a_call_that_restarts_has_the_settings_of_the_configuration_that_admits_it() {
     let meanwhile = Meanwhile::default();
     let cost = meanwhile.clone();
     let bucket = TokenBucket::with_quota(Quota::new(100, secs(1))).build().unwrap();
@@ -151,7 +151,7 @@ async fn a_call_that_begins_again_has_the_settings_of_the_configuration_that_adm
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_begins_again_keeps_its_settings_to_its_end() {
+async fn a_call_that_restarts_keeps_its_settings_to_its_end() {
     let (meanwhile, tries) = (Meanwhile::default(), Arc::new(AtomicU32::new(0)));
     let (cost, counted) = (meanwhile.clone(), tries.clone());
     let bucket = TokenBucket::with_quota(Quota::new(100, secs(1))).build().unwrap();
@@ -173,7 +173,7 @@ async fn a_call_that_begins_again_keeps_its_settings_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_attempt_at_the_gates_begins_again() {
+async fn a_later_attempt_at_the_gates_restarts() {
     let (meanwhile, tries) = (Meanwhile::default(), Arc::new(AtomicU32::new(0)));
     let (limiter, cost, counted) = (Limiter::fixed(3).unwrap(), meanwhile.clone(), tries.clone());
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1_000)).with_burst(10)).build().unwrap();
@@ -202,7 +202,7 @@ async fn a_later_attempt_at_the_gates_begins_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queued_call_gives_up_its_place_to_begin_again() {
+async fn a_queued_call_gives_up_its_place_to_restart() {
     let meanwhile = Meanwhile::default();
     let cost = meanwhile.clone();
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(1)).max_wait(secs(50)).build().unwrap();
@@ -233,7 +233,7 @@ impl Observer for Ends {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_begins_again_is_observed_and_stamped_once() {
+async fn an_attempt_that_restarts_is_observed_and_stamped_once() {
     struct Count(Arc<AtomicUsize>);
 
     impl Stamp<u32> for Count {
@@ -264,7 +264,7 @@ async fn an_attempt_that_begins_again_is_observed_and_stamped_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_is_in_force_makes_no_call_begin_again() {
+async fn a_configuration_that_is_in_force_restarts_no_call() {
     let meanwhile = Meanwhile::default();
     let cost = meanwhile.clone();
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1)).with_burst(100)).build().unwrap();
@@ -317,7 +317,7 @@ impl DescribeAdmission for PanicsWhenLeft {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_whose_owner_panics_is_given_up_once_to_begin_again() {
+async fn a_place_whose_owner_panics_is_given_up_once_to_restart() {
     let line = PanicsWhenLeft::default();
     let (layer, control) = steadfast::client().timeout(secs(9)).own_rate_limit(admission(line.clone())).live().unwrap();
     line.0.by(&control);
@@ -338,7 +338,7 @@ async fn a_call_that_waits_for_the_changes_that_overtake_it_ends_with_the_last_o
         .live()
         .unwrap();
     meanwhile.by(&control);
-    // From the eighth restart on, changes let the call go first, but not forever: it waits for them.
+    // From the eighth restart on, each change yields to the call for about a millisecond. Then the call waits for it.
     for question in 1..=40 {
         let limit = LoadShedConfig::new(10 + question % 2);
         meanwhile.at(question, StackConfig { load_shed: Some(limit), ..open() });

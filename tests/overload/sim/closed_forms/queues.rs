@@ -113,8 +113,8 @@ fn little_s_law_holds_for_each_run_in_which_every_call_ends() {
 
 #[test]
 fn one_server_takes_its_calls_in_order_and_an_exponential_time_for_each() {
-    // Lindley's recursion, solved for the service time: a service begins when its call arrives or the service before
-    // ends. This holds in and out of equilibrium.
+    // Lindley's recursion, solved for the service time: a service begins when its call arrives or when the previous
+    // service ends. This is true in and out of equilibrium.
     let ended = Rc::new(RefCell::new(Vec::new()));
     let log = ended.clone();
     let report = Scenario::new(Load::poisson(700.0)).length(secs(15)).run(move |sim| {
