@@ -109,7 +109,7 @@ fn errors() -> Vec<Boxed> {
         PublishError::RulesTimedOut.into(),
     ] as [Boxed; 6]);
     errors.extend(rejections().into_iter().map(|rejection| AppendError::Rejected(rejection).into()));
-    let (address, reason, id) = (String::from("host:1"), String::from("connection refused"), String::from("hello"));
+    let (address, reason, id) = (String::from("host:1"), String::from("no server listens"), String::from("hello"));
     errors.extend([
         AppendError::Encode(Arc::new(outer())).into(),
         AppendError::Refused { reason: reason.clone() }.into(),
