@@ -57,27 +57,30 @@
 //! At most [`max_keys`](PerKey::max_keys) keys have a mechanism. In a full table, a new key replaces the least recently
 //! used key that can be forgotten:
 //!
-//! | mechanism | forgotten at once | has evidence | is in use |
+//! | mechanism | forgotten at any time | forgotten after `idle_after`: has evidence | never forgotten: in use |
 //! |---|---|---|---|
-//! | breaker | closed, no failure counts | closed with failures, half-open, open and due | open and not due, forced |
+//! | breaker | closed, without failures | closed with failures; half-open; open and due | open and not due; forced |
 //! | fixed limiter | no call in flight | | calls in flight |
 //! | adaptive limiter | no call in flight, has not learned | no call in flight, has learned | calls in flight |
 //! | token bucket, window | full: no tokens were taken lately | lacks tokens | a closed bucket |
 //! | retry budget | at least the balance of a new budget | a lower balance | |
 //!
+//! - An open circuit is due when its open time has passed. The failures include slow calls, if the breaker counts them.
 //! - A key is also in use while a call that it admitted is in flight, and while your code holds a handle of it.
-//! - A key in use is never forgotten, so a new key never replaces an open circuit that is not due. A key with evidence
-//!   is forgotten only after it was not called for [`idle_after`](PerKey::idle_after).
+//! - A new key therefore never replaces an open circuit that is not due. A key is idle for
+//!   [`idle_after`](PerKey::idle_after) if no call has used it for that long.
 //! - Each new key removes up to two keys that were idle for longer than `idle_after`, even if the table has room.
 //! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. It is
-//!   made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search that found no place,
-//!   new keys do not search again for 10 µs times the number of keys: 10 ms for 1024 keys.
-//! - The last use of a key is the end of a call, or its refusal, exact to a millisecond. If a search finds a key in
-//!   use, that counts as a use.
-//! - A forgotten breaker comes back closed, with the common configuration. A change by hand is forgotten, too.
+//!   made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search that found no key to
+//!   forget, new keys share it without another search for 10 µs times the number of keys: 10 ms for 1024 keys.
+//! - The last use of a key is the end of a call, or its refusal, exact to a millisecond. A search moves the keys that
+//!   it cannot forget to the end of the order. That does not count as a use.
+//! - A forgotten breaker comes back closed, with the common configuration. A configuration of this breaker alone is
+//!   lost.
 //!
-//! A caller that sends ever new keys therefore replaces only idle keys, and then shares one mechanism with other new
-//! keys. It can keep places for `idle_after` with keys that have evidence. Do not let untrusted callers choose keys.
+//! A caller that keeps sending new keys therefore replaces only keys without evidence, and keys that were idle for
+//! `idle_after`. After that, its keys share one mechanism with other new keys. Such a caller can occupy the table for
+//! `idle_after`, with keys that have evidence. Do not let untrusted callers choose keys.
 //!
 //! # A breaker for each host
 //!
@@ -86,7 +89,7 @@
 //! default breaker never opens. Set
 //! [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures), or a lower
 //! [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls). A stack has one retry budget for all
-//! hosts: until its circuit opens, a host that is down uses up retries of the others.
+//! hosts. Until the circuit of a failing host opens, its retries use up the budget of the others.
 //!
 //! # An adaptive limit for each key
 //!
@@ -140,20 +143,20 @@
 //!
 //! # Live stacks
 //!
-//! In a [live](crate::stack::live) stack, the field `circuit_breaker` configures the breakers of all keys, including
-//! later ones, if [`PerKey::new`] makes them. A live stack cannot configure breakers that [`PerKey::with`] makes, nor
-//! limiters. Add a `PerKey` of buckets as a stage of your own: `own_rate_limit(RateLimit::new(..))`.
+//! In a [live](crate::stack::live) stack, the field `circuit_breaker` configures the breakers of a [`PerKey::new`],
+//! those of present and of later keys. It configures neither the breakers of a [`PerKey::with`] nor limiters. A
+//! `PerKey` of buckets has no field: add it as a stage of your own, `own_rate_limit(RateLimit::new(..))`.
 //!
 //! # Metrics
 //!
 //! A [`PerKey`] is an [`Instrument`](crate::shell::Instrument). Its readings combine all keys, and an observer of the
-//! stack gets them. [`label_keys`](PerKey::label_keys) gives up to 64 keys their own readings. Keys must therefore be
-//! `Send`, `Sync` and `'static`.
+//! stack gets them. The observer may read on any thread, so keys must be `Send`, `Sync` and `'static`.
+//! [`label_keys`](PerKey::label_keys) gives up to 64 keys their own readings.
 //!
 //! # Cancellation
 //!
-//! A dropped call settles with the mechanism that admitted it, as it would without keys. The mechanism of a call in
-//! flight is not forgotten.
+//! The mechanism that admitted a call also settles the call if it is dropped, as it would without keys. The mechanism
+//! of a call in flight is not forgotten.
 //!
 //! # Cost
 //!
@@ -161,11 +164,14 @@
 //! clones and drops an `Arc`. At its end it reads the clock once, shared with the rest of the stack. It allocates
 //! nothing, and takes no exclusive lock.
 //!
-//! A new key takes one lock on the order of all keys. In a full table it visits keys, from the least recently used on,
-//! until it finds one that can be forgotten. It visits no key in use twice before it has visited all others.
+//! A new key takes the lock of the list that orders all keys by their last use. In a full table it visits keys, the
+//! least recently used first, until it finds one that can be forgotten. A key that it cannot forget moves to the end of
+//! the list, so the next search begins with the others.
 //!
-//! The locks of the table are held for a few steps. No code of yours runs under these locks: keys are hashed and made
-//! before, and dropped after. Keys are compared by 64 bits of a hash with a secret seed, so `Eq` never runs.
+//! The locks of the table are held for a few steps, and no code of yours runs under them. Your functions and `Hash` of
+//! the key run before a lock is taken. Keys and mechanisms are dropped after it is released. `Eq` never runs: keys are
+//! compared by 64 bits of a hash with a secret seed. Two keys with the same 64 bits would share a mechanism. Among 1024
+//! keys, the probability of that is 3 in 10^14.
 //!
 //! # Differences
 //!
@@ -177,7 +183,7 @@
 //! | what | default | because |
 //! |---|---|---|
 //! | keys | 1024 | few clients call more hosts; breakers take about 1 MiB |
-//! | forgotten after | 10 minutes | longer than a circuit stays open, and longer than most windows |
+//! | forgotten after | 10 minutes | longer than most windows, and than a circuit stays open by default: a minute |
 //! | most open | no bound | only the user knows whether keys fail together |
 
 mod gate;

@@ -15,7 +15,7 @@ const PAUSE_PER_ENTRY: Nanos = Nanos(10_000);
 /// The old entries that each new key visits, even if the table has room.
 const LOOKS_AT_OLD: usize = 2;
 
-/// The entries in the order of their last use. An entry that a search found in use counts as used then.
+/// The entries in the order of their last use. A search moves the entries that it cannot remove to the end.
 ///
 /// Each entry has one turn. The turn may be older than the last use of the entry, and is updated when it is visited.
 pub(super) struct Order {
