@@ -5,7 +5,7 @@ mod census;
 
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
-/// The slots of a cache line.
+/// The number of slots in a cache line. One in the models of loom, to keep them small.
 pub(super) const SLOTS: usize = if cfg!(steadfast_loom) { 1 } else { 4 };
 /// The number of cache lines in which a key may be.
 const CHOICES: usize = 4;
@@ -13,18 +13,19 @@ const CHOICES: usize = 4;
 const LEAST_BLOCK_LOG2: u32 = 2;
 /// 8 KiB: large enough that blocks have about equally many keys, and small enough that a lock on a block is short.
 const MOST_BLOCK_LOG2: u32 = 7;
-/// The slots for every 2 keys: 1.5 slots for each key.
+/// The number of slots for every two keys: 1.5 slots per key.
 const SLOTS_FOR_2_KEYS: usize = 3;
+/// The largest number of locks. A block uses the lock with the number of the block, modulo the number of locks.
 const STRIPES: usize = 64;
 
-/// The lowest bits of a fingerprint: the tier and the rate that count its bucket.
+/// The lowest bits of a tagged fingerprint: 7 for the tier, and 1 for which of the tier's two quotas counts the bucket.
 pub(super) const TAG: u64 = (1 << TAG_BITS) - 1;
 const TAG_BITS: u32 = 8;
 
 /// The lowest bits of a word. They change whenever the slot gets another key or another tag.
 ///
-/// If a thread sleeps through 32 such changes and finds the state that it loaded before, it takes the slot for
-/// unchanged.
+/// The version wraps after 32 such changes. A thread that is suspended for a multiple of 32 does not notice them if the
+/// state is the one that it loaded before. This is accepted, because all 58 bits of the state would have to be equal.
 const VERSION: u64 = (1 << VERSION_BITS) - 1;
 const VERSION_BITS: u32 = 6;
 /// Odd versions: the thread with the block's lock is writing the slot.
@@ -45,13 +46,13 @@ pub(super) struct Table {
 #[derive(Debug)]
 #[repr(align(64))]
 struct CacheLine {
-    /// 56 bits of a hash, and a tag. Zero if the slot is empty.
+    /// Tagged fingerprints: 56 bits of a hash, and a tag. Zero if the slot is empty.
     fingerprints: [AtomicU64; SLOTS],
     /// The state of a bucket, in the upper bits, and a version. See the constants above.
     words: [AtomicU64; SLOTS],
 }
 
-/// The lock on the blocks of one stripe. It guards the count of keys that found no slot in them.
+/// The lock on the blocks of one stripe. It guards the number of calls whose key found no slot in them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(Mutex<u64>);
@@ -60,7 +61,7 @@ struct Stripe(Mutex<u64>);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address {
     block: usize,
-    /// Has no tag, and is not zero.
+    /// 56 bits of a hash, without a tag. Not zero.
     pub(super) fingerprint: u64,
 }
 
@@ -84,11 +85,11 @@ pub(super) struct Claim<'a> {
 pub(super) enum Change<E> {
     Done,
     Refused(E),
-    /// Nothing was changed: the slot has another key or tag, or is about to.
+    /// Nothing was changed: the slot has another key or tag, or is claimed by a thread. The caller takes the lock.
     Elsewhere,
 }
 
-/// Returns the state in a word, in units of 2^[`UNIT`].
+/// Returns the state in a word, still shifted to the left by [`UNIT`] bits.
 #[inline]
 pub(super) fn state_of(word: u64) -> u64 {
     word & !VERSION
@@ -102,7 +103,7 @@ impl CacheLine {
         Self { fingerprints: [(); SLOTS].map(|()| AtomicU64::new(0)), words: [(); SLOTS].map(|()| AtomicU64::new(0)) }
     }
 
-    /// Returns the slot with this fingerprint and tag. Compares all of them without a branch, because the processor
+    /// Returns the slot with this tagged fingerprint. Compares all of them without a branch, because the processor
     /// could not predict the position.
     #[inline]
     fn find(&self, tagged: u64) -> Option<Slot<'_>> {
@@ -151,8 +152,8 @@ impl Table {
         (block << self.block_log2) + self.bits(fingerprint, 0)
     }
 
-    /// Returns all cache lines in which this fingerprint may be: the first one, and its XOR with an odd number, with an
-    /// even number, and with both.
+    /// Returns all cache lines in which this fingerprint may be: the first one, and its XOR with `odd`, with `even`,
+    /// and with `odd ^ even`. The four differ, because `odd` has bit 0 set, and `even` has bit 1 set and bit 0 clear.
     fn cache_lines_of(&self, block: usize, fingerprint: u64) -> [usize; CHOICES] {
         let (odd, even) = (self.bits(fingerprint, 12) | 1, (self.bits(fingerprint, 24) & !1) | 2);
         // A block begins at a multiple of its size.
@@ -165,8 +166,8 @@ impl Table {
         (fingerprint >> (TAG_BITS + from)) as usize & ((1 << self.block_log2) - 1)
     }
 
-    /// Returns the slot of a key with this tag. Does not take the lock: the slot may have changed since, and a slot
-    /// that was not found may exist.
+    /// Returns the slot of a key with this tag. Takes no lock: the slot may get another key at any time, and
+    /// `None` does not prove that the key has no slot.
     #[inline]
     pub(super) fn find(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
         let home = self.home_of(address.block, address.fingerprint);
@@ -233,11 +234,10 @@ impl<'a> LockedBlock<'a> {
         cache_lines.flat_map(CacheLine::slots).filter(|slot| slot.tagged() != 0)
     }
 
-    /// Claims a slot for a key that has none: an empty slot, or else the slot of the bucket that has been full for
-    /// longest, or else a slot in the first cache line whose bucket can move to another such slot.
+    /// Claims a slot for a key that has none: (1) an empty slot, else (2) the slot of the full bucket with the largest
+    /// surplus, else (3) one in the key's first cache line whose bucket moves to a slot of kind 1 or 2 of its own.
     ///
-    /// `surplus` returns, for a tag and a word, how long the bucket has been full, in subtokens. Less than zero if the
-    /// bucket is not full.
+    /// `surplus(tag, word)` is the subtokens above a burst if the bucket had no bound. Negative if it is not full.
     pub(super) fn make_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
         if let Some(claim) = self.claim_any(address.fingerprint, &surplus) {
             return Some(claim);
@@ -245,7 +245,7 @@ impl<'a> LockedBlock<'a> {
         self.candidates(address.fingerprint).take(SLOTS).find_map(|slot| {
             let tagged = slot.tagged();
             let target = self.claim_any(tagged, &surplus)?;
-            // The quota changed since the first look, and this bucket is full by the new one. Its slot is free.
+            // This slot itself: its bucket is full by a quota that came into force after the search above.
             if std::ptr::eq(target.slot.word, slot.word) {
                 return Some(target);
             }
@@ -287,7 +287,7 @@ impl<'a> LockedBlock<'a> {
 }
 
 impl<'a> Slot<'a> {
-    /// Loads the fingerprint and the tag.
+    /// Loads the tagged fingerprint.
     pub(super) fn tagged(&self) -> u64 {
         self.fingerprint.load(Ordering::Acquire)
     }
@@ -296,9 +296,9 @@ impl<'a> Slot<'a> {
         self.word.load(Ordering::Acquire)
     }
 
-    /// Changes the state, if the slot has this fingerprint and tag. `change` takes the state and returns the next one.
+    /// Changes the state, if the slot has this tagged fingerprint. `change` takes the state and returns the next one.
     ///
-    /// `change` runs after the word was loaded. The data that it reads must not change while any slot has the tag.
+    /// `change` runs after the word was loaded. It may read no data that changes while a slot has this tag.
     #[inline]
     pub(super) fn change<E>(&self, tagged: u64, change: impl Fn(u64) -> Result<u64, E>) -> Change<E> {
         // Load the word first. A thread that gives the slot to another key claims the word, then stores the
@@ -319,7 +319,7 @@ impl<'a> Slot<'a> {
                     }
                 }
                 Err(refusal) => {
-                    // The refusal is right if the version is the same: then no data that `change` read had changed.
+                    // With an equal version, the slot kept its tag, so the quota did not change. The refusal is valid.
                     let newer = self.word.load(Ordering::Acquire);
                     if (newer ^ word) & VERSION == 0 {
                         return Change::Refused(refusal);
@@ -381,7 +381,7 @@ impl<'a> Slot<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Gives the slot this fingerprint, tag and state, and ends the claim.
+    /// Gives the slot this tagged fingerprint and this state, and ends the claim.
     pub(super) fn publish(self, tagged: u64, state: u64) -> Slot<'a> {
         self.slot.fingerprint.store(tagged, Ordering::Release);
         let version = next_version(next_version(self.word)) & VERSION;

@@ -7,7 +7,7 @@ use crate::sync::lock;
 const MOST_SLOTS: usize = 1 << 20;
 
 impl LockedBlock<'_> {
-    /// Counts a key that found no slot.
+    /// Counts a call whose key found no slot.
     pub(in crate::rate_limit::keyed) fn count_overflow(&mut self) {
         if let Some(overflows) = &mut self.guard {
             **overflows = overflows.wrapping_add(1);
@@ -16,7 +16,7 @@ impl LockedBlock<'_> {
 }
 
 impl Table {
-    /// Returns how often a key found no slot. The count wraps.
+    /// Returns the number of calls whose key found no slot. The count wraps.
     pub(in crate::rate_limit::keyed) fn overflows(&self) -> u64 {
         self.stripes.iter().map(|stripe| *lock(&stripe.0)).fold(0, u64::wrapping_add)
     }
