@@ -77,7 +77,8 @@ pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
             let Some(shared) = keeping.goes_on() else { return };
             match ended {
                 Ok(Ok(live)) => {
-                    shared.change(|state| state.connected(keeping.number, live));
+                    let live = Arc::new(live);
+                    shared.change(|state| state.connected(keeping.number, &live));
                     return;
                 }
                 Ok(Err(error)) => {

@@ -92,9 +92,10 @@ impl ConnectionState {
         }
     }
 
-    /// `Down | Moving => Up`, if the keeper has this number.
-    pub(super) fn connected(&self, keeper: u64, live: Live) -> Option<Self> {
-        self.is_kept_by(keeper).then(|| Self::Up(Arc::new(live)))
+    /// `Down | Moving => Up`, if the keeper has this number. Takes a reference, so that a connection that is not needed
+    /// is not dropped here, under the lock.
+    pub(super) fn connected(&self, keeper: u64, live: &Arc<Live>) -> Option<Self> {
+        self.is_kept_by(keeper).then(|| Self::Up(live.clone()))
     }
 
     /// `Down | Moving => Down`, if the keeper has this number.
