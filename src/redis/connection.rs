@@ -1,3 +1,5 @@
+//! The shared connection to a server, and its calls. `state` has its states, and `keeper` the task that reconnects.
+
 use super::{
     duty::OnDuty,
     error::{Fault, FaultKind, Means, RedisError, means},
@@ -30,10 +32,10 @@ use tokio::{
 /// background.
 ///
 /// It belongs to no runtime. A call spawns each task that the connection needs, in the runtime of that call. If a
-/// runtime ends and takes the connection with it, the next call reconnects in its own runtime.
+/// runtime ends and takes the connection with it, the next call reconnects in the runtime that this call runs in.
 ///
-/// The `redis` crate has a `ConnectionManager`. But its calls wait while it connects, and it keeps a connection that no
-/// longer answers. Calls here have milliseconds.
+/// The `redis` crate has a `ConnectionManager`. Its calls wait while it connects, and it keeps a connection that no
+/// longer answers. Calls here have only milliseconds, so they must fail at once.
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<ConnectionShared>);
 
@@ -43,23 +45,24 @@ pub(super) struct ConnectionShared {
     pub(super) state: Mutex<ConnectionState>,
     /// Wakes the calls that wait for another state.
     changed: Notify,
-    /// Numbers connections, attempts to connect, and tasks that connect. Relaxed: it guards no other memory.
-    numbers: AtomicU64,
+    /// The next number. Each attempt to connect and each keeper takes one. A connection has the number of its attempt.
+    /// Relaxed: it guards no other memory.
+    next_number: AtomicU64,
     /// There has been a connection. Relaxed: it guards no other memory.
     was_up: AtomicBool,
 }
 
-/// A connection is in question after this many calls that were given up without an answer in between.
-const UNANSWERED: u32 = 3;
+/// After this many consecutive calls without an answer, the connection gets a `PING`.
+const MAX_UNANSWERED: u32 = 3;
 
-/// The time that a connection in question has to answer a `PING`. A connection that is only slower than its callers'
-/// patience is kept: reconnecting would make a busy server busier.
-const TO_ANSWER_PING: Duration = Duration::from_millis(200);
+/// The time limit for the answer to a `PING`. A connection that answers it, but answers calls too late for their
+/// callers, is kept: reconnecting would make a busy server busier.
+const PING_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A connection that lived for less than this is replaced after a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Why a call has no answer.
+/// Why a call has no result. A [`Fault`] is its stored form, and a [`RedisError`] the error of an attempt to connect.
 pub(crate) enum Failure {
     /// There is no connection.
     Down(Fault),
@@ -89,7 +92,7 @@ impl Connection {
     pub(crate) fn open_lazily(server: Server, random: Random) -> Self {
         let connection = Self::new(server, random);
         if Handle::try_current().is_ok() {
-            let number = connection.0.number();
+            let number = connection.0.take_number();
             let keeper = Keeper::new(number, Instant::now());
             connection.0.change(|_| Some(ConnectionState::Down(unreached(connection.server()), keeper)));
             connection.0.keep(number, Duration::ZERO);
@@ -99,8 +102,8 @@ impl Connection {
 
     fn new(server: Server, random: Random) -> Self {
         let state = Mutex::new(ConnectionState::Left(unreached(&server)));
-        let (changed, numbers, was_up) = Default::default();
-        Self(Arc::new(ConnectionShared { server, random, state, changed, numbers, was_up }))
+        let (changed, next_number, was_up) = Default::default();
+        Self(Arc::new(ConnectionShared { server, random, state, changed, next_number, was_up }))
     }
 
     /// Returns the server of this connection.
@@ -116,8 +119,9 @@ impl Connection {
         }
     }
 
-    /// Sends a request. Fails at once if there is no connection, with one exception: if the runtime of the connection
-    /// has ended, it waits for the first attempt to reconnect in the present runtime.
+    /// Sends a request. Without a connection, fails at once if a keeper is reconnecting, or outside of a runtime. If
+    /// there is no keeper, because there was no runtime yet or the runtime has ended or stalled, spawns a keeper. This
+    /// call and calls that follow wait for the first attempt of that keeper, at most for the connect timeout.
     pub(crate) async fn ask(
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<Value, ::redis::RedisError>,
@@ -128,11 +132,11 @@ impl Connection {
         };
         let live = match up {
             Some(live) => live,
-            None => self.0.find().await.map_err(Failure::Down)?,
+            None => self.0.wait_for_connection().await.map_err(Failure::Down)?,
         };
-        let asked = Asked { shared: &self.0, live: &live, is_answered: false };
+        let call = CallInFlight { shared: &self.0, live: &live, is_answered: false };
         let answer = ask(&mut live.connection.clone()).await;
-        asked.ended(answer.as_ref().err());
+        call.finish(answer.as_ref().err());
         answer.map_err(Failure::Said)
     }
 }
@@ -142,15 +146,15 @@ fn unreached(server: &Server) -> Fault {
     Fault::new(FaultKind::Unreachable, detail)
 }
 
-/// A call in flight. If it is dropped before the answer, it counts as unanswered.
-struct Asked<'a> {
+/// A call in flight. It counts as unanswered if it is dropped before the answer, or ends with a timeout.
+struct CallInFlight<'a> {
     shared: &'a Arc<ConnectionShared>,
     live: &'a Arc<Live>,
     is_answered: bool,
 }
 
-impl Asked<'_> {
-    fn ended(mut self, error: Option<&::redis::RedisError>) {
+impl CallInFlight<'_> {
+    fn finish(mut self, error: Option<&::redis::RedisError>) {
         match error.map_or(Means::Alive, means) {
             Means::Silent => {}
             Means::Alive => {
@@ -165,24 +169,24 @@ impl Asked<'_> {
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for CallInFlight<'_> {
     fn drop(&mut self) {
-        if self.is_answered || self.live.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < UNANSWERED {
+        if self.is_answered || self.live.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < MAX_UNANSWERED {
             return;
         }
-        // Without a runtime, the next call that is given up sends the `PING`.
+        // Without a runtime, leaves the `PING` to the next call that gets no answer, if that call has a runtime.
         let Ok(handle) = Handle::try_current() else { return };
-        if let Some(duty) = self.live.in_question.begin(2 * TO_ANSWER_PING, Instant::now()) {
-            handle.spawn(find_out(Arc::downgrade(self.shared), self.live.clone(), duty));
+        if let Some(duty) = self.live.in_question.begin(2 * PING_TIMEOUT, Instant::now()) {
+            handle.spawn(ping_or_lose(Arc::downgrade(self.shared), self.live.clone(), duty));
         }
     }
 }
 
 /// Drops a connection that does not answer a `PING`.
-async fn find_out(shared: Weak<ConnectionShared>, live: Arc<Live>, duty: OnDuty) {
+async fn ping_or_lose(shared: Weak<ConnectionShared>, live: Arc<Live>, duty: OnDuty) {
     let mut connection = live.connection.clone();
-    // Any answer will do, even an error.
-    let answer = timeout(TO_ANSWER_PING, cmd("PING").query_async::<Value>(&mut connection)).await;
+    // An error is also an answer, unless it means that the connection must be replaced.
+    let answer = timeout(PING_TIMEOUT, cmd("PING").query_async::<Value>(&mut connection)).await;
     if answer.is_ok_and(|answer| answer.as_ref().err().map_or(Means::Alive, means) == Means::Alive) {
         live.unanswered.store(0, Ordering::Relaxed);
     } else if let Some(shared) = shared.upgrade() {
@@ -192,12 +196,12 @@ async fn find_out(shared: Weak<ConnectionShared>, live: Arc<Live>, duty: OnDuty)
 }
 
 impl ConnectionShared {
-    fn number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed)
+    fn take_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Changes to the state that `to` returns, if any, and wakes the calls that wait. Nothing is dropped under the
-    /// lock, since dropping a connection may take the lock again.
+    /// Changes to the state that `to` returns, if any, and wakes the calls that wait. The old state is dropped after
+    /// the lock is released, and `to` must drop no connection: dropping a connection may take the lock again.
     pub(super) fn change(&self, to: impl FnOnce(&ConnectionState) -> Option<ConnectionState>) -> bool {
         let mut state = lock(&self.state);
         let Some(new) = to(&state) else { return false };
@@ -213,7 +217,7 @@ impl ConnectionShared {
 
     /// Returns the connection, if there is one or the first attempt in this runtime makes one.
     #[cold]
-    async fn find(self: &Arc<Self>) -> Result<Arc<Live>, Fault> {
+    async fn wait_for_connection(self: &Arc<Self>) -> Result<Arc<Live>, Fault> {
         let until = Instant::now() + self.server.connect_timeout();
         let mut has_begun = false;
         loop {
@@ -229,10 +233,10 @@ impl ConnectionShared {
                         return Err(fault);
                     }
                 }
-                // The runtime is ending, or there is none.
+                // There is no runtime, or it is ending: the keeper that this call has spawned has ended already.
                 Outlook::Left(fault) if has_begun || Handle::try_current().is_err() => return Err(fault),
                 Outlook::Left(_) => {
-                    let number = self.number();
+                    let number = self.take_number();
                     if self.change(|state| state.moves(Keeper::new(number, now))) {
                         has_begun = true;
                         self.keep(number, Duration::ZERO);
@@ -245,7 +249,7 @@ impl ConnectionShared {
     /// Makes one attempt to connect, in its own task. A panic in the task is a failed attempt.
     pub(super) async fn attempt(self: Arc<Self>) -> Result<Live, RedisError> {
         Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
-        let number = self.number();
+        let number = self.take_number();
         let (server, lost) = (self.server.clone(), Lost { shared: Arc::downgrade(&self), number });
         let mut task = JoinSet::new();
         task.spawn(async move { server.connect(move || lost.report()).await });
@@ -258,7 +262,7 @@ impl ConnectionShared {
                 in_question: Arc::default(),
             }),
             Some(Err(error)) => Err(self.unreachable(&error.to_string())),
-            None => Err(self.unreachable("there is no attempt")),
+            None => Err(self.unreachable("the task that connects has ended without a result")),
         }
     }
 
@@ -268,7 +272,7 @@ impl ConnectionShared {
 
     /// Gives up the connection of this number, and reconnects. Does nothing if another connection has replaced it.
     pub(super) fn lose(self: &Arc<Self>, number: u64, error: Option<Fault>) {
-        let (keeper, now) = (self.number(), Instant::now());
+        let (keeper, now) = (self.take_number(), Instant::now());
         let mut lived = Duration::ZERO;
         let is_lost = self.change(|state| {
             let ConnectionState::Up(live) = state else { return None };
@@ -281,7 +285,7 @@ impl ConnectionShared {
         }
     }
 
-    /// Spawns the keeper of this number. Without a runtime, or in one that is ending, the keeper is gone at once.
+    /// Spawns the keeper of this number. Without a runtime, or in one that is ending, the state becomes `Left` at once.
     fn keep(self: &Arc<Self>, number: u64, pause: Duration) {
         let keeping = Keeping { shared: Arc::downgrade(self), number };
         if let Ok(handle) = Handle::try_current() {

@@ -92,7 +92,7 @@ impl RedisError {
 /// The oldest version with all commands that this crate uses.
 pub(crate) const LEAST_VERSION: &str = "6.2";
 
-/// Why a call has no answer, in a form that can be stored.
+/// Why a call has no result, in a form that can be stored.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{detail}")]
 pub(crate) struct Fault {
