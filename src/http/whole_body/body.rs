@@ -27,15 +27,17 @@ pin_project! {
     /// A response body that holds the permits of its call until its end, and enforces the deadline.
     ///
     /// It passes on the frames of the service's body. The permits are returned when the body is read to its end, fails,
-    /// or is dropped, whichever comes first. The service's body is dropped before its permits are settled.
+    /// reaches its deadline or is dropped, whichever comes first. An empty body returns them at once. The service's
+    /// body is dropped before the permits are settled, unless it panicked.
     ///
     /// The body ends at its deadline. A gRPC body ends with trailers that say `DEADLINE_EXCEEDED`. Any other body fails
     /// with a [`Rejection`]. hyper then closes the connection or resets the stream, so the client learns that the body
     /// is incomplete.
     ///
     /// The deadline applies even if the next frame is ready, so that a slow reader cannot hold a permit for longer.
-    /// Only a frame that completes the body is still passed on. If the reader was late, the end at the deadline says
-    /// nothing about the service. With a deadline, each data frame costs a reading of the clock.
+    /// Only a frame that completes the body is still passed on. The end at the deadline counts against the service only
+    /// if the reader was waiting for it, and the attempt had at least half of its full patience. With a deadline, each
+    /// data frame costs a reading of the clock.
     pub struct WholeBody<B>
     where
         B: Body,
@@ -43,16 +45,16 @@ pin_project! {
         // `None` once it has ended.
         #[pin]
         body: Option<B>,
-        // On the stack during a poll, so that a panic settles them.
+        // `poll_frame` moves them to a local `SettleOnPanic`, so that a panic of the body settles them.
         permits: HeldPermits,
         // Boxed, so that this body is `Unpin` if the service's body is.
         timer: Option<Pin<Box<Timer>>>,
         deadline: Option<BodyDeadline>,
-        // `true` if the last poll returned no frame: the reader waits for the service.
-        waits: bool,
+        // The last poll was pending: the reader has been waiting for the service since.
+        reader_waits: bool,
         // The bytes left of the announced `Content-Length`.
-        left: Option<u64>,
-        // Classifies the trailers of a gRPC response whose status they carry.
+        content_left: Option<u64>,
+        // Classifies the trailers, if this is a gRPC response whose status comes in the trailers.
         judge: Option<Verdict>,
         is_grpc: bool,
     }
@@ -62,10 +64,10 @@ pin_project! {
             let mut this = this.project();
             let Some(body) = this.body.as_mut().as_pin_mut() else { return };
             let end = match this.judge {
-                // The body has ended without trailers.
+                // The body has ended without the trailers that carry the status: a failed gRPC call.
                 Some(_) if body.is_end_stream() => BodyEnd::Failed,
-                // The reader does not wait for the service, which did what its head said.
-                None if !*this.waits || is_whole(&*body, *this.left) => BodyEnd::Complete,
+                // The reader was not waiting for the service, or has the whole body: the head decides.
+                None if !*this.reader_waits || is_whole(&*body, *this.content_left) => BodyEnd::Complete,
                 _ => BodyEnd::Cancelled,
             };
             this.body.set(None);
@@ -74,12 +76,12 @@ pin_project! {
     }
 }
 
-/// Whether the body has no more data.
-fn is_whole(body: &impl Body, left: Option<u64>) -> bool {
-    body.is_end_stream() || body.size_hint().upper() == Some(0) || left == Some(0)
+/// Returns whether the body has no more data.
+fn is_whole(body: &impl Body, content_left: Option<u64>) -> bool {
+    body.is_end_stream() || body.size_hint().upper() == Some(0) || content_left == Some(0)
 }
 
-/// Settles permits as [`BodyEnd::Panicked`] when dropped, unless they were taken.
+/// Settles permits as [`BodyEnd::Panicked`] when dropped, unless `end` or `keep` took them.
 struct SettleOnPanic(HeldPermits);
 
 impl Drop for SettleOnPanic {
@@ -109,7 +111,7 @@ impl<B: Body> WholeBody<B> {
         let is_grpc = grpc::is_grpc(response.headers());
         let judge = verdict::awaits_trailers(&response).then_some(*judge);
         let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        let left = length.and_then(|length| length.parse().ok());
+        let content_left = length.and_then(|length| length.parse().ok());
         let (head, body) = response.into_parts();
         let has_ended = body.is_end_stream();
         let body = if has_ended {
@@ -119,7 +121,8 @@ impl<B: Body> WholeBody<B> {
         } else {
             Some(body)
         };
-        Response::from_parts(head, Self { body, permits, timer: None, deadline, waits: false, left, judge, is_grpc })
+        let (timer, reader_waits) = (None, false);
+        Response::from_parts(head, Self { body, permits, timer, deadline, reader_waits, content_left, judge, is_grpc })
     }
 }
 
@@ -134,7 +137,7 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
         let mut permits = SettleOnPanic(mem::take(this.permits));
-        let mut waited = mem::take(this.waits);
+        let mut reader_waited = mem::take(this.reader_waits);
         loop {
             let Some(mut body) = this.body.as_mut().as_pin_mut() else {
                 permits.end(BodyEnd::Complete);
@@ -149,18 +152,18 @@ where
                         };
                         // Trailers are the last frame.
                         this.body.set(None);
-                        permits.end(at_deadline(end, *this.deadline));
+                        permits.end(excuse_if_cut_short(end, *this.deadline));
                     } else {
-                        if let (Some(left), Some(data)) = (this.left.as_mut(), frame.data_ref()) {
+                        if let (Some(left), Some(data)) = (this.content_left.as_mut(), frame.data_ref()) {
                             *left = left.saturating_sub(bytes::Buf::remaining(data) as u64);
                         }
                         let is_late =
                             this.deadline.is_some_and(|deadline| deadline.ends_body && deadline.at <= Instant::now());
-                        if is_late && !is_whole(&*body, *this.left) {
+                        if is_late && !is_whole(&*body, *this.content_left) {
                             drop(frame);
                             this.body.set(None);
                             permits.end(BodyEnd::CutShort);
-                            return Poll::Ready(Some(time_is_up(*this.is_grpc)));
+                            return Poll::Ready(Some(deadline_item(*this.is_grpc)));
                         }
                         *this.permits = permits.keep();
                     }
@@ -168,7 +171,7 @@ where
                 }
                 Poll::Ready(Some(Err(error))) => {
                     this.body.set(None);
-                    permits.end(at_deadline(BodyEnd::Failed, *this.deadline));
+                    permits.end(excuse_if_cut_short(BodyEnd::Failed, *this.deadline));
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 Poll::Ready(None) => {
@@ -181,24 +184,25 @@ where
                 }
                 Poll::Pending => {}
             }
+            // Each admission may read the clock, for example to count the call as slow, and ask for another poll.
             let mut frame = CallFrame::new();
             frame.service_was_reached();
             permits.0.under_way(&mut frame);
             if let Some(deadline) = this.deadline.filter(|deadline| deadline.ends_body) {
                 let now = frame.now();
                 if deadline.at <= now {
-                    let is_to_blame = waited && deadline.had_patience(now);
+                    let counts_against_service = reader_waited && deadline.had_patience(now);
                     this.body.set(None);
-                    permits.end(if is_to_blame { BodyEnd::TimedOut } else { BodyEnd::CutShort });
-                    return Poll::Ready(Some(time_is_up(*this.is_grpc)));
+                    permits.end(if counts_against_service { BodyEnd::TimedOut } else { BodyEnd::CutShort });
+                    return Poll::Ready(Some(deadline_item(*this.is_grpc)));
                 }
                 frame.wake_at(deadline.at);
             }
             match frame.take_wake() {
-                // The timer has fired already: poll the body again.
-                Some(wake) if timer(this.timer).poll_until(wake, cx).is_ready() => waited = true,
+                // The timer has already fired: poll again. The reader has waited, because the body was pending.
+                Some(wake) if timer(this.timer).poll_until(wake, cx).is_ready() => reader_waited = true,
                 wake => {
-                    *this.waits = true;
+                    *this.reader_waits = true;
                     if wake.is_none() {
                         *this.timer = None;
                     }
@@ -223,9 +227,9 @@ fn timer(timer: &mut Option<Pin<Box<Timer>>>) -> Pin<&mut Timer> {
     timer.get_or_insert_with(|| Box::pin(Timer::new())).as_mut()
 }
 
-/// Turns a failure at or after the deadline into [`BodyEnd::CutShort`] if the service has not had half of its patience.
-/// A service that sees the deadline may end the body itself.
-fn at_deadline(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
+/// Turns a failure at or after the deadline into [`BodyEnd::CutShort`] if the attempt has not had half of its full
+/// patience. Such a failure may come from the deadline: a service that sees it may end the body itself.
+fn excuse_if_cut_short(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
     match deadline {
         Some(deadline) if matches!(end, BodyEnd::Failed | BodyEnd::Judged(Outcome::Failure)) => {
             let now = Instant::now();
@@ -235,8 +239,8 @@ fn at_deadline(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
     }
 }
 
-/// The last item of a body at its deadline.
-fn time_is_up<D>(is_grpc: bool) -> Result<Frame<D>, BoxError> {
+/// Returns the last item of a body that ends at its deadline.
+fn deadline_item<D>(is_grpc: bool) -> Result<Frame<D>, BoxError> {
     let rejection = Rejection::from(TimedOut::new(None, true));
     if !is_grpc {
         return Err(rejection.into());

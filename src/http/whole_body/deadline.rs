@@ -37,7 +37,7 @@ pub(super) struct BodyDeadline {
 }
 
 impl BodyDeadline {
-    /// Whether the attempt has had half of its full patience.
+    /// Returns whether the attempt has had half of its full patience.
     pub(super) fn had_patience(&self, now: Instant) -> bool {
         self.patient_from.instant().is_none_or(|patient_from| patient_from <= now)
     }

@@ -41,7 +41,7 @@ pub(super) enum BodyEnd {
     Failed,
     /// The body was dropped before its outcome was known.
     Cancelled,
-    /// The deadline passed, the reader waited, and the service had had half of its patience.
+    /// The deadline passed, the reader waited, and the attempt had had half of its full patience.
     TimedOut,
     /// The deadline passed, which says nothing about the service.
     CutShort,

@@ -1,4 +1,8 @@
-//! Permits, verdicts and deadlines that last until the end of a body.
+//! Makes the permits and the deadline of a call last until its response body ends, and lets the trailers of a gRPC
+//! response decide the outcome.
+//!
+//! `held` carries permits from their stages to the body, and `deadline` the deadline. `border` moves both into `body`.
+//! `stack` adds all this to a builder.
 
 mod body;
 mod border;
