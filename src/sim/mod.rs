@@ -1,13 +1,12 @@
 //! Runs the real layers under simulated load, in virtual time, to show how your system behaves under stress.
 //!
 //! A stack that passes every ordinary test can still turn a short outage into a long one. Retries can multiply the
-//! load, queues can serve only calls whose callers have gone, and a system may not recover by itself. None of this
-//! shows at low load with a healthy backend. A simulation combines the types of production with a simulated load and a
-//! simulated backend. An hour takes about a second, and a seed gives the same report each time, byte for byte.
+//! load, queues can end up serving only calls whose callers have gone, and a system may not recover by itself. None of
+//! this shows at low load with a healthy backend. A simulation runs the types that you use in production, with a
+//! simulated load and a simulated backend. An hour takes about a second, and a seed gives the same report each time,
+//! byte for byte.
 //!
-//! A test of your own stack:
-//!
-//! This module needs the feature `sim`.
+//! This module needs the feature `sim`. A test of your own stack:
 //!
 //! ```
 //! use std::time::Duration;
@@ -32,7 +31,7 @@
 //! })?;
 //! println!("{report}");
 //! report.assert_goodput_at_least(0.9); // five seconds of sixty are lost
-//! report.assert_amplification_at_most(1.1); // and nothing is made worse
+//! report.assert_amplification_at_most(1.1); // at most 10% more attempts than calls
 //! report.assert_recovers_within(secs(1));
 //! report.class("calls").assert_p99_at_most(secs(1));
 //! # Ok(())
@@ -56,20 +55,21 @@
 //! opt-level = 2
 //! ```
 //!
-//! In `[dependencies]` it would enable tokio's `test-util` in the program. Then each clock reading first checks whether
-//! the clock is paused, and any code may pause it.
+//! If the feature is in `[dependencies]`, it enables tokio's `test-util` in your program. Each clock reading then also
+//! checks whether the clock is paused, and any code can pause the clock.
 //!
-//! - A test is a plain `#[test]`. A run has its own runtime, and returns an error inside another one, such as that of
-//!   `#[tokio::test]`.
+//! - A test is a plain `#[test]`. A run creates its own runtime. Inside another runtime, such as that of
+//!   `#[tokio::test]`, it returns an error.
 //! - Pass [`.random(sim.random())`](Sim::random) to every type that draws random numbers: the retry, its budget, a
 //!   circuit breaker. Pass [`.hasher(sim.hasher())`](Sim::hasher) to a keyed limit. Without them, runs with the same
 //!   seed differ.
 //! - A layer's request is a [`Call`]: key a limit by `|call: &Call| call.key`, with [`Load::keys`] keys.
-//! - Put a server stack behind a [`Link`]. A client that gives up drops its call. Without a link, that call is the
-//!   future of the server: its permit returns while its backend still works, and a limit of 60 admits any number of
-//!   calls. Behind a link the server continues its work, as a server on another machine does.
-//! - A run expects an [`Error<Failure>`](crate::Error) from each call, and a server stack returns that. A client stack
-//!   around it would wrap it again: `.keep_error()` puts the client's own rejections beside those of the server.
+//! - Put a server stack behind a [`Link`]. Without a link, the client's call contains the server's future. A client
+//!   that gives up drops both, and the server returns its permit although its backend still works. A concurrency limit
+//!   then admits any number of calls. Behind a link the server continues its work, as a server on another machine does.
+//! - A call must fail with an [`Error<Failure>`](crate::Error), or an error that converts into it. A server stack
+//!   returns that type. A client stack around it would wrap the error in another `Error`. With `.keep_error()` the
+//!   client stack returns the server's error unchanged, and its own rejections as the same type.
 //!
 //! ```
 //! use std::time::Duration;
@@ -129,26 +129,27 @@
 //! - [`Load`]: calls that arrive over time; several classes at once with [`Scenario::and`].
 //! - [`Backend`]: a service with servers, a queue, a latency and disturbances. By default it continues calls whose
 //!   callers have gone, as most real services do.
-//! - [`Link`]: a network between two services. Work on its far side continues when the caller has gone. A chain of
-//!   services is tower services that call each other; see `examples/experiments`.
-//! - [`Scenario`]: combines them. Create everything with a clock or random numbers inside its closure: handles created
-//!   there see the virtual clock, and [`Sim::random`] follows the seed. Loads, backends, links and layers each draw
-//!   from their own streams, so that another stack gets the same calls.
+//! - [`Link`]: a network between two services. The service behind it continues its work when the caller has gone.
+//!   To simulate a chain of services, let tower services call each other; see `examples/experiments`.
+//! - [`Scenario`]: combines them. Create everything that reads a clock or draws random numbers inside the closure of
+//!   [`run`](Scenario::run): there it sees the virtual clock, and [`Sim::random`] follows the seed. Each load, backend,
+//!   link and layer draws from its own stream. If you change the stack, the calls stay the same, unless the
+//!   load is [closed](Load::closed).
 //! - [`Report`]: how the calls ended, as a table, as numbers, and as assertions for tests; for all calls, and for each
 //!   [class](Report::class).
 //! - [`Scenario::seeds`]: several runs with different seeds, and an [`Estimate`] with its confidence interval.
 //!
 //! # Time
 //!
-//! The clock is tokio's, paused and advanced by the simulation. Arrivals, backends and links are exact to the
-//! nanosecond; arrivals only for the first fifty days in which the rate does not change, and to a few nanoseconds
-//! after. Timers of the layers fire at whole milliseconds, as tokio's do in production. Everything runs on one thread.
+//! The clock is tokio's, paused and advanced by the simulation. Backends and links are exact to the nanosecond. So are
+//! arrivals, until the rate has been unchanged for fifty days; then they are exact to a few nanoseconds. Timers of the
+//! layers fire at whole milliseconds, as tokio's do in production. Everything runs on one thread.
 //!
 //! # Defaults
 //!
-//! A run lasts 60 s, has seed 0, and then waits up to 120 s for its calls to end. An answer within a second is in time.
-//! A backend has any number of servers, never fails, and continues calls whose callers have gone. A load and a latency
-//! are therefore enough to start with, and nothing fails unless the scenario makes it fail.
+//! Calls arrive for 60 s. The run then waits up to 120 s for the last ones to end. The seed is 0. An answer within a
+//! second is in time. A backend has unlimited servers, never fails, and continues calls whose callers have gone. A load
+//! and a latency are therefore enough to start with, and nothing fails unless the scenario makes it fail.
 
 mod backend;
 mod class;
@@ -183,9 +184,9 @@ use thiserror::Error as ThisError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
-    /// The class, as the position of its load in the scenario.
+    /// The class: the index of its load in the scenario. The load of [`Scenario::new`] has index 0.
     pub class: usize,
-    /// The key, such as a shard or a user. Below the load's number of keys.
+    /// The key, such as a shard or a user. Less than the number of [`Load::keys`].
     pub key: u64,
     /// The criticality of the call.
     pub criticality: Criticality,
@@ -203,7 +204,7 @@ pub enum Failure {
     #[error("the backend failed")]
     Failed,
     /// The backend refused the call, because its queue was full.
-    #[error("the backend is overloaded")]
+    #[error("the backend refused the call: its queue is full")]
     Overloaded,
 }
 
