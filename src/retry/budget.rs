@@ -14,7 +14,7 @@ use rand::RngExt;
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// One retry, in the unit of the balance: 2^-32 of a retry.
+/// One retry. The balance counts in units of 2^-32 of a retry.
 const RETRY: u64 = 1 << 32;
 
 /// A retry budget: bounds retries to a share of the traffic. Calls earn retries, and retries spend them. All clones
@@ -24,10 +24,12 @@ const RETRY: u64 = 1 << 32;
 /// without spare capacity. A budget bounds the load of retries to a fixed share of the calls, at any failure rate.
 ///
 /// Every call that reaches the service deposits `ratio`, every retry withdraws 1, and the balance never exceeds `cap`.
-/// A new budget starts with a random fraction of one retry: of many quiet clients with a budget each, a share can retry
-/// their first failure, neither all nor none. [`initial`](RetryBudgetBuilder::initial) gives a short-lived program its
-/// retries at once. The `floor` adds a slow trickle of retries for clients with little traffic, and saves at most one
-/// of them. The floor's first retry comes at a random instant of the first period.
+/// Each new budget starts with its own random fraction of one retry. After a deployment, some quiet clients can retry
+/// their first failure and the others cannot, so they do not all retry at once.
+/// [`initial`](RetryBudgetBuilder::initial) gives a short-lived program its retries at once.
+///
+/// The `floor` adds a slow trickle of retries for clients with little traffic. At most one of these retries can be
+/// saved up. The first one comes at a random instant within the time that the floor takes for one retry.
 ///
 /// The balance is one atomic integer, so no two callers get the same retry. A deposit into a full budget writes
 /// nothing. The budget can be [reconfigured](Self::configure) while calls pass.
@@ -61,18 +63,19 @@ pub struct RetryBudget {
 }
 
 struct BudgetShared {
-    /// At most `cap`. Relaxed, except where a lower cap must be seen: the balance and the values that change it guard
-    /// no other memory, and each change is one atomic step.
+    /// At most `cap`, except for a moment while `configure` lowers the cap. Relaxed, because the balance guards no
+    /// other memory and each change is one atomic step. Only `configure` and `add_up_to_cap` use acquire and release: a
+    /// deposit after a lowered cap must see the new cap.
     balance: AtomicU64,
     /// The deposit of one call.
     deposit: AtomicU64,
     cap: AtomicU64,
-    /// The bucket of the floor. Without a floor, a default bucket that no call uses.
+    /// The floor's bucket. Without a floor no call takes from it; a refund may still reach it.
     floor: TokenBucket,
     /// When the floor starts, in nanoseconds since the origin; `NO_FLOOR` for never.
-    floor_from: AtomicU64,
+    floor_starts_at: AtomicU64,
     origin: Origin,
-    /// The configuration. Every change holds this lock.
+    /// The configuration. Every change holds this lock. Its initial retries are those of `build`.
     configuration: Mutex<RetryBudgetBuilder>,
 }
 
@@ -83,11 +86,11 @@ const NO_FLOOR: u64 = u64::MAX;
 /// Plain data: dropping it spends the retry.
 #[derive(Debug)]
 #[must_use = "a withdrawal that is not used for a retry should be refunded"]
-pub struct Withdrawal(Source);
+pub struct Withdrawal(WithdrawnFrom);
 
 #[derive(Debug)]
 #[repr(u64)]
-enum Source {
+enum WithdrawnFrom {
     Balance,
     Floor,
 }
@@ -104,14 +107,14 @@ impl RetryBudget {
         if floor.is_some() {
             bucket.spend_a_fraction(&configuration.random);
         }
-        let balance = configuration.balance_at_first()?;
+        let balance = configuration.initial_balance()?;
         Ok(Self {
             shared: Arc::new(BudgetShared {
                 balance: AtomicU64::new(balance),
                 deposit: AtomicU64::new(configuration.deposit()),
-                cap: AtomicU64::new(configuration.most()),
+                cap: AtomicU64::new(configuration.cap_in_units()),
                 floor: bucket,
-                floor_from: AtomicU64::new(if floor.is_some() { 0 } else { NO_FLOOR }),
+                floor_starts_at: AtomicU64::new(if floor.is_some() { 0 } else { NO_FLOOR }),
                 origin: Origin::at(Instant::now()),
                 configuration: Mutex::new(configuration),
             }),
@@ -122,10 +125,11 @@ impl RetryBudget {
     ///
     /// - The balance stays, up to the new cap. Earlier withdrawals can still be refunded. The
     ///   [`initial`](RetryBudgetBuilder::initial) retries in `to` are ignored.
-    /// - The floor's saved retry stays. A floor that is added gives its first retry at a random instant of its first
-    ///   period, as in a new budget. 1,000 clients that are reconfigured at once therefore do not retry at once. The
-    ///   instant is drawn from the generator in `to`. Otherwise the budget keeps its own generator.
-    /// - A call during the change may deposit the old share up to the new cap, or the new share up to the old cap. The
+    /// - The floor's saved retry stays. A floor that is added gives its first retry at a random instant within the time
+    ///   that it takes for one retry, as in a new budget. 1,000 clients that are reconfigured at once therefore do not
+    ///   retry at once. `configure` draws this instant from the generator in `to`. For everything else the budget keeps
+    ///   its own generator.
+    /// - A deposit during the change may use the old ratio with the new cap, or the new ratio with the old cap. The
     ///   budget removes any excess over the new cap at once.
     ///
     /// Applying the configuration in force changes nothing and costs one lock.
@@ -148,7 +152,8 @@ impl RetryBudget {
     ///
     /// # Errors
     ///
-    /// The errors of [`build`](RetryBudgetBuilder::build); the old configuration then stays.
+    /// The errors of [`build`](RetryBudgetBuilder::build), except for the initial retries, which are ignored. After an
+    /// error the old configuration stays.
     pub fn configure(&self, to: RetryBudgetBuilder) -> Result<(), ConfigError> {
         let floor = to.check()?;
         let shared = &*self.shared;
@@ -157,38 +162,42 @@ impl RetryBudget {
             return Ok(());
         }
         match floor {
-            None => shared.floor_from.store(NO_FLOOR, Ordering::Relaxed),
+            None => shared.floor_starts_at.store(NO_FLOOR, Ordering::Relaxed),
             Some(quota) => {
                 let now = Instant::now();
                 shared.floor.set_quota_at(quota, now)?;
                 if configuration.floor.is_none() {
-                    // By then the bucket may be full: that is the first retry, and the next one follows a period later.
+                    // The bucket may be full by then. In that case the first retry is due at `from`, and the next one
+                    // as soon as the bucket has filled again.
                     let wait = to.random.with(|random| random.random_range(0..=Nanos::of(quota.time_to_fill()).0));
                     let from = shared.origin.to(now).saturating_add(Nanos(wait)).0.min(NO_FLOOR - 1);
-                    shared.floor_from.store(from, Ordering::Relaxed);
+                    shared.floor_starts_at.store(from, Ordering::Relaxed);
                 }
             }
         }
-        // A deposit reads two words, possibly of two configurations. Each was in force at one moment of the change.
+        // A deposit reads `deposit` and `cap` one after the other, so it may read them from two configurations. Each
+        // value was in force at some moment of the change.
         shared.deposit.store(to.deposit(), Ordering::Relaxed);
-        shared.cap.store(to.most(), Ordering::Relaxed);
-        // A deposit that follows this step in the order of the balance acquires the new cap with it, see `add`.
-        shared.balance.fetch_min(to.most(), Ordering::AcqRel);
+        shared.cap.store(to.cap_in_units(), Ordering::Relaxed);
+        // A deposit that changes the balance after this `fetch_min` acquires the new cap: see `add_up_to_cap`.
+        shared.balance.fetch_min(to.cap_in_units(), Ordering::AcqRel);
         *configuration =
             RetryBudgetBuilder { initial: configuration.initial, random: configuration.random.clone(), ..to };
         Ok(())
     }
 
     /// Returns the configuration in force: that of [`build`](RetryBudgetBuilder::build) or of the last
-    /// [`configure`](Self::configure), with the initial retries and the generator of the former.
+    /// [`configure`](Self::configure). The initial retries and the generator are always those of `build`. If the cap
+    /// was lowered below the initial retries since, the result states only `cap` of them, so that it can be built.
     pub fn configuration(&self) -> RetryBudgetBuilder {
-        lock(&self.shared.configuration).clone()
+        let configuration = lock(&self.shared.configuration).clone();
+        RetryBudgetBuilder { initial: configuration.initial_up_to_cap(), ..configuration }
     }
 
     /// Records one call.
     #[inline]
     pub fn deposit(&self) {
-        self.add(self.shared.deposit.load(Ordering::Relaxed));
+        self.add_up_to_cap(self.shared.deposit.load(Ordering::Relaxed));
     }
 
     /// Withdraws one retry now, by tokio's clock, if there is one: an earned one first, then one of the floor.
@@ -206,27 +215,27 @@ impl RetryBudget {
     #[inline]
     fn withdraw_by(&self, now: impl FnOnce() -> Instant) -> Option<Withdrawal> {
         let shared = &*self.shared;
-        let less = |balance: u64| balance.checked_sub(RETRY);
-        if shared.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
-            return Some(Withdrawal(Source::Balance));
+        let minus_one = |balance: u64| balance.checked_sub(RETRY);
+        if shared.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, minus_one).is_ok() {
+            return Some(Withdrawal(WithdrawnFrom::Balance));
         }
-        let from = shared.floor_from.load(Ordering::Relaxed);
-        if from == NO_FLOOR {
+        let starts_at = shared.floor_starts_at.load(Ordering::Relaxed);
+        if starts_at == NO_FLOOR {
             return None;
         }
         let now = now();
-        if shared.origin.to(now).0 < from {
+        if shared.origin.to(now).0 < starts_at {
             return None;
         }
-        shared.floor.try_acquire_at(1, now).ok().map(|()| Withdrawal(Source::Floor))
+        shared.floor.try_acquire_at(1, now).ok().map(|()| Withdrawal(WithdrawnFrom::Floor))
     }
 
     /// Refunds a retry that did not reach the service.
     pub fn refund(&self, withdrawal: Withdrawal) {
         match withdrawal.0 {
-            // Also if there is no floor any more: no call gets the retry unless a floor is added again.
-            Source::Floor => self.shared.floor.refund(1),
-            Source::Balance => self.add(RETRY),
+            // Refunds even if the floor was removed. No call can take the retry until a floor is added again.
+            WithdrawnFrom::Floor => self.shared.floor.refund(1),
+            WithdrawnFrom::Balance => self.add_up_to_cap(RETRY),
         }
     }
 
@@ -240,10 +249,10 @@ impl RetryBudget {
         is_held(&self.shared)
     }
 
-    /// Returns whether the balance is at least that of a new budget, so that its owner would gain nothing from a new
-    /// one.
+    /// Returns whether the balance is at least the highest with which a new budget can start. Its owner would then gain
+    /// nothing from a new one. Without initial retries a new budget starts below 1, and 1 is asked for.
     pub(crate) fn is_as_good_as_new(&self) -> bool {
-        let initial = lock(&self.shared.configuration).initial.unwrap_or(1);
+        let initial = lock(&self.shared.configuration).initial_up_to_cap().unwrap_or(1);
         self.shared.balance.load(Ordering::Relaxed) >= u64::from(initial) * RETRY
     }
 
@@ -253,23 +262,24 @@ impl RetryBudget {
     }
 
     #[inline]
-    fn add(&self, amount: u64) {
+    fn add_up_to_cap(&self, amount: u64) {
         let BudgetShared { balance, cap, .. } = &*self.shared;
-        let most = cap.load(Ordering::Relaxed);
+        let first_cap = cap.load(Ordering::Relaxed);
         let mut present = balance.load(Ordering::Relaxed);
-        while present < most {
-            let more = present.saturating_add(amount).min(most);
-            match balance.compare_exchange_weak(present, more, Ordering::AcqRel, Ordering::Relaxed) {
+        while present < first_cap {
+            let raised = present.saturating_add(amount).min(first_cap);
+            match balance.compare_exchange_weak(present, raised, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    // A thread that lowers the cap lowers the balance after it. If that is before this deposit, the
-                    // deposit has acquired the new cap; if it is after, the thread lowers this deposit too.
-                    let newer = cap.load(Ordering::Relaxed);
-                    if more > newer {
-                        balance.fetch_min(newer, Ordering::AcqRel);
+                    // `configure` stores a lower cap, then lowers the balance. If it lowered the balance before this
+                    // deposit, the load below sees the new cap. If it lowers the balance later, it lowers this deposit
+                    // too.
+                    let current_cap = cap.load(Ordering::Relaxed);
+                    if raised > current_cap {
+                        balance.fetch_min(current_cap, Ordering::AcqRel);
                     }
                     return;
                 }
-                Err(newer) => present = newer,
+                Err(current_balance) => present = current_balance,
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
-use steadfast::{Random, retry::RetryBudget};
+use steadfast::{Random, per_key::PerKey, retry::RetryBudget};
 use tokio::{
     runtime,
     time::{Instant, advance},
@@ -226,6 +226,25 @@ fn a_running_budget_ignores_initial_retries() {
     assert_eq!(budget.balance(), 0.0);
     // The configuration still shows the initial retries.
     assert!(budget.configuration().to_string().ends_with("cap 9, initial 5"), "{}", budget.configuration());
+}
+
+#[test]
+fn the_configuration_can_be_built_after_the_cap_was_lowered_below_the_initial_retries() {
+    let budget = RetryBudget::builder().cap(10).initial(8).no_floor().build().unwrap();
+    budget.configure(budget.configuration().cap(4)).unwrap();
+    assert_eq!(budget.configuration().to_string(), "ratio 0.1, no floor, cap 4, initial 4");
+    assert_eq!(budget.configuration().build().unwrap().balance(), 4.0);
+}
+
+#[test]
+fn a_full_budget_of_a_key_makes_room_even_if_the_cap_is_below_the_initial_retries() {
+    let budgets = PerKey::new(|&key: &u64| key, RetryBudget::builder().cap(10).initial(8).no_floor());
+    let budgets = budgets.unwrap().max_keys(1);
+    let budget = budgets.handle(1);
+    budget.configure(budget.configuration().cap(4)).unwrap();
+    drop(budget);
+    drop(budgets.handle(2));
+    assert_eq!((budgets.get(&1).is_none(), budgets.get(&2).is_some(), budgets.overflowed()), (true, true, 0));
 }
 
 #[test]

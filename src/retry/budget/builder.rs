@@ -21,7 +21,7 @@ pub struct RetryBudgetBuilder {
     pub(crate) cap: u32,
     /// Retries per period.
     pub(crate) floor: Option<(u64, Duration)>,
-    /// The retries of a new budget; `None` for a random fraction of one.
+    /// The retries of a new budget when it is built; `None` for a random fraction of one.
     pub(super) initial: Option<u32>,
     pub(crate) random: Random,
 }
@@ -52,8 +52,8 @@ impl RetryBudgetBuilder {
         Self { cap, ..self }
     }
 
-    /// Allows `retries` per `period` in addition to the earned ones, and saves at most one of them. Default: one in 100
-    /// s, enough for a client with almost no traffic.
+    /// Allows `retries` per `period` in addition to the earned ones. At most one of them can be saved up. Default: one
+    /// in 100 s, enough for a client with almost no traffic.
     pub fn floor(self, retries: u64, period: Duration) -> Self {
         Self { floor: Some((retries, period)), ..self }
     }
@@ -104,18 +104,23 @@ impl RetryBudgetBuilder {
         RetryBudget::new(self)
     }
 
-    /// Returns the deposit of one call, in the unit of the balance.
+    /// Returns the deposit of one call, in units of the balance.
     pub(super) fn deposit(&self) -> u64 {
         (self.ratio * RETRY as f64).round() as u64
     }
 
-    /// Returns the cap, in the unit of the balance.
-    pub(super) fn most(&self) -> u64 {
+    /// Returns the cap, in units of the balance.
+    pub(super) fn cap_in_units(&self) -> u64 {
         u64::from(self.cap) * RETRY
     }
 
-    /// Returns the balance of a new budget, in its unit.
-    pub(super) fn balance_at_first(&self) -> Result<u64, ConfigError> {
+    /// Returns the initial retries, at most the cap: a running budget's cap can be lower than when it was built.
+    pub(super) fn initial_up_to_cap(&self) -> Option<u32> {
+        self.initial.map(|initial| initial.min(self.cap))
+    }
+
+    /// Returns the balance of a new budget, in units of the balance.
+    pub(super) fn initial_balance(&self) -> Result<u64, ConfigError> {
         match self.initial {
             None => Ok(self.random.with(|random| random.random_range(0..RETRY))),
             Some(initial) if initial <= self.cap => Ok(u64::from(initial) * RETRY),
