@@ -111,25 +111,25 @@ impl Breaker {
     /// Returns how many more probes a half-open circuit lets through now. Zero in every other state. Probes that hang
     /// keep their places until the first call after the probe timeout opens the circuit again.
     pub fn free_probes(&self) -> u32 {
-        self.shared.look().places()
+        self.shared.word().places()
     }
 
     /// Returns the state. After its open time, a circuit still stays open until the next call.
     pub fn state(&self) -> BreakerState {
-        self.shared.look().state()
+        self.shared.word().state()
     }
 
     /// Returns the calls that the failure rate counts at `now`, and the failures among them. Zero if there is no
     /// failure rate. Each change of state starts at zero.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
-        let counts = self.shared.counts(self.shared.time(now));
+        let counts = self.shared.counts(self.shared.since_origin(now));
         (counts.calls, counts.bad)
     }
 
     /// Returns the calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) counts at `now`, and the slow
     /// ones among them. Zero if no such rate is configured. Each change of state starts at zero.
     pub fn slow_counts_at(&self, now: Instant) -> (u64, u64) {
-        let counts = self.shared.slow_counts(self.shared.time(now));
+        let counts = self.shared.slow_counts(self.shared.since_origin(now));
         (counts.calls, counts.bad)
     }
 
@@ -231,7 +231,7 @@ impl Breaker {
     /// The errors of [`build`](BreakerBuilder::build); the old configuration then stays.
     pub fn configure(&self, to: BreakerBuilder) -> Result<(), ConfigError> {
         to.check()?;
-        self.shared.follow(to, Delivery::Now);
+        self.shared.reconfigure(to, Delivery::Now);
         Ok(())
     }
 
@@ -241,9 +241,10 @@ impl Breaker {
         self.shared.configuration()
     }
 
-    /// Replaces the configuration with a checked one. [`deliver_transitions`](Self::deliver_transitions) delivers the transition.
+    /// Replaces the configuration with a checked one. [`deliver_transitions`](Self::deliver_transitions) delivers the
+    /// transition.
     pub(super) fn configure_quietly(&self, to: BreakerBuilder) {
-        self.shared.follow(to, Delivery::Later);
+        self.shared.reconfigure(to, Delivery::Later);
     }
 
     /// Forces or resets the state. [`deliver_transitions`](Self::deliver_transitions) delivers the transition.
@@ -257,19 +258,19 @@ impl Breaker {
     }
 
     /// Sets a bound on the number of open breakers. The circuit then opens only if the bound has a place.
-    pub(crate) fn be_bound(&self, bound: &Arc<MostOpen>) {
-        self.shared.be_bound(bound);
+    pub(crate) fn set_bound(&self, bound: &Arc<MostOpen>) {
+        self.shared.set_bound(bound);
     }
 
     /// Returns the share of failures in the window at `now`, if it contains enough calls to open the circuit. Otherwise
     /// zero.
     pub(crate) fn failure_ratio_at(&self, now: Instant) -> f64 {
-        self.shared.failure_ratio(self.shared.time(now))
+        self.shared.failure_ratio(self.shared.since_origin(now))
     }
 
     /// Returns whether the circuit is closed, and no failure or slow call at `now` counts towards opening it.
     pub(crate) fn is_clean_at(&self, now: Instant) -> bool {
-        self.state() == BreakerState::Closed && self.shared.is_clean(self.shared.time(now))
+        self.state() == BreakerState::Closed && self.shared.is_clean(self.shared.since_origin(now))
     }
 
     /// Returns the address of the state that all handles share.
@@ -287,28 +288,28 @@ impl Breaker {
     }
 
     /// Returns how often each state was entered, in the order of [`BreakerState::ALL`].
-    pub(super) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
-        self.shared.entered()
+    pub(super) fn times_entered(&self) -> [u64; BreakerState::ALL.len()] {
+        self.shared.times_entered()
     }
 
     /// Returns the number of the present era. Each change of state begins a new one.
     #[inline]
     pub(super) fn era(&self) -> u32 {
-        self.shared.look().era()
+        self.shared.word().era()
     }
 
     /// Admits a call. Reads the clock only if the answer depends on it.
     #[inline]
     pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Result<Ticket, CircuitOpen> {
         let shared = &*self.shared;
-        let word = shared.look();
+        let word = shared.word();
         match word.state() {
             BreakerState::Closed if word.calls_are_timed() => {
-                Ok(shared.published.timed_ticket(word.era(), shared.time(now())))
+                Ok(shared.published.timed_ticket(word.era(), shared.since_origin(now())))
             }
             BreakerState::Closed | BreakerState::ForcedClosed => Ok(Ticket::untimed(word.era())),
             BreakerState::ForcedOpen => Err(CircuitOpen::new(None)),
-            BreakerState::Open | BreakerState::HalfOpen => shared.admit_probe(word, shared.time(now())),
+            BreakerState::Open | BreakerState::HalfOpen => shared.admit_probe(word, shared.since_origin(now())),
         }
     }
 
@@ -326,7 +327,7 @@ impl Breaker {
 
     /// Returns whether a call at `due` would be refused if no other call begins or ends before. Changes nothing.
     pub(super) fn would_refuse_at(&self, due: Instant) -> bool {
-        self.shared.would_refuse(self.shared.time(due))
+        self.shared.would_refuse(self.shared.since_origin(due))
     }
 
     /// Returns whether calls are refused now and none of them would change the state. Reads the clock only if the
@@ -339,15 +340,17 @@ impl Breaker {
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {
         let shared = &*self.shared;
-        let word = shared.look();
+        let word = shared.word();
         // The result of a call of an earlier era does not count.
         if word.era() != ticket.era() {
             return;
         }
         match word.state() {
-            BreakerState::Closed if ticket.is_timed() => shared.settle_timed(&ticket, evidence, shared.time(now())),
-            BreakerState::Closed => shared.record(ticket.era(), evidence, || shared.time(now())),
-            BreakerState::HalfOpen => shared.settle_probe(&ticket, evidence, shared.time(now())),
+            BreakerState::Closed if ticket.is_timed() => {
+                shared.settle_timed(&ticket, evidence, shared.since_origin(now()))
+            }
+            BreakerState::Closed => shared.record(ticket.era(), evidence, || shared.since_origin(now())),
+            BreakerState::HalfOpen => shared.settle_probe(&ticket, evidence, shared.since_origin(now())),
             _ => {}
         }
     }

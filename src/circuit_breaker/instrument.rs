@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// contains no call; and `circuit_half_open_in_seconds`, the time until an open circuit lets probes through.
 impl Instrument for Breaker {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
-        let (present, entered) = (self.state(), self.entered());
+        let (present, entered) = (self.state(), self.times_entered());
         for state in BreakerState::ALL {
             let is_present = f64::from(u8::from(state == present));
             readings.add(Reading::sum("circuit_state", is_present).label("state", state.name()));

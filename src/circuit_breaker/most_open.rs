@@ -32,7 +32,7 @@ pub struct MostOpen {
     share: AtomicU64,
     /// How often a breaker entered each state, in the order of [`BreakerState::ALL`]. Relaxed: they guard no other
     /// memory.
-    entered: [AtomicU64; BreakerState::ALL.len()],
+    times_entered: [AtomicU64; BreakerState::ALL.len()],
     /// The listeners of all breakers, present and future. Its lock is always the last to be taken.
     listeners: Mutex<Listeners>,
 }
@@ -48,7 +48,7 @@ impl MostOpen {
         Self {
             word: AtomicU64::new(0),
             share: AtomicU64::new(OFF),
-            entered: BreakerState::ALL.map(|_| AtomicU64::new(0)),
+            times_entered: BreakerState::ALL.map(|_| AtomicU64::new(0)),
             listeners: Mutex::new(Arc::new([])),
         }
     }
@@ -87,12 +87,12 @@ impl MostOpen {
 
     /// Counts that a breaker entered this state.
     pub(super) fn count(&self, entered: BreakerState) {
-        self.entered[entered.place()].fetch_add(1, Ordering::Relaxed);
+        self.times_entered[entered.place()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns how often a breaker entered each state, in the order of [`BreakerState::ALL`].
-    pub(crate) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
-        self.entered.each_ref().map(|entered| entered.load(Ordering::Relaxed))
+    pub(crate) fn times_entered(&self) -> [u64; BreakerState::ALL.len()] {
+        self.times_entered.each_ref().map(|times| times.load(Ordering::Relaxed))
     }
 
     /// Reports each later transition of each breaker to this listener, until the listener is dropped.

@@ -140,7 +140,7 @@ impl Published {
     }
 
     /// Publishes a configuration that differs from the machine's. `ticks` is `Some` if the window gets another length.
-    pub(super) fn follow(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
+    pub(super) fn reconfigure(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
         let (rules, present) = self.rules_and_ticks();
         let mut numbering = rules.numbering();
         let published = |config: &BreakerBuilder| (slow_share(config), times(config));

@@ -2,20 +2,20 @@
 //!
 //! | from | to | when | in |
 //! |---|---|---|---|
-//! | closed | open | a call completes a run of failures, or brings a rate to its limit | `counting`, `slow` |
+//! | closed | open | a call completes a run of failures, or brings a rate to its limit, and the bound on open breakers has a place | `counting`, `slow` |
 //! | open | half-open | a call arrives after the open time; it is the first probe | `probes` |
-//! | half-open | open | a probe fails, or reaches the threshold of slow calls | `probes`, `slow` |
-//! | half-open | open | a call arrives after the probe timeout without a verdict of a probe | `probes` |
-//! | half-open | half-open | a probe is admitted, or ends in another way | `probes` |
+//! | half-open | open | a probe fails, or is slow | `probes`, `slow` |
+//! | half-open | open | a call arrives after the probe timeout of a series of probes that continues (see [`Probes`]) | `probes` |
+//! | half-open | half-open | a probe is admitted, succeeds while more must succeed, or ends without a verdict | `probes` |
 //! | half-open | closed | enough probes have succeeded | `probes` |
-//! | half-open | closed | a new configuration needs fewer probes, and that number has succeeded | `follow` |
+//! | half-open | closed | a new configuration needs fewer probes, and that number has succeeded | `reconfigure` |
 //! | any | forced open, forced closed, closed | by hand | this file |
 //!
 //! Each change except that from half-open to half-open begins a new era.
 
 mod counting;
-mod follow;
 mod probes;
+mod reconfigure;
 mod slow;
 
 use super::{
@@ -38,19 +38,21 @@ use tokio::time::Instant;
 /// The state that all handles of one breaker share. Times count from `origin`.
 pub(super) struct BreakerShared {
     pub(super) published: Published,
-    /// When an open circuit lets probes through. Relaxed: it is written before the word that names it. A thread that
-    /// reads it with an older word finds the instant of a later opening, and never a value of another meaning.
+    /// When an open circuit lets probes through. Relaxed: it is written before the word is published as open, with
+    /// release. A thread that still holds an older word may read the time of a later opening. It always reads a time at
+    /// which some open period ends.
     open_until: AtomicU64,
     /// When a half-open circuit gives up its probes. Relaxed, as `open_until`.
     probes_until: AtomicU64,
     /// The era in the upper half, the failures in a row in the lower half. Relaxed: each change is one atomic step.
-    in_a_row: AtomicU64,
+    era_and_run: AtomicU64,
     failures: Window,
     /// The window of slow calls. Created when their rate is first configured, and set with the machine locked.
     slow: OnceLock<Box<Window>>,
     machine: Mutex<Machine>,
     origin: Origin,
-    /// The bound on the number of open breakers of which this is one. Read only to open.
+    /// The state that this breaker shares with the others of its `PerKey`: the bound on open breakers, the counts and
+    /// the listeners of all. Read at each change of state.
     bound: OnceLock<Arc<MostOpen>>,
 }
 
@@ -63,17 +65,17 @@ pub(super) struct Machine {
     open_time: OpenTime,
     transitions: TransitionQueue,
     /// How often each state was entered, in the order of [`BreakerState::ALL`].
-    entered: [u64; BreakerState::ALL.len()],
+    times_entered: [u64; BreakerState::ALL.len()],
     /// Kept while the circuit is open or half-open, if there is a bound.
     place: Option<OpenPlace>,
 }
 
-/// When a thread delivers its transitions to the listeners.
+/// Who delivers the transitions that a thread has made to the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// After it unlocks the machine.
+    /// The called function, after it has unlocked the machine.
     Now,
-    /// With [`BreakerShared::deliver_pending`], when the thread holds no other lock.
+    /// The caller, with [`BreakerShared::deliver_pending`], after it has released its other locks.
     Later,
 }
 
@@ -94,16 +96,19 @@ pub(super) enum CircuitState {
 
 /// The probes of a half-open circuit.
 ///
-/// At most `probes` calls pass: `in_flight + succeeded <= probes`, unless the number was lowered since. Always
-/// `succeeded < probes`.
+/// With `n` as the configured number of probes: `in_flight + succeeded <= n`, unless a new configuration lowered `n`
+/// since. Always `succeeded < n`.
 ///
-/// Probes form series. A series continues while a probe is in flight, and until `lasts_until`. A success ends it. A
-/// series without a success or a failure until `probes_until` opens the circuit.
+/// A series is a sequence of probes that share one probe timeout, which ends at `probes_until`. A series continues
+/// while a probe is in flight, or until `lasts_until` if that is later. A success starts the next series. If a call
+/// arrives after the probe timeout, it opens the circuit while the series continues. Otherwise it starts the next
+/// series.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
     in_flight: u32,
     succeeded: u32,
-    /// In the future after a probe that reached the service was abandoned before its answer.
+    /// When a series without a probe in flight ends: half a probe timeout after a probe that reached the service was
+    /// abandoned before its answer. Zero if there was none.
     lasts_until: Nanos,
 }
 
@@ -127,7 +132,7 @@ impl BreakerShared {
         let origin = Origin::at(Instant::now());
         let (state, open_time, transitions) = (CircuitState::Closed, OpenTime::default(), TransitionQueue::default());
         let machine =
-            Machine { state, era: 0, config, open_time, transitions, entered: Default::default(), place: None };
+            Machine { state, era: 0, config, open_time, transitions, times_entered: Default::default(), place: None };
         let config = &machine.config;
         let slow = OnceLock::new();
         if config.slow_call_rate.is_some() {
@@ -137,7 +142,7 @@ impl BreakerShared {
             published: Published::new(machine.word(), config),
             open_until: AtomicU64::new(0),
             probes_until: AtomicU64::new(0),
-            in_a_row: AtomicU64::new(0),
+            era_and_run: AtomicU64::new(0),
             failures: Window::default(),
             slow,
             machine: Mutex::new(machine),
@@ -147,22 +152,22 @@ impl BreakerShared {
     }
 
     #[inline]
-    pub(super) fn look(&self) -> Word {
+    pub(super) fn word(&self) -> Word {
         self.published.word()
     }
 
     #[inline]
-    pub(super) fn time(&self, now: Instant) -> Nanos {
+    pub(super) fn since_origin(&self, now: Instant) -> Nanos {
         self.origin.to(now)
     }
 
     /// Returns the calls in the window and the failures among them, if a failure rate is configured.
     pub(super) fn counts(&self, now: Nanos) -> Counts {
         let (rules, ticks) = self.published.rules_and_ticks();
-        if rules.has_rate() { self.failures.counts(&ticks, self.look().era(), now) } else { Counts::default() }
+        if rules.has_rate() { self.failures.counts(&ticks, self.word().era(), now) } else { Counts::default() }
     }
 
-    /// Returns the share of failures in the window, if it contains enough calls to open the circuit. Otherwise zero.
+    /// Returns the share of failures in the window. Returns zero while the window has fewer calls than the minimum.
     pub(super) fn failure_ratio(&self, now: Nanos) -> f64 {
         let (rules, _) = self.published.rules_and_ticks();
         let counts = self.counts(now);
@@ -171,7 +176,7 @@ impl BreakerShared {
 
     /// Returns when an open circuit lets probes through.
     pub(super) fn half_open_at(&self) -> Option<Instant> {
-        let open = self.look().state() == BreakerState::Open;
+        let open = self.word().state() == BreakerState::Open;
         open.then(|| self.origin.instant(Nanos(self.open_until.load(Ordering::Relaxed)))).flatten()
     }
 
@@ -195,29 +200,29 @@ impl BreakerShared {
         self.change(machine, CircuitState::Closed, now);
     }
 
-    /// Sets the bound on open breakers. The first bound counts.
-    pub(super) fn be_bound(&self, bound: &Arc<MostOpen>) {
+    /// Sets the state that this breaker shares with the others of its `PerKey`. Only the first call has an effect.
+    pub(super) fn set_bound(&self, bound: &Arc<MostOpen>) {
         let _ = self.bound.set(bound.clone());
     }
 
-    /// Takes a place of the bound. Returns `false` if the bound has none; without a bound, returns `true`.
-    fn takes_place(&self, machine: &mut Machine) -> bool {
+    /// Takes a place of the bound on open breakers, if there is a bound. Returns `false` if all places are taken.
+    fn try_take_place(&self, machine: &mut Machine) -> bool {
         let Some(bound) = self.bound.get() else { return true };
         machine.place = bound.take();
         machine.place.is_some()
     }
 
-    /// Returns whether there is no failure in a row and no bad call in a window. Changes nothing.
+    /// Returns whether no failure is counted, neither in a row nor in the window, and no slow call. Changes nothing.
     pub(super) fn is_clean(&self, now: Nanos) -> bool {
-        let (era, in_a_row) = (self.look().era(), self.in_a_row.load(Ordering::Relaxed));
-        let runs = (in_a_row >> 32) as u32 == era && in_a_row as u32 > 0;
-        !runs && self.counts(now).bad == 0 && self.slow_counts(now).bad == 0
+        let (era, run) = (self.word().era(), self.era_and_run.load(Ordering::Relaxed));
+        let has_run = (run >> 32) as u32 == era && run as u32 > 0;
+        !has_run && self.counts(now).bad == 0 && self.slow_counts(now).bad == 0
     }
 
     /// Begins a new era by hand.
     // Any => ForcedOpen | ForcedClosed | Closed
     pub(super) fn force(&self, state: CircuitState, delivery: Delivery) {
-        let now = self.time(Instant::now());
+        let now = self.since_origin(Instant::now());
         self.with_machine(delivery, |machine| {
             machine.open_time = OpenTime::default();
             self.change(machine, state, now);
@@ -228,9 +233,9 @@ impl BreakerShared {
     fn change(&self, machine: &mut Machine, state: CircuitState, now: Nanos) {
         let from = machine.word().state();
         let bound = self.bound.get();
-        let of_all = bound.map(|bound| bound.listeners()).filter(|listeners| !listeners.is_empty());
-        let is_heard = of_all.is_some() || machine.transitions.has_listeners();
-        let counted = is_heard.then(|| self.counted(machine, now));
+        let group_listeners = bound.map(|bound| bound.listeners()).filter(|listeners| !listeners.is_empty());
+        let is_heard = group_listeners.is_some() || machine.transitions.has_listeners();
+        let counted = is_heard.then(|| self.transition_with_counts(machine, now));
         machine.state = state;
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
@@ -240,25 +245,26 @@ impl BreakerShared {
         }
         let to = machine.word().state();
         if from != to {
-            let entered = &mut machine.entered[to.place()];
+            let entered = &mut machine.times_entered[to.place()];
             *entered = entered.wrapping_add(1);
             bound.into_iter().for_each(|bound| bound.count(to));
         }
         if let Some(counted) = counted.filter(|_| from != to) {
-            machine.transitions.add(Transition { from, to, half_open_at: self.half_open_at(), ..counted }, of_all);
+            let transition = Transition { from, to, half_open_at: self.half_open_at(), ..counted };
+            machine.transitions.add(transition, group_listeners);
         }
     }
 
-    /// Returns the counts of the present era.
-    fn counted(&self, machine: &Machine, now: Nanos) -> Transition {
-        let (from, in_a_row) = (machine.word().state(), self.in_a_row.load(Ordering::Relaxed));
+    /// Returns a transition with the counts of the present era, from its state to the same state.
+    fn transition_with_counts(&self, machine: &Machine, now: Nanos) -> Transition {
+        let (from, run) = (machine.word().state(), self.era_and_run.load(Ordering::Relaxed));
         let counts_here = from == BreakerState::Closed;
         Transition {
             from,
             to: from,
             failures: if counts_here { self.counts(now) } else { Counts::default() },
             slow: if counts_here { self.slow_counts(now) } else { Counts::default() },
-            failures_in_a_row: if (in_a_row >> 32) as u32 == machine.era { in_a_row as u32 } else { 0 },
+            failures_in_a_row: if (run >> 32) as u32 == machine.era { run as u32 } else { 0 },
             half_open_at: None,
             missed: 0,
         }
@@ -269,7 +275,6 @@ impl BreakerShared {
         let mut machine = lock(&self.machine);
         let before = machine.transitions.added();
         let result = work(&mut machine);
-        // A thread with `Delivery::Later` delivers its transitions itself.
         let delivers =
             when == Delivery::Now && machine.transitions.added() != before && machine.transitions.begin_delivery();
         drop(machine);
@@ -295,8 +300,8 @@ impl BreakerShared {
     }
 
     /// Returns how often each state was entered, in the order of [`BreakerState::ALL`].
-    pub(super) fn entered(&self) -> [u64; BreakerState::ALL.len()] {
-        lock(&self.machine).entered
+    pub(super) fn times_entered(&self) -> [u64; BreakerState::ALL.len()] {
+        lock(&self.machine).times_entered
     }
 
     /// Delivers the pending transitions, unless another thread is delivering.
@@ -312,11 +317,13 @@ impl BreakerShared {
         self.published.set_word(machine.word());
     }
 
-    fn has_come(&self, instant: &AtomicU64, now: Nanos) -> bool {
+    /// Returns whether `now` is at or after this instant.
+    fn has_passed(&self, instant: &AtomicU64, now: Nanos) -> bool {
         now.0 >= instant.load(Ordering::Relaxed)
     }
 
-    fn open_until(&self, now: Nanos) -> CircuitOpen {
+    /// Returns the refusal of a call at `now` by an open circuit.
+    fn circuit_open(&self, now: Nanos) -> CircuitOpen {
         let until = Nanos(self.open_until.load(Ordering::Relaxed));
         CircuitOpen::new(Some(until.saturating_sub(now).duration()))
     }

@@ -4,7 +4,7 @@ use crate::{classify::Outcome, clock::Nanos};
 pub(super) const NEVER: Nanos = Nanos::MAX;
 
 /// Returns whether an instant has passed. [`NEVER`] never passes.
-pub(super) fn has_come(instant: Nanos, now: Nanos) -> bool {
+pub(super) fn has_passed(instant: Nanos, now: Nanos) -> bool {
     instant <= now && instant != NEVER
 }
 
@@ -82,7 +82,7 @@ impl Ticket {
 
     /// Returns whether the call is slow at `now`, and was not yet counted as slow.
     pub(super) fn is_slow(&self, now: Nanos) -> bool {
-        has_come(self.slow_at(), now)
+        has_passed(self.slow_at(), now)
     }
 
     /// Records that the call was counted as slow.
@@ -93,7 +93,7 @@ impl Ticket {
     /// Resolves a cancelled call to a failure or to no answer. Returns other evidence unchanged.
     pub(super) fn resolve(&self, evidence: Evidence, now: Nanos) -> Evidence {
         match evidence {
-            Evidence::Cancelled if has_come(self.after(self.overdue_after), now) => Evidence::Failure,
+            Evidence::Cancelled if has_passed(self.after(self.overdue_after), now) => Evidence::Failure,
             Evidence::Cancelled => Evidence::Unanswered,
             evidence => evidence,
         }

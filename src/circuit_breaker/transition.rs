@@ -128,12 +128,12 @@ impl TransitionQueue {
         self.added
     }
 
-    pub(super) fn add(&mut self, transition: Transition, of_all: Option<Listeners>) {
+    pub(super) fn add(&mut self, transition: Transition, group_listeners: Option<Listeners>) {
         if self.pending.len() == MOST_PENDING {
             self.pending.pop_front();
             self.missed += 1;
         }
-        self.pending.push_back((transition, of_all));
+        self.pending.push_back((transition, group_listeners));
         self.added += 1;
     }
 
@@ -147,15 +147,16 @@ impl TransitionQueue {
     /// Returns the next transition. `None` ends the delivery.
     pub(super) fn next(&mut self) -> Option<Item> {
         let number = self.added - self.pending.len() as u64;
-        let Some((transition, of_all)) = self.pending.pop_front() else {
+        let Some((transition, group_listeners)) = self.pending.pop_front() else {
             self.is_delivering = false;
             return None;
         };
         let missed = std::mem::take(&mut self.missed);
-        let of_all = of_all.iter().flat_map(|listeners| listeners.iter());
-        let of_all = of_all.map(|listener| Listening { since: 0, listener: Listener::OfInstrument(listener.clone()) });
+        let group_listeners = group_listeners.iter().flat_map(|listeners| listeners.iter());
+        let group_listeners =
+            group_listeners.map(|listener| Listening { since: 0, listener: Listener::OfInstrument(listener.clone()) });
         let own = self.listeners.iter().filter(|each| each.since <= number).cloned();
-        let listeners = own.chain(of_all).collect();
+        let listeners = own.chain(group_listeners).collect();
         Some(Item { number, transition: Transition { missed, ..transition }, listeners })
     }
 }

@@ -84,7 +84,7 @@ impl Mechanism for Breaker {
     }
 
     fn give_counts(of_breakers: &MostOpen, _in_shadow: u64, readings: &mut Readings<'_>) {
-        for (state, entered) in BreakerState::ALL.into_iter().zip(of_breakers.entered()) {
+        for (state, entered) in BreakerState::ALL.into_iter().zip(of_breakers.times_entered()) {
             readings.add(Reading::count("circuit_transitions_total", entered).label("to", state.name()));
         }
     }
@@ -111,7 +111,7 @@ impl Mechanism for Breaker {
     }
 
     fn be_bound(&self, most_open: &Arc<MostOpen>) {
-        Breaker::be_bound(self, most_open);
+        Breaker::set_bound(self, most_open);
     }
 }
 

@@ -60,7 +60,7 @@ impl BreakerShared {
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
         self.with_machine(Delivery::Now, |machine| {
             let is_closed = machine.era == era && matches!(machine.state, CircuitState::Closed);
-            if is_closed && present_agrees() && self.takes_place(machine) {
+            if is_closed && present_agrees() && self.try_take_place(machine) {
                 // Closed => Open
                 let bounds = machine.bounds();
                 let open_for = machine.open_time.after_closed(bounds, now);
@@ -72,7 +72,7 @@ impl BreakerShared {
     /// Changes the failures in a row of this era, unless a later era has begun to count. Returns the count.
     #[inline]
     fn count_in_a_row(&self, era: u32, change: impl Fn(u32) -> u32) -> u32 {
-        let mut word = self.in_a_row.load(Ordering::Relaxed);
+        let mut word = self.era_and_run.load(Ordering::Relaxed);
         loop {
             let counted = (word >> 32) as u32;
             // Eras wrap around: the later of two is ahead by less than half of their range.
@@ -84,7 +84,7 @@ impl BreakerShared {
             if after == word {
                 return failures;
             }
-            match self.in_a_row.compare_exchange_weak(word, after, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.era_and_run.compare_exchange_weak(word, after, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return failures,
                 Err(newer) => word = newer,
             }

@@ -18,8 +18,8 @@ impl BreakerShared {
     pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
         // Takes no lock while nothing can have changed, so that a refusal costs the same on any number of threads.
         match word.state() {
-            BreakerState::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
-            BreakerState::HalfOpen if word.places() == 0 && !self.has_come(&self.probes_until, now) => {
+            BreakerState::Open if !self.has_passed(&self.open_until, now) => return Err(self.circuit_open(now)),
+            BreakerState::HalfOpen if word.places() == 0 && !self.has_passed(&self.probes_until, now) => {
                 return Err(CircuitOpen::new(None));
             }
             _ => {}
@@ -32,7 +32,7 @@ impl BreakerShared {
         match machine.state {
             CircuitState::Closed | CircuitState::ForcedClosed => {}
             CircuitState::ForcedOpen => return Err(CircuitOpen::new(None)),
-            CircuitState::Open if !self.has_come(&self.open_until, now) => return Err(self.open_until(now)),
+            CircuitState::Open if !self.has_passed(&self.open_until, now) => return Err(self.circuit_open(now)),
             // Open => HalfOpen
             CircuitState::Open => {
                 self.begin_series(machine, now);
@@ -41,10 +41,10 @@ impl BreakerShared {
             CircuitState::HalfOpen(probes) => {
                 if !probes.series_goes_on(now) {
                     self.begin_series(machine, now);
-                } else if self.has_come(&self.probes_until, now) {
+                } else if self.has_passed(&self.probes_until, now) {
                     // HalfOpen => Open: a service that hangs is no better than one that fails.
                     self.reopen(machine, now);
-                    return Err(self.open_until(now));
+                    return Err(self.circuit_open(now));
                 }
                 if probes.places(machine.config.probes) == 0 {
                     return Err(CircuitOpen::new(None));
@@ -106,26 +106,28 @@ impl BreakerShared {
     /// Returns whether calls are refused now and none of them would change the state. Reads the clock only if the
     /// answer depends on it.
     pub(in crate::circuit_breaker) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
-        let word = self.look();
+        let word = self.word();
         match word.state() {
             BreakerState::Closed | BreakerState::ForcedClosed => false,
             BreakerState::ForcedOpen => true,
-            BreakerState::Open => !self.has_come(&self.open_until, self.time(now())),
-            BreakerState::HalfOpen => word.places() == 0 && !self.has_come(&self.probes_until, self.time(now())),
+            BreakerState::Open => !self.has_passed(&self.open_until, self.since_origin(now())),
+            BreakerState::HalfOpen => {
+                word.places() == 0 && !self.has_passed(&self.probes_until, self.since_origin(now()))
+            }
         }
     }
 
     /// Returns whether a call at `due` would be refused if no other call begins or ends before. Changes nothing.
     pub(in crate::circuit_breaker) fn would_refuse(&self, due: Nanos) -> bool {
-        match self.look().state() {
+        match self.word().state() {
             BreakerState::Closed | BreakerState::ForcedClosed => false,
             BreakerState::ForcedOpen => true,
-            BreakerState::Open => !self.has_come(&self.open_until, due),
+            BreakerState::Open => !self.has_passed(&self.open_until, due),
             BreakerState::HalfOpen => {
                 let machine = lock(&self.machine);
                 let CircuitState::HalfOpen(probes) = machine.state else { return false };
                 // A call after the probe timeout opens the circuit again.
-                let is_overdue = probes.series_goes_on(due) && self.has_come(&self.probes_until, due);
+                let is_overdue = probes.series_goes_on(due) && self.has_passed(&self.probes_until, due);
                 is_overdue || probes.places(machine.config.probes) == 0
             }
         }

@@ -5,7 +5,7 @@ use crate::{
     circuit_breaker::{
         BreakerState,
         rules::Rules,
-        ticket::{Evidence, NEVER, Ticket, has_come},
+        ticket::{Evidence, NEVER, Ticket, has_passed},
         ticks::Ticks,
         window::Counts,
     },
@@ -18,7 +18,7 @@ impl BreakerShared {
     pub(in crate::circuit_breaker) fn slow_counts(&self, now: Nanos) -> Counts {
         let (_, ticks, share) = self.published.slow_rules();
         match self.slow.get() {
-            Some(window) if share > 0 => window.counts(&ticks, self.look().era(), now),
+            Some(window) if share > 0 => window.counts(&ticks, self.word().era(), now),
             _ => Counts::default(),
         }
     }
@@ -43,7 +43,7 @@ impl BreakerShared {
         reached: bool,
         now: impl FnOnce() -> Instant,
     ) -> Option<Instant> {
-        let word = self.look();
+        let word = self.word();
         if word.era() != ticket.era() {
             ticket.forget_times();
             return None;
@@ -56,10 +56,10 @@ impl BreakerShared {
             // Only its end checks whether it is overdue.
             return None;
         }
-        let now = self.time(now());
+        let now = self.since_origin(now());
         ticket.begins(now);
         let slow_at = ticket.slow_at();
-        if !has_come(slow_at, now) {
+        if !has_passed(slow_at, now) {
             return if slow_at == NEVER { None } else { self.origin.instant(slow_at) };
         }
         ticket.was_counted_as_slow();

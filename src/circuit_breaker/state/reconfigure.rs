@@ -10,23 +10,23 @@ use tokio::time::Instant;
 
 impl BreakerShared {
     /// Replaces the configuration with a checked one.
-    pub(in crate::circuit_breaker) fn follow(&self, to: BreakerBuilder, delivery: Delivery) {
-        self.with_machine(delivery, |machine| self.follow_locked(machine, to));
+    pub(in crate::circuit_breaker) fn reconfigure(&self, to: BreakerBuilder, delivery: Delivery) {
+        self.with_machine(delivery, |machine| self.reconfigure_locked(machine, to));
     }
 
-    fn follow_locked(&self, machine: &mut Machine, mut to: BreakerBuilder) {
+    fn reconfigure_locked(&self, machine: &mut Machine, mut to: BreakerBuilder) {
         to.random.keep(&machine.config.random);
         if machine.config == to {
             machine.config = to;
             return;
         }
-        let now = self.time(Instant::now());
+        let now = self.since_origin(Instant::now());
         if machine.config.consecutive_failures.is_none() {
             // Failures that were counted before this rule existed are no run.
-            self.in_a_row.store(u64::from(machine.era) << 32, Ordering::Relaxed);
+            self.era_and_run.store(u64::from(machine.era) << 32, Ordering::Relaxed);
         }
         let ticks = self.change_windows(machine, &to, now);
-        self.published.follow(machine, &to, ticks);
+        self.published.reconfigure(machine, &to, ticks);
         machine.config = to;
         match machine.state {
             // HalfOpen => Closed
@@ -80,10 +80,10 @@ mod tests {
         let shared = BreakerShared::new(from);
         let now = Instant::now();
         shared.record(0, Evidence::Failure, || {
-            shared.follow(to, Delivery::Now);
-            shared.time(now)
+            shared.reconfigure(to, Delivery::Now);
+            shared.since_origin(now)
         });
-        (shared.look().state(), shared.half_open_at().map(|until| until - now))
+        (shared.word().state(), shared.half_open_at().map(|until| until - now))
     }
 
     #[tokio::test(start_paused = true)]
