@@ -108,18 +108,24 @@
 //! | word | meaning |
 //! |---|---|
 //! | border | where a call enters and leaves a stack; turns rejections into errors or responses: [`Border`](crate::shell::Border) |
+//! | callee | the service of one call, which only the leaf calls: [`Callee`](crate::shell::Callee) |
 //! | ending | how a call ended, as each stage learns it: [`Ending`](crate::shell::Ending) |
 //! | era | the time between two changes of state of a breaker; a result counts only in the era that admitted its call |
 //! | evidence | a result that counts for or against a service |
+//! | frame | what the stages of one call share during one poll, such as the clock: [`Frame`](crate::shell::Frame) |
 //! | gate | a stage that admits or refuses at once: [`Gate`](crate::shell::Gate) |
 //! | leaf | the innermost stage, which calls the service: [`Leaf`](crate::shell::Leaf) |
 //! | outcome | what an answer of the service means, for all layers: [`Outcome`](crate::Outcome) |
 //! | pace | the rate at which a queue lets calls begin: [`QueueBuilder::pace`](crate::load_level::QueueBuilder::pace) |
+//! | pass | the way of one call or attempt through all gates of a live stack, under one configuration: [`live`](crate::stack::live) |
 //! | patience | how long a call or an attempt may take, fixed or learned: [`Patience`](crate::timeout::Patience) |
+//! | peer | the other end of an HTTP connection; an internal one belongs to the same organization: [`Peer`] |
+//! | series | probes of a half-open circuit that share one probe timeout; a probe that succeeds starts the next series |
 //! | settle | to give back what was taken for a call, and to count its result |
 //! | shell | the one tower service around all stages: [`shell`](crate::shell) |
 //! | stage | one layer inside a stack: [`Stage`](crate::shell::Stage) |
 //! | stamp | writes to the request of each attempt, just before the service is called: [`Stamp`](crate::shell::Stamp) |
+//! | turn | the moment at which a waiter is the next to be admitted |
 //!
 //! # Names in other libraries
 //!
@@ -172,8 +178,10 @@
 //! [`stack`]: crate::stack
 //! [`timeout`]: crate::timeout
 #![cfg_attr(feature = "constant-work", doc = "[`constant_work`]: crate::constant_work")]
+#![cfg_attr(feature = "http", doc = "[`Peer`]: crate::http::Peer")]
 #![cfg_attr(feature = "redis", doc = "[`durable`]: crate::load_level::durable")]
 #![cfg_attr(feature = "sim", doc = "[`sim`]: crate::sim")]
 #![cfg_attr(not(feature = "constant-work"), doc = "[`constant_work`]: crate#features")]
+#![cfg_attr(not(feature = "http"), doc = "[`Peer`]: crate#features")]
 #![cfg_attr(not(feature = "redis"), doc = "[`durable`]: crate#features")]
 #![cfg_attr(not(feature = "sim"), doc = "[`sim`]: crate#features")]
