@@ -32,72 +32,84 @@
 //!
 //! # Which limit to choose
 //!
+//! B is the burst, r the rate, L the limit of a window, and N the number of processes. U is the most tokens that one
+//! process may have admitted and not yet reported ([`max_unflushed`](WriteBehindBuilder::max_unflushed)).
+//!
 //! | | [`Exact`] | [`Leased`] | [`WriteBehind`] |
 //! |---|---|---|---|
-//! | who decides | the store | this process, from its lease | this process, by the last answer of the store |
-//! | a call waits | for a round trip, at most the deadline (5 ms) | only the first call of a key, in `acquire` | never |
+//! | who decides | the store | this process, from its lease | this process, from the last answer of the store and what it admitted since |
+//! | a call waits | for the store, for a round trip, at most the deadline (5 ms) | for the store, only in `acquire` or a stack, and only in the first call of a key | never |
 //! | the most tokens that a call may cost | B | L | U |
 //! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
 //! | all processes admit in any interval of length t at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
 //! | the part of the limit that is usable in the long run | all | 91% to 95% | all |
 //! | choose it if | each call is worth a round trip | a partner sets the limit and counts your calls | the limit protects you, and calls are cheap |
 //!
-//! B is the burst, r the rate, L the limit of a window, and N the number of processes. U is the most tokens that one
-//! process may have admitted and not yet reported ([`max_unflushed`](WriteBehindBuilder::max_unflushed)). The
-//! `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L.
+//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L.
 //!
 //! Two limits that share a store and have keys in common need two [namespaces](ExactBuilder::namespace).
 //!
 //! # How the limits work
 //!
 //! The state of a bucket is a level and a total. The level is the number of spent tokens, and drains at the rate by the
-//! store's clock. A bucket admits the same calls as a token bucket, with three differences. A changed rate does not
-//! change the price of spent tokens. Tokens admitted without the store can be owed. A clock that goes back locks no
-//! caller out.
+//! store's clock. The total counts all tokens ever spent; it shows whether the store has lost data. A bucket admits the
+//! same calls as a token bucket, with three differences:
+//!
+//! 1. A new rate does not revalue tokens that are already spent.
+//! 2. The bucket can be in debt for tokens that were admitted without the store.
+//! 3. A clock that goes back locks no caller out.
 //!
 //! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each period the
-//! process reports what it spent and when, and returns the tokens that it is not likely to need. It tops the lease up
-//! to 25% more than it needed in the last period. The store counts leased tokens as spent. A spent token counts until
-//! one window after the end of the fortieth of a window in which it was spent. All processes together therefore spend
-//! at most L in any window, and a little less in the long run. With a flush each second and a window of 10 s, the limit
-//! admits 9 of 10 tokens that a log of all calls would admit. If the demand is far above the limit, it admits 19 of 20.
+//! process reports what it spent and when, and returns the tokens that it is not likely to need. It raises the lease to
+//! 1.25 times the tokens that callers asked for in the last period. The store counts leased tokens as spent. It keeps
+//! spends by fortieths of the window. A spend counts until one window after the end of its fortieth. All processes
+//! together therefore spend at most L in any window, and a little less in the long run. With a flush each second and a
+//! window of 10 s, the limit admits 91% of the tokens that a log of all calls would admit. If the demand is far above
+//! the limit, it admits 95%.
 //!
 //! # When something fails
 //!
-//! Every call to the store has a deadline. After three failures in a row only the flusher asks the store, once in each
-//! period or [probe](ExactBuilder::probe_every). Until the store is back, the process decides as [`OnOutage`] says. By
-//! default it keeps to its share of the tokens that were admitted before the outage.
+//! Every call to the store has a deadline. After three failures in a row no call waits for the store. The flusher alone
+//! probes it, once in each period or [probe](ExactBuilder::probe_every). Until the store is back, the process decides
+//! as [`OnOutage`] says. By default it keeps to its [share](#shares) of the limit.
 //!
-//! When the store is back, each process reports what it admitted in the outage. The store decides again after two and a
-//! half periods, plus the time that the processes [need to reconnect](Store::returns_within).
+//! When the store is back, each process reports what it admitted in the outage. The store decides again after 2.5
+//! periods ([`Leased`]: 1.2), plus the time that the processes [need to reconnect](Store::returns_within).
 //!
 //! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|
-//! | the store is down for all processes | B + N, and `r t` times the excess of all shares over one | nothing: each process keeps what it held and had spent in a window |
-//! | the store loses its data, or a key | B, less what the processes that ask first know | the grants to processes that did not know the key, until a process that knew it asks. Then the store grants nothing for a window |
-//! | some processes cannot reach the store, for a time D | their share of B + r D. The part that has not drained at their share of the rate is repaid, up to [`max_debt`](ExactBuilder::max_debt) | their share. The store grants others what these processes had spent one window later, and what they held two windows after their last demand |
+//! | the store is down for all processes | B + N. If the shares add up to `s > 1`, also `(s - 1) r t` | nothing: each process keeps what it held and had spent in a window |
+//! | the store loses its data, or a key | at most B. It is less by the spent tokens of which the first processes to ask know | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
+//! | some processes cannot reach the store, for a time D | their share of B + r D. The part that has not drained at their share of the rate is repaid, up to [`max_debt`](ExactBuilder::max_debt) | their share. One window later the store grants others the tokens that these processes had spent. Two windows after their last demand it grants others the tokens that they held |
 //! | a process crashes | nothing | nothing: its lease counts as spent two windows later |
 //!
-//! Tokens admitted in an outage also drain in it, so a process reports only the tokens that are left. The part that
-//! does not fit below the burst becomes a [debt](ExactBuilder::max_debt). Two fifths of the rate repay the debt, and
-//! callers have the rest. No outage, however long, locks callers out.
+//! The level also drains during an outage. A process therefore reports only the admitted tokens that have not drained.
+//! The part that does not fit below the burst becomes a [debt](ExactBuilder::max_debt). Two fifths of the rate repay
+//! the debt, and callers have the rest. No outage, however long, locks callers out.
 //!
 //! A step of the store's clock counts as time that passed. After a step forward by S, a bucket admits again what drains
 //! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
-//! The share of a process is its part of all tokens that were admitted in the four seconds before the outage. While the
-//! demand is steady, the shares of all processes add up to one. With [`OnOutage::LastKnown`] every process has the
-//! whole limit.
+//! A call waits for a new connection only if the [runtime](#runtimes) that owned the old one has ended, and never
+//! beyond the deadline. An error of the store never reaches the caller; the outage policy decides instead.
 //!
-//! No call waits for a new connection, with one exception: if the [runtime](#runtimes) of the connection has ended, a
-//! call waits within its deadline. An error of the store never reaches the caller; the outage policy decides instead.
+//! # Shares
+//!
+//! With [`Exact`] and [`WriteBehind`], the share of a process is its part of all tokens that were admitted in the four
+//! seconds before the outage. While the demand is steady, the shares of all processes add up to one. With
+//! [`OnOutage::LastKnown`] every process applies the whole limit instead.
+//!
+//! With [`Leased`], the share of a process is the tokens that it held, and those that it had spent in the last window.
+//! All shares together are at most the limit, unless [`processes`](LeasedBuilder::processes) is set.
+//! [`OnOutage::LastKnown`] does the same.
 //!
 //! # Shutting down
 //!
 //! A flusher ends when the last handle of its limit is dropped, including every stack and router that has one. Before
-//! it ends, it reports what is left to report and returns what is held. If the store does not answer, that takes a few
-//! of its deadlines at most. Keep the handle that `spawn` returned, and wait for it at the end. To other processes a
-//! flusher that is dropped earlier looks like a crash: the lease of the process counts as spent for two windows.
+//! it ends, it reports the unreported tokens and returns the held ones. If the store does not answer, this takes at
+//! most a few times the limit's deadline. Keep the handle that `spawn` returned, and wait for it at the end. To other
+//! processes a flusher that is dropped earlier looks like a crash: the lease of the process counts as spent for two
+//! windows.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -158,12 +170,16 @@
 //! | limit | setting | default | because |
 //! |---|---|---|---|
 //! | [`Exact`] | deadline | 5 ms | about ten round trips within a data center |
-//! | [`Exact`] | probe of a store that is down | each 100 ms | |
-//! | [`WriteBehind`] | flush | each 100 ms | |
+//! | [`Exact`] | probe of a store that is down | every 100 ms | the store decides again 2.5 probes after it is back |
+//! | [`Exact`] | processes, for a key without a known share | 8 | |
+//! | [`WriteBehind`] | flush | every 100 ms | |
+//! | [`WriteBehind`] | deadline | the period of the flush | |
 //! | [`WriteBehind`] | unflushed tokens | the tokens that the rate gives in a period | one process can use the whole rate |
-//! | [`Leased`] | flush | each tenth of the window, at least each second | the leases follow the demand |
+//! | [`Leased`] | flush | every tenth of the window, at most 1 s apart | the leases follow the demand |
 //! | [`Leased`] | deadline | half of a period | |
+//! | [`Leased`] | processes, for a key that is new in an outage | none: the process refuses | the limit is never exceeded |
 //! | [`Exact`], [`WriteBehind`] | debt | at most a burst; for `WriteBehind` the overshoot bound if that is more | |
+//! | all | policy for an outage | [`OnOutage::FairShare`] | all processes together stay near the limit |
 //! | all | keys | 100,000 | |
 
 // The submodules. Each imports only from those above it:

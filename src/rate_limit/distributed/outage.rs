@@ -4,15 +4,17 @@ use crate::rate_limit::Quota;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnOutage {
-    /// This process keeps to its fair share of the limit: its part of all tokens that were admitted in the four seconds
-    /// before the outage. For a key without such a part the share is one divided by the expected number of [processes].
-    /// The share stays constant for the whole outage. All shares together are about the whole limit.
+    /// This process keeps to its fair share of the limit. The share stays constant for the whole outage. All shares
+    /// together are about the whole limit.
     ///
-    /// [processes]: super::ExactBuilder::processes
+    /// - [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind): its part of all tokens that were admitted in
+    ///   the four seconds before the outage. For a key without such a part, one divided by the expected number of
+    ///   [processes](super::ExactBuilder::processes).
+    /// - [`Leased`](super::Leased): the tokens that it held, and those that it had spent in the last window.
     #[default]
     FairShare,
     /// Each process applies the whole limit by itself, from the last known state on. N processes together admit up to N
-    /// times the limit.
+    /// times the limit. With [`Leased`](super::Leased) it does the same as [`FairShare`](Self::FairShare).
     LastKnown,
     /// Admits everything, and reports it to the store later.
     Open,

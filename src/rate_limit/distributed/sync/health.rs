@@ -13,8 +13,8 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. It does not in three cases: it failed three times in a row, and only the flusher asks
-    /// it; it answers again, but processes still report; or there is no flusher.
+    /// Whether the store decides. It does not in three cases: it failed three times in a row, and the flusher only
+    /// probes it; it answers again, but processes still report; or there is no flusher.
     pub is_up: bool,
     /// The number of calls to the store by this limit, probes included.
     pub asked: u64,
@@ -36,7 +36,7 @@ pub(crate) const LONGEST_RETURN: Duration = Duration::from_secs(3600);
 /// The number of failures in a row after which the store is down.
 const FAILURES: u32 = 3;
 
-/// Counts the answers of the store, and decides whether callers ask it or the flusher alone.
+/// Counts the answers of the store, and says whether the store decides about calls, or this process alone.
 ///
 /// | state | event | next |
 /// |---|---|---|
@@ -49,7 +49,7 @@ const FAILURES: u32 = 3;
 pub(crate) struct Health {
     asked: AtomicU64,
     failed: AtomicU64,
-    /// Whether the store decides, so that requests ask it. Relaxed: it guards no other memory.
+    /// Whether the store decides about calls. Relaxed: it guards no other memory.
     decides: AtomicU64,
     state: Mutex<HealthState>,
     /// The time that processes have to report their spends, once the store answers again.
@@ -70,7 +70,7 @@ struct HealthState {
 enum StoreState {
     /// The store answers, or its last answers were too few failures to give it up.
     Up { failures: u32 },
-    /// The store is given up. Only the flusher asks it.
+    /// The store is given up. The flusher only probes it.
     Down,
     /// The store answers again, and all processes report what they spent. It decides after `until`.
     Reporting { until: Instant, failures: u32 },
@@ -96,7 +96,7 @@ impl Health {
         }
     }
 
-    /// Returns whether requests ask the store.
+    /// Returns whether the store decides about calls.
     pub(crate) fn decides(&self) -> bool {
         self.decides.load(Ordering::Relaxed) == 1
     }
