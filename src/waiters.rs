@@ -1,4 +1,4 @@
-//! A list of waiters: their places, their order, and their wakers.
+//! A list of waiters: their slots, their order, and their wakers.
 //!
 //! The load-leveling queue and the token bucket each keep one under their lock. The methods take it by reference, so
 //! the caller holds the lock. The owner of the list decides whose turn it is. A slot of the list has these states:
@@ -31,14 +31,14 @@ pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     free: u32,
     lists: [WaitList; CLASSES],
     all: Backlog,
-    /// The place whose task polls now. It gets its answer without a wake-up.
-    asking: Option<Place>,
+    /// The waiter whose task polls now. It gets its answer without a wake-up.
+    asking: Option<WaiterId>,
     wakers: Wakers,
 }
 
-/// The place of one call in the list. Its owner gives it up, or takes its answer. The number is the index of a slot.
+/// Names a call in the list, until its owner takes the answer or the call leaves. The number is the index of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(pub(crate) u32);
+pub struct WaiterId(pub(crate) u32);
 
 /// Ends each linked list of slots. No slot has this index.
 const NONE: u32 = u32::MAX;
@@ -64,7 +64,7 @@ struct Waiting<W> {
     class: usize,
     weight: u64,
     /// When the task polls again without a wake-up.
-    asks_at: Nanos,
+    next_poll_at: Nanos,
     waker: Option<Waker>,
     previous: u32,
     next: u32,
@@ -115,89 +115,89 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     }
 
     /// Returns the waiter of a class that joined first.
-    pub(crate) fn oldest(&self, class: usize) -> Option<Place> {
-        Some(Place(self.lists[class].first)).filter(|place| place.0 != NONE)
+    pub(crate) fn oldest(&self, class: usize) -> Option<WaiterId> {
+        Some(WaiterId(self.lists[class].first)).filter(|id| id.0 != NONE)
     }
 
     /// Returns the waiter of a class that joined last.
-    pub(crate) fn newest(&self, class: usize) -> Option<Place> {
-        Some(Place(self.lists[class].last)).filter(|place| place.0 != NONE)
+    pub(crate) fn newest(&self, class: usize) -> Option<WaiterId> {
+        Some(WaiterId(self.lists[class].last)).filter(|id| id.0 != NONE)
     }
 
     /// Iterates over the waiters of a class, from the oldest to the newest.
-    pub(crate) fn in_order(&self, class: usize) -> impl Iterator<Item = (Place, W)> {
-        let after = |place: u32| Some(self.waiting(place)?.next);
-        let places = iter::successors(Some(self.lists[class].first), move |place| after(*place));
-        places.map_while(|place| Some((Place(place), self.waiting(place)?.waiter)))
+    pub(crate) fn in_order(&self, class: usize) -> impl Iterator<Item = (WaiterId, W)> {
+        let after = |id: u32| Some(self.waiting(id)?.next);
+        let places = iter::successors(Some(self.lists[class].first), move |id| after(*id));
+        places.map_while(|id| Some((WaiterId(id), self.waiting(id)?.waiter)))
     }
 
     /// Returns the owner's data about a waiter. `None` once it was answered.
-    pub(crate) fn get(&self, place: Place) -> Option<W> {
-        self.waiting(place.0).map(|waiting| waiting.waiter)
+    pub(crate) fn get(&self, id: WaiterId) -> Option<W> {
+        self.waiting(id.0).map(|waiting| waiting.waiter)
     }
 
     /// Returns the weight of a waiter. Zero once it was answered.
-    pub(crate) fn weight(&self, place: Place) -> u64 {
-        self.waiting(place.0).map_or(0, |waiting| waiting.weight)
+    pub(crate) fn weight(&self, id: WaiterId) -> u64 {
+        self.waiting(id.0).map_or(0, |waiting| waiting.weight)
     }
 
     /// Returns when a waiter's task polls again without a wake-up. `None` once it was answered.
-    pub(crate) fn asks_at(&self, place: Place) -> Option<Nanos> {
-        self.waiting(place.0).map(|waiting| waiting.asks_at)
+    pub(crate) fn next_poll_at(&self, id: WaiterId) -> Option<Nanos> {
+        self.waiting(id.0).map(|waiting| waiting.next_poll_at)
     }
 
-    /// Takes a place at the end of a class. Returns `None` if 2^32 - 1 places are taken.
+    /// Adds a waiter at the end of a class. Returns `None` if 2^32 - 1 slots are taken.
     // Free => Waiting
-    pub(crate) fn join(&mut self, class: usize, weight: u64, asks_at: Nanos, waiter: W) -> Option<Place> {
+    pub(crate) fn join(&mut self, class: usize, weight: u64, next_poll_at: Nanos, waiter: W) -> Option<WaiterId> {
         let last = self.lists[class].last;
-        let waiting = Waiting { waiter, class, weight, asks_at, waker: None, previous: last, next: NONE };
-        let place = match self.slots.get_mut(self.free as usize) {
+        let waiting = Waiting { waiter, class, weight, next_poll_at, waker: None, previous: last, next: NONE };
+        let id = match self.slots.get_mut(self.free as usize) {
             Some(slot) => {
                 let Slot::Free { next } = *slot else { return None };
                 *slot = Slot::Waiting(waiting);
                 mem::replace(&mut self.free, next)
             }
             None => {
-                let place = u32::try_from(self.slots.len()).ok().filter(|place| *place != NONE)?;
+                let id = u32::try_from(self.slots.len()).ok().filter(|id| *id != NONE)?;
                 self.slots.push(Slot::Waiting(waiting));
-                place
+                id
             }
         };
         self.all = self.all.with(weight);
         let list = &mut self.lists[class];
         list.backlog = list.backlog.with(weight);
-        list.last = place;
+        list.last = id;
         match self.waiting_mut(last) {
-            Some(last) => last.next = place,
-            None => self.lists[class].first = place,
+            Some(last) => last.next = id,
+            None => self.lists[class].first = id,
         }
-        Some(Place(place))
+        Some(WaiterId(id))
     }
 
-    /// Says that the task of this place polls now. It needs no wake-up until it [waits on](Self::wait_on) or the lock
+    /// Says that the task of this waiter polls now. It needs no wake-up until it [waits on](Self::wait_on) or the lock
     /// is released.
-    pub(crate) fn announce(&mut self, place: Place) {
-        self.asking = Some(place);
+    pub(crate) fn announce(&mut self, id: WaiterId) {
+        self.asking = Some(id);
     }
 
-    /// Keeps the place waiting. Its task polls again at `asks_at` if it is not woken before. Swaps `waker` with the
+    /// Keeps the call waiting. Its task polls again at `next_poll_at` if it is not woken before. Swaps `waker` with the
     /// waker registered before, which the caller drops once the lock is released.
     // Waiting => Waiting
-    pub(crate) fn wait_on(&mut self, place: Place, asks_at: Nanos, waker: &mut Option<Waker>) {
+    pub(crate) fn wait_on(&mut self, id: WaiterId, next_poll_at: Nanos, waker: &mut Option<Waker>) {
         self.asking = None;
-        if let Some(waiting) = self.waiting_mut(place.0) {
-            waiting.asks_at = asks_at;
+        if let Some(waiting) = self.waiting_mut(id.0) {
+            waiting.next_poll_at = next_poll_at;
             mem::swap(&mut waiting.waker, waker);
         }
     }
 
     /// Says that the turn of this waiter may come at `due`. Wakes its task if it would poll later.
     // Waiting => Waiting
-    pub(crate) fn expect(&mut self, place: Place, due: Nanos) {
-        let is_asking = self.asking == Some(place);
-        let Some(waiting) = self.waiting_mut(place.0) else { return };
-        let asks_at = mem::replace(&mut waiting.asks_at, due);
-        if asks_at > due && !is_asking {
+    pub(crate) fn expect(&mut self, id: WaiterId, due: Nanos) {
+        let is_asking = self.asking == Some(id);
+        let Some(waiting) = self.waiting_mut(id.0) else { return };
+        let next_poll_at = mem::replace(&mut waiting.next_poll_at, due);
+        if next_poll_at > due && !is_asking {
             // A task that was woken and has not polled since will poll anyway, and has no waker here.
             let waker = waiting.waker.take();
             self.wakers.wake_later(waker);
@@ -206,32 +206,32 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
 
     /// Answers a waiter, and wakes its task once the lock is released.
     // Waiting => Answered
-    pub(crate) fn answer(&mut self, place: Place, answer: A) {
-        let Some(Waiting { waiter, waker, .. }) = self.take_out(place) else { return };
-        if let Some(slot) = self.slots.get_mut(place.0 as usize) {
+    pub(crate) fn answer(&mut self, id: WaiterId, answer: A) {
+        let Some(Waiting { waiter, waker, .. }) = self.take_out(id) else { return };
+        if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             *slot = Slot::Answered { waiter, answer };
         }
-        if self.asking == Some(place) {
+        if self.asking == Some(id) {
             self.wakers.drop_later(waker);
         } else {
             self.wakers.wake_later(waker);
         }
     }
 
-    /// Takes the answer of a place, and frees the place. `None` while it waits.
+    /// Takes the answer to a waiter, and frees its slot. `None` while it waits.
     // Answered => Free
-    pub(crate) fn take_answer(&mut self, place: Place) -> Option<(A, W)> {
-        let Some(&Slot::Answered { answer, waiter }) = self.slots.get(place.0 as usize) else { return None };
-        self.release(place);
+    pub(crate) fn take_answer(&mut self, id: WaiterId) -> Option<(A, W)> {
+        let Some(&Slot::Answered { answer, waiter }) = self.slots.get(id.0 as usize) else { return None };
+        self.release(id);
         Some((answer, waiter))
     }
 
-    /// Gives up the place of a waiter.
+    /// Frees the slot of a waiter that was not answered.
     // Waiting => Free
-    pub(crate) fn leave(&mut self, place: Place) {
-        let Some(Waiting { waker, .. }) = self.take_out(place) else { return };
+    pub(crate) fn leave(&mut self, id: WaiterId) {
+        let Some(Waiting { waker, .. }) = self.take_out(id) else { return };
         self.wakers.drop_later(waker);
-        self.release(place);
+        self.release(id);
     }
 
     /// Takes the wakers to wake or drop once the lock is released.
@@ -240,24 +240,24 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         mem::take(&mut self.wakers)
     }
 
-    fn waiting(&self, place: u32) -> Option<&Waiting<W>> {
-        match self.slots.get(place as usize)? {
+    fn waiting(&self, id: u32) -> Option<&Waiting<W>> {
+        match self.slots.get(id as usize)? {
             Slot::Waiting(waiting) => Some(waiting),
             Slot::Answered { .. } | Slot::Free { .. } => None,
         }
     }
 
-    fn waiting_mut(&mut self, place: u32) -> Option<&mut Waiting<W>> {
-        match self.slots.get_mut(place as usize)? {
+    fn waiting_mut(&mut self, id: u32) -> Option<&mut Waiting<W>> {
+        match self.slots.get_mut(id as usize)? {
             Slot::Waiting(waiting) => Some(waiting),
             Slot::Answered { .. } | Slot::Free { .. } => None,
         }
     }
 
     /// Takes a waiter out of its list. Its slot is in no list until it is answered or released.
-    fn take_out(&mut self, place: Place) -> Option<Waiting<W>> {
-        self.waiting(place.0)?;
-        let slot = self.slots.get_mut(place.0 as usize)?;
+    fn take_out(&mut self, id: WaiterId) -> Option<Waiting<W>> {
+        self.waiting(id.0)?;
+        let slot = self.slots.get_mut(id.0 as usize)?;
         let Slot::Waiting(waiting) = mem::replace(slot, Slot::Free { next: NONE }) else { return None };
         let Waiting { class, weight, previous, next, .. } = waiting;
         self.all = self.all.without(weight);
@@ -274,15 +274,15 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         Some(waiting)
     }
 
-    fn release(&mut self, place: Place) {
-        if let Some(slot) = self.slots.get_mut(place.0 as usize) {
-            *slot = Slot::Free { next: mem::replace(&mut self.free, place.0) };
+    fn release(&mut self, id: WaiterId) {
+        if let Some(slot) = self.slots.get_mut(id.0 as usize) {
+            *slot = Slot::Free { next: mem::replace(&mut self.free, id.0) };
         }
     }
 }
 
 /// Wakers to wake or drop once the lock is released. Both are user code: dropping the last waker may drop the task, and
-/// with it the places that the task holds.
+/// with it the waiting calls of that task.
 #[derive(Debug, Default)]
 #[must_use = "the waiters are woken by `wake_after`"]
 pub(crate) struct Wakers {

@@ -1,5 +1,5 @@
-use super::{Queue, pace::PaceStart, queue::ArrivingCall, state::CallPhase};
-use crate::{context::CallContext, error::Rejection, shell::Timer, waiters::Place};
+use super::{Queue, pace::PaceSlot, queue::ArrivingCall, state::CallPhase};
+use crate::{context::CallContext, error::Rejection, shell::Timer, waiters::WaiterId};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// A place in the service, which dropping the permit returns.
 #[derive(Debug)]
-#[must_use = "a permit that is dropped at once holds no place"]
+#[must_use = "a permit that is dropped at once holds no id"]
 pub struct Permit {
     queue: Queue,
 }
@@ -46,8 +46,8 @@ pin_project! {
     impl PinnedDrop for Acquire {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let AcquireState::Waiting(place) = this.state {
-                this.queue.leave(*place, Instant::now());
+            if let AcquireState::Waiting(id) = this.state {
+                this.queue.leave(*id, Instant::now());
             }
         }
     }
@@ -57,7 +57,7 @@ pin_project! {
 #[derive(Debug)]
 enum AcquireState {
     Unpolled,
-    Waiting(Place),
+    Waiting(WaiterId),
     Ended,
 }
 
@@ -87,19 +87,19 @@ impl Future for Acquire {
                     now = (!woke).then_some(arrived_at);
                     match arrival {
                         // Unpolled => Waiting
-                        CallPhase::Waiting(place) => {
-                            *this.state = AcquireState::Waiting(place);
+                        CallPhase::Waiting(id) => {
+                            *this.state = AcquireState::Waiting(id);
                             continue;
                         }
                         CallPhase::Admitted(start) => Ok(start),
                         CallPhase::Refused(refusal) => Err(refusal),
                     }
                 }
-                AcquireState::Waiting(place) => {
-                    match this.queue.poll(place, cx.waker(), now.take().unwrap_or_else(Instant::now)) {
+                AcquireState::Waiting(id) => {
+                    match this.queue.poll(id, cx.waker(), now.take().unwrap_or_else(Instant::now)) {
                         // Waiting => Waiting
-                        CallPhase::Waiting(asks_at) => {
-                            ready!(this.timer.as_mut().poll_until(asks_at, cx));
+                        CallPhase::Waiting(next_poll_at) => {
+                            ready!(this.timer.as_mut().poll_until(next_poll_at, cx));
                             continue;
                         }
                         CallPhase::Admitted(start) => Ok(start),

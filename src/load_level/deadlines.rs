@@ -3,7 +3,7 @@
 use super::state::CLASSES;
 use crate::{
     clock::Nanos,
-    waiters::{Backlog, Place},
+    waiters::{Backlog, WaiterId},
 };
 use std::{cmp::Ordering, iter};
 
@@ -15,8 +15,8 @@ use std::{cmp::Ordering, iter};
 /// Programming 21(3), 2011. A path has at most 2.5 log2(n) + 1 nodes. Joining, leaving and [`before`](Self::before)
 /// each walk one path.
 ///
-/// The node of a waiter has the index of its place, so the tree allocates only when the list of waiters grows longer
-/// than ever before.
+/// The node of a waiter has the number of its [`WaiterId`] as index, so the tree allocates only when the list of
+/// waiters grows longer than ever before.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     nodes: Vec<Node>,
@@ -47,7 +47,7 @@ struct Turn {
     number: u64,
 }
 
-/// The index of no node. No place has this number.
+/// The index of no node. No waiter has this number.
 const NONE: u32 = u32::MAX;
 /// The largest ratio of the weights of two sides.
 const BALANCE: usize = 3;
@@ -74,38 +74,38 @@ impl Deadlines {
         Self { nodes: Vec::new(), root: NONE, joined: 0 }
     }
 
-    /// Adds a waiter at this place, which may wait until then.
-    pub(super) fn join(&mut self, place: Place, class: usize, weight: u64, until: Nanos) {
-        let Place(place) = place;
+    /// Adds this waiter, which may wait until then.
+    pub(super) fn join(&mut self, id: WaiterId, class: usize, weight: u64, until: Nanos) {
+        let WaiterId(id) = id;
         self.joined = self.joined.wrapping_add(1);
         let turn = Turn { rank: rank(class), until, number: self.joined };
-        if self.nodes.len() <= place as usize {
-            self.nodes.resize(place as usize + 1, Node::ABSENT);
+        if self.nodes.len() <= id as usize {
+            self.nodes.resize(id as usize + 1, Node::ABSENT);
         }
-        self.link(place, Node { turn, weight, ..Node::ABSENT });
-        self.root = self.with(self.root, place);
+        self.link(id, Node { turn, weight, ..Node::ABSENT });
+        self.root = self.with(self.root, id);
     }
 
-    /// Removes the waiter of this place.
-    pub(super) fn leave(&mut self, Place(place): Place) {
-        self.root = self.without(self.root, self.node(place).turn);
+    /// Removes this waiter.
+    pub(super) fn leave(&mut self, WaiterId(id): WaiterId) {
+        self.root = self.without(self.root, self.node(id).turn);
     }
 
     /// Returns the waiter that is served first.
-    pub(super) fn first(&self) -> Option<Place> {
+    pub(super) fn first(&self) -> Option<WaiterId> {
         self.path(|node| node.left).last()
     }
 
     /// Returns the waiter that is served last.
-    pub(super) fn last(&self) -> Option<Place> {
+    pub(super) fn last(&self) -> Option<WaiterId> {
         self.path(|node| node.right).last()
     }
 
     /// Returns the waiter of a class that is served first.
-    pub(super) fn first_of(&self, class: usize) -> Option<Place> {
+    pub(super) fn first_of(&self, class: usize) -> Option<WaiterId> {
         let rank = rank(class);
         let path = self.path(|node| if node.turn.rank < rank { node.right } else { node.left });
-        path.filter(|Place(place)| self.node(*place).turn.rank == rank).last()
+        path.filter(|WaiterId(id)| self.node(*id).turn.rank == rank).last()
     }
 
     /// Returns the waiters that are served before a newcomer of this class that may wait until then.
@@ -125,10 +125,10 @@ impl Deadlines {
         before
     }
 
-    /// Returns the places of a path from the root, each followed by its `next` one.
-    fn path(&self, next: impl Fn(&Node) -> u32) -> impl Iterator<Item = Place> {
-        let present = |place: u32| (place != NONE).then_some(place);
-        iter::successors(present(self.root), move |place| present(next(&self.node(*place)))).map(Place)
+    /// Returns the waiters of a path from the root, each followed by its `next` one.
+    fn path(&self, next: impl Fn(&Node) -> u32) -> impl Iterator<Item = WaiterId> {
+        let present = |id: u32| (id != NONE).then_some(id);
+        iter::successors(present(self.root), move |id| present(next(&self.node(*id)))).map(WaiterId)
     }
 
     fn node(&self, at: u32) -> Node {

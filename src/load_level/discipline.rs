@@ -179,7 +179,8 @@ impl fmt::Display for Discipline {
     }
 }
 
-/// A [`Discipline`] in integers. A queue has a standing queue while it has not been empty for the interval.
+/// A [`Discipline`] in integers. There is a standing queue once calls have been waiting
+/// without a pause for longer than the interval.
 ///
 /// | rule | next | a newcomer may wait for | a waiter is also refused at its turn after |
 /// |---|---|---|---|

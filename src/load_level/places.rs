@@ -16,7 +16,7 @@ use crate::sync::{AtomicU64, MutexGuard, Ordering};
 
 /// The number of calls in the service, and its limit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places {
+pub(super) struct ServicePlaces {
     pub(super) taken: u32,
     pub(super) limit: u32,
 }
@@ -28,8 +28,8 @@ pub(super) enum Mode {
     Slow,
 }
 
-/// [`Places`] and the [`Mode`]. Relaxed throughout: the word guards no other memory, and each change is one atomic
-/// step.
+/// [`ServicePlaces`] and the [`Mode`]. Relaxed throughout: the word guards no other memory, and each change is one
+/// atomic step.
 ///
 /// Aligned to its own cache lines, against false sharing.
 #[repr(align(128))]
@@ -42,7 +42,7 @@ const SLOW: u64 = 1 << 63;
 /// The highest concurrency.
 pub(super) const MOST_CONCURRENCY: usize = (1 << LIMIT_SHIFT) - 1;
 
-impl Places {
+impl ServicePlaces {
     pub(super) fn are_free(&self) -> bool {
         self.taken < self.limit
     }
@@ -63,12 +63,12 @@ impl Places {
 impl Word {
     /// Returns the word of a service without calls.
     pub(super) fn new(limit: u32, mode: Mode) -> Self {
-        Self(AtomicU64::new(Places { taken: 0, limit }.word(mode)))
+        Self(AtomicU64::new(ServicePlaces { taken: 0, limit }.word(mode)))
     }
 
     #[inline]
-    pub(super) fn places(&self) -> Places {
-        Places::of(self.0.load(Ordering::Relaxed))
+    pub(super) fn places(&self) -> ServicePlaces {
+        ServicePlaces::of(self.0.load(Ordering::Relaxed))
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -80,7 +80,7 @@ impl Word {
     pub(super) fn enter(&self) -> bool {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            if seen & SLOW != 0 || !Places::of(seen).are_free() {
+            if seen & SLOW != 0 || !ServicePlaces::of(seen).are_free() {
                 return false;
             }
             match self.0.compare_exchange_weak(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed) {
@@ -105,12 +105,12 @@ impl Word {
 
     /// Reserves the word for the holder of the lock, until it hands the word back.
     // Fast | Slow => Slow
-    pub(super) fn take_over(&self, _lock: &MutexGuard<'_, QueueState>) -> Places {
-        Places::of(self.0.fetch_or(SLOW, Ordering::Relaxed))
+    pub(super) fn take_over(&self, _lock: &MutexGuard<'_, QueueState>) -> ServicePlaces {
+        ServicePlaces::of(self.0.fetch_or(SLOW, Ordering::Relaxed))
     }
 
     // Slow => Fast | Slow
-    pub(super) fn hand_back(&self, places: Places, lock: &MutexGuard<'_, QueueState>) {
+    pub(super) fn hand_back(&self, places: ServicePlaces, lock: &MutexGuard<'_, QueueState>) {
         self.0.store(places.word(lock.mode()), Ordering::Relaxed);
     }
 }

@@ -7,7 +7,7 @@ pub(super) use calls::ArrivingCall;
 use super::{
     QueueBuilder, Readings,
     acquire::{Acquire, Permit},
-    places::{Places, Word},
+    places::{ServicePlaces, Word},
     state::QueueState,
 };
 use crate::{
@@ -203,7 +203,7 @@ impl Queue {
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Places { taken, limit } = self.shared.word.places();
+        let ServicePlaces { taken, limit } = self.shared.word.places();
         let waiting = lock(&self.shared.state).waiters.all().calls;
         f.debug_struct("Queue")
             .field("in_service", &taken)

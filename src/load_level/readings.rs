@@ -1,5 +1,5 @@
 use super::{
-    places::Places,
+    places::ServicePlaces,
     rates::{DrainTime, drain_time},
     service_rate::Span,
     state::QueueState,
@@ -80,7 +80,7 @@ pub struct Readings {
 const TO_WORK_OFF: f64 = 10.0;
 
 impl Readings {
-    pub(super) fn of(state: &QueueState, places: Places, now: Nanos) -> Self {
+    pub(super) fn of(state: &QueueState, places: ServicePlaces, now: Nanos) -> Self {
         let Backlog { calls: waiting, weight } = state.waiters.all();
         let flow = state.rates.flow(now, state.totals);
         let (in_service, concurrency) = (places.taken as usize, places.limit as usize);

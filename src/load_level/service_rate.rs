@@ -55,7 +55,7 @@ const PAUSE: u128 = 20;
 
 impl ServiceRate {
     /// Counts a waiter that a service of `places` takes. Calls wait since `backlog_since`.
-    pub(super) fn one_served(&mut self, backlog_since: Nanos, now: Nanos, places: u32) {
+    pub(super) fn record_service(&mut self, backlog_since: Nanos, now: Nanos, places: u32) {
         let last = self.last.unwrap_or(now);
         let wait = now.saturating_sub(last.max(backlog_since));
         let stood_still = self.span().is_some_and(|span| wait > self.pause(span));

@@ -11,7 +11,7 @@ use crate::{
         Admission, AdmissionStage, Classes, Decision, Describe, DescribeAdmission, Ending, Explanation, Frame,
         RefusesNow,
     },
-    waiters::Place,
+    waiters::WaiterId,
 };
 use std::task::{Context, Poll};
 use tokio::time::Instant;
@@ -26,12 +26,12 @@ where
 {
     const READS_DEADLINE: bool = true;
 
-    /// A place in the service, with the start time of the pace that it took.
-    type Permit = PaceStart;
-    type Place = Place;
+    /// A place in the service, with the slot of the pace that it took.
+    type Permit = PaceSlot;
+    type Place = WaiterId;
 
     #[inline]
-    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<PaceStart, Place> {
+    fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<PaceSlot, WaiterId> {
         if self.queue.enter() {
             return Decision::Admitted(PaceStart::NONE);
         }
@@ -41,8 +41,8 @@ where
             frame.user_code_runs();
         }
         match arrival {
-            CallPhase::Admitted(start) => Decision::Admitted(start),
-            CallPhase::Waiting(place) => Decision::Waits(place),
+            CallPhase::Admitted(slot) => Decision::Admitted(slot),
+            CallPhase::Waiting(id) => Decision::Waits(id),
             CallPhase::Refused(refusal) => Decision::Refused(refusal.into()),
         }
     }
@@ -52,8 +52,8 @@ where
     }
 
     #[inline]
-    fn poll(&self, place: &mut Place, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<PaceStart, Rejection>> {
-        let phase = self.queue.poll(*place, cx.waker(), frame.now());
+    fn poll(&self, id: &mut WaiterId, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<PaceSlot, Rejection>> {
+        let phase = self.queue.poll(*id, cx.waker(), frame.now());
         // The queue cloned the waker, and may have woken other calls.
         frame.user_code_runs();
         match phase {
@@ -66,8 +66,8 @@ where
         }
     }
 
-    fn leave(&self, place: &mut Place, frame: &mut Frame) {
-        self.queue.leave(*place, frame.now());
+    fn leave(&self, id: &mut WaiterId, frame: &mut Frame) {
+        self.queue.leave(*id, frame.now());
         frame.user_code_runs();
     }
 

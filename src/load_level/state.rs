@@ -64,9 +64,10 @@ pub(super) struct QueueState {
     pub(super) pace: Option<Pace>,
     /// No call waits in a closed queue.
     is_closed: bool,
-    pub(super) waiters: Waiters<Waiter, Result<PaceStart, QueueRefusal>, CLASSES>,
-    /// The last instant at which no call waited.
-    last_empty: Nanos,
+    pub(super) waiters: Waiters<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>,
+    /// The last instant at which no call waited: when the present backlog began. Written only when the queue becomes
+    /// empty, and when it stops being empty.
+    nonempty_since: Nanos,
     /// The latest instant that any thread has brought. The clock of another thread may be behind it.
     latest: Nanos,
     pub(super) totals: Totals,
@@ -132,7 +133,7 @@ impl QueueState {
             pace,
             is_closed: false,
             waiters: Waiters::new(),
-            last_empty: Nanos::ZERO,
+            nonempty_since: Nanos::ZERO,
             latest: Nanos::ZERO,
             totals: Totals::default(),
             rates: Rates::new(),

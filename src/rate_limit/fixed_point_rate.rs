@@ -14,33 +14,33 @@ pub(super) struct FixedPointRate<const FRACTION: u32> {
     /// In units of 2^-`FRACTION`.
     pub(super) subtokens_per_nano: u64,
     pub(super) subtokens_per_token: u64,
-    /// A burst.
-    pub(super) full: Subtokens,
+    /// The subtokens of a full bucket.
+    pub(super) burst_subtokens: Subtokens,
 }
 
 impl<const FRACTION: u32> FixedPointRate<FRACTION> {
     /// Chooses the smallest subtoken for which at most 2^`most_log2` are minted per nanosecond, and at most
-    /// 2^`full_log2` are in a burst. The quota has been checked, its burst has at most `full_log2` binary digits, and
+    /// 2^`burst_log2` are in a burst. The quota has been checked, its burst has at most `burst_log2` binary digits, and
     /// `FRACTION + most_log2` is at most 63.
-    pub(super) fn new(quota: Quota, most_log2: u32, full_log2: u32) -> Self {
+    pub(super) fn new(quota: Quota, most_log2: u32, burst_log2: u32) -> Self {
         let (count, burst) = (u128::from(quota.count()), u128::from(quota.burst()));
         let period = quota.period().as_nanos();
         let divisor = greatest_common_divisor(count, period);
         let (subtokens_per_nano, subtokens_per_token) = (count / divisor, period / divisor);
-        if subtokens_per_nano <= 1 << most_log2 && burst * subtokens_per_token <= 1 << full_log2 {
+        if subtokens_per_nano <= 1 << most_log2 && burst * subtokens_per_token <= 1 << burst_log2 {
             return Self {
                 subtokens_per_nano: (subtokens_per_nano << FRACTION) as u64,
                 subtokens_per_token: subtokens_per_token as u64,
-                full: Subtokens((burst * subtokens_per_token) as u64),
+                burst_subtokens: Subtokens((burst * subtokens_per_token) as u64),
             };
         }
         let by_rate = ((period << most_log2) / count).ilog2();
-        let by_burst = full_log2.saturating_sub(burst.next_power_of_two().ilog2());
+        let by_burst = burst_log2.saturating_sub(burst.next_power_of_two().ilog2());
         let shift = by_rate.min(by_burst);
         Self {
             subtokens_per_nano: ((count << shift) << FRACTION).div_ceil(period) as u64,
             subtokens_per_token: 1 << shift,
-            full: Subtokens((burst << shift) as u64),
+            burst_subtokens: Subtokens((burst << shift) as u64),
         }
     }
 

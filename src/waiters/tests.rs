@@ -36,25 +36,25 @@ impl Wakes {
     }
 }
 
-fn joined(list: &mut List, waiter: u64, wakes: &Arc<Wakes>) -> Place {
-    let place = list.join(0, 1, Nanos(100), waiter).unwrap();
-    list.wait_on(place, Nanos(100), &mut wakes.waker());
-    place
+fn joined(list: &mut List, waiter: u64, wakes: &Arc<Wakes>) -> WaiterId {
+    let id = list.join(0, 1, Nanos(100), waiter).unwrap();
+    list.wait_on(id, Nanos(100), &mut wakes.waker());
+    id
 }
 
 #[test]
 fn a_waiter_is_woken_by_its_answer_after_the_lock_is_released() {
     let (list, wakes) = (Mutex::new(List::new()), Arc::new(Wakes::default()));
     let mut guard = lock(&list);
-    let place = joined(&mut guard, 7, &wakes);
-    guard.answer(place, "yes");
-    assert_eq!(guard.get(place), None);
+    let id = joined(&mut guard, 7, &wakes);
+    guard.answer(id, "yes");
+    assert_eq!(guard.get(id), None);
     let wakers = guard.take_wakers();
     assert_eq!(wakes.count(), 0);
     wakers.wake_after(guard);
     assert_eq!((wakes.count(), wakes.are_held()), (1, false));
-    assert_eq!(lock(&list).take_answer(place), Some(("yes", 7)));
-    assert_eq!(lock(&list).take_answer(place), None);
+    assert_eq!(lock(&list).take_answer(id), Some(("yes", 7)));
+    assert_eq!(lock(&list).take_answer(id), None);
 }
 
 #[test]
@@ -81,16 +81,16 @@ fn a_task_that_polls_gets_its_answer_without_a_wake_up_and_a_later_task_in_its_s
 #[test]
 fn a_task_is_woken_once_if_its_turn_may_come_before_it_polls() {
     let (list, wakes) = (Mutex::new(List::new()), Arc::new(Wakes::default()));
-    let place = joined(&mut lock(&list), 1, &wakes);
+    let id = joined(&mut lock(&list), 1, &wakes);
     for (due, wakes_by_then) in [(100, 0), (200, 0), (150, 1), (50, 1)] {
         let mut guard = lock(&list);
-        guard.expect(place, Nanos(due));
-        assert_eq!(guard.asks_at(place), Some(Nanos(due)));
+        guard.expect(id, Nanos(due));
+        assert_eq!(guard.next_poll_at(id), Some(Nanos(due)));
         guard.take_wakers().wake_after(guard);
         assert_eq!(wakes.count(), wakes_by_then, "{due}");
     }
-    lock(&list).leave(place);
-    assert_eq!(lock(&list).asks_at(place), None);
+    lock(&list).leave(id);
+    assert_eq!(lock(&list).next_poll_at(id), None);
 }
 
 proptest! {
@@ -99,7 +99,7 @@ proptest! {
         steps in prop::collection::vec((0..5_u8, 0..2_usize, any::<prop::sample::Index>(), any::<u64>()), 1..200),
     ) {
         let mut list = List::new();
-        let mut lines: [VecDeque<(Place, u64)>; 2] = Default::default();
+        let mut lines: [VecDeque<(WaiterId, u64)>; 2] = Default::default();
         let (mut answered, mut most) = (Vec::new(), 0);
         for (step, class, index, weight) in steps {
             let line = &mut lines[class];
@@ -107,13 +107,13 @@ proptest! {
                 0 | 1 => line.push_back((list.join(class, weight, Nanos::MAX, weight).unwrap(), weight)),
                 2 if !line.is_empty() => list.leave(line.remove(index.index(line.len())).unwrap().0),
                 3 if !line.is_empty() => {
-                    let (place, weight) = line.remove(index.index(line.len())).unwrap();
-                    list.answer(place, "yes");
-                    answered.push((place, weight));
+                    let (id, weight) = line.remove(index.index(line.len())).unwrap();
+                    list.answer(id, "yes");
+                    answered.push((id, weight));
                 }
                 4 if !answered.is_empty() => {
-                    let (place, weight) = answered.swap_remove(index.index(answered.len()));
-                    prop_assert_eq!(list.take_answer(place), Some(("yes", weight)));
+                    let (id, weight) = answered.swap_remove(index.index(answered.len()));
+                    prop_assert_eq!(list.take_answer(id), Some(("yes", weight)));
                 }
                 _ => {}
             }
@@ -121,9 +121,9 @@ proptest! {
             for (class, line) in lines.iter().enumerate() {
                 let weight = line.iter().map(|(_, weight)| u128::from(*weight)).sum();
                 prop_assert_eq!(list.of_class(class), Backlog { calls: line.len(), weight });
-                prop_assert_eq!(list.oldest(class), line.front().map(|(place, _)| *place));
-                prop_assert_eq!(list.newest(class), line.back().map(|(place, _)| *place));
-                prop_assert!(line.iter().all(|(place, weight)| list.get(*place) == Some(*weight)));
+                prop_assert_eq!(list.oldest(class), line.front().map(|(id, _)| *id));
+                prop_assert_eq!(list.newest(class), line.back().map(|(id, _)| *id));
+                prop_assert!(line.iter().all(|(id, weight)| list.get(*id) == Some(*weight)));
                 prop_assert!(list.in_order(class).eq(line.iter().copied()));
             }
             prop_assert_eq!(list.all(), list.of_class(0).plus(list.of_class(1)));

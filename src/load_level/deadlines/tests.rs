@@ -29,7 +29,7 @@ fn check(tree: &Deadlines, list: &[Entry]) {
     let mut expected: Vec<&Entry> = list.iter().collect();
     expected.sort_by_key(|(class, until, ..)| (CLASSES - class, *until));
     assert_eq!(order, expected.iter().map(|entry| entry.2).collect::<Vec<_>>());
-    let place = |entry: &&Entry| Place(entry.2);
+    let place = |entry: &&Entry| WaiterId(entry.2);
     assert_eq!(tree.first(), expected.first().map(place));
     assert_eq!(tree.last(), expected.last().map(place));
     for class in 0..CLASSES {
@@ -55,11 +55,11 @@ proptest! {
             if step < 2 || list.is_empty() {
                 let place = free.pop().unwrap_or(list.len() as u32);
                 list.push((class, until, place, weight));
-                tree.join(Place(place), class, weight, Nanos(until));
+                tree.join(WaiterId(place), class, weight, Nanos(until));
             } else {
                 let (.., place, _) = list.remove(index.index(list.len()));
                 free.push(place);
-                tree.leave(Place(place));
+                tree.leave(WaiterId(place));
             }
             check(&tree, &list);
         }
@@ -72,12 +72,12 @@ fn deadlines_in_order_or_in_the_opposite_order_make_no_deep_tree() {
         let mut tree = Deadlines::new();
         for number in 0..100_000_u32 {
             let until = if backwards { 100_000 - number } else { number };
-            tree.join(Place(number), 0, 1, Nanos(until.into()));
+            tree.join(WaiterId(number), 0, 1, Nanos(until.into()));
         }
         let (_, depth) = walk(&tree, tree.root, &mut Vec::new());
         assert!(depth <= 41, "{depth}");
         for number in 0..99_000 {
-            tree.leave(Place(number));
+            tree.leave(WaiterId(number));
         }
         let (all, depth) = walk(&tree, tree.root, &mut Vec::new());
         assert_eq!(all.calls, 1_000);

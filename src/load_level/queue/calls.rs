@@ -7,12 +7,12 @@ use crate::{
     context::Criticality,
     deadline::Deadline,
     load_level::{
-        pace::PaceStart,
-        places::{Mode, Places},
+        pace::PaceSlot,
+        places::{Mode, ServicePlaces},
         state::{CLASSES, CallPhase, NEVER, Newcomer, QueueState},
     },
     sync::{MutexGuard, lock},
-    waiters::{Place, drop_waker},
+    waiters::{WaiterId, drop_waker},
 };
 use std::task::Waker;
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ impl Queue {
     }
 
     /// Takes a place in the service, or a place in the queue, or refuses the call. Also returns whether it ran wakers.
-    pub(in crate::load_level) fn arrive(&self, call: ArrivingCall, now: Instant) -> (CallPhase<Place>, bool) {
+    pub(in crate::load_level) fn arrive(&self, call: ArrivingCall, now: Instant) -> (CallPhase<WaiterId>, bool) {
         self.locked(now, |state, places, now| {
             let class = if state.by_criticality { (call.criticality as usize).min(CLASSES - 1) } else { 0 };
             let deadline = call.deadline.instant().map_or(NEVER, |instant| self.shared.origin.to(instant));
@@ -47,26 +47,29 @@ impl Queue {
         })
     }
 
-    /// Asks whether the turn of this place has come. A place that keeps waiting asks again at the instant in `Waiting`,
-    /// or when `waker` is woken. An admitted place has become a place in the service; a refused place is gone.
-    pub(in crate::load_level) fn poll(&self, place: Place, waker: &Waker, now: Instant) -> CallPhase<Instant> {
+    /// Asks whether the turn of this waiter has come. If it keeps waiting, it asks again at the instant in `Waiting`,
+    /// or when `waker` is woken. An admitted waiter has a place in the service; a refused one has left the queue.
+    pub(in crate::load_level) fn poll(&self, id: WaiterId, waker: &Waker, now: Instant) -> CallPhase<Instant> {
         // A waker is user code, and none runs with the lock held.
         let mut waker = Some(waker.clone());
         let ((phase, wait), _) = self.locked(now, |state, places, nanos| {
-            let phase = state.poll(place, &mut waker, places, nanos);
-            let wait =
-                if let CallPhase::Waiting(asks_at) = phase { asks_at.saturating_sub(nanos) } else { Nanos::ZERO };
+            let phase = state.poll(id, &mut waker, places, nanos);
+            let wait = if let CallPhase::Waiting(next_poll_at) = phase {
+                next_poll_at.saturating_sub(nanos)
+            } else {
+                Nanos::ZERO
+            };
             (phase, wait)
         });
         drop_waker(waker);
         match phase {
             CallPhase::Waiting(_) => match now.checked_add(wait.duration()) {
-                Some(asks_at) => CallPhase::Waiting(asks_at),
+                Some(next_poll_at) => CallPhase::Waiting(next_poll_at),
                 // Its turn would come after the last instant that the clock can represent.
                 None => {
                     let (refusal, _) = self.locked(now, |state, places, now| {
-                        let refusal = state.too_long_of(place, now);
-                        state.leave(place, places, now);
+                        let refusal = state.waited_too_long(id, now);
+                        state.leave(id, places, now);
                         refusal
                     });
                     CallPhase::Refused(refusal)
@@ -77,9 +80,9 @@ impl Queue {
         }
     }
 
-    /// Gives up a place in the queue, or the place in the service that it has become.
-    pub(in crate::load_level) fn leave(&self, place: Place, now: Instant) {
-        self.locked(now, |state, places, now| state.leave(place, places, now));
+    /// Removes a call from the queue, or returns its place in the service if it was admitted.
+    pub(in crate::load_level) fn leave(&self, id: WaiterId, now: Instant) {
+        self.locked(now, |state, places, now| state.leave(id, places, now));
     }
 
     /// Returns a place in the service, exactly once for each that was taken, and the start time of the pace that the
@@ -111,7 +114,7 @@ impl Queue {
     pub(super) fn locked<T>(
         &self,
         now: Instant,
-        work: impl FnOnce(&mut QueueState, &mut Places, Nanos) -> T,
+        work: impl FnOnce(&mut QueueState, &mut ServicePlaces, Nanos) -> T,
     ) -> (T, bool) {
         let (result, mut state) = self.with_lock(now, work);
         let woke = state.waiters.take_wakers().wake_after(state);
@@ -123,14 +126,14 @@ impl Queue {
     pub(super) fn with_lock<T>(
         &self,
         now: Instant,
-        work: impl FnOnce(&mut QueueState, &mut Places, Nanos) -> T,
+        work: impl FnOnce(&mut QueueState, &mut ServicePlaces, Nanos) -> T,
     ) -> (T, MutexGuard<'_, QueueState>) {
         let QueueShared { word, origin, state } = &*self.shared;
         let mut state = lock(state);
         let mut places = word.take_over(&state);
         let now = state.advance_to(origin.to(now));
         let result = work(&mut state, &mut places, now);
-        state.expect_next(&places, now);
+        state.wake_next_for_pace(&places, now);
         word.hand_back(places, &state);
         (result, state)
     }

@@ -9,7 +9,7 @@ use crate::{
         builder::{check_concurrency, check_depth, check_max_wait, check_max_weight},
         config::LoadLevelConfig,
         pace::Pace,
-        places::Places,
+        places::ServicePlaces,
         state::QueueState,
     },
     sync::lock,
@@ -113,12 +113,15 @@ impl Queue {
         }
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut QueueState, &mut Places, Nanos)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut QueueState, &mut ServicePlaces, Nanos)) {
         self.locked(Instant::now(), change);
     }
 
     /// Applies a change without waking waiters. [`wake_pending`](Self::wake_pending) wakes those whose turn has come.
-    pub(in crate::load_level) fn change_quietly(&self, change: impl FnOnce(&mut QueueState, &mut Places, Nanos)) {
+    pub(in crate::load_level) fn change_quietly(
+        &self,
+        change: impl FnOnce(&mut QueueState, &mut ServicePlaces, Nanos),
+    ) {
         drop(self.with_lock(Instant::now(), change));
     }
 

@@ -4,13 +4,13 @@ use super::{CLASSES, CallPhase, NEVER, Newcomer, QueueRefusal, QueueState, Waite
 use crate::{
     clock::Nanos,
     error::QueueFullCause,
-    load_level::{pace::PaceStart, places::Places},
-    waiters::{Backlog, Place},
+    load_level::{pace::PaceSlot, places::ServicePlaces},
+    waiters::{Backlog, WaiterId},
 };
 
 impl QueueState {
     /// Admits a call that does not wait, if the service has room.
-    pub(in crate::load_level) fn try_arrive(&mut self, places: &mut Places, now: Nanos) -> Option<PaceStart> {
+    pub(in crate::load_level) fn try_arrive(&mut self, places: &mut ServicePlaces, now: Nanos) -> Option<PaceSlot> {
         self.totals.arrived = self.totals.arrived.wrapping_add(1);
         self.admit(places, now);
         let is_admitted = !self.is_closed && self.waiters.all().calls == 0 && self.has_room(places, now);
@@ -21,9 +21,9 @@ impl QueueState {
     pub(in crate::load_level) fn arrive(
         &mut self,
         newcomer: Newcomer,
-        places: &mut Places,
+        places: &mut ServicePlaces,
         now: Nanos,
-    ) -> CallPhase<Place> {
+    ) -> CallPhase<WaiterId> {
         // New => Admitted
         if let Some(start) = self.try_arrive(places, now) {
             return CallPhase::Admitted(start);
@@ -31,7 +31,7 @@ impl QueueState {
         let joined = if self.is_closed { Err(QueueRefusal::Closed) } else { self.join(newcomer, places, now) };
         match joined {
             // New => Waiting
-            Ok(place) => CallPhase::Waiting(place),
+            Ok(id) => CallPhase::Waiting(id),
             // New => Refused
             Err(refusal) => {
                 self.count(&refusal);
@@ -40,7 +40,7 @@ impl QueueState {
         }
     }
 
-    fn join(&mut self, newcomer: Newcomer, places: &Places, now: Nanos) -> Result<Place, QueueRefusal> {
+    fn join(&mut self, newcomer: Newcomer, places: &ServicePlaces, now: Nanos) -> Result<WaiterId, QueueRefusal> {
         let patience = self.patience(newcomer.deadline, now);
         if patience == Nanos::ZERO {
             return Err(self.too_long(Nanos::ZERO, now));
@@ -52,24 +52,24 @@ impl QueueState {
         self.check_in_time(newcomer, gives_up_at, now)?;
         self.make_room(newcomer, gives_up_at, now)?;
         let before = self.waiters.all().calls;
-        let asks_at = match &self.pace {
+        let next_poll_at = match &self.pace {
             Some(pace) if places.are_free() => pace.due_after(before),
             _ => NEVER,
         };
         let Newcomer { class, weight, deadline } = newcomer;
         let waiter = Waiter { since: now, gives_up_at, deadline };
-        let Some(place) = self.waiters.join(class, weight, asks_at, waiter) else {
+        let Some(id) = self.waiters.join(class, weight, next_poll_at, waiter) else {
             return Err(self.full(QueueFullCause::Depth, now));
         };
         if let Some(deadlines) = &mut self.deadlines {
-            deadlines.join(place, class, weight, gives_up_at);
+            deadlines.join(id, class, weight, gives_up_at);
         }
         if before == 0 {
-            self.last_empty = now;
+            self.nonempty_since = now;
             self.rates.begin(now, self.totals);
         }
         self.totals.joined = self.totals.joined.wrapping_add(1);
-        Ok(place)
+        Ok(id)
     }
 
     /// Returns whether a call that weighs 1 finds no place in the queue.
@@ -80,12 +80,12 @@ impl QueueState {
     }
 
     /// Returns a waiter whose time to wait has ended, so that its place is free.
-    pub(super) fn late(&self, now: Nanos) -> Option<Place> {
+    pub(super) fn late(&self, now: Nanos) -> Option<WaiterId> {
         let next = |class| match &self.deadlines {
             Some(deadlines) => deadlines.first_of(class),
             None => self.waiters.oldest(class),
         };
-        (0..CLASSES).find_map(|class| next(class).filter(|place| self.is_late(*place, now)))
+        (0..CLASSES).find_map(|class| next(class).filter(|id| self.has_timed_out(*id, now)))
     }
 
     /// Makes room for one more call. Takes the places of late waiters first, then those of waiters that are worth less
@@ -101,26 +101,26 @@ impl QueueState {
         // The waiters that would be served before it fill the queue alone.
         let is_hopeless = |this: &Self| !fits(this.before(class, gives_up_at, now), this);
         while !fits(self.waiters.all(), self) {
-            let (place, refusal) = match self.late(now) {
-                Some(late) => (late, self.too_long_of(late, now)),
+            let (id, refusal) = match self.late(now) {
+                Some(late) => (late, self.waited_too_long(late, now)),
                 None if is_hopeless(self) => {
                     let is_deep = self.waiters.all().calls >= self.depth;
                     let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
                     return Err(self.full(cause, now));
                 }
                 None => match self.least_worthy(class, now) {
-                    Some(place) => (place, self.full(QueueFullCause::Displaced, now)),
+                    Some(id) => (id, self.full(QueueFullCause::Displaced, now)),
                     None => return Err(self.full(QueueFullCause::Depth, now)),
                 },
             };
             // Waiting => Refused
-            self.refuse(place, refusal, now);
+            self.refuse(id, refusal, now);
         }
         Ok(())
     }
 
     /// Returns the waiter that would be served last, and after a newcomer of this class.
-    fn least_worthy(&self, class: usize, now: Nanos) -> Option<Place> {
+    fn least_worthy(&self, class: usize, now: Nanos) -> Option<WaiterId> {
         if let Some(deadlines) = &self.deadlines {
             return deadlines.last();
         }

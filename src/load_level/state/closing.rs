@@ -5,7 +5,7 @@
 //! | open | closed | [`Queue::close`](crate::load_level::Queue::close) |
 
 use super::{QueueRefusal, QueueState};
-use crate::{clock::Nanos, load_level::places::Places};
+use crate::{clock::Nanos, load_level::places::ServicePlaces};
 
 impl QueueState {
     pub(in crate::load_level) fn is_closed(&self) -> bool {
@@ -15,7 +15,7 @@ impl QueueState {
     /// Refuses all waiters except those whose turn has come, and all later calls. An answer that was given before
     /// remains valid, whether or not its task has fetched it.
     // Open => Closed
-    pub(in crate::load_level) fn close(&mut self, places: &mut Places, now: Nanos) {
+    pub(in crate::load_level) fn close(&mut self, places: &mut ServicePlaces, now: Nanos) {
         // Waiting => Admitted
         self.admit(places, now);
         self.is_closed = true;

@@ -10,7 +10,7 @@ use crate::{
 impl QueueState {
     /// Returns the service rate of an adaptive queue, if it is known.
     pub(in crate::load_level) fn service_rate(&self, now: Nanos) -> Option<Span> {
-        let backlog_since = if self.waiters.all().calls == 0 { now } else { self.last_empty };
+        let backlog_since = if self.waiters.all().calls == 0 { now } else { self.nonempty_since };
         self.service_rate?.known(backlog_since)
     }
 
@@ -52,7 +52,7 @@ impl QueueState {
                 return Err(QueueRefusal::Full { cause: QueueFullCause::Deadline, bound: depth as u64, retry_after });
             };
             // Waiting => Refused
-            self.refuse(late, self.too_long_of(late, now), now);
+            self.refuse(late, self.waited_too_long(late, now), now);
         }
         Ok(())
     }

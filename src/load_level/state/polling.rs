@@ -3,24 +3,24 @@
 use super::{CallPhase, NEVER, QueueState};
 use crate::{
     clock::Nanos,
-    load_level::{pace::PaceStart, places::Places},
-    waiters::Place,
+    load_level::{pace::PaceSlot, places::ServicePlaces},
+    waiters::WaiterId,
 };
 use std::task::Waker;
 
 impl QueueState {
-    /// Answers the task that holds a place. The call keeps the place only while it waits; its task polls again at the
+    /// Answers the task of a waiter. The call stays in the queue only while it waits; its task polls again at the
     /// instant in `Waiting`. In that case `waker` is swapped with the stored one.
     pub(in crate::load_level) fn poll(
         &mut self,
-        place: Place,
+        id: WaiterId,
         waker: &mut Option<Waker>,
-        places: &mut Places,
+        places: &mut ServicePlaces,
         now: Nanos,
     ) -> CallPhase<Nanos> {
-        self.waiters.announce(place);
+        self.waiters.announce(id);
         self.admit(places, now);
-        match self.waiters.take_answer(place) {
+        match self.waiters.take_answer(id) {
             // Admitted => Refused
             Some((Ok(start), waiter)) if now >= waiter.deadline => {
                 let refusal = self.too_long(now.saturating_sub(waiter.since), now);
@@ -34,45 +34,45 @@ impl QueueState {
             Some((Err(refusal), _)) => return CallPhase::Refused(refusal),
             None => {}
         }
-        let Some(waiter) = self.waiters.get(place) else { crate::shell::polled_after_end() };
+        let Some(waiter) = self.waiters.get(id) else { crate::shell::polled_after_end() };
         // Waiting => Refused
         if now >= waiter.gives_up_at {
-            let refusal = self.too_long_of(place, now);
+            let refusal = self.waited_too_long(id, now);
             self.count(&refusal);
-            self.note_leaving(place, now);
-            self.waiters.leave(place);
-            self.one_left(now);
+            self.record_wait(id, now);
+            self.waiters.leave(id);
+            self.count_departure(now);
             return CallPhase::Refused(refusal);
         }
         // Waiting => Waiting
-        let asks_at = match &self.pace {
+        let next_poll_at = match &self.pace {
             // The next waiter polls when the pace allows it. The queue wakes the others when they become the next.
-            Some(pace) if places.are_free() && self.next(now) == Some(place) => pace.due(),
-            _ => self.waiters.asks_at(place).filter(|at| *at > now).unwrap_or(NEVER),
+            Some(pace) if places.are_free() && self.next(now) == Some(id) => pace.due(),
+            _ => self.waiters.next_poll_at(id).filter(|at| *at > now).unwrap_or(NEVER),
         };
-        self.waiters.wait_on(place, asks_at, waker);
-        CallPhase::Waiting(waiter.gives_up_at.min(asks_at))
+        self.waiters.wait_on(id, next_poll_at, waker);
+        CallPhase::Waiting(waiter.gives_up_at.min(next_poll_at))
     }
 
-    /// Gives up the place of a call that its task drops.
-    pub(in crate::load_level) fn leave(&mut self, place: Place, places: &mut Places, now: Nanos) {
-        match self.waiters.take_answer(place) {
+    /// Removes a call that its task drops.
+    pub(in crate::load_level) fn leave(&mut self, id: WaiterId, places: &mut ServicePlaces, now: Nanos) {
+        match self.waiters.take_answer(id) {
             // Admitted => Left
             Some((Ok(start), _)) => self.end(start, places, now),
             // Refused => Left
             Some((Err(_), _)) => {}
             // Waiting => Left
             None => {
-                self.note_leaving(place, now);
-                self.waiters.leave(place);
+                self.record_wait(id, now);
+                self.waiters.leave(id);
                 self.counts.cancelled += 1;
-                self.one_left(now);
+                self.count_departure(now);
             }
         }
     }
 
-    /// Ends a call in the service. `unused` is its start time of the pace if it did not reach the service.
-    pub(in crate::load_level) fn end(&mut self, unused: PaceStart, places: &mut Places, now: Nanos) {
+    /// Ends a call in the service. `unused` is its slot of the pace if it did not reach the service.
+    pub(in crate::load_level) fn end(&mut self, unused: PaceSlot, places: &mut ServicePlaces, now: Nanos) {
         places.taken = places.taken.saturating_sub(1);
         if let Some(pace) = &mut self.pace {
             pace.give_back(unused);

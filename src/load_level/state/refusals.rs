@@ -5,7 +5,7 @@ use crate::{
     clock::Nanos,
     error::{Closed, QueueFull, QueueFullCause, Rejection, WaitedTooLong},
     load_level::rates::time_for,
-    waiters::Place,
+    waiters::WaiterId,
 };
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ impl QueueState {
         QueueRefusal::Full { cause, bound, retry_after }
     }
 
-    pub(in crate::load_level) fn too_long_of(&self, place: Place, now: Nanos) -> QueueRefusal {
-        let since = self.waiters.get(place).map_or(now, |waiter| waiter.since);
+    pub(in crate::load_level) fn waited_too_long(&self, id: WaiterId, now: Nanos) -> QueueRefusal {
+        let since = self.waiters.get(id).map_or(now, |waiter| waiter.since);
         self.too_long(now.saturating_sub(since), now)
     }
 

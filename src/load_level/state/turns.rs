@@ -1,45 +1,45 @@
-//! The turns of the waiters: which waiter is next, which has waited too long, and when to wake one.
+//! Decides which waiter is next, which has waited too long, and when to wake the next one.
 
 use super::{CLASSES, QueueRefusal, QueueState};
 use crate::{
     clock::Nanos,
-    load_level::{discipline::Rule, pace::PaceStart, places::Places},
-    waiters::Place,
+    load_level::{discipline::Rule, pace::PaceSlot, places::ServicePlaces},
+    waiters::WaiterId,
 };
 
 impl QueueState {
     /// Admits or refuses the waiters whose turn has come.
-    pub(in crate::load_level) fn admit(&mut self, places: &mut Places, now: Nanos) {
+    pub(in crate::load_level) fn admit(&mut self, places: &mut ServicePlaces, now: Nanos) {
         while self.has_room(places, now) {
-            let Some(place) = self.next(now) else { return };
-            if self.is_late(place, now) || self.is_stale(place, now) {
+            let Some(id) = self.next(now) else { return };
+            if self.has_timed_out(id, now) || self.exceeds_target(id, now) {
                 // Waiting => Refused
-                let refusal = self.too_long_of(place, now);
-                self.refuse(place, refusal, now);
+                let refusal = self.waited_too_long(id, now);
+                self.refuse(id, refusal, now);
             } else {
                 // Waiting => Admitted
                 let start = self.take(places, now);
                 if let Some(rate) = &mut self.service_rate {
-                    rate.one_served(self.last_empty, now, places.limit);
+                    rate.record_service(self.nonempty_since, now, places.limit);
                 }
-                self.answer(place, Ok(start), now);
+                self.answer(id, Ok(slot), now);
             }
         }
     }
 
-    pub(super) fn has_room(&self, places: &Places, now: Nanos) -> bool {
+    pub(super) fn has_room(&self, places: &ServicePlaces, now: Nanos) -> bool {
         places.are_free() && self.pace.is_none_or(|pace| pace.due() <= now)
     }
 
-    /// Takes a place in the service, and a start time of the pace.
-    pub(super) fn take(&mut self, places: &mut Places, now: Nanos) -> PaceStart {
+    /// Takes a place in the service and, if there is a pace, its next slot. Requires [`has_room`](Self::has_room).
+    pub(super) fn take(&mut self, places: &mut ServicePlaces, now: Nanos) -> PaceSlot {
         places.taken += 1;
         self.totals.served = self.totals.served.wrapping_add(1);
         self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(PaceStart::NONE)
     }
 
-    /// Returns the waiter that is served next.
-    pub(super) fn next(&self, now: Nanos) -> Option<Place> {
+    /// Returns the waiter whose turn is next.
+    pub(super) fn next(&self, now: Nanos) -> Option<WaiterId> {
         if let Some(deadlines) = &self.deadlines {
             return deadlines.first();
         }
@@ -57,62 +57,63 @@ impl QueueState {
         }
     }
 
-    /// Returns whether there is a standing queue: it has not been empty for longer than the interval.
+    /// Returns whether there is a standing queue: calls have been waiting without a pause for longer than the interval.
     fn has_standing_queue(&self, interval: Nanos, now: Nanos) -> bool {
-        self.waiters.all().calls > 0 && now.saturating_sub(self.last_empty) > interval
+        self.waiters.all().calls > 0 && now.saturating_sub(self.nonempty_since) > interval
     }
 
-    /// Returns whether a call's time to wait has ended.
-    pub(super) fn is_late(&self, place: Place, now: Nanos) -> bool {
-        self.waiters.get(place).is_some_and(|waiter| now >= waiter.gives_up_at)
+    /// Returns whether the waiter's own limit `gives_up_at` has passed.
+    pub(super) fn has_timed_out(&self, id: WaiterId, now: Nanos) -> bool {
+        self.waiters.get(id).is_some_and(|waiter| now >= waiter.gives_up_at)
     }
 
-    /// Returns whether a call has waited for longer than the target of a standing queue.
-    fn is_stale(&self, place: Place, now: Nanos) -> bool {
+    /// Returns whether the queue is standing and this call has waited for longer than the discipline's target.
+    fn exceeds_target(&self, id: WaiterId, now: Nanos) -> bool {
         match self.rule {
             Rule::Adaptive { target, interval } if self.has_standing_queue(interval, now) => {
-                self.waiters.get(place).is_some_and(|waiter| now.saturating_sub(waiter.since) > target)
+                self.waiters.get(id).is_some_and(|waiter| now.saturating_sub(waiter.since) > target)
             }
             _ => false,
         }
     }
 
-    pub(super) fn refuse(&mut self, place: Place, refusal: QueueRefusal, now: Nanos) {
+    pub(super) fn refuse(&mut self, id: WaiterId, refusal: QueueRefusal, now: Nanos) {
         self.count(&refusal);
-        self.answer(place, Err(refusal), now);
+        self.answer(id, Err(refusal), now);
     }
 
-    fn answer(&mut self, place: Place, answer: Result<PaceStart, QueueRefusal>, now: Nanos) {
-        self.note_leaving(place, now);
-        self.waiters.answer(place, answer);
-        self.one_left(now);
+    fn answer(&mut self, id: WaiterId, answer: Result<PaceSlot, QueueRefusal>, now: Nanos) {
+        self.record_wait(id, now);
+        self.waiters.answer(id, answer);
+        self.count_departure(now);
     }
 
-    /// Notes that a waiter leaves the queue, served or not, while it still has its place.
-    pub(super) fn note_leaving(&mut self, place: Place, now: Nanos) {
-        if let Some(waiter) = self.waiters.get(place) {
+    /// Records the wait of a waiter that is about to leave the queue, served or not. Called while the waiter is still
+    /// in the list.
+    pub(super) fn record_wait(&mut self, id: WaiterId, now: Nanos) {
+        if let Some(waiter) = self.waiters.get(id) {
             self.waits.record(now.saturating_sub(waiter.since).duration());
         }
         if let Some(deadlines) = &mut self.deadlines {
-            deadlines.leave(place);
+            deadlines.leave(id);
         }
     }
 
-    /// Counts a waiter that has left the queue, served or not.
-    pub(super) fn one_left(&mut self, now: Nanos) {
+    /// Counts a waiter that has left the queue, served or not. If the queue is now empty, ends the backlog.
+    pub(super) fn count_departure(&mut self, now: Nanos) {
         self.totals.left = self.totals.left.wrapping_add(1);
         if self.waiters.all().calls == 0 {
-            self.last_empty = now;
+            self.nonempty_since = now;
             self.rates.end(now, self.totals);
         }
     }
 
-    /// Wakes the next waiter if it waits for the pace alone, and its timer would fire later than the pace allows.
-    pub(in crate::load_level) fn expect_next(&mut self, places: &Places, now: Nanos) {
+    /// Wakes the next waiter if only the pace holds it back and its timer is set for later than the pace's next slot.
+    pub(in crate::load_level) fn wake_next_for_pace(&mut self, places: &ServicePlaces, now: Nanos) {
         let Some(pace) = &self.pace else { return };
         let Some(next) = self.next(now).filter(|_| places.are_free()) else { return };
         let due = pace.due();
-        if self.waiters.asks_at(next).is_some_and(|asks_at| asks_at > due) {
+        if self.waiters.next_poll_at(next).is_some_and(|at| at > due) {
             self.waiters.expect(next, due);
         }
     }

@@ -77,9 +77,9 @@ impl TokenBucketBuilder {
         if max_wait > crate::error::LONGEST {
             return Err(ConfigError::new("rate_limit.max_wait", max_wait, "must be at most 366 days"));
         }
-        let third = third_of(warm_up);
-        let (schedule, word) = if third > Nanos::ZERO {
-            let cold = RefillSchedule::new(quota, Nanos::ZERO).warming_up(Nanos::ZERO, third);
+        let warm_up_third = third_of(warm_up);
+        let (schedule, word) = if warm_up_third > Nanos::ZERO {
+            let cold = RefillSchedule::new(quota, Nanos::ZERO).warming_up(Nanos::ZERO, warm_up_third);
             (cold, NEEDS_LOCK | cold.spent_when_cold().0)
         } else {
             (RefillSchedule::new(quota, Nanos::ZERO), 0)
@@ -92,8 +92,8 @@ impl TokenBucketBuilder {
                 max_wait,
                 locked: Mutex::new(LockedBucket {
                     quota,
-                    third,
-                    cold_at: schedule.cold_after(Subtokens(word & SPENT), third),
+                    warm_up_third,
+                    cold_at: schedule.cold_after(Subtokens(word & SPENT), warm_up_third),
                     queue: WaitQueue::new(),
                     is_closed: false,
                 }),

@@ -10,7 +10,7 @@ use crate::{
         limit::{DescribeLimit, Limit},
     },
     shell::{Decision, Explanation, Frame, RefusesNow},
-    waiters::Place,
+    waiters::WaiterId,
 };
 use std::{
     convert::Infallible,
@@ -113,7 +113,7 @@ pub struct InLine(pub(in crate::rate_limit) TokenBucket);
 /// The place of a call in the wait queue of a token bucket.
 #[derive(Debug)]
 pub struct PlaceInLine {
-    place: Place,
+    place: WaiterId,
     tokens: u64,
 }
 

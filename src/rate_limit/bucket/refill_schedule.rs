@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) const FRACTION: u32 = 40;
 /// At most 2^14 subtokens per nanosecond, so that a horizon mints at most 2^54. A burst has at most 2^55.
 const MOST_LOG2: u32 = 14;
-const FULL_LOG2: u32 = 55;
+const BURST_LOG2: u32 = 55;
 /// 18 minutes. Up to this time after its anchor, a schedule fits in 64 bits.
 pub(super) const HORIZON: Nanos = Nanos(1 << FRACTION);
 
@@ -23,7 +23,7 @@ const COLD_FACTOR: u64 = 3;
 
 /// Computes the subtokens minted by an instant: the contents of a bucket that has spent nothing.
 ///
-/// These are `full + rate * time since the anchor`. A schedule that warms up mints less between its `start` and its
+/// These are `burst + rate * time since the anchor`. A schedule that warms up mints less between its `start` and its
 /// `warm` instant. Its anchor is later than the start by the time that the lower rate costs. Once warm, it mints as if
 /// it had begun at the anchor.
 #[derive(Clone, Copy, Debug)]
@@ -34,29 +34,34 @@ pub(super) struct RefillSchedule {
     /// The time from the anchor until the full rate is reached.
     pub(super) warm_after: Nanos,
     /// A third of the warm-up: the time from the start to the anchor. Zero if the schedule does not warm up.
-    pub(super) third: Nanos,
+    pub(super) warm_up_third: Nanos,
 }
 
 impl RefillSchedule {
     /// Makes the schedule of a checked quota, with the full rate from `anchor` on.
     pub(super) fn new(quota: Quota, anchor: Nanos) -> Self {
-        let rate = FixedPointRate::new(quota, MOST_LOG2, FULL_LOG2);
-        Self { rate, burst: Tokens(quota.burst()), anchor, warm_after: Nanos::ZERO, third: Nanos::ZERO }
+        let rate = FixedPointRate::new(quota, MOST_LOG2, BURST_LOG2);
+        Self { rate, burst: Tokens(quota.burst()), anchor, warm_after: Nanos::ZERO, warm_up_third: Nanos::ZERO }
     }
 
-    /// Returns this schedule, cold at `start`, and warm after three times `third`.
-    pub(super) fn warming_up(self, start: Nanos, third: Nanos) -> Self {
-        Self { anchor: start.saturating_add(third), warm_after: third.saturating_add(third), third, ..self }
+    /// Returns this schedule, cold at `start`, and warm after three times `warm_up_third`.
+    pub(super) fn warming_up(self, start: Nanos, warm_up_third: Nanos) -> Self {
+        Self {
+            anchor: start.saturating_add(warm_up_third),
+            warm_after: warm_up_third.saturating_add(warm_up_third),
+            warm_up_third,
+            ..self
+        }
     }
 
     /// Returns the subtokens that a cold bucket has spent: all but one token.
     pub(super) fn spent_when_cold(&self) -> Subtokens {
-        self.rate.full.saturating_sub(self.rate.subtokens(Tokens(1)))
+        self.rate.burst_subtokens.saturating_sub(self.rate.subtokens(Tokens(1)))
     }
 
     /// Returns when the schedule begins to mint.
     pub(super) fn start(&self) -> Nanos {
-        self.anchor.saturating_sub(self.third)
+        self.anchor.saturating_sub(self.warm_up_third)
     }
 
     /// Returns when the schedule reaches its full rate.
@@ -71,21 +76,22 @@ impl RefillSchedule {
     pub(super) fn minted(&self, now: Nanos) -> Subtokens {
         let since = now.saturating_sub(self.anchor);
         if since >= self.warm_after {
-            return self.rate.full.saturating_add(self.rate.minted(since));
+            return self.rate.burst_subtokens.saturating_add(self.rate.minted(since));
         }
-        let warm_up = u128::from(self.third.0) * u128::from(COLD_FACTOR);
+        let warm_up = u128::from(self.warm_up_third.0) * u128::from(COLD_FACTOR);
         let elapsed = u128::from(now.saturating_sub(self.start()).0);
         // In units of 2^-14 ns, less than 2^56. The rate is less than 2^55, so the product fits.
         let equivalent =
             ((elapsed * (warm_up + elapsed)) << WARM_FRACTION) / (warm_up * u128::from(COLD_FACTOR)).max(1);
         let subtokens = (equivalent * u128::from(self.rate.subtokens_per_nano)) >> (FRACTION + WARM_FRACTION);
-        self.rate.full.saturating_add(Subtokens(subtokens as u64))
+        self.rate.burst_subtokens.saturating_add(Subtokens(subtokens as u64))
     }
 
     /// Returns when `minted` subtokens will have been minted: the first instant for which [`minted`](Self::minted) is
     /// at least that, but not before the start.
     pub(super) fn due(&self, minted: Subtokens) -> Nanos {
-        let linear = self.anchor.saturating_add(self.rate.time_to_mint(minted.saturating_sub(self.rate.full)));
+        let linear =
+            self.anchor.saturating_add(self.rate.time_to_mint(minted.saturating_sub(self.rate.burst_subtokens)));
         let warm = self.warm();
         if linear >= warm {
             return linear;
@@ -98,10 +104,10 @@ impl RefillSchedule {
         Nanos(late)
     }
 
-    /// Returns when a bucket that has spent this much will have been full for three times `third`.
-    pub(super) fn cold_after(&self, spent: Subtokens, third: Nanos) -> Nanos {
-        let warm_up = Nanos(third.0.saturating_mul(COLD_FACTOR));
-        self.due(spent.saturating_add(self.rate.full)).saturating_add(warm_up)
+    /// Returns when a bucket that has spent this much will have been full for three times `warm_up_third`.
+    pub(super) fn cold_after(&self, spent: Subtokens, warm_up_third: Nanos) -> Nanos {
+        let warm_up = Nanos(warm_up_third.0.saturating_mul(COLD_FACTOR));
+        self.due(spent.saturating_add(self.rate.burst_subtokens)).saturating_add(warm_up)
     }
 
     /// Returns this schedule with a later anchor, moved by whole horizons to at most `now`, and the subtokens minted in
@@ -114,7 +120,7 @@ impl RefillSchedule {
         let anchor = self.anchor.saturating_add(Nanos(horizons.saturating_mul(HORIZON.0)));
         // A horizon mints `subtokens_per_nano` without its point.
         let fewer = Subtokens(horizons.saturating_mul(self.rate.subtokens_per_nano));
-        (Self { anchor, warm_after: Nanos::ZERO, third: Nanos::ZERO, ..*self }, fewer)
+        (Self { anchor, warm_after: Nanos::ZERO, warm_up_third: Nanos::ZERO, ..*self }, fewer)
     }
 
     /// Converts subtokens of this schedule to those of another, rounded down.
@@ -152,9 +158,9 @@ pub(super) struct SharedRefillSchedule {
     warm_after: AtomicU64,
     subtokens_per_nano: AtomicU64,
     subtokens_per_token: AtomicU64,
-    full: AtomicU64,
+    burst_subtokens: AtomicU64,
     burst: AtomicU64,
-    third: AtomicU64,
+    warm_up_third: AtomicU64,
 }
 
 impl SharedRefillSchedule {
@@ -164,9 +170,9 @@ impl SharedRefillSchedule {
             warm_after: AtomicU64::new(schedule.warm_after.0),
             subtokens_per_nano: AtomicU64::new(schedule.rate.subtokens_per_nano),
             subtokens_per_token: AtomicU64::new(schedule.rate.subtokens_per_token),
-            full: AtomicU64::new(schedule.rate.full.0),
+            burst_subtokens: AtomicU64::new(schedule.rate.burst_subtokens.0),
             burst: AtomicU64::new(schedule.burst.0),
-            third: AtomicU64::new(schedule.third.0),
+            warm_up_third: AtomicU64::new(schedule.warm_up_third.0),
         }
     }
 
@@ -176,7 +182,7 @@ impl SharedRefillSchedule {
         let rate = FixedPointRate {
             subtokens_per_nano: self.subtokens_per_nano.load(Ordering::Acquire),
             subtokens_per_token: self.subtokens_per_token.load(Ordering::Acquire),
-            full: Subtokens(self.full.load(Ordering::Acquire)),
+            burst_subtokens: Subtokens(self.burst_subtokens.load(Ordering::Acquire)),
         };
         (Nanos(self.anchor.load(Ordering::Acquire)), rate)
     }
@@ -188,7 +194,7 @@ impl SharedRefillSchedule {
             burst: Tokens(self.burst.load(Ordering::Acquire)),
             anchor,
             warm_after: Nanos(self.warm_after.load(Ordering::Acquire)),
-            third: Nanos(self.third.load(Ordering::Acquire)),
+            warm_up_third: Nanos(self.warm_up_third.load(Ordering::Acquire)),
         }
     }
 
@@ -197,8 +203,8 @@ impl SharedRefillSchedule {
         self.warm_after.store(schedule.warm_after.0, Ordering::Release);
         self.subtokens_per_nano.store(schedule.rate.subtokens_per_nano, Ordering::Release);
         self.subtokens_per_token.store(schedule.rate.subtokens_per_token, Ordering::Release);
-        self.full.store(schedule.rate.full.0, Ordering::Release);
+        self.burst_subtokens.store(schedule.rate.burst_subtokens.0, Ordering::Release);
         self.burst.store(schedule.burst.0, Ordering::Release);
-        self.third.store(schedule.third.0, Ordering::Release);
+        self.warm_up_third.store(schedule.warm_up_third.0, Ordering::Release);
     }
 }

@@ -1,5 +1,5 @@
 use super::{token_bucket::TokenBucket, turn::Turn};
-use crate::{context::CallContext, error::RateLimited, shell::Timer, waiters::Place};
+use crate::{context::CallContext, error::RateLimited, shell::Timer, waiters::WaiterId};
 use pin_project_lite::pin_project;
 use std::{
     fmt,
@@ -56,8 +56,8 @@ pin_project! {
     impl PinnedDrop for Acquire {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let AcquireState::Waiting(place) = this.state {
-                this.bucket.leave_at(*place, Instant::now());
+            if let AcquireState::Waiting(id) = this.state {
+                this.bucket.leave_at(*id, Instant::now());
             }
         }
     }
@@ -69,7 +69,7 @@ enum AcquireState {
     Unpolled {
         came_at: Option<Instant>,
     },
-    Waiting(Place),
+    Waiting(WaiterId),
     Ended,
 }
 
@@ -119,7 +119,7 @@ impl Acquire {
     /// long.
     pub fn due_at(&self) -> Option<Instant> {
         match &self.state {
-            AcquireState::Waiting(place) => self.bucket.due_at(*place, Instant::now()),
+            AcquireState::Waiting(id) => self.bucket.due_at(*id, Instant::now()),
             AcquireState::Unpolled { .. } | AcquireState::Ended => None,
         }
     }
@@ -135,12 +135,12 @@ impl Future for Acquire {
             let deadline = CallContext::current().deadline_or_never();
             match this.bucket.join_at(*this.tokens, came_at.unwrap_or_else(Instant::now), deadline)? {
                 None => return Poll::Ready(Ok(())),
-                Some(place) => *this.state = AcquireState::Waiting(place),
+                Some(id) => *this.state = AcquireState::Waiting(id),
             }
         }
         let answer = loop {
-            let AcquireState::Waiting(place) = this.state else { crate::shell::polled_after_end() };
-            match this.bucket.poll_place_at(*place, cx.waker(), Instant::now()) {
+            let AcquireState::Waiting(id) = this.state else { crate::shell::polled_after_end() };
+            match this.bucket.poll_place_at(*id, cx.waker(), Instant::now()) {
                 Turn::NotBefore(instant) => ready!(this.timer.as_mut().poll_until(instant, cx)),
                 Turn::Come => break Ok(()),
                 Turn::Refused(refused) => break Err(refused),

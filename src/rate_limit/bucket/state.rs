@@ -1,11 +1,18 @@
 //! The state of a token bucket that all its handles share, and how threads change it.
 //!
+//! A [`RefillSchedule`] says how many subtokens have been minted by each instant, beginning with a full bucket at its
+//! anchor, or at the start of its warm-up. The bucket contains the minted subtokens minus the spent ones. Once the
+//! schedule has been at its full rate for a horizon (18 minutes), the next call that takes the lock moves the anchor
+//! later and lowers both numbers alike, so that they fit in 64 bits. This is a rebase.
+//!
+//! The states are conditions of the word and of [`LockedBucket`], not a type.
+//!
 //! | state | event | next state |
 //! |---|---|---|
-//! | `Open`: the word alone decides | a call has to wait | `Waited` |
-//! | | the schedule ran for a horizon | `Open`, with a later anchor; takes the lock |
-//! | `Waited`: `NEEDS_LOCK`, and the wait queue is not empty | the last waiter is served, or leaves | `Open` |
-//! | `WarmsUp`: always `NEEDS_LOCK` | it was full for as long as its warm-up | cold: one token, a third of the rate |
+//! | `Open`: the word alone decides | a call has to wait | `HasWaiters` |
+//! | | a call arrives a horizon after the anchor | `Open`; the call takes the lock and rebases the schedule |
+//! | `HasWaiters`: `NEEDS_LOCK`, and the wait queue is not empty | the last waiter is served, or leaves | `Open` |
+//! | `WarmsUp`: always `NEEDS_LOCK` | a call arrives after the bucket was full for a whole warm-up | `WarmsUp`, cold again: one token, a third of the rate |
 //! | any | it is closed | `Closed`: `NEEDS_LOCK`, and every call is refused |
 //!
 //! `with_lock` takes the lock and rebases the schedule. It serves the waiters whose turn has come, before and after
@@ -39,13 +46,16 @@ pub(super) struct Word(pub(super) AtomicU64);
 /// The part of a token bucket that all its handles share.
 #[repr(align(128))]
 pub(super) struct BucketShared {
-    /// Names the current schedule, says whether calls need the lock, and counts the subtokens spent by that schedule.
-    /// Subtokens forfeited because the bucket was full count as spent. See the constants below.
+    /// Names the current schedule, says whether calls need the lock, and counts the spent subtokens: the bucket
+    /// contains the subtokens that the schedule has minted, minus this number. Subtokens that were minted into a full
+    /// bucket are lost, and count as spent. See the constants below.
     ///
-    /// If a thread's compare-and-swap succeeds, the schedule that it computed with is still current: a schedule is
-    /// overwritten only after this word names the other one.
+    /// If a thread's compare-and-swap succeeds, the schedule that it computed with is still current, unless the thread
+    /// slept through 64 changes: see [`GENERATION_SHIFT`]. A schedule is overwritten only after this word names the
+    /// other one.
     pub(super) word: Word,
-    /// The current schedule and the one before or after it, by the generation's lowest bit.
+    /// Two slots, chosen by the lowest bit of the generation: the current schedule, and the previous one, or the next
+    /// one while it is written.
     pub(super) schedules: [SharedRefillSchedule; 2],
     pub(super) origin: Origin,
     pub(super) max_wait: Duration,
@@ -57,19 +67,21 @@ pub(super) struct BucketShared {
 pub(super) struct LockedBucket {
     pub(super) quota: Quota,
     /// A third of the warm-up; zero for a bucket without a warm-up.
-    pub(super) third: Nanos,
-    /// When the bucket will have been full for as long as its warm-up, if no call takes tokens until then. Refunds do
-    /// not make it earlier: a bucket whose calls are all refunded is in use.
+    pub(super) warm_up_third: Nanos,
+    /// The bucket becomes cold at this time, if no call takes tokens before: it has then been full for a whole warm-up.
+    /// A refund does not move it earlier, because a bucket whose calls are refunded is still in use.
     pub(super) cold_at: Nanos,
     pub(super) queue: WaitQueue,
     /// While true, no call waits, and [`NEEDS_LOCK`] is set, so that each call reads this field.
     pub(super) is_closed: bool,
 }
 
-/// The subtokens spent: at most a burst, the tokens of a horizon, and a debt of a burst, each up to 2^55.
+/// The bits that count the spent subtokens. The count is at most the sum of a burst, the subtokens of a horizon and a
+/// debt of one burst. Each is at most 2^55, so 57 bits suffice.
 pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
-/// Counts the schedules, modulo 64. If a thread sleeps through 64 changes and finds as many subtokens spent as before,
-/// it takes the new schedule for the old one.
+/// Counts the schedules, modulo 64. A thread that sleeps through exactly 64 changes, and finds the same number of spent
+/// subtokens, mistakes the new schedule for the old one. That one call is then decided, and counted, by the old
+/// schedule.
 const GENERATION_SHIFT: u32 = 57;
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
 /// Set while calls need the lock: a call waits, the bucket has a warm-up, or it is closed.
@@ -77,10 +89,10 @@ pub(super) const NEEDS_LOCK: u64 = 1 << 63;
 
 /// Whether there are enough tokens for a call, by the subtokens spent and minted.
 enum Assessment {
-    /// There are enough. After the call, `after` subtokens have been spent.
-    Enough { after: Subtokens },
-    /// There will be enough once `after` subtokens have been minted.
-    TooFew { after: Subtokens, anchor: Nanos, rate: FixedPointRate<FRACTION> },
+    /// There are enough. After the call, `spent_after` subtokens have been spent.
+    Enough { spent_after: Subtokens },
+    /// There will be enough once `needed` subtokens have been minted.
+    TooFew { needed: Subtokens, anchor: Nanos, rate: FixedPointRate<FRACTION> },
     /// The cost is above the burst.
     Never,
     /// The answer needs the lock.
@@ -108,7 +120,8 @@ pub(super) enum BucketRefusal {
 }
 
 impl BucketRefusal {
-    pub(super) fn seen_at(self, now: Nanos) -> RateLimited {
+    /// Returns the error of a call at `now`.
+    pub(super) fn to_error(self, now: Nanos) -> RateLimited {
         match self {
             Self::Until(due) => RateLimited::new(Some(due.saturating_sub(now).duration())),
             Self::ForEver => RateLimited::new(None),
@@ -120,12 +133,12 @@ impl BucketRefusal {
 impl LockedBucket {
     /// Returns whether the bucket has been full for as long as its warm-up.
     fn is_cold(&self, now: Nanos) -> bool {
-        self.third > Nanos::ZERO && now >= self.cold_at
+        self.warm_up_third > Nanos::ZERO && now >= self.cold_at
     }
 }
 
 impl BucketShared {
-    /// Returns the subtokens spent by the current schedule.
+    /// Returns the spent subtokens, as the current schedule counts them.
     fn spent(&self) -> Subtokens {
         spent(self.word.0.load(Ordering::Acquire))
     }
@@ -134,17 +147,17 @@ impl BucketShared {
         &self.schedules[(word >> GENERATION_SHIFT) as usize & 1]
     }
 
-    /// Takes tokens, at least one. This first try is inlined, and leaves the rare cases to
+    /// Takes `tokens`, which must not be zero. This first try is inlined, and leaves the rare cases to
     /// [`try_take_again`](Self::try_take_again).
     #[inline]
     pub(super) fn try_take(&self, tokens: Tokens, now: Nanos) -> Result<TakePath, BucketRefusal> {
         let word = self.word.0.load(Ordering::Acquire);
         match self.assess(word, tokens, now) {
-            Assessment::Enough { after } => match self.replace_spent(word, after) {
+            Assessment::Enough { spent_after } => match self.replace_spent(word, spent_after) {
                 Ok(_) => Ok(TakePath::LockFree),
                 Err(newer) => self.try_take_again(newer, tokens, now),
             },
-            Assessment::TooFew { after, anchor, rate } if self.is_current(word) => Err(too_few(after, anchor, &rate)),
+            Assessment::TooFew { needed, anchor, rate } if self.is_current(word) => Err(too_few(needed, anchor, &rate)),
             _ => self.try_take_again(word, tokens, now),
         }
     }
@@ -155,14 +168,14 @@ impl BucketShared {
         loop {
             let refusal = match self.assess(word, tokens, now) {
                 Assessment::NeedsLock => return self.try_take_with_lock(tokens, now).map(|()| TakePath::Locked),
-                Assessment::Enough { after } => match self.replace_spent(word, after) {
+                Assessment::Enough { spent_after } => match self.replace_spent(word, spent_after) {
                     Ok(_) => return Ok(TakePath::LockFree),
                     Err(newer) => {
                         word = newer;
                         continue;
                     }
                 },
-                Assessment::TooFew { after, anchor, rate } => too_few(after, anchor, &rate),
+                Assessment::TooFew { needed, anchor, rate } => too_few(needed, anchor, &rate),
                 Assessment::Never => BucketRefusal::ForEver,
             };
             if self.is_current(word) {
@@ -172,8 +185,9 @@ impl BucketShared {
         }
     }
 
-    /// Assesses a call by the schedule that `word` names. The result is valid only if `word` is still current. While
-    /// another thread overwrites the schedule, its numbers are arbitrary, so all arithmetic wraps or saturates.
+    /// Assesses a call by the schedule that `word` names. The result is valid only if `word` is still current. If
+    /// another thread is overwriting the schedule, the loaded numbers may be inconsistent, so all arithmetic wraps or
+    /// saturates.
     #[inline]
     fn assess(&self, word: u64, tokens: Tokens, now: Nanos) -> Assessment {
         let (anchor, rate) = self.schedule_of(word).load_rate();
@@ -181,22 +195,23 @@ impl BucketShared {
         if word & NEEDS_LOCK != 0 || since >= HORIZON {
             return Assessment::NeedsLock;
         }
-        let forfeited = rate.minted(since);
-        let minted = Subtokens(rate.full.0.wrapping_add(forfeited.0));
-        // It saturates: a cost that does not fit is above the burst.
+        let minted_since = rate.minted(since);
+        let minted = Subtokens(rate.burst_subtokens.0.wrapping_add(minted_since.0));
+        // Saturates. A cost that overflows is above the burst in any case.
         let cost = rate.subtokens(tokens);
-        let after = Subtokens(spent(word).max(forfeited).0.wrapping_add(cost.0));
-        if cost > rate.full {
+        // The bucket starts full, so all that it has minted since, beyond what was spent, is lost and counts as spent.
+        let after = Subtokens(spent(word).max(minted_since).0.wrapping_add(cost.0));
+        if cost > rate.burst_subtokens {
             Assessment::Never
         } else if after > minted {
-            Assessment::TooFew { after, anchor, rate }
+            Assessment::TooFew { needed: after, anchor, rate }
         } else {
-            Assessment::Enough { after }
+            Assessment::Enough { spent_after: after }
         }
     }
 
-    /// Returns whether the schedule that `word` names is still current, and no call has begun to wait. The schedule was
-    /// loaded with acquire, so those loads came before this one.
+    /// Returns whether `word` still names the current schedule and [`NEEDS_LOCK`] has not changed since. The schedule
+    /// was loaded with acquire, so those loads came before this one.
     #[inline]
     fn is_current(&self, word: u64) -> bool {
         (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | NEEDS_LOCK) == 0
@@ -208,14 +223,16 @@ impl BucketShared {
         self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// Takes tokens with the lock: the schedule has to be rebased, a call waits, or the bucket has a warm-up.
+    /// Takes tokens with the lock: the schedule has to be rebased, a call waits, the bucket has a warm-up, or it is
+    /// closed.
     #[cold]
     fn try_take_with_lock(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
         let locked = lock(&self.locked);
-        // A refusal changes nothing, even for an instant in the future.
-        self.judge(tokens, now, &locked)?;
+        // Checks before it rebases the schedule or serves a waiter: a refused call changes nothing, even if the caller
+        // passes a `now` in the future.
+        self.check_behind_waiters(tokens, now, &locked)?;
         self.with_guard(locked, now, |locked| match locked.queue.is_empty() {
-            true => self.take(tokens, now, locked),
+            true => self.take_locked(tokens, now, locked),
             false => self.refuse_behind(tokens, now, locked),
         })
     }
@@ -225,8 +242,8 @@ impl BucketShared {
         self.with_guard(lock(&self.locked), now, work)
     }
 
-    /// Does the same as [`with_lock`](Self::with_lock) with a guard that the caller holds. Releases the lock before it
-    /// wakes a waiter.
+    /// Like [`with_lock`](Self::with_lock), for a caller that already holds the lock. Releases the lock before it wakes
+    /// a waiter.
     fn with_guard<T>(
         &self,
         mut locked: MutexGuard<'_, LockedBucket>,
@@ -238,8 +255,8 @@ impl BucketShared {
         result
     }
 
-    /// Does the same as [`with_guard`](Self::with_guard), but keeps the lock and wakes no waiter. The wakers stay in
-    /// the queue until the next call of `with_guard`.
+    /// Like [`with_guard`](Self::with_guard), but keeps the lock and wakes no waiter. The wakers stay in the queue
+    /// until the next call of `with_guard`, which the caller must make.
     pub(super) fn while_locked<T>(
         &self,
         locked: &mut LockedBucket,
@@ -258,8 +275,8 @@ impl BucketShared {
         self.schedule_of(self.word.0.load(Ordering::Acquire)).load()
     }
 
-    /// Takes tokens if there are enough.
-    fn take(&self, tokens: Tokens, now: Nanos, locked: &mut LockedBucket) -> Result<(), BucketRefusal> {
+    /// Takes tokens if there are enough, regardless of waiters.
+    fn take_locked(&self, tokens: Tokens, now: Nanos, locked: &mut LockedBucket) -> Result<(), BucketRefusal> {
         if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
         }
@@ -267,7 +284,7 @@ impl BucketShared {
         let schedule = self.schedule(locked);
         let minted = schedule.minted(now);
         self.update(|spent| {
-            let forfeited = minted.saturating_sub(schedule.rate.full);
+            let forfeited = minted.saturating_sub(schedule.rate.burst_subtokens);
             let after = spent.max(forfeited).saturating_add(schedule.rate.subtokens(tokens));
             if after > minted { Err(BucketRefusal::Until(schedule.due(after))) } else { Ok(after) }
         })?;
@@ -304,15 +321,15 @@ impl BucketShared {
         }
     }
 
-    /// Charges a refused call, with a debt of at most a burst.
-    pub(super) fn owe(&self, tokens: Tokens, now: Nanos) {
+    /// Charges a call although it was refused. The bucket may then owe tokens, at most one burst.
+    pub(super) fn charge_with_debt(&self, tokens: Tokens, now: Nanos) {
         self.with_lock(now, |locked| {
             let schedule = self.schedule(locked);
-            let (minted, full) = (schedule.minted(now), schedule.rate.full);
+            let (minted, burst) = (schedule.minted(now), schedule.rate.burst_subtokens);
             let owed = |spent: Subtokens| {
-                let spent = spent.max(minted.saturating_sub(full));
+                let spent = spent.max(minted.saturating_sub(burst));
                 let after = spent.saturating_add(schedule.rate.subtokens(tokens));
-                Ok(after.min(minted.saturating_add(full)).max(spent))
+                Ok(after.min(minted.saturating_add(burst)).max(spent))
             };
             // `owed` never refuses.
             let _ = self.update(owed);
@@ -327,14 +344,14 @@ fn spent(word: u64) -> Subtokens {
     Subtokens(word & SPENT)
 }
 
-/// The refusal of a call that needs `after` subtokens to be minted.
+/// The refusal of a call for which `needed` subtokens must have been minted.
 #[inline]
-fn too_few(after: Subtokens, anchor: Nanos, rate: &FixedPointRate<FRACTION>) -> BucketRefusal {
-    BucketRefusal::Until(due_at(after, anchor, rate))
+fn too_few(needed: Subtokens, anchor: Nanos, rate: &FixedPointRate<FRACTION>) -> BucketRefusal {
+    BucketRefusal::Until(due_at(needed, anchor, rate))
 }
 
 /// When `subtokens` will have been minted by a schedule with this anchor and rate.
 #[inline]
 fn due_at(subtokens: Subtokens, anchor: Nanos, rate: &FixedPointRate<FRACTION>) -> Nanos {
-    anchor.saturating_add(rate.time_to_mint(subtokens.saturating_sub(rate.full)))
+    anchor.saturating_add(rate.time_to_mint(subtokens.saturating_sub(rate.burst_subtokens)))
 }

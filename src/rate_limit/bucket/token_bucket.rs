@@ -116,7 +116,7 @@ impl TokenBucket {
             return Ok(TakePath::LockFree);
         }
         let nanos = self.shared.origin.to(now);
-        self.shared.try_take(Tokens(tokens), nanos).map_err(|refusal| refusal.seen_at(nanos))
+        self.shared.try_take(Tokens(tokens), nanos).map_err(|refusal| refusal.to_error(nanos))
     }
 
     /// Takes `tokens` at `now` as [`try_acquire_at`](Self::try_acquire_at) does, but also counts a refused call.
@@ -131,7 +131,7 @@ impl TokenBucket {
     pub fn try_acquire_or_owe_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         let refused = self.try_acquire_at(tokens, now);
         if refused.as_ref().is_err_and(|refused| !refused.is_closed()) {
-            self.shared.owe(Tokens(tokens), self.shared.origin.to(now));
+            self.shared.charge_with_debt(Tokens(tokens), self.shared.origin.to(now));
         }
         refused
     }

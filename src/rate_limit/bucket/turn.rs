@@ -1,7 +1,7 @@
 //! The turn of a waiter.
 
 use super::{state::BucketRefusal, token_bucket::TokenBucket};
-use crate::{clock::Nanos, deadline::Deadline, error::RateLimited, rate_limit::tokens::Tokens, waiters::Place};
+use crate::{clock::Nanos, deadline::Deadline, error::RateLimited, rate_limit::tokens::Tokens, waiters::WaiterId};
 use std::task::Waker;
 use tokio::time::Instant;
 
@@ -29,7 +29,12 @@ impl TokenBucket {
 
     /// Takes the tokens at once, or else a place in the wait queue, if the wait ends before the deadline and takes at
     /// most the longest wait.
-    pub(super) fn join_at(&self, tokens: u64, now: Instant, deadline: Deadline) -> Result<Option<Place>, RateLimited> {
+    pub(super) fn join_at(
+        &self,
+        tokens: u64,
+        now: Instant,
+        deadline: Deadline,
+    ) -> Result<Option<WaiterId>, RateLimited> {
         if tokens == 0 {
             return Ok(None);
         }
@@ -40,35 +45,35 @@ impl TokenBucket {
             Err(refusal @ (BucketRefusal::ForEver | BucketRefusal::Closed)) => Err(refusal),
             Err(BucketRefusal::Until(_)) => shared.join(Tokens(tokens), nanos, self.patience(now, deadline)),
         };
-        joined.map_err(|refusal| refusal.seen_at(nanos))
+        joined.map_err(|refusal| refusal.to_error(nanos))
     }
 
     /// Polls a place. Once its turn has come or it was refused, the place is gone. Otherwise the caller polls again
     /// when `waker` is woken, or at the instant returned, whichever comes first.
-    pub(super) fn poll_place_at(&self, place: Place, waker: &Waker, now: Instant) -> Turn {
+    pub(super) fn poll_place_at(&self, id: WaiterId, waker: &Waker, now: Instant) -> Turn {
         let nanos = self.shared.origin.to(now);
-        match self.shared.poll_place(place, waker, nanos) {
+        match self.shared.poll_place(id, waker, nanos) {
             Ok(None) => Turn::Come,
             Ok(Some(due)) => match now.checked_add(due.saturating_sub(nanos).duration()) {
                 Some(instant) => Turn::NotBefore(instant),
                 None => {
-                    self.shared.leave(place, nanos);
-                    Turn::Refused(BucketRefusal::Until(due).seen_at(nanos))
+                    self.shared.leave(id, nanos);
+                    Turn::Refused(BucketRefusal::Until(due).to_error(nanos))
                 }
             },
-            Err(refusal) => Turn::Refused(refusal.seen_at(nanos)),
+            Err(refusal) => Turn::Refused(refusal.to_error(nanos)),
         }
     }
 
     /// Returns when the wait of a place ends, as known at `now`: `now` itself if its turn has come or it was refused.
-    pub(super) fn due_at(&self, place: Place, now: Instant) -> Option<Instant> {
+    pub(super) fn due_at(&self, id: WaiterId, now: Instant) -> Option<Instant> {
         let nanos = self.shared.origin.to(now);
-        let due = self.shared.due_of(place, nanos);
+        let due = self.shared.due_of(id, nanos);
         now.checked_add(due.saturating_sub(nanos).duration())
     }
 
     /// Gives up a place. Tokens that were granted to it go back to the bucket.
-    pub(super) fn leave_at(&self, place: Place, now: Instant) {
-        self.shared.leave(place, self.shared.origin.to(now));
+    pub(super) fn leave_at(&self, id: WaiterId, now: Instant) {
+        self.shared.leave(id, self.shared.origin.to(now));
     }
 }

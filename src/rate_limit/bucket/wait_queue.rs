@@ -1,7 +1,7 @@
 use crate::{
     clock::Nanos,
     rate_limit::tokens::Tokens,
-    waiters::{Place, Waiters, Wakers},
+    waiters::{WaiterId, Waiters, Wakers},
 };
 use std::task::Waker;
 
@@ -68,18 +68,18 @@ impl WaitQueue {
     }
 
     /// Returns the tokens that this waiter and the waiters ahead of it wait for. `None` if it was answered.
-    pub(super) fn tokens_up_to(&self, place: Place) -> Option<Tokens> {
-        let own = self.waiters.get(place)?.tokens;
-        let before = self.waiters.in_order(CLASS).take_while(|(other, _)| *other != place);
+    pub(super) fn tokens_up_to(&self, id: WaiterId) -> Option<Tokens> {
+        let own = self.waiters.get(id)?.tokens;
+        let before = self.waiters.in_order(CLASS).take_while(|(other, _)| *other != id);
         Some(before.fold(own, |sum, (_, waiter)| sum.saturating_add(waiter.tokens)))
     }
 
     /// Takes a place at the end. Its turn is expected at `expected`. Returns `None` if 2^32 - 1 places are taken.
-    pub(super) fn join(&mut self, tokens: Tokens, expected: Nanos) -> Option<Place> {
+    pub(super) fn join(&mut self, tokens: Tokens, expected: Nanos) -> Option<WaiterId> {
         let joined = self.joined.wrapping_add(tokens.0);
-        let place = self.waiters.join(CLASS, tokens.0, expected, Waiter { tokens, joined })?;
+        let id = self.waiters.join(CLASS, tokens.0, expected, Waiter { tokens, joined })?;
         self.joined = joined;
-        Some(place)
+        Some(id)
     }
 
     /// Returns the tokens that the first waiter waits for.
@@ -100,9 +100,9 @@ impl WaitQueue {
     /// Refuses all waiters for more than `burst` tokens, wherever they are in the queue.
     pub(super) fn refuse_above(&mut self, burst: Tokens) {
         let waiters = self.waiters.in_order(CLASS);
-        let refused: Vec<_> = waiters.filter(|(_, waiter)| waiter.tokens > burst).map(|(place, _)| place).collect();
-        for place in refused {
-            self.waiters.answer(place, Answer::Refused);
+        let refused: Vec<_> = waiters.filter(|(_, waiter)| waiter.tokens > burst).map(|(id, _)| id).collect();
+        for id in refused {
+            self.waiters.answer(id, Answer::Refused);
         }
     }
 
@@ -128,46 +128,46 @@ impl WaitQueue {
 
     /// Says that the task of this place polls now. It needs no wake-up until it [waits on](Self::wait_on) or the lock
     /// is released.
-    pub(super) fn announce(&mut self, place: Place) {
-        self.waiters.announce(place);
+    pub(super) fn announce(&mut self, id: WaiterId) {
+        self.waiters.announce(id);
     }
 
     /// Returns the state of a place at `now`. Frees the place if it was answered.
-    pub(super) fn ask(&mut self, place: Place, now: Nanos) -> BucketWaiterState {
-        let Some(asks_at) = self.waiters.asks_at(place) else {
-            return match self.waiters.take_answer(place) {
+    pub(super) fn ask(&mut self, id: WaiterId, now: Nanos) -> BucketWaiterState {
+        let Some(next_poll_at) = self.waiters.next_poll_at(id) else {
+            return match self.waiters.take_answer(id) {
                 Some((Answer::Granted, _)) => BucketWaiterState::Granted,
                 Some((Answer::Closed, _)) => BucketWaiterState::Closed,
                 // `None` does not happen: no task polls a place that is gone.
                 Some((Answer::Refused, _)) | None => BucketWaiterState::Refused,
             };
         };
-        if asks_at > now {
-            return BucketWaiterState::Expected(asks_at);
+        if next_poll_at > now {
+            return BucketWaiterState::Expected(next_poll_at);
         }
-        BucketWaiterState::Behind { tokens: self.tokens_or_more_up_to(place) }
+        BucketWaiterState::Behind { tokens: self.tokens_or_more_up_to(id) }
     }
 
     /// Returns at least [`tokens_up_to`](Self::tokens_up_to), in constant time. Includes the tokens of waiters in
     /// between that gave up.
-    fn tokens_or_more_up_to(&self, place: Place) -> Tokens {
+    fn tokens_or_more_up_to(&self, id: WaiterId) -> Tokens {
         let before = |first: Waiter| first.joined.wrapping_sub(first.tokens.0);
         let first = self.waiters.oldest(CLASS).and_then(|first| self.waiters.get(first)).map_or(self.joined, before);
-        Tokens(self.waiters.get(place).map_or(0, |waiter| waiter.joined.wrapping_sub(first)))
+        Tokens(self.waiters.get(id).map_or(0, |waiter| waiter.joined.wrapping_sub(first)))
     }
 
     /// Keeps the place waiting. Its turn is expected at `due`. Swaps `waker` with the waker registered before.
-    pub(super) fn wait_on(&mut self, place: Place, due: Nanos, waker: &mut Option<Waker>) {
-        self.waiters.wait_on(place, due, waker);
+    pub(super) fn wait_on(&mut self, id: WaiterId, due: Nanos, waker: &mut Option<Waker>) {
+        self.waiters.wait_on(id, due, waker);
     }
 
     /// Gives up a place. Returns the tokens that were granted to it.
-    pub(super) fn leave(&mut self, place: Place) -> Option<Tokens> {
-        match self.waiters.take_answer(place) {
+    pub(super) fn leave(&mut self, id: WaiterId) -> Option<Tokens> {
+        match self.waiters.take_answer(id) {
             Some((Answer::Granted, waiter)) => Some(waiter.tokens),
             Some((Answer::Refused | Answer::Closed, _)) => None,
             None => {
-                self.waiters.leave(place);
+                self.waiters.leave(id);
                 None
             }
         }

@@ -17,7 +17,7 @@ use std::{fmt, time::Duration};
 /// At most one subtoken per nanosecond, so that a state of 58 bits counts for nine years before it wraps.
 const FRACTION: u32 = 63;
 const MOST_LOG2: u32 = 0;
-const FULL_LOG2: u32 = 55;
+const BURST_LOG2: u32 = 55;
 
 /// The tiers that fit into the tag, beside the bit that says which quota counts.
 pub(super) const MOST_TIERS: usize = 128;
@@ -71,18 +71,18 @@ pub(super) struct Rate {
 
 impl Rate {
     pub(super) fn new(quota: Quota) -> Self {
-        Self { fixed_point: FixedPointRate::new(quota, MOST_LOG2, FULL_LOG2) }
+        Self { fixed_point: FixedPointRate::new(quota, MOST_LOG2, BURST_LOG2) }
     }
 
     /// Returns the subtokens of a burst.
     #[inline]
     pub(super) fn full(&self) -> i64 {
-        self.fixed_point.full.0 as i64
+        self.fixed_point.burst_subtokens.0 as i64
     }
 
     #[inline]
     fn minted(&self, now: Nanos) -> u64 {
-        self.fixed_point.full.0.wrapping_add(self.fixed_point.minted(now).0) << UNIT
+        self.fixed_point.burst_subtokens.0.wrapping_add(self.fixed_point.minted(now).0) << UNIT
     }
 
     /// Returns the subtokens in a bucket at `now`, not bounded by the burst.
@@ -145,7 +145,7 @@ impl Rate {
 struct SharedRate {
     subtokens_per_nano: AtomicU64,
     subtokens_per_token: AtomicU64,
-    full: AtomicU64,
+    burst_subtokens: AtomicU64,
     /// When the quota came into force, in nanoseconds since the table's origin.
     since: AtomicU64,
 }
@@ -155,7 +155,7 @@ impl SharedRate {
         Self {
             subtokens_per_nano: AtomicU64::new(rate.fixed_point.subtokens_per_nano),
             subtokens_per_token: AtomicU64::new(rate.fixed_point.subtokens_per_token),
-            full: AtomicU64::new(rate.fixed_point.full.0),
+            burst_subtokens: AtomicU64::new(rate.fixed_point.burst_subtokens.0),
             since: AtomicU64::new(0),
         }
     }
@@ -165,7 +165,7 @@ impl SharedRate {
         let fixed_point = FixedPointRate {
             subtokens_per_nano: self.subtokens_per_nano.load(Ordering::Acquire),
             subtokens_per_token: self.subtokens_per_token.load(Ordering::Acquire),
-            full: Subtokens(self.full.load(Ordering::Acquire)),
+            burst_subtokens: Subtokens(self.burst_subtokens.load(Ordering::Acquire)),
         };
         Rate { fixed_point }
     }
@@ -173,7 +173,7 @@ impl SharedRate {
     fn store(&self, rate: Rate, since: Nanos) {
         self.subtokens_per_nano.store(rate.fixed_point.subtokens_per_nano, Ordering::Release);
         self.subtokens_per_token.store(rate.fixed_point.subtokens_per_token, Ordering::Release);
-        self.full.store(rate.fixed_point.full.0, Ordering::Release);
+        self.burst_subtokens.store(rate.fixed_point.burst_subtokens.0, Ordering::Release);
         self.since.store(since.0, Ordering::Release);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl BucketShared {
-    /// Makes a new schedule current, and `convert`s the subtokens spent by the old one.
+    /// Makes a new schedule current, and `convert`s the spent subtokens.
     pub(super) fn replace(
         &self,
         schedule: &RefillSchedule,
@@ -45,7 +45,7 @@ impl BucketShared {
     /// Restarts the warm-up of a cold bucket, with one token.
     pub(super) fn warm_up(&self, now: Nanos, locked: &mut LockedBucket) {
         if locked.is_cold(now) {
-            let cold = self.schedule(locked).warming_up(now, locked.third);
+            let cold = self.schedule(locked).warming_up(now, locked.warm_up_third);
             self.replace(&cold, locked, |_| cold.spent_when_cold());
             self.note_use(locked);
         }
@@ -53,8 +53,8 @@ impl BucketShared {
 
     /// Computes when the bucket becomes cold, after a change of the subtokens spent or of the rate.
     pub(super) fn note_use(&self, locked: &mut LockedBucket) {
-        if locked.third > Nanos::ZERO {
-            locked.cold_at = self.schedule(locked).cold_after(self.spent(), locked.third);
+        if locked.warm_up_third > Nanos::ZERO {
+            locked.cold_at = self.schedule(locked).cold_after(self.spent(), locked.warm_up_third);
         }
     }
 
@@ -83,16 +83,16 @@ impl BucketShared {
             let rate = RefillSchedule::new(quota, now);
             // `now` may be earlier than the last change. The warm-up then begins where the old one did, and mints
             // nothing twice.
-            let new = if now < old.warm() { rate.warming_up(old.start(), old.third) } else { rate };
+            let new = if now < old.warm() { rate.warming_up(old.start(), old.warm_up_third) } else { rate };
             let new_minted = new.minted(now);
             self.replace(&new, locked, |spent| {
                 if spent <= minted {
-                    let left = minted.saturating_sub(spent).min(old.rate.full);
-                    new_minted.saturating_sub(old.convert(left, &new).min(new.rate.full))
+                    let left = minted.saturating_sub(spent).min(old.rate.burst_subtokens);
+                    new_minted.saturating_sub(old.convert(left, &new).min(new.rate.burst_subtokens))
                 } else {
                     // Spent by a thread with a later clock, or owed. A debt is rounded up, so that none is forgiven.
                     let owed = spent.saturating_sub(minted);
-                    new_minted.saturating_add(old.convert_up(owed, &new).min(new.rate.full))
+                    new_minted.saturating_add(old.convert_up(owed, &new).min(new.rate.burst_subtokens))
                 }
             });
             if !is_cold {

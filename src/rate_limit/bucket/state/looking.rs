@@ -5,7 +5,7 @@ use crate::{
     clock::Nanos,
     rate_limit::tokens::Tokens,
     sync::{Ordering, lock},
-    waiters::Place,
+    waiters::WaiterId,
 };
 
 impl BucketShared {
@@ -16,12 +16,12 @@ impl BucketShared {
         match self.assess(word, tokens, now) {
             Assessment::Enough { .. } if self.is_current(word) => return false,
             Assessment::Never if self.is_current(word) => return true,
-            Assessment::TooFew { after, anchor, rate } if self.is_current(word) => {
-                return due_at(after, anchor, &rate).saturating_sub(now) > longest;
+            Assessment::TooFew { needed, anchor, rate } if self.is_current(word) => {
+                return due_at(needed, anchor, &rate).saturating_sub(now) > longest;
             }
             _ => {}
         }
-        match self.judge(tokens, now, &lock(&self.locked)) {
+        match self.check_behind_waiters(tokens, now, &lock(&self.locked)) {
             Ok(()) => false,
             Err(BucketRefusal::Until(due)) => due.saturating_sub(now) > longest,
             Err(BucketRefusal::ForEver | BucketRefusal::Closed) => true,
@@ -29,7 +29,12 @@ impl BucketShared {
     }
 
     /// Returns whether `tokens` would be taken at `now`, behind all waiters. Changes nothing.
-    pub(super) fn judge(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), BucketRefusal> {
+    pub(super) fn check_behind_waiters(
+        &self,
+        tokens: Tokens,
+        now: Nanos,
+        locked: &LockedBucket,
+    ) -> Result<(), BucketRefusal> {
         if locked.is_closed {
             return Err(BucketRefusal::Closed);
         }
@@ -44,22 +49,22 @@ impl BucketShared {
     fn expect(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), Nanos> {
         let spent = self.spent();
         let (schedule, spent) = if locked.is_cold(now) {
-            let cold = self.schedule(locked).warming_up(now, locked.third);
+            let cold = self.schedule(locked).warming_up(now, locked.warm_up_third);
             (cold, cold.spent_when_cold())
         } else {
             let (schedule, fewer) = self.schedule(locked).rebased_to(now);
             (schedule, spent.saturating_sub(fewer))
         };
         let minted = schedule.minted(now);
-        let forfeited = minted.saturating_sub(schedule.rate.full);
+        let forfeited = minted.saturating_sub(schedule.rate.burst_subtokens);
         let after = spent.max(forfeited).saturating_add(schedule.rate.subtokens(tokens));
         if after > minted { Err(schedule.due(after)) } else { Ok(()) }
     }
 
-    /// Returns when the wait of a place ends, as known at `now`.
-    pub(in crate::rate_limit::bucket) fn due_of(&self, place: Place, now: Nanos) -> Nanos {
+    /// Returns when the wait of a call ends, as known at `now`.
+    pub(in crate::rate_limit::bucket) fn due_of(&self, id: WaiterId, now: Nanos) -> Nanos {
         let locked = lock(&self.locked);
-        match locked.queue.tokens_up_to(place) {
+        match locked.queue.tokens_up_to(id) {
             Some(tokens) => self.expect(tokens, now, &locked).err().unwrap_or(now),
             // It was answered, and its task has yet to poll.
             None => now,

@@ -6,19 +6,19 @@ use crate::{
     clock::Nanos,
     rate_limit::{bucket::wait_queue::BucketWaiterState, tokens::Tokens},
     sync::{Ordering, lock},
-    waiters::{Place, drop_waker},
+    waiters::{WaiterId, drop_waker},
 };
 use std::task::Waker;
 
 impl BucketShared {
-    /// Returns when `tokens` more than those spent will have been minted.
+    /// Returns when there will be `tokens` for a call, regardless of waiters.
     fn due_after(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Nanos {
         let schedule = self.schedule(locked);
-        let forfeited = schedule.minted(now).saturating_sub(schedule.rate.full);
+        let forfeited = schedule.minted(now).saturating_sub(schedule.rate.burst_subtokens);
         schedule.due(self.spent().max(forfeited).saturating_add(schedule.rate.subtokens(tokens)))
     }
 
-    /// Returns when `tokens` will have been minted for a call behind all waiters.
+    /// Returns when there will be `tokens` for a call behind all waiters.
     fn due_behind(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Nanos {
         self.due_after(locked.queue.tokens().saturating_add(tokens), now, locked)
     }
@@ -35,18 +35,19 @@ impl BucketShared {
         tokens: Tokens,
         now: Nanos,
         longest: Nanos,
-    ) -> Result<Option<Place>, BucketRefusal> {
+    ) -> Result<Option<WaiterId>, BucketRefusal> {
         let locked = lock(&self.locked);
-        // A refusal changes nothing, even for an instant in the future.
-        match self.judge(tokens, now, &locked) {
+        // Checks before it rebases the schedule or serves a waiter: a refused call changes nothing, even if the caller
+        // passes a `now` in the future.
+        match self.check_behind_waiters(tokens, now, &locked) {
             Err(BucketRefusal::Until(due)) if due.saturating_sub(now) <= longest => {}
-            judged => judged?,
+            checked => checked?,
         }
         // Once `NEEDS_LOCK` is set, no call overtakes a waiter: all calls take their tokens with the lock.
         self.with_guard(locked, now, |locked| {
             self.word.0.fetch_or(NEEDS_LOCK, Ordering::AcqRel);
             if locked.queue.is_empty() {
-                match self.take(tokens, now, locked) {
+                match self.take_locked(tokens, now, locked) {
                     Ok(()) => return Ok(None),
                     Err(BucketRefusal::Until(_)) => {}
                     Err(refusal) => return Err(refusal),
@@ -68,7 +69,7 @@ impl BucketShared {
     /// a warm-up or is closed.
     pub(super) fn serve(&self, now: Nanos, locked: &mut LockedBucket) {
         while let Some(tokens) = locked.queue.first() {
-            match self.take(tokens, now, locked) {
+            match self.take_locked(tokens, now, locked) {
                 Ok(()) => locked.queue.grant(),
                 Err(BucketRefusal::ForEver | BucketRefusal::Closed) => locked.queue.refuse(),
                 Err(BucketRefusal::Until(due)) => {
@@ -77,7 +78,7 @@ impl BucketShared {
                 }
             }
         }
-        if locked.third == Nanos::ZERO && !locked.is_closed {
+        if locked.warm_up_third == Nanos::ZERO && !locked.is_closed {
             self.word.0.fetch_and(!NEEDS_LOCK, Ordering::AcqRel);
         }
     }
@@ -85,32 +86,32 @@ impl BucketShared {
     /// Returns `None` if the tokens have been granted, or else when to poll again.
     pub(in crate::rate_limit::bucket) fn poll_place(
         &self,
-        place: Place,
+        id: WaiterId,
         waker: &Waker,
         now: Nanos,
     ) -> Result<Option<Nanos>, BucketRefusal> {
         // The clone and the drop of a waker are user code, which must not run while the lock is held.
         let mut waker = Some(waker.clone());
         let mut locked = lock(&self.locked);
-        locked.queue.announce(place);
+        locked.queue.announce(id);
         let state = self.with_guard(locked, now, |locked| {
-            let due = match locked.queue.ask(place, now) {
+            let due = match locked.queue.ask(id, now) {
                 BucketWaiterState::Granted => return Ok(None),
                 BucketWaiterState::Refused => return Err(BucketRefusal::ForEver),
                 BucketWaiterState::Closed => return Err(BucketRefusal::Closed),
                 BucketWaiterState::Expected(due) => due,
                 BucketWaiterState::Behind { tokens } => self.due_after(tokens, now, locked),
             };
-            locked.queue.wait_on(place, due, &mut waker);
+            locked.queue.wait_on(id, due, &mut waker);
             Ok(Some(due))
         });
         drop_waker(waker);
         state
     }
 
-    pub(in crate::rate_limit::bucket) fn leave(&self, place: Place, now: Nanos) {
+    pub(in crate::rate_limit::bucket) fn leave(&self, id: WaiterId, now: Nanos) {
         self.with_lock(now, |locked| {
-            if let Some(tokens) = locked.queue.leave(place) {
+            if let Some(tokens) = locked.queue.leave(id) {
                 self.give_back(tokens);
             }
         });
