@@ -213,7 +213,7 @@ macro_rules! judges_each_attempt {
     ($make:path) => {
         tests! { $make:
             evidence {
-                a_retry_that_ends_before_it_reaches_the_service_is_no_evidence,
+                a_retry_cut_off_before_it_reached_the_service_is_no_evidence,
                 a_refused_retry_says_that_an_earlier_attempt_reached_the_service,
                 no_attempt_begins_after_the_limit,
                 an_attempt_with_less_than_half_of_its_patience_is_no_evidence,
