@@ -54,6 +54,7 @@ thread_local! {
 ///
 /// The four classes, from the least to the most critical, are those of Google's "Site Reliability Engineering", chapter
 /// 21.
+#[doc(alias = "priority")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Criticality {
     /// Frequent partial and occasional full unavailability is expected: batch work, prefetching.
@@ -83,6 +84,7 @@ impl Criticality {
 }
 
 /// The deadline, the criticality and the attempt of the current call. A small value, cheap to copy.
+#[doc(alias = "deadline propagation")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CallContext {
     deadline: Deadline,

@@ -50,6 +50,7 @@ use tokio::time::Instant;
 /// clock, takes no lock and allocates nothing. Otherwise, and for each change of a setting, it takes a lock and reads
 /// the clock. A place in the queue has 80 bytes and is reused. A waiter is woken once, however long the queue is; see
 /// [`acquire`](Self::acquire) for a queue with a pace.
+#[doc(alias("buffer", "bulkhead queue", "CoDel", "backpressure", "throttle", "ConcurrencyLimit"))]
 #[derive(Clone)]
 pub struct Queue {
     shared: Arc<QueueShared>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 ///
 /// By default the layer keeps the service's error type, which must be `From<Rejection>`.
 /// [`typed_error`](StackLayer::typed_error) and [`respond_with`](StackLayer::respond_with) change that.
+#[doc(alias("TimeLimiter", "TimeLimiterLayer", "deadline"))]
 pub type TimeoutLayer<X = KeepError, P = Duration> = StackLayer<TimeoutStage<Leaf, P>, X>;
 
 impl TimeoutLayer {

@@ -102,8 +102,7 @@ struct Learned {
     frozen: AtomicU64,
     /// Nanoseconds: the fastest recent answer, rounded down. Zero while too few calls are known.
     fastest: AtomicU64,
-    /// When a call with too little time for any answer last passed: nanoseconds after `origin`, as the bits of an
-    /// `i64`.
+    /// When a call with too little time for any answer last passed, in nanoseconds after `origin`.
     tried: AtomicU64,
     origin: Instant,
     /// The era of new calls.
@@ -130,7 +129,7 @@ impl Quantile {
             frozen: AtomicU64::new(0),
             fastest: AtomicU64::new(0),
             // Far from any instant, so that the first call passes at once.
-            tried: AtomicU64::new(i64::MIN as u64),
+            tried: AtomicU64::new(1 << 63),
             origin: Instant::now(),
             era: AtomicU64::new(Era::default().0),
             calls: AtomicU64::new(0),
@@ -210,15 +209,16 @@ impl Quantile {
     #[cold]
     fn tries(&self, now: Instant) -> bool {
         let tried = self.0.tried.load(Ordering::Relaxed);
-        // An instant before the origin is a negative number.
-        let nanos = |length: Duration| Nanos::of(length).0.min(i64::MAX as u64) as i64;
+        // The numbers wrap around after 584 years. Only their distance counts.
+        let nanos = |length: Duration| length.as_nanos() as u64;
         let at = match now.checked_duration_since(self.0.origin) {
             Some(since) => nanos(since),
             None => nanos(self.0.origin.saturating_duration_since(now)).wrapping_neg(),
         };
+        let ahead = at.wrapping_sub(tried);
         // A clock that goes back by a second or more lets the call pass: no caller waits until the clock has caught up.
-        at.abs_diff(tried as i64) >= Nanos::of(TRY_EVERY).0
-            && self.0.tried.compare_exchange(tried, at as u64, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        ahead.min(ahead.wrapping_neg()) >= nanos(TRY_EVERY)
+            && self.0.tried.compare_exchange(tried, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Forgets all calls: the limit is the ceiling again. Calls in flight in a stack or a layer are not learned.

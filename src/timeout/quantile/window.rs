@@ -161,7 +161,7 @@ impl Window {
             // Most calls in the window were given up at lower limits. Wait for calls under the limit of the last step.
             Err(_) if self.hold > 0 => {}
             // Other deadlines end the calls that would show the quantile. A longer limit would not show it either.
-            Err(_) if self.achieved_rate() <= self.rate => {}
+            Err(_) if self.given_up == 0 => {}
             Err(longer) => {
                 let step = (longer / self.rate).powf(TAIL_POWER).min(LARGEST_STEP);
                 self.limit = self.scale.clamp(Nanos((self.limit.0 as f64 * step) as u64 + 1));
