@@ -23,7 +23,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.queue.end(PaceStart::NONE, Instant::now);
+        self.queue.end(PaceSlot::NONE, Instant::now);
     }
 }
 
@@ -76,7 +76,7 @@ impl Future for Acquire {
         let mut now = None;
         loop {
             let answer = match *this.state {
-                AcquireState::Unpolled if this.queue.enter() => Ok(PaceStart::NONE),
+                AcquireState::Unpolled if this.queue.enter() => Ok(PaceSlot::NONE),
                 AcquireState::Unpolled => {
                     *this.state = AcquireState::Ended;
                     let context = CallContext::current();
@@ -91,7 +91,7 @@ impl Future for Acquire {
                             *this.state = AcquireState::Waiting(id);
                             continue;
                         }
-                        CallPhase::Admitted(start) => Ok(start),
+                        CallPhase::Admitted(slot) => Ok(slot),
                         CallPhase::Refused(refusal) => Err(refusal),
                     }
                 }
@@ -102,7 +102,7 @@ impl Future for Acquire {
                             ready!(this.timer.as_mut().poll_until(next_poll_at, cx));
                             continue;
                         }
-                        CallPhase::Admitted(start) => Ok(start),
+                        CallPhase::Admitted(slot) => Ok(slot),
                         CallPhase::Refused(refusal) => Err(refusal),
                     }
                 }

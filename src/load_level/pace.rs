@@ -20,11 +20,11 @@ pub(super) struct Pace {
     period: Duration,
 }
 
-/// The start time that a call took from the pace, and can give back. Stored as the instant that was due after it.
+/// The slot that a call took from the pace, and can give back. Stored as the instant that was due after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PaceStart(Nanos);
+pub struct PaceSlot(Nanos);
 
-impl PaceStart {
+impl PaceSlot {
     /// The start time of a call that took none. Once a call has taken a start time, no instant as early as this is due.
     pub(super) const NONE: Self = Self(Nanos::ZERO);
 }
@@ -72,20 +72,20 @@ impl Pace {
         rounded_up(self.due.saturating_add(self.interval.saturating_mul(before as u128)))
     }
 
-    /// Takes the start time of a call that begins now. `None` if no call may begin yet.
-    pub(super) fn take(&mut self, now: Nanos) -> Option<PaceStart> {
+    /// Takes the slot of a call that begins now. `None` if no call may begin yet.
+    pub(super) fn take(&mut self, now: Nanos) -> Option<PaceSlot> {
         if self.due > fixed(now) {
             return None;
         }
         let earliest = fixed(now.saturating_sub(TOLERANCE));
         self.due = self.due.max(earliest).saturating_add(self.interval);
-        Some(PaceStart(self.due()))
+        Some(PaceSlot(self.due()))
     }
 
-    /// Gives back the start time of a call that did not begin. It is lost if another call has begun since. Otherwise
+    /// Gives back the slot of a call that did not begin. It is lost if another call has begun since. Otherwise
     /// calls that were due one after the other would begin together.
-    pub(super) fn give_back(&mut self, start: PaceStart) {
-        if PaceStart(self.due()) == start {
+    pub(super) fn give_back(&mut self, slot: PaceSlot) {
+        if PaceSlot(self.due()) == slot {
             self.due = self.due.saturating_sub(self.interval);
         }
     }

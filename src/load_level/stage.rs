@@ -2,7 +2,7 @@
 
 use super::{
     layer::{LoadLevel, Weigh},
-    pace::PaceStart,
+    pace::PaceSlot,
     state::CallPhase,
 };
 use crate::{
@@ -33,7 +33,7 @@ where
     #[inline]
     fn admit(&self, request: &Request, frame: &mut Frame) -> Decision<PaceSlot, WaiterId> {
         if self.queue.enter() {
-            return Decision::Admitted(PaceStart::NONE);
+            return Decision::Admitted(PaceSlot::NONE);
         }
         let call = self.arriving_call(request, frame);
         let (arrival, woke) = self.queue.arrive(call, frame.now());
@@ -61,7 +61,7 @@ where
                 frame.wake_at(instant);
                 Poll::Pending
             }
-            CallPhase::Admitted(start) => Poll::Ready(Ok(start)),
+            CallPhase::Admitted(slot) => Poll::Ready(Ok(slot)),
             CallPhase::Refused(refusal) => Poll::Ready(Err(refusal.into())),
         }
     }
@@ -72,8 +72,8 @@ where
     }
 
     #[inline]
-    fn settle(&self, start: PaceStart, ending: Ending, frame: &mut Frame) {
-        let unused = if ending.spared_the_service() { start } else { PaceStart::NONE };
+    fn settle(&self, start: PaceSlot, ending: Ending, frame: &mut Frame) {
+        let unused = if ending.spared_the_service() { start } else { PaceSlot::NONE };
         if self.queue.end(unused, || frame.now()) {
             frame.user_code_runs();
         }

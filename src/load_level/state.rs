@@ -34,7 +34,7 @@ pub(super) use refusals::QueueRefusal;
 use super::{
     deadlines::Deadlines,
     discipline::{Discipline, Rule},
-    pace::{Pace, PaceStart},
+    pace::{Pace, PaceSlot},
     places::Mode,
     rates::{Rates, Totals},
     readings::Counts,
@@ -90,13 +90,13 @@ pub(super) struct Waiter {
 /// The phase of a call, as its task learns it when it arrives and when it is polled. `W` is the data that it needs to
 /// wait.
 ///
-/// An answer that the task has not fetched yet is a `Result<PaceStart, QueueRefusal>`, since such a call no longer
+/// An answer that the task has not fetched yet is a `Result<PaceSlot, QueueRefusal>`, since such a call no longer
 /// waits.
 #[derive(Debug)]
 pub(super) enum CallPhase<W> {
     Waiting(W),
-    /// It is in the service, with the start time of the pace that it has taken.
-    Admitted(PaceStart),
+    /// It is in the service, with the slot of the pace that it has taken.
+    Admitted(PaceSlot),
     Refused(QueueRefusal),
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Acquire, Queue,
     deadlines::Node,
-    pace::PaceStart,
+    pace::PaceSlot,
     state::{CLASSES, QueueRefusal, Waiter},
 };
 use crate::waiters::Waiters;
@@ -19,7 +19,7 @@ fn is_fast(queue: &Queue) -> bool {
     let entered = queue.enter();
     if entered {
         assert!(!queue.is_full(|| unreachable!("the clock is not read")));
-        queue.end(PaceStart::NONE, || unreachable!("the clock is not read"));
+        queue.end(PaceSlot::NONE, || unreachable!("the clock is not read"));
     }
     entered
 }
@@ -93,7 +93,7 @@ async fn an_adaptive_queue_without_waiters_takes_no_lock() {
 
 #[test]
 fn a_place_in_the_queue_has_the_size_that_its_page_states() {
-    let bytes = Waiters::<Waiter, Result<PaceStart, QueueRefusal>, CLASSES>::PLACE_BYTES;
+    let bytes = Waiters::<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>::PLACE_BYTES;
     let page = include_str!("queue.rs").replace("\n///", "");
     assert!(page.contains(&format!("A place in the queue has {bytes} bytes")), "{bytes}");
 }

@@ -75,7 +75,7 @@ impl Queue {
                     CallPhase::Refused(refusal)
                 }
             },
-            CallPhase::Admitted(start) => CallPhase::Admitted(start),
+            CallPhase::Admitted(slot) => CallPhase::Admitted(slot),
             CallPhase::Refused(refusal) => CallPhase::Refused(refusal),
         }
     }
@@ -85,15 +85,15 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(id, places, now));
     }
 
-    /// Returns a place in the service, exactly once for each that was taken, and the start time of the pace that the
+    /// Returns a place in the service, exactly once for each that was taken, and the slot of the pace that the
     /// call did not use. Returns whether it ran wakers.
     #[inline]
-    pub(in crate::load_level) fn end(&self, unused: PaceStart, now: impl FnOnce() -> Instant) -> bool {
+    pub(in crate::load_level) fn end(&self, unused: PaceSlot, now: impl FnOnce() -> Instant) -> bool {
         !self.shared.word.end() && self.end_slowly(unused, now())
     }
 
     #[cold]
-    fn end_slowly(&self, unused: PaceStart, now: Instant) -> bool {
+    fn end_slowly(&self, unused: PaceSlot, now: Instant) -> bool {
         self.locked(now, |state, places, now| state.end(unused, places, now)).1
     }
 

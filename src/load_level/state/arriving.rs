@@ -25,8 +25,8 @@ impl QueueState {
         now: Nanos,
     ) -> CallPhase<WaiterId> {
         // New => Admitted
-        if let Some(start) = self.try_arrive(places, now) {
-            return CallPhase::Admitted(start);
+        if let Some(slot) = self.try_arrive(places, now) {
+            return CallPhase::Admitted(slot);
         }
         let joined = if self.is_closed { Err(QueueRefusal::Closed) } else { self.join(newcomer, places, now) };
         match joined {

@@ -22,14 +22,14 @@ impl QueueState {
         self.admit(places, now);
         match self.waiters.take_answer(id) {
             // Admitted => Refused
-            Some((Ok(start), waiter)) if now >= waiter.deadline => {
+            Some((Ok(slot), waiter)) if now >= waiter.deadline => {
                 let refusal = self.too_long(now.saturating_sub(waiter.since), now);
                 self.count(&refusal);
-                self.end(start, places, now);
+                self.end(slot, places, now);
                 return CallPhase::Refused(refusal);
             }
             // Admitted => In the service
-            Some((Ok(start), _)) => return CallPhase::Admitted(start),
+            Some((Ok(slot), _)) => return CallPhase::Admitted(slot),
             // Refused => Left
             Some((Err(refusal), _)) => return CallPhase::Refused(refusal),
             None => {}
@@ -58,7 +58,7 @@ impl QueueState {
     pub(in crate::load_level) fn leave(&mut self, id: WaiterId, places: &mut ServicePlaces, now: Nanos) {
         match self.waiters.take_answer(id) {
             // Admitted => Left
-            Some((Ok(start), _)) => self.end(start, places, now),
+            Some((Ok(slot), _)) => self.end(slot, places, now),
             // Refused => Left
             Some((Err(_), _)) => {}
             // Waiting => Left

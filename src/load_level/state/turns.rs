@@ -18,7 +18,7 @@ impl QueueState {
                 self.refuse(id, refusal, now);
             } else {
                 // Waiting => Admitted
-                let start = self.take(places, now);
+                let slot = self.take(places, now);
                 if let Some(rate) = &mut self.service_rate {
                     rate.record_service(self.nonempty_since, now, places.limit);
                 }
@@ -35,7 +35,7 @@ impl QueueState {
     pub(super) fn take(&mut self, places: &mut ServicePlaces, now: Nanos) -> PaceSlot {
         places.taken += 1;
         self.totals.served = self.totals.served.wrapping_add(1);
-        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(PaceStart::NONE)
+        self.pace.as_mut().and_then(|pace| pace.take(now)).unwrap_or(PaceSlot::NONE)
     }
 
     /// Returns the waiter whose turn is next.

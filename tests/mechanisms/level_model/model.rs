@@ -47,7 +47,7 @@ struct Waiting {
     since: Nanos,
     gives_up_at: Nanos,
     deadline: Nanos,
-    /// The start time of the pace, if it was admitted: when the next call may begin.
+    /// The slot of the pace, if it was admitted: when the next call may begin.
     slot: Nanos,
 }
 
@@ -393,7 +393,7 @@ impl Model {
         }
     }
 
-    /// An admitted call did not begin. Its start time of the pace is used only if no other call has begun since.
+    /// An admitted call did not begin. Its slot of the pace is used only if no other call has begun since.
     fn give_back(&mut self, slot: Nanos) {
         if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due == slot) {
             pace.due = pace.due.saturating_sub(pace.interval);

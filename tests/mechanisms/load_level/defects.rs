@@ -121,7 +121,7 @@ async fn every_queue_has_a_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_call_returns_its_place_and_its_start_time_of_the_pace() {
-    // Admitted, with a start time of the pace, and waiting for the service.
+    // Admitted, with a slot of the pace, and waiting for the service.
     let queue = patient(1, 10).pace(1, HOUR).build().unwrap();
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
