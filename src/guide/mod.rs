@@ -1,7 +1,7 @@
 //! The user guide: one page for each question that comes up while a stack is built and run.
 //!
-//! A reader who is new to the crate begins with [`start`]. The other pages stand alone. Each page has an example that
-//! the tests compile and run, and links to the items with the details. This module contains no code.
+//! A reader who is new to the crate begins with [`start`]. The other pages stand alone. Each page links to the items
+//! with the details. Its examples are compiled and run by the tests. This module contains no code.
 //!
 //! | page | question |
 //! |---|---|
