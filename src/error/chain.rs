@@ -10,8 +10,8 @@ use std::error::Error;
 /// use steadfast::{ConfigError, constant_work::Refusal, error::chain};
 ///
 /// let refusal = Refusal::Check(ConfigError::new("limit.rate", 0, "must be above zero"));
-/// assert_eq!(refusal.to_string(), "the check refused it");
-/// assert_eq!(chain(&refusal), "the check refused it: limit.rate = 0: must be above zero");
+/// assert_eq!(refusal.to_string(), "the check refused the rules");
+/// assert_eq!(chain(&refusal), "the check refused the rules: limit.rate = 0: must be above zero");
 /// ```
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
