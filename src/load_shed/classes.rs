@@ -89,13 +89,31 @@ impl Classes {
             return Err(Full::Limit);
         }
         let lane = class as usize;
-        let unused = |lane: usize| part(limit, self.guaranteed[lane]).saturating_sub(in_flight.of(lane));
-        if unused(lane) > 0 {
+        if self.unused(lane, limit, in_flight) > 0 {
             return Ok(());
         }
-        let reserved: u64 = (0..CLASSES).filter(|other| *other != lane).map(unused).sum();
-        let taken = total.saturating_add(reserved);
+        let taken = total.saturating_add(self.reserved(lane, limit, in_flight));
         if taken < limit && total < self.visible(class, limit) { Ok(()) } else { Err(Full::Class) }
+    }
+
+    /// Returns how many more calls of this class there is room for, with guarantees.
+    pub(super) fn free_beside_guarantees(&self, class: Criticality, limit: u64, in_flight: InFlight) -> u64 {
+        let total = in_flight.total();
+        let free = limit.saturating_sub(total);
+        let lane = class as usize;
+        let own = self.unused(lane, limit, in_flight);
+        let open = self.visible(class, limit).saturating_sub(total);
+        free.saturating_sub(self.reserved(lane, limit, in_flight)).min(open).max(own).min(free)
+    }
+
+    /// Returns the guaranteed places of a class that it does not use.
+    fn unused(&self, lane: usize, limit: u64, in_flight: InFlight) -> u64 {
+        part(limit, self.guaranteed[lane]).saturating_sub(in_flight.of(lane))
+    }
+
+    /// Returns the unused guaranteed places of all other classes.
+    fn reserved(&self, lane: usize, limit: u64, in_flight: InFlight) -> u64 {
+        (0..CLASSES).filter(|other| *other != lane).map(|other| self.unused(other, limit, in_flight)).sum()
     }
 }
 

@@ -67,7 +67,7 @@ impl Limiter {
         let floor = self.shared.terms.as_ref().map_or(0, |terms| terms.floor);
         let signals = self.shared.terms.as_ref().and_then(|terms| terms.signals.as_ref());
         let signal = signals.and_then(|signals| signals.overloaded_by());
-        let is_capped = signals.is_some_and(|signals| signals.cap() == limit as u64);
+        let is_capped = signals.is_some_and(|signals| signals.cap() != u64::MAX && signals.cap() == limit as u64);
         let reason = match adaptive {
             _ if is_capped => LimitReason::Signal,
             None => LimitReason::Fixed,

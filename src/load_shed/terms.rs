@@ -6,6 +6,7 @@ use super::{
     classes::{Classes, Full},
     fair::Tenants,
     permit::Ticket,
+    places::InFlight,
     refusals::Refusals,
     rule::Rule,
     signal::Signals,
@@ -104,7 +105,7 @@ impl Limiter {
         let tenants = terms.tenants.as_ref().filter(|_| ask.tenant != 0);
         if let Some(tenants) = tenants {
             let in_flight = places.in_flight();
-            let allowed = tenants.allowed(terms.shared_out(ask.class, limit), in_flight.total());
+            let allowed = tenants.allowed(terms.shared_out(ask.class, limit, in_flight), in_flight.total());
             if lets_all_in {
                 has_its_share = tenants.add(ask.tenant) > allowed;
             } else if !tenants.enter(ask.tenant, allowed) {
@@ -186,10 +187,14 @@ impl AdmissionTerms {
         self.signals.as_ref().map_or(limit, |signals| limit.min(signals.cap().max(self.floor)))
     }
 
-    /// Returns the number of places that the tenants of a class share. With guarantees it is the whole limit, since a
-    /// class has its guaranteed places even when all others are taken.
+    /// Returns the number of places that the tenants of a class share: those that are taken, and those that are free for
+    /// calls of this class.
     #[inline]
-    fn shared_out(&self, class: Criticality, limit: u64) -> u64 {
-        if self.classes.guarantees() { limit } else { self.classes.visible(class, limit) }
+    fn shared_out(&self, class: Criticality, limit: u64, in_flight: InFlight) -> u64 {
+        if in_flight.is_by_class() {
+            in_flight.total().saturating_add(self.classes.free_beside_guarantees(class, limit, in_flight))
+        } else {
+            self.classes.visible(class, limit)
+        }
     }
 }

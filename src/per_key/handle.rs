@@ -58,8 +58,9 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     ///
     /// # Errors
     ///
-    /// Those of the recipe's `build`, which runs here once. A configuration cannot fail later. A key for which a
-    /// function fails later uses the [`overflow`](Self::overflow) mechanism.
+    /// Those of the recipe's `build`, which runs here once. A configuration cannot fail later. If a
+    /// function fails later, the call uses the [`overflow`](Self::overflow) mechanism, and the key's next call runs the
+    /// function again.
     pub fn new<Request, R>(key_of: F, recipe: R) -> Result<Self, ConfigError>
     where
         K: Send + Sync + 'static,
@@ -68,7 +69,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     {
         let overflow = recipe.make()?;
         let spare = overflow.clone();
-        let keys = Keys::new(Box::new(move |_: &K| recipe.make().unwrap_or_else(|_| spare.clone())));
+        let keys = Keys::new(Box::new(move |_: &K| recipe.make().map_err(|_| spare.clone())));
         keys.set_overflow(overflow);
         Ok(Self { keys: Arc::new(keys), key_of })
     }
@@ -107,7 +108,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         K: Send + Sync + 'static,
         F: Fn(&Request) -> K,
     {
-        Self { keys: Arc::new(Keys::new(Box::new(make))), key_of }
+        Self { keys: Arc::new(Keys::new(Box::new(move |key: &K| Ok(make(key))))), key_of }
     }
 
     /// Sets the most keys that have their own mechanism, from now on and for all clones. Default: 1024.

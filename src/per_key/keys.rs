@@ -26,8 +26,8 @@ const MAX_KEYS: usize = 1024;
 /// Longer than a circuit stays open by default, and longer than most windows.
 const IDLE_AFTER: Duration = Duration::from_secs(600);
 
-/// Makes the mechanism of a key.
-type Make<T, K> = Box<dyn Fn(&K) -> T + Send + Sync>;
+/// Makes the mechanism of a key. `Err` is the overflow mechanism, for a key whose mechanism cannot be made.
+type Make<T, K> = Box<dyn Fn(&K) -> Result<T, T> + Send + Sync>;
 
 /// The keys, their mechanisms, and how they are made.
 ///
@@ -201,7 +201,8 @@ impl<T: Mechanism, K> Keys<T, K> {
         if !self.has_place(moment) {
             return self.share(&key);
         }
-        let handle = (self.make)(&key);
+        // Without an entry for the key, its next call tries again.
+        let Ok(handle) = (self.make)(&key) else { return self.share(&key) };
         let version = self.follow(&handle, None);
         handle.be_bound(&self.most_open);
         let entry = Arc::new(Entry::new(handle, Some(key), moment.nanos));
@@ -273,7 +274,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         if let Some(entry) = self.overflow() {
             return entry.clone();
         }
-        let handle = (self.make)(key);
+        let handle = (self.make)(key).unwrap_or_else(|overflow| overflow);
         let version = self.follow(&handle, None);
         self.set_overflow(handle.clone());
         // Two threads may each make one. The first is kept.

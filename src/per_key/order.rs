@@ -22,8 +22,9 @@ pub(super) struct Order {
     turns: BinaryHeap<Reverse<Turn>>,
     /// Counts the turns, to order those of equal time.
     number: u64,
-    /// No search visits entries before this time.
+    /// No search visits entries in the `pause` before this time. A time before the pause is of a clock that went back.
     pause_until: Nanos,
+    pause: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +43,7 @@ pub(super) struct Moment {
 
 impl Order {
     pub(super) fn new() -> Self {
-        Self { turns: BinaryHeap::new(), number: 0, pause_until: Nanos::ZERO }
+        Self { turns: BinaryHeap::new(), number: 0, pause_until: Nanos::ZERO, pause: Nanos::ZERO }
     }
 
     /// Returns the number of entries.
@@ -52,7 +53,7 @@ impl Order {
 
     /// Returns whether a recent search found no entry to remove, so that new keys do not search now.
     pub(super) fn pauses(&self, nanos: Nanos) -> bool {
-        nanos < self.pause_until
+        nanos < self.pause_until && self.pause_until.saturating_sub(nanos) <= self.pause
     }
 
     pub(super) fn add(&mut self, hash: u64, since: Nanos) {
@@ -67,23 +68,26 @@ impl Order {
         }
         let mut in_use = Vec::new();
         let found = loop {
-            let Some(turn) = self.first(table) else { break false };
+            let Some(turn) = self.first(table) else { break None };
             match table.look(turn.hash, moment.now) {
                 Some((used, memory)) if !may_go(used, memory, moment.nanos, idle_after) => {
                     self.turns.pop();
                     in_use.push(turn);
                 }
-                _ => break true,
+                _ => break Some(turn.since),
             }
         };
-        if !found {
-            let pause = PAUSE_PER_ENTRY.0.saturating_mul(in_use.len() as u64);
-            self.pause_until = moment.nanos.saturating_add(Nanos(pause));
+        if found.is_none() {
+            self.pause = Nanos(PAUSE_PER_ENTRY.0.saturating_mul(in_use.len() as u64));
+            self.pause_until = moment.nanos.saturating_add(self.pause);
         }
+        // Behind the entry that was found, even if that was used later than `moment`: by a call that began later, or by a
+        // clock that went back.
+        let behind = found.unwrap_or(Nanos::ZERO).max(moment.nanos);
         for turn in in_use {
-            self.add(turn.hash, turn.since.max(moment.nanos));
+            self.add(turn.hash, turn.since.max(behind));
         }
-        found
+        found.is_some()
     }
 
     /// Removes the first entry that can be removed.

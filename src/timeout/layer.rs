@@ -46,7 +46,7 @@ impl<F> TimeoutLayer<KeepError, PerRequest<F>> {
 impl TimeoutLayer<KeepError, Quantile> {
     /// Makes a layer that learns its limit from the calls. See [`Quantile`].
     ///
-    /// It reads the clock when a call begins, and when a successful answer arrives.
+    /// It reads the clock when a call begins, and when it ends.
     pub fn learned(limit: Quantile) -> Self {
         StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError)
     }

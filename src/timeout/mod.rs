@@ -69,7 +69,7 @@
 //! - A call that is answered in its first poll makes no timer and allocates nothing. It reads the clock once in a
 //!   stack. Alone, it reads no clock unless it inherits a deadline.
 //! - A pending call has one timer per stack. It reads the clock once per poll.
-//! - A learned limit reads the clock when a call begins, and when a successful answer arrives.
+//! - A learned limit reads the clock when a call begins, and when it ends.
 //! - A limit for each request reads the clock when a call begins, after the closure has run.
 //!
 //! # Differences from `tower::timeout`

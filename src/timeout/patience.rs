@@ -1,5 +1,6 @@
 use super::{PerRequest, Quantile, quantile::Era};
 use crate::{
+    deadline::Deadline,
     error::{ConfigError, check_duration},
     shell::{CallSettings, Explanation, Frame},
     words::Wait,
@@ -47,6 +48,14 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     /// Learns that the call was given up at its limit.
     #[doc(hidden)]
     fn given_up(&self, kept: Self::Kept);
+
+    /// Counts a call that failed at `now`, if it ended at a deadline.
+    #[doc(hidden)]
+    fn failed(&self, kept: Self::Kept, now: impl FnOnce() -> Instant);
+
+    /// Predicts whether a call that begins at `due` with this time left is hopeless. Changes no state.
+    #[doc(hidden)]
+    fn would_be_hopeless(&self, left: Duration, due: Instant) -> bool;
 
     /// Learns that another deadline ended the call.
     #[doc(hidden)]
@@ -103,6 +112,14 @@ impl Patience for Duration {
     fn given_up(&self, (): ()) {}
 
     #[inline]
+    fn failed(&self, (): (), _now: impl FnOnce() -> Instant) {}
+
+    #[inline]
+    fn would_be_hopeless(&self, _left: Duration, _due: Instant) -> bool {
+        false
+    }
+
+    #[inline]
     fn cut(&self, (): (), _now: impl FnOnce() -> Instant) {}
 
     fn longest(&self) -> Option<Duration> {
@@ -133,8 +150,13 @@ impl<Request> PatienceWith<Request> for Duration {
 pub struct Begun {
     at: Instant,
     limit: Duration,
+    /// The deadline that the call inherited.
+    given: Deadline,
     era: Era,
 }
+
+/// The resolution of timers: inner stages may give up this much earlier than the deadline that they inherit.
+const TIMER: Duration = Duration::from_millis(1);
 
 impl Patience for Quantile {
     type Kept = Begun;
@@ -158,6 +180,20 @@ impl Patience for Quantile {
     #[inline]
     fn given_up(&self, kept: Begun) {
         self.given_up_of(kept.era, kept.limit);
+    }
+
+    fn failed(&self, kept: Begun, now: impl FnOnce() -> Instant) {
+        let now = now();
+        let spent = now.saturating_duration_since(kept.at);
+        if spent.saturating_add(TIMER) > kept.limit {
+            self.given_up_of(kept.era, kept.limit);
+        } else if kept.given.remaining(now).is_some_and(|left| left < TIMER) {
+            self.cut_of(kept.era, spent);
+        }
+    }
+
+    fn would_be_hopeless(&self, left: Duration, due: Instant) -> bool {
+        self.would_refuse(left, due)
     }
 
     #[inline]
@@ -187,7 +223,8 @@ impl<Request> PatienceWith<Request> for Quantile {
 
     #[inline]
     fn begin(&self, _request: &Request, frame: &mut Frame) -> Begun {
-        Begun { at: frame.now(), limit: self.current(), era: self.era() }
+        let given = frame.inherited().deadline();
+        Begun { at: frame.now(), limit: self.current(), given, era: self.era() }
     }
 }
 
@@ -215,6 +252,14 @@ impl<F> Patience for PerRequest<F> {
 
     #[inline]
     fn given_up(&self, _kept: Chosen) {}
+
+    #[inline]
+    fn failed(&self, _kept: Chosen, _now: impl FnOnce() -> Instant) {}
+
+    #[inline]
+    fn would_be_hopeless(&self, _left: Duration, _due: Instant) -> bool {
+        false
+    }
 
     #[inline]
     fn cut(&self, _kept: Chosen, _now: impl FnOnce() -> Instant) {}

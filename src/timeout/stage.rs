@@ -120,7 +120,7 @@ impl Refusal {
         let details = match self {
             Self::ByNext => return None,
             Self::At(given) => TimedOut::new(given.enforced_limit(), false).cut_short(),
-            Self::NoTime(by) => TimedOut::new(Some(Duration::ZERO), false).ended_by(by),
+            Self::NoTime(by) => TimedOut::new(Some(Duration::ZERO), false).ended_by(by).cut_short(),
         };
         Some(details.given_up(TimedOutIn::Waiting, Some(Duration::ZERO)))
     }
@@ -190,6 +190,12 @@ where
         if P::READS_REQUEST && self.limit(kept, frame).is_some_and(|limit| limit.is_zero()) {
             return TimeoutCall::refused(request, Refusal::NoTime(self.of.by()), frame);
         }
+        if P::READS_REQUEST && given.deadline() != Deadline::NEVER {
+            // The closure may have taken the time that was left.
+            if let Some(refusal) = self.refusal(given, frame) {
+                return TimeoutCall::refused(request, refusal, frame);
+            }
+        }
         if P::LEARNS || P::READS_REQUEST || Next::READS_DEADLINE || inherited != Deadline::NEVER {
             let until = self.until(frame.now(), kept, frame);
             frame.set_inherited(match self.limit(kept, frame) {
@@ -217,9 +223,12 @@ where
         };
         // Poll before looking at the clock: an answer that is ready at the deadline is returned.
         if let Poll::Ready(result) = self.next.poll(next.as_mut(), callee.as_mut(), cx, frame) {
-            // A failure does not show how long an answer takes.
-            if P::LEARNS && frame.reported() == Some(Ending::Answered(Outcome::Success)) {
-                self.limit.answered(kept, || frame.now());
+            if P::LEARNS {
+                // A failure does not show how long an answer takes, unless it came at the deadline.
+                match frame.reported() {
+                    Some(Ending::Answered(Outcome::Success)) => self.limit.answered(kept, || frame.now()),
+                    _ => self.limit.failed(kept, || frame.now()),
+                }
             }
             return Poll::Ready(result);
         }
@@ -254,7 +263,8 @@ where
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
-        self.next.would_refuse(request, due, frame)
+        let left = frame.inherited().deadline().remaining(due);
+        left.is_some_and(|left| self.limit.would_be_hopeless(left, due)) || self.next.would_refuse(request, due, frame)
     }
 
     #[inline]

@@ -145,6 +145,19 @@ fn shadow_counts_a_call_that_would_take_what_another_class_is_guaranteed() {
     assert_eq!((limiter.in_flight(), limiter.would_have_refused()), (5, 2));
 }
 
+#[test]
+fn a_tenant_does_not_take_all_places_that_guarantees_leave_to_its_class() {
+    for (guaranteed, most) in [(0.0, 50), (0.2, 40), (0.5, 25), (0.9, 5)] {
+        let builder = Limiter::at_most(100).guarantee(Criticality::CriticalPlus, guaranteed);
+        let limiter = builder.fair_share(1.0).tenant_seed(1).build().unwrap();
+        let now = Instant::now();
+        let acquire = |tenant: u32| limiter.try_acquire_for(&tenant, &of(Criticality::Critical), now);
+        let held: Vec<_> = std::iter::from_fn(|| acquire(1).ok()).collect();
+        assert_eq!((held.len(), acquire(1).unwrap_err().cause()), (most, OverloadedCause::Tenant));
+        assert!(acquire(2).is_ok(), "{guaranteed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn exempt_and_shadow_calls_pass_and_lose_no_place_where_more_than_65_535_of_a_class_are_in_flight() {
     const LIMIT: usize = 65_535;

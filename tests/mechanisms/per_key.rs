@@ -7,7 +7,10 @@ mod stacks;
 
 use crate::support::{ms, secs};
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use steadfast::{
@@ -158,12 +161,54 @@ async fn a_learned_limit_is_evidence() {
 }
 
 #[test]
-fn a_key_for_which_a_function_fails_uses_the_overflow_mechanism() {
+fn a_key_with_an_earlier_time_than_the_last_use_of_another_finds_its_place() {
+    let now = Instant::now();
+    let limiters = PerKey::new(same, LoadShedConfig::new(1)).unwrap().max_keys(2);
+    let in_use = limiters.handle_at(1, now);
+    drop(limiters.handle_at(2, now + secs(2)));
+    drop(limiters.handle_at(3, now + secs(1)));
+    assert!(limiters.get(&1).is_some() && limiters.get(&2).is_none() && limiters.get(&3).is_some());
+    drop(in_use);
+}
+
+#[test]
+fn a_function_that_takes_the_last_place_for_another_key_finds_one_for_its_own() {
+    let limiters = Arc::new(OnceLock::<PerKey<Limiter, u64, fn(&u64) -> u64>>::new());
+    let known = Arc::clone(&limiters);
+    let make = move |key: &u64| {
+        if let (3, Some(limiters)) = (*key, known.get()) {
+            drop(limiters.handle(4));
+        }
+        Limiter::fixed(1).unwrap()
+    };
+    let limiters = limiters.get_or_init(|| PerKey::with(same as fn(&u64) -> u64, make).max_keys(2));
+    let in_use = limiters.handle(1);
+    drop(limiters.handle(2));
+    drop(limiters.handle(3));
+    assert!(limiters.get(&1).is_some() && limiters.get(&3).is_some());
+    drop(in_use);
+}
+
+#[test]
+fn a_clock_that_was_ahead_once_keeps_no_new_key_out() {
+    let now = Instant::now();
+    let limiters = PerKey::new(same, LoadShedConfig::new(1)).unwrap().max_keys(1);
+    let in_use = limiters.handle_at(1, now);
+    drop(limiters.handle_at(2, now + secs(3600)));
+    drop(in_use);
+    drop(limiters.handle_at(3, now + secs(1)));
+    assert!(limiters.get(&3).is_some());
+}
+
+#[test]
+fn a_key_for_which_a_function_fails_uses_the_overflow_mechanism_until_it_succeeds() {
     let made = AtomicUsize::new(0);
-    let make = move || Limiter::fixed(usize::from(made.fetch_add(1, Ordering::Relaxed) == 0));
+    let make = move || Limiter::fixed(usize::from(!(1..3).contains(&made.fetch_add(1, Ordering::Relaxed))));
     let limiters = PerKey::new(same, make).unwrap();
     let permit = limiters.handle(1).try_acquire_owned().unwrap();
     assert_eq!((limiters.overflow().unwrap().in_flight(), limiters.handle(2).in_flight()), (1, 1));
+    assert_eq!((limiters.len(), limiters.overflowed()), (0, 2));
+    assert_eq!((limiters.handle(1).in_flight(), limiters.len(), limiters.overflowed()), (0, 1, 2));
     drop(permit);
     let never = PerKey::new(same, || Limiter::fixed(0)).map(|_| ());
     assert_eq!(never.map_err(|error| error.field()), Err("load_shed.limit"));

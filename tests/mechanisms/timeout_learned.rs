@@ -2,7 +2,14 @@
 
 use crate::support::{Act, Backend, ByHand, Failed, ms, secs};
 use futures::FutureExt;
-use std::time::Duration;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use steadfast::{
     CallContext, Error, Rejection,
     circuit_breaker::{Breaker, BreakerState},
@@ -10,8 +17,8 @@ use steadfast::{
     retry::{Backoff, Jitter, Retry},
     timeout::{Quantile, TimeoutLayer},
 };
-use tokio::time::{Instant, sleep};
-use tower::{Layer, Service, ServiceExt};
+use tokio::time::{Instant, sleep, timeout_at};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 /// The number of calls after which a limit is learned: two slices of 128. The window has 100 calls.
 const LEARNED: usize = 256;
@@ -195,7 +202,7 @@ async fn a_refused_attempt_names_the_timeout_of_the_call_that_left_it_too_little
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_refused_for_too_little_time_says_that_the_service_was_reached() {
+async fn a_retry_that_would_have_too_little_time_is_not_made() {
     let (learned, _) = knows_20_ms().await;
     let backend = Backend::always(Act::fail().after(ms(20)));
     let retry = Retry::new(2).backoff(Backoff::fixed(ms(10)).jitter(Jitter::None)).without_budget();
@@ -205,8 +212,29 @@ async fn a_retry_refused_for_too_little_time_says_that_the_service_was_reached()
     let alone = TimeoutLayer::learned(learned).typed_error().layer(Backend::always(Act::hang()));
     details(call_within(ms(5), &alone).await);
     let begin = Instant::now();
-    let refused = details(service.oneshot(()).await);
-    assert!(Instant::now() - begin < ms(40), "the retry is refused at once");
-    assert_eq!((refused.by(), backend.calls()), (TimedOutBy::Call, 1));
-    assert!(Rejection::from(refused).reached_service());
+    assert!(matches!(service.oneshot(()).await, Err(Error::Service(_))));
+    assert_eq!((Instant::now() - begin, backend.calls()), (ms(20), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_gives_up_at_the_deadline_does_not_draw_the_limit_down() {
+    let limit = Quantile::builder(0.05).between(ms(1), secs(2)).build().unwrap();
+    let latency = Arc::new(AtomicU64::new(0));
+    let work = latency.clone();
+    // Like a client that ends at the inherited deadline, before the timeout around it is polled.
+    let handler = service_fn(move |(): ()| {
+        let takes = ms(work.load(Ordering::Relaxed));
+        async move {
+            let deadline = CallContext::current().deadline().unwrap();
+            timeout_at(deadline, sleep(takes)).await.map_err(|_| io::Error::other("late"))
+        }
+    });
+    let client = steadfast::client().attempt_timeout(limit.clone()).service(handler).unwrap();
+    // From 1 to 100 ms: the exact quantile is 95 ms.
+    for call in 0..20_000_u64 {
+        latency.store(1 + call * 37 % 100, Ordering::Relaxed);
+        let _ = client.clone().oneshot(()).await;
+    }
+    assert!(limit.current() >= ms(90) && limit.current() <= ms(105), "{:?}", limit.current());
+    assert!(limit.achieved_rate() > 0.02 && limit.achieved_rate() < 0.1, "{}", limit.achieved_rate());
 }

@@ -61,11 +61,14 @@ impl Inherited {
         (self.enforced == Enforced::OfTimeout).then(|| self.patience.duration())
     }
 
-    /// Takes another context, with the earlier of both deadlines. A deadline never moves later.
+    /// Takes another context, with the earlier of both deadlines. A deadline never moves later. No outer timeout
+    /// [enforces](Self::is_enforced) a deadline that is earlier than its own.
     #[inline]
     #[must_use]
     pub fn with_context(self, context: CallContext) -> Self {
-        Self { context: context.narrowed(self.deadline()), ..self }
+        let context = context.narrowed(self.deadline());
+        let enforced = if context.deadline_or_never() == self.deadline() { self.enforced } else { Enforced::No };
+        Self { context, enforced, ..self }
     }
 
     /// Returns what the inner stages of a timeout inherit: the earlier of both deadlines, and `limit` as the full time

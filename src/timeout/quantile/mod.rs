@@ -44,7 +44,10 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// - A call that another deadline ended is a censored sample, too: it took longer than the time that it had. The
 ///   estimator may use it, since that deadline does not depend on how long the call would have taken. Without such
 ///   calls, most of which are slow, the limit would creep down. They count neither as timed out nor towards overload.
-///   If other deadlines end all calls that would show the quantile, the limit stays as it is.
+///   If other deadlines end all calls that would show the quantile, the limit stays as it is. If they end most calls, the
+///   few others decide: the rate then holds only once about `10 / e` calls were not ended by other deadlines.
+/// - A service that knows the deadline, such as another stack, may give up by itself. A call that fails within a
+///   millisecond of its deadline counts as ended by that deadline.
 /// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. In a slice of
 ///   overload, more than a tenth of the calls time out, or more than `10 * e`, whichever is more. That share is at most
 ///   nine tenths. Such a slice, and the slices before and after it, are not learned.
@@ -64,12 +67,15 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///
 /// A stack or a layer refuses a call before any work if its deadline comes before the fastest recent answer. Its answer
 /// would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window
-/// and of the last two slices, rounded down to its bucket. On average, less than a share `e / 5` of the calls is
+/// and of the last slices, rounded down to its bucket. On average, less than a share `e / 5` of the calls is
 /// faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
 ///
 /// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
 /// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
-/// passes within two seconds.
+/// passes within two seconds. A retry does not wait for an attempt that would be refused.
+///
+/// Use one `Quantile` at most once on the path of a call. In two nested places each call would count twice, and the inner
+/// place would refuse the call that the outer one lets pass.
 ///
 /// # Cost
 ///
@@ -205,9 +211,21 @@ impl Quantile {
         Nanos::of(left).0 < self.0.fastest.load(Ordering::Relaxed) && !self.tries(now)
     }
 
+    /// Predicts whether a call that begins at `due` with this time left is refused. Changes no state.
+    pub(super) fn would_refuse(&self, left: Duration, due: Instant) -> bool {
+        Nanos::of(left).0 < self.0.fastest.load(Ordering::Relaxed) && self.try_at(due).is_none()
+    }
+
     /// Returns whether a call passes although it has too little time, and notes that it does.
     #[cold]
     fn tries(&self, now: Instant) -> bool {
+        self.try_at(now).is_some_and(|(tried, at)| {
+            self.0.tried.compare_exchange(tried, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        })
+    }
+
+    /// Returns when such a call last passed, and `now`, as numbers, if one may pass now.
+    fn try_at(&self, now: Instant) -> Option<(u64, u64)> {
         let tried = self.0.tried.load(Ordering::Relaxed);
         // The numbers wrap around after 584 years. Only their distance counts.
         let nanos = |length: Duration| length.as_nanos() as u64;
@@ -217,8 +235,7 @@ impl Quantile {
         };
         let ahead = at.wrapping_sub(tried);
         // A clock that goes back by a second or more lets the call pass: no caller waits until the clock has caught up.
-        ahead.min(ahead.wrapping_neg()) >= nanos(TRY_EVERY)
-            && self.0.tried.compare_exchange(tried, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        (ahead.min(ahead.wrapping_neg()) >= nanos(TRY_EVERY)).then_some((tried, at))
     }
 
     /// Forgets all calls: the limit is the ceiling again. Calls in flight in a stack or a layer are not learned.
