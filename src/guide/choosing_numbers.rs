@@ -22,7 +22,9 @@
 //!
 //! The adaptive limiter takes the deadline of each call from its [context](crate::CallContext). `deadline(..)` of its
 //! builder is for calls without one. [`Limiter::readings`](crate::load_shed::Limiter::readings) says what the limit is,
-//! and why.
+//! and why. The limit learns from calls that overlap. A call alone in flight is no evidence, unless the limit is below
+//! four. A quiet service therefore keeps its [initial](crate::load_shed::LimiterBuilder::initial) limit, and the reason
+//! [`Unknown`](crate::load_shed::LimitReason::Unknown).
 //!
 //! A learned timeout begins at its ceiling and becomes shorter as it learns:
 //!

@@ -41,8 +41,8 @@
 //!
 //! # Let calls wait
 //!
-//! A [`Queue`](crate::load_level::Queue) lets calls wait, and refuses a call that cannot be served in time. By default a
-//! call waits for at most half of the time until its deadline. `Queue::adaptive(n)` measures the rate of the service
+//! A [`Queue`](crate::load_level::Queue) lets calls wait, and refuses a call that cannot be served in time. By default
+//! a call waits for at most half of the time until its deadline. `Queue::adaptive(n)` measures the rate of the service
 //! and refuses newcomers for which the queue is too long already.
 //!
 //! ```
@@ -90,8 +90,22 @@
 //! # }
 //! ```
 //!
+//! [`guarantee`](crate::load_shed::LimiterBuilder::guarantee) reserves places for one class. The class has them even
+//! above the lower limit that it sees. The other classes share the rest.
+//!
 //! [`QueueBuilder::by_criticality`](crate::load_level::QueueBuilder::by_criticality) serves critical calls first.
 //! [`fair_share`](crate::load_shed::LimiterBuilder::fair_share) keeps one tenant from filling the places of the others.
+//!
+//! # Health checks
+//!
+//! An orchestrator restarts a server that refuses its health checks, so an overloaded server must answer them.
+//!
+//! | method | exempts from | its requests |
+//! |---|---|---|
+//! | [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) | this limit | take places and are counted |
+//! | [`ServerBuilder::exempt`](crate::stack::ServerBuilder::exempt) | all limits that the builder has so far | take no place and are not counted |
+//!
+//! No limit bounds exempt requests. Exempt only cheap requests that untrusted callers cannot send.
 //!
 //! # Signals other than calls
 //!
@@ -101,9 +115,9 @@
 //!
 //! # Tell callers when to come back
 //!
-//! A refusal by a queue or a rate limit has a [`retry_after`](crate::Rejection::retry_after) where it is known. With the
-//! feature `http` it becomes `Retry-After`. The retry of a client waits at least that long. Without a hint it does not
-//! call an overloaded service again.
+//! A refusal by a queue or a rate limit has a [`retry_after`](crate::Rejection::retry_after) where it is known. With
+//! the feature `http` it becomes `Retry-After`. The retry of a client waits at least that long. Without a hint it does
+//! not call an overloaded service again.
 //!
 //! # Work that goes on
 //!

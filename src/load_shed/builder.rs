@@ -81,6 +81,10 @@ impl LimiterBuilder {
 
     /// Sets the limit of an adaptive limiter until it has learned, which takes about ten answers. Default: 100. Raise
     /// it for a service with more calls in flight in its first second. Has no effect on a fixed limit.
+    ///
+    /// The limit learns from calls that overlap. A call that is alone in flight from start to end is no evidence,
+    /// unless the limit is below 4. A quiet service therefore keeps its initial limit, and the reason
+    /// [`Unknown`](super::LimitReason::Unknown).
     pub fn initial(self, initial: usize) -> Self {
         self.adapting(|adapts| adapts.initial = initial)
     }
@@ -119,6 +123,9 @@ impl LimiterBuilder {
     }
 
     /// Reserves this share of the limit for one class. No other class can use it, even while it is free. Default: none.
+    ///
+    /// The class has its guaranteed places even above its [class share](Self::class_shares). It shares all other places
+    /// with the other classes. The guarantee is rounded down to whole places: 0.1 of a limit of 9 guarantees nothing.
     ///
     /// With a guarantee the limit is at most 65,535, and at most 65,535 calls of each class are counted by class.
     /// Exempt calls and calls in shadow mode beyond that are still admitted. They count toward the limit, but not

@@ -91,14 +91,16 @@
 //! These work with fixed limits, too: see [`Limiter::at_most`].
 //!
 //! - [`by_criticality`](LimiterBuilder::by_criticality): less critical calls see a lower limit. A class can be
-//!   [guaranteed](LimiterBuilder::guarantee) a share; the limit is then at most 65,535, and exempt calls and calls in
-//!   shadow mode beyond it are still admitted. The class of a call is the criticality in its context. A caller
-//!   cannot raise its own criticality unless it is trusted: the feature `http` reads the header of internal peers only.
+//!   [guaranteed](LimiterBuilder::guarantee) a share, even above the lower limit that it sees; the limit is then at
+//!   most 65,535, and exempt calls and calls in shadow mode beyond it are still admitted. The class of a call is the
+//!   criticality in its context. A caller cannot raise its own criticality unless it is trusted: the feature `http`
+//!   reads the header of internal peers only.
 //! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. A tenant whose demand
 //!   exceeds its share leaves as many places free as it has.
 //! - [`signal`](LimiterBuilder::signal): the limit shrinks while the runtime lags ([`RuntimeLag`]), while the control
 //!   group is under pressure ([`CgroupPressure`]), or while a function of yours reports overload.
-//! - [`LoadShed::exempt`]: health checks and similar requests are always admitted, and counted.
+//! - [`LoadShed::exempt`]: health checks and similar requests are always admitted. They take places. They are
+//!   [counted](Limiter::exempted) unless the limit is a plain fixed limit.
 //!
 //! # Reconfiguration
 //!
@@ -129,7 +131,8 @@
 //! # Defaults
 //!
 //! An adaptive limit uses a share of 0.7 of the deadline, a deadline of one second for calls without one, 100 calls
-//! until it has learned, a floor of 1 and a ceiling of 10,000. [`LimiterBuilder`] states the reasons.
+//! until it has learned, a floor of 1 and a ceiling of 10,000. [`LimiterBuilder`] states the reasons. A service whose
+//! calls do not overlap keeps its [initial](LimiterBuilder::initial) limit.
 //!
 //! A fixed limit has no default. By Little's law the calls in flight at capacity are the capacity in calls per second
 //! times the mean latency. A higher limit absorbs bursts, and adds to the latency in proportion.

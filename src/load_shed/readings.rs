@@ -26,7 +26,8 @@ pub struct Readings {
 pub enum LimitReason {
     /// It was configured.
     Fixed,
-    /// Too few calls have ended to adapt the limit. It is the initial limit.
+    /// Too few calls have ended to adapt the limit. It is the [initial](super::LimiterBuilder::initial) limit. A call
+    /// that was alone in flight does not count, unless the limit is below 4: a quiet service keeps this reason.
     Unknown,
     /// It is the number of calls that end within a share of the deadline.
     Rate,

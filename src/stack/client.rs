@@ -116,7 +116,8 @@ impl<O, T, R, B, L, A, F, X> ClientBuilder<O, T, R, B, Off, L, A, F, X> {
 
 impl<O, T, R, B, Q, A, F, X> ClientBuilder<O, T, R, B, Q, Off, A, F, X> {
     /// Refuses attempts for which there is no room: a [`Limiter`], or a [`PerKey`](crate::per_key::PerKey) of limiters.
-    /// See [`load_shed`](crate::load_shed).
+    /// Also takes a [`LoadShed`](crate::load_shed::LoadShed): a limiter with functions that read the tenant, the
+    /// criticality and the exemption from the request. See [`load_shed`](crate::load_shed).
     pub fn load_shed<G: OneOrPerKey<Limiter>>(self, limiter: G) -> ClientBuilder<O, T, R, B, Q, Gated<G>, A, F, X> {
         self.fill_load_shed(|Off| Gated(limiter))
     }

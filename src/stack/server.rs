@@ -80,7 +80,8 @@ impl<O, L, V, T, F, X> ServerBuilder<O, Off, L, V, T, F, X> {
 
 impl<O, Q, V, T, F, X> ServerBuilder<O, Q, Off, V, T, F, X> {
     /// Refuses calls for which there is no room: a [`Limiter`], or a [`PerKey`](crate::per_key::PerKey) of limiters,
-    /// one for each tenant. See [`load_shed`](crate::load_shed).
+    /// one for each tenant. Also takes a [`LoadShed`](crate::load_shed::LoadShed): a limiter with functions that read
+    /// the tenant, the criticality and the exemption from the request. See [`load_shed`](crate::load_shed).
     pub fn load_shed<G: OneOrPerKey<Limiter>>(self, limiter: G) -> ServerBuilder<O, Q, Gated<G>, V, T, F, X> {
         self.fill_load_shed(|Off| Gated(limiter))
     }
