@@ -52,6 +52,10 @@
 //! # }
 //! ```
 //!
+//! All requests of a stack share one learned timeout. A kind of request that is rarer than the chosen share, and slower
+//! than the others, is [always given up](crate::timeout::Quantile#requests-of-different-kinds). Give it its own stack
+//! and its own `Quantile`.
+//!
 //! # Defaults
 //!
 //! | mechanism | default |
@@ -72,6 +76,9 @@
 //!   limit is somewhat above that number.
 //! - **Attempt timeout**: above the latency of nearly all successful calls, and short enough that two attempts fit
 //!   into the timeout of the call.
+//! - **Requests of different kinds**, such as a report and a lookup: choose the timeout of each with
+//!   [`PerRequest`](crate::timeout::PerRequest), somewhat above the slowest successful calls of its kind. The stack
+//!   does not check this timeout against its other numbers.
 //! - **Longest wait in a queue**: half of the time for which callers wait, if their requests carry no deadline.
 //! - **A breaker with little traffic**: 20 calls in 10 s never come. Use
 //!   [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) or a lower

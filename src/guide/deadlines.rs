@@ -76,7 +76,32 @@
 //! # }
 //! ```
 //!
-//! A spawned task goes on when its caller gives up. Let it stop at the deadline of its context, or abort it.
+//! A spawned task goes on when its caller gives up. Let it stop at the deadline of its context, or abort it:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use steadfast::{CallContext, context};
+//! use tokio::time::{Instant, sleep, timeout_at};
+//!
+//! let caller = CallContext::new().with_deadline(Instant::now() + Duration::from_secs(1));
+//! let task = caller.sync_scope(|| {
+//!     context::spawn(async {
+//!         let work = sleep(Duration::from_secs(60));
+//!         match CallContext::current().deadline() {
+//!             Some(deadline) => timeout_at(deadline, work).await.is_ok(),
+//!             None => {
+//!                 work.await;
+//!                 true
+//!             }
+//!         }
+//!     })
+//! });
+//! assert!(!task.await?, "the task stopped at the deadline");
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Between processes
 //!

@@ -274,6 +274,9 @@ where
     ///   jitter or without a backoff, half of the base with equal jitter, `base * (1 - factor)` with
     ///   `Jitter::PlusMinus(factor)`, and the base with decorrelated jitter or without jitter.
     ///
+    /// A learned `timeout` counts with its ceiling. A learned attempt timeout and a
+    /// [`PerRequest`](crate::timeout::PerRequest) are not checked.
+    ///
     /// A timeout shorter than all attempts and backoffs together is accepted, because most attempts fail long before
     /// their own timeout. [`explain`](StackLayer::explain) then says how many full attempts fit.
     pub fn layer(self) -> Result<StackLayer<Stages<O, T, R, B, Q, L, A, F>, X>, ConfigError> {

@@ -60,6 +60,10 @@
 //! calls that may be given up although an answer would still have come. Pass it to [`TimeoutLayer::learned`], or to
 //! `timeout` and `attempt_timeout` of a stack.
 //!
+//! All requests of a stack share one learned limit. A kind of request that is rarer than the false-timeout rate, and
+//! slower than the others, is [always given up](Quantile#requests-of-different-kinds). Give it its own stack and its
+//! own `Quantile`.
+//!
 //! It also knows the fastest recent answer. If a call has less time than that, because of its caller's deadline or an
 //! outer timeout, the call is [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work. A limit of the
 //! other kinds refuses a call only if its deadline has passed, or if a [`PerRequest`] chooses a limit of zero.

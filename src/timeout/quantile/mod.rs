@@ -56,6 +56,12 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///   again at once.
 /// - Each call counts in the era in which it began. After the limit begins again, calls in flight are not learned.
 ///
+/// # Requests of different kinds
+///
+/// All requests of a stack share one learned limit. If a kind of request is rarer than `e` and slower than the others,
+/// all its calls fit into the share that may be given up. Its calls are then always given up. Give this kind its own
+/// stack and its own `Quantile`, or choose its limit with a [`PerRequest`](super::PerRequest).
+///
 /// # When the service becomes slower for good
 ///
 /// The limit does not begin again sooner, even if nearly all calls time out. A service that is ten times slower for a
