@@ -58,7 +58,7 @@
 //! | answer | outcome |
 //! |---|---|
 //! | 1xx to 3xx, gRPC 0 | success |
-//! | 429; 503 with `Retry-After`; gRPC 8 | overloaded: retried after the hint, or not at all; a 429 without a hint counts as one of 1 s |
+//! | 429; 503 with `Retry-After`; gRPC 8; any error with `steadfast-rejected` other than `timeout` | overloaded: retried after the hint, or not at all; a 429 without a hint and without `steadfast-rejected` has a hint of 1 s |
 //! | 408, 425, other 5xx but 501 and 505; gRPC 1, 2, 4, 13, 14, 15 | failure: retried after the backoff |
 //! | other 4xx, 501, 505; other gRPC codes | permanent: not retried, and no failure of the service |
 //! | an error of the connection | failure; with [`unsent`](crate::http::Verdict::unsent), unprocessed where the request was not sent |
@@ -94,7 +94,12 @@
 //! |---|---|
 //! | host that a client calls | [`authority`](crate::http::authority), in a [`PerKey`](crate::per_key::PerKey) |
 //! | address that calls a server | [`ClientAddress`](crate::http::ClientAddress), in a [`Keyed`](crate::rate_limit::Keyed) |
-//! | value of a header, such as an API key | [`header`](crate::http::header) |
+//! | value of a header, such as an API key | [`header`](crate::http::header), in a `Keyed<[u8]>` |
+//!
+//! [`header`](crate::http::header) borrows from the request. Use it with
+//! [`by_key_ref`](crate::rate_limit::RateLimit::by_key_ref). A [`tenant`](crate::load_shed::LoadShed::tenant) and the
+//! key of a `PerKey` must be owned. Write a closure for them:
+//! `|request: &Request<B>| request.headers().get("api-key").cloned()`, where `B` is the type of your bodies.
 //!
 //! # Frameworks
 //!

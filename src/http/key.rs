@@ -16,6 +16,9 @@ use http::{HeaderName, Request};
 /// counts. The sender of the request chooses the value. A limit by it is only safe behind a check that the value is
 /// genuine, such as a check of the API key.
 ///
+/// A [`tenant`](crate::load_shed::LoadShed::tenant) and the key of a [`PerKey`](crate::per_key::PerKey) must be owned.
+/// Write a closure for them: `|request: &Request<B>| request.headers().get("api-key").cloned()`.
+///
 /// The function allocates nothing, and panics on no value.
 ///
 /// ```

@@ -51,7 +51,7 @@
 //! | replay of request bodies | [`bodies`](crate::retry::Retry::bodies), [`ReplayBody`] | |
 //! | failures in gRPC trailers | [`peek`], [`whole_body`](crate::stack::ClientBuilder::whole_body) | |
 //! | permits held until the end of the body | [`whole_body`](crate::stack::ClientBuilder::whole_body) | [`whole_body`](crate::stack::ServerBuilder::whole_body) |
-//! | keys for limits and breakers | [`authority`] | [`ClientAddress`], [`header`] |
+//! | keys for limits and breakers | [`authority`] | [`ClientAddress`]; [`header`] with a `Keyed<[u8]>` by [`by_key_ref`](crate::rate_limit::RateLimit::by_key_ref) |
 //! | requests exempt from all limits | [`exempt`](crate::stack::ClientBuilder::exempt) | [`exempt`](crate::stack::ServerBuilder::exempt) |
 //!
 //! # Trust

@@ -67,6 +67,9 @@ impl<O, Q, L, V, T> ServerBuilder<O, Q, L, V, T, Leaf<AnyError, NoStamp>, TypedE
     /// headers. Rejections become responses. A [`Verdict`] classifies the handler's responses. The error type of the
     /// service does not change. Pass an [`Http`] instead of the peer for more settings.
     ///
+    /// Where a header is absent, the current [context](crate::CallContext) stays as it is. A header never moves a
+    /// deadline later: the earlier one counts.
+    ///
     /// A caller's deadline ends the call only if the stack has a [`timeout`](Self::timeout) of any length. Without a
     /// timeout, the deadline still reaches the services that the handler calls.
     pub fn http<C, S>(self, border: impl Into<Http<C, S>>) -> ServerBuilder<O, Q, L, V, T, Leaf<Verdict>, Http<C, S>> {

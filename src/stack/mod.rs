@@ -224,6 +224,7 @@
 //! | unsatisfied bounds | a closure whose parameter is not the request |
 //! | unsatisfied bounds | `keep_error` with an error type that is not `From<Rejection>` |
 //! | unsatisfied bounds | a limit that waits among [several](crate::rate_limit::RateLimit::and) |
+//! | unsatisfied bounds, or a lifetime error | a closure that borrows from the request, such as `http::header`, as a `tenant` or as the key of a `PerKey`; return an owned value |
 //! | a body is not `Clone` | the retry lacks `bodies` |
 //! | `Infallible` is not `From<Error<Infallible>>`, in axum | `.http(..)` or `.respond_with(..)` is missing |
 //! | a slot is private after `whole_body` | the slot must be filled before `whole_body` |
