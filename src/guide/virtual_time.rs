@@ -72,8 +72,8 @@
 //! # Simulate an outage
 //!
 //! A stack can pass every unit test and still turn a short outage into a long one. The feature `sim` runs your stack
-//! against a simulated load and a simulated backend, in virtual time. A minute takes a moment, and a seed gives the same
-//! report each time.
+//! against a simulated load and a simulated backend, in virtual time. A minute takes a moment, and a seed gives the
+//! same report each time.
 //!
 //! ```toml
 //! [dev-dependencies]
@@ -103,8 +103,10 @@
 //! # }
 //! ```
 //!
-//! Give `sim.random()` to everything that draws random numbers. Put a server stack behind a `Link`, so that its work
-//! goes on when a client gives up. [`sim`] explains both, and the example `what_if` is a template.
+//! Give `sim.random()` to everything that draws random numbers, `.hasher(sim.hasher())` to keyed limits, and a fixed
+//! `.tenant_seed(1)` to a limiter with a fair share. Without them, runs with one seed differ. Put a server stack behind
+//! a `Link`, so that its work goes on when a client gives up. [`sim`] explains both, and the example `what_if` is a
+//! template.
 //!
 //! # What virtual time does not show
 //!

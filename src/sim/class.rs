@@ -33,7 +33,8 @@ pub struct ClassReport {
     pub latency_of_failed: Option<Latencies>,
     /// The time until calls ended with a rejection, in seconds. `None` if there were none.
     pub latency_of_rejected: Option<Latencies>,
-    /// The calls of this class over time, in the spans of the report.
+    /// The calls of this class over time, in the spans of the report. For the goodput in an interval, sum `offered` and
+    /// `in_time` over the spans in it.
     pub spans: Vec<Span>,
     /// The time of the disturbances of the run.
     #[cfg_attr(feature = "serde", serde(skip))]

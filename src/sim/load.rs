@@ -85,7 +85,8 @@ impl Load {
         Self { name: name.into(), ..self }
     }
 
-    /// Sets the criticality of these calls. Default: [`Criticality::default`].
+    /// Sets the criticality of these calls. Default: [`Criticality::default`]. It is in the
+    /// [context](crate::CallContext) of each call, where the layers read it.
     pub fn criticality(self, criticality: Criticality) -> Self {
         Self { criticality, ..self }
     }
@@ -95,7 +96,8 @@ impl Load {
         Self { keys, ..self }
     }
 
-    /// Sets the time in which an answer is useful: a later one counts as late. Default: 1 s.
+    /// Sets the time in which an answer is useful: a later one counts as late. Default: 1 s. Only the report uses it.
+    /// The stack does not see it, and needs a timeout of its own.
     pub fn in_time(self, limit: Duration) -> Self {
         Self { in_time: limit, ..self }
     }
