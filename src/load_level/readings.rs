@@ -11,7 +11,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Refused because the queue was full when they came.
+    /// Refused when they came: the queue was full, or an [adaptive](super::Queue::adaptive) queue expected too long a
+    /// wait for them.
     pub full: u64,
     /// Refused after they had waited, because a call that is worth more took the place.
     pub displaced: u64,

@@ -46,6 +46,10 @@
 //! | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | `SlidingWindowBuilder` | `rate_limit(..)` of both stacks |
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
 //!
+//! A [`LoadShed`](crate::load_shed::LoadShed) takes one limiter, and no `PerKey`. With a `PerKey` of limiters the
+//! criticality of a call comes from its [context](crate::CallContext). Let requests bypass it with the builder's
+//! [`exempt`](crate::stack::ServerBuilder::exempt).
+//!
 //! A `PerKey` implements [`Gate`](crate::shell::Gate) or [`Limit`](crate::rate_limit::Limit) if its mechanism does, so
 //! it also works in a stage of your own. Without tower, [`PerKey::handle`] returns the mechanism of a key.
 //!
@@ -75,8 +79,8 @@
 //!   forget, new keys share it without another search for 10 µs times the number of keys: 10 ms for 1024 keys.
 //! - The last use of a key is the end of a call, or its refusal, exact to a millisecond. A search moves the keys that
 //!   it cannot forget to the end of the order. That does not count as a use.
-//! - A forgotten breaker comes back closed, with the common configuration. A configuration of this breaker alone is
-//!   lost.
+//! - A forgotten key comes back as a new key does: a breaker comes back closed, with the common configuration. A
+//!   configuration that was set on the handle of one key alone is lost, unless your code keeps that handle.
 //!
 //! A caller that keeps sending new keys therefore replaces only keys without evidence, and keys that were idle for
 //! `idle_after`. After that, its keys share one mechanism with other new keys. Such a caller can occupy the table for

@@ -84,7 +84,7 @@
 //! | `attempt_duration_seconds` | histogram | stack, kind, outcome | attempts that passed all layers of the stack; kind is `first` or `retry` |
 //! | `retry_delay_seconds` | histogram | stack | the total backoff of calls with more than one attempt |
 //! | `retries_denied_total` | counter | stack, reason | calls with a retryable failure that got no further attempt; reason is a [`Denied`](crate::shell::Denied), such as `budget` or `no_hint` |
-//! | `rejections_total` | counter | stack, mechanism, reason, reached | calls that were rejected, by [reason](Refusals); reached is `true` if the service had been called |
+//! | `rejections_total` | counter | stack, mechanism, reason, reached | calls that were rejected or ended, by [reason](Refusals); reached is `true` if the service had been called |
 //! | `shadow_rejections_total` | counter | stack, mechanism | calls that a limit in shadow mode would have rejected |
 //! | `circuit_state` | gauge | stack, state | 1 for the current state; per key, the number of circuits in it |
 //! | `circuit_transitions_total` | counter | stack, to | state changes |

@@ -72,7 +72,7 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "queue_waiting" Gauge ["stack"] "The calls that wait in the queue.";
     "rate_limit_available" Gauge ["stack", "limit"] "The available tokens.";
     "rate_limit_waiting" Gauge ["stack", "limit"] "The calls that wait for tokens.";
-    "rejections_total" Counter ["stack", "mechanism", "reason", "reached"] "Calls that a mechanism rejected.";
+    "rejections_total" Counter ["stack", "mechanism", "reason", "reached"] "Calls that a mechanism rejected or ended.";
     "retries_denied_total" Counter ["stack", "reason"] "Calls with a retryable failure that got no further attempt.";
     "retry_budget_balance" Gauge ["stack"] "The earned retries that remain.";
     "retry_delay_seconds" Histogram ["stack"] "The total backoff of calls with more than one attempt.";
