@@ -23,7 +23,14 @@
 //! **Cache line**: the block of memory, mostly 64 bytes, that the cores of a processor pass to each other. A counter
 //! that all threads write moves its line from core to core in each call. The cost sections count such moves.
 //!
+//! **Censored sample**: a call that was given up. It took longer than its limit, and no more is known about it. A
+//! [`Quantile`] learns from such calls, too.
+//!
 //! **Circuit breaker**: refuses calls to a service that fails, for a while: [`circuit_breaker`].
+//!
+//! **Class**: calls of one *criticality*. In [`sim`], the calls of one load.
+//!
+//! **Classifier**: decides what an answer means, such as a success, a failure or an overload: [`Classify`].
 //!
 //! **CoDel** (controlled delay): drops waiters by their *sojourn time*, not by the length of the queue.
 //! [`Discipline::adaptive`] is the variant of Facebook's "Fail at Scale", with the newest call first under overload.
@@ -45,13 +52,28 @@
 //! **Deadline**: the instant after which the caller no longer waits. A *timeout* is a duration; a deadline is an
 //! instant and is passed on: [`deadlines`](super::deadlines).
 //!
+//! **Discipline**: the order in which a queue serves its waiters: [`Discipline`].
+//!
+//! **Exempt**: not subject to a limit, as health checks are: [`LoadShed::exempt`] for one limit,
+//! [`ServerBuilder::exempt`] for all limits that the builder has.
+//!
+//! **Explanation**: the layers of a stack and its worst case, in words: [`Explanation`].
+//!
+//! **Fair share**: a bound on the places of one *tenant*, which leaves room for the others:
+//! [`LimiterBuilder::fair_share`].
+//!
 //! **False sharing**: two values that different threads write are in one *cache line*, so that the threads slow each
 //! other down although they share no value.
+//!
+//! **False-timeout rate**: the share of calls that a timeout gives up although an answer would still have come:
+//! [`Quantile`].
 //!
 //! **GCRA** (generic cell rate algorithm): a *token bucket* that is computed from one number and the clock, so that no
 //! timer refills it: [`TokenBucket`].
 //!
 //! **Goodput**: the calls that are answered in time, per second. The throughput also counts answers that come too late.
+//!
+//! **Guarantee**: places of a limit that only one *class* may use: [`LimiterBuilder::guarantee`].
 //!
 //! **Half-open**: the state of a circuit that lets a few *probes* through: [`BreakerState::HalfOpen`].
 //!
@@ -65,13 +87,37 @@
 //!
 //! **Inner, outer**: of two layers the inner one is nearer to the service: [`ordering`](super::ordering).
 //!
+//! **Instrument**: gives the readings of a mechanism to metrics: [`Instrument`].
+//!
 //! **Jitter**: a random part of a wait, so that clients that failed together do not come back together: [`Jitter`].
 //!
+//! **Kill switch**: refuses all calls of a live stack:
+//! [`StackConfig::switched_off`](crate::stack::live::StackConfig::switched_off).
+//!
+//! **Learned timeout**: a timeout that follows from the latencies of the calls: [`Quantile`].
+//!
 //! **Lease**: tokens that a store lends to a process for a time, so that the process decides alone: [`Leased`].
+//!
+//! **Little's law**: the calls in flight are the calls per second times the mean latency. The default algorithm of an
+//! adaptive limit uses it: [`Little`].
 //!
 //! **Load leveling**: a queue between callers and a service, which takes work at its own pace: [`load_level`].
 //!
 //! **Load shedding**: refusing calls for which there is no room, so that the others are answered: [`load_shed`].
+//!
+//! **Metastable failure**: an overload that stays after its cause has gone, because retries or late work keep it up.
+//! [`sim`] shows whether a stack recovers.
+//!
+//! **Observer**: learns about each call and attempt of a stack, for metrics and traces: [`Observer`].
+//!
+//! **Open loop**: a load whose calls arrive whether or not earlier calls were answered. In a closed loop a slow service
+//! slows its callers down, so that a test shows no collapse. [`sim`] has both.
+//!
+//! **Overflow**: the mechanism that new keys share while no key can be forgotten: [`PerKey::overflow`]. In a [`Keyed`]
+//! it is a bucket: [`Overflow`](crate::rate_limit::Overflow).
+//!
+//! **Overload signal**: shows an overload that the calls do not show, such as the lag of the runtime. It lowers a
+//! limit: [`LimiterBuilder::signal`].
 //!
 //! **Place, permit**: what an admitted call holds and gives back when it ends.
 //!
@@ -98,10 +144,14 @@
 //!
 //! **Stack**: all layers around one service, as one tower service: [`stack`].
 //!
+//! **Tenant**: the user, customer or address that a call belongs to: [`LoadShed::tenant`], [`PerKey`], [`Keyed`].
+//!
 //! **Token bucket**: a rate limit. Tokens drip into a bucket at the rate, up to the *burst*; a call takes as many as it
 //! costs: [`TokenBucket`], and [`Keyed`] for one for each key.
 //!
 //! **Waiter**: a call that waits in a queue or for tokens. Its future waits; nothing is spawned.
+//!
+//! **Weight**: how much of the bound of a queue a waiter takes: [`LoadLevel::weight`].
 //!
 //! # Words of this crate
 //!
@@ -135,6 +185,7 @@
 //! | bulkhead | resilience4j, Polly 7 | [`Limiter`] if it refuses, [`Queue`] if calls wait; [`PerKey`] for one for each tenant |
 //! | buffer | tower | [`Queue`] |
 //! | circuit breaking (`max_requests`, `max_pending_requests`) | Envoy | [`Limiter`], [`Queue`] |
+//! | client-side adaptive throttling | Google SRE book | none; a [`RetryBudget`] bounds retries, and a [`Breaker`] stops calls to a service that fails |
 //! | concurrency limit, semaphore | tower, Go | [`Limiter`], [`Queue`] |
 //! | failure accrual | Finagle, linkerd | [`Breaker`] with [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) |
 //! | fallback | Polly, resilience4j | a match on [`Error`]; see [`start`](super::start#handle-the-errors) |
@@ -143,6 +194,7 @@
 //! | leaky bucket | nginx | [`TokenBucket`]; with [`wait`](crate::rate_limit::RateLimit::wait) calls leave in line |
 //! | outlier detection, max ejection percent | Envoy | [`PerKey`] of breakers, [`most_open`](crate::per_key::PerKey::most_open) |
 //! | policy wrap, resilience pipeline | Polly | [`stack`] |
+//! | priority | Envoy, Netflix | [`Criticality`] |
 //! | retry quota, retry throttling | AWS SDKs, gRPC | [`RetryBudget`] |
 //! | throttle | everywhere | [`rate_limit`] |
 //! | time limiter | resilience4j | [`timeout`] |
@@ -152,21 +204,36 @@
 //! [`Breaker`]: crate::circuit_breaker::Breaker
 //! [`BreakerState::HalfOpen`]: crate::circuit_breaker::BreakerState::HalfOpen
 //! [`CallContext`]: crate::CallContext
+//! [`Classify`]: crate::classify::Classify
 //! [`Criticality`]: crate::Criticality
 //! [`Discipline::adaptive`]: crate::load_level::Discipline::adaptive
+//! [`Discipline`]: crate::load_level::Discipline
 //! [`Error`]: crate::Error
+//! [`Explanation`]: crate::shell::Explanation
+//! [`Instrument`]: crate::shell::Instrument
 //! [`Jitter`]: crate::retry::Jitter
 //! [`Keyed`]: crate::rate_limit::Keyed
 //! [`Leased`]: crate::rate_limit::distributed::Leased
 //! [`Limiter::adaptive`]: crate::load_shed::Limiter::adaptive
 //! [`Limiter::in_flight`]: crate::load_shed::Limiter::in_flight
 //! [`Limiter::set_shadow`]: crate::load_shed::Limiter::set_shadow
+//! [`LimiterBuilder::fair_share`]: crate::load_shed::LimiterBuilder::fair_share
+//! [`LimiterBuilder::guarantee`]: crate::load_shed::LimiterBuilder::guarantee
+//! [`LimiterBuilder::signal`]: crate::load_shed::LimiterBuilder::signal
 //! [`Limiter`]: crate::load_shed::Limiter
+//! [`Little`]: crate::load_shed::Little
+//! [`LoadLevel::weight`]: crate::load_level::LoadLevel::weight
+//! [`LoadShed::exempt`]: crate::load_shed::LoadShed::exempt
+//! [`LoadShed::tenant`]: crate::load_shed::LoadShed::tenant
+//! [`Observer`]: crate::shell::Observer
+//! [`PerKey::overflow`]: crate::per_key::PerKey::overflow
 //! [`PerKey`]: crate::per_key::PerKey
+//! [`Quantile`]: crate::timeout::Quantile
 //! [`Queue`]: crate::load_level::Queue
 //! [`Quota`]: crate::rate_limit::Quota
 //! [`Rejection`]: crate::Rejection
 //! [`RetryBudget`]: crate::retry::RetryBudget
+//! [`ServerBuilder::exempt`]: crate::stack::ServerBuilder::exempt
 //! [`Slot`]: crate::stack::Slot
 //! [`TokenBucket`]: crate::rate_limit::TokenBucket
 //! [`WaitedTooLong::waited`]: crate::error::WaitedTooLong::waited
