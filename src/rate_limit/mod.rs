@@ -31,7 +31,7 @@
 //!
 //! | limit | admits in any interval of length t at most | memory |
 //! |---|---|---|
-//! | [`TokenBucket`] | `burst + rate * t` | one word |
+//! | [`TokenBucket`] | `burst + rate * t` | fixed |
 //! | [`Keyed`] | `burst + rate * t` for each key | 24 bytes for each key |
 //! | [`SlidingWindow`] | `limit`, if t is at most the window | up to 6 KiB |
 //! | [`Exact`](distributed::Exact), [`WriteBehind`](distributed::WriteBehind) | `burst + rate * t` and a stated excess, for each key in all processes | in a store |
@@ -73,8 +73,8 @@
 //!
 //! # Semantics
 //!
-//! - A call is admitted or refused in the first poll of its future. If calls may [wait](RateLimit::wait), the first
-//!   poll takes a place in the wait queue instead, provided that the call's turn comes in time.
+//! - A call is admitted or refused in the first poll of its future. If calls may [wait](RateLimit::wait), a call that
+//!   would be refused takes a place in the wait queue in that poll, provided that its turn comes in time.
 //! - A refusal names the limit. It states the time until there are enough tokens, provided that no other caller takes
 //!   any. [`available_at`](TokenBucket::available_at) of the limit's handle returns the tokens that are left.
 //! - The limit refunds a call that an inner layer of the same stack refused, or that was dropped before it reached the
@@ -90,8 +90,8 @@
 //!
 //! # A bucket or a window
 //!
-//! Use a [`TokenBucket`] if you set the limit yourself. It spreads calls over time, and needs one word of memory and
-//! one compare-and-swap. It refills continuously, so no caller waits long. In any window of one period it admits at
+//! Use a [`TokenBucket`] if you set the limit yourself. It spreads calls over time. An admitted call changes one word,
+//! by one compare-and-swap. It refills continuously, so no caller waits long. In any window of one period it admits at
 //! most the burst plus the refill of that period. That is twice the count, if the burst equals the count.
 //!
 //! Use a [`SlidingWindow`] if another party counts: never more than `n` calls in any minute. It can admit the whole
@@ -139,8 +139,8 @@
 //! # Differences from governor
 //!
 //! Governor rounds the time per token down to whole nanoseconds: a limit of 600 million per second admits two thirds
-//! more. Its keyed state stays until the program removes it. It computes when a call would be admitted; here a call can
-//! also wait for that time in a wait queue.
+//! more. Its keyed state stays until the program removes it. Its waiting calls (`until_ready`) each sleep and try
+//! again, in no order. Here they wait in a queue, in order of arrival.
 //!
 //! # Defaults
 //!

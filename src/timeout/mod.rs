@@ -1,4 +1,4 @@
-//! Bounds how long a call may take, readiness and queues included.
+//! Bounds how long a call may take, readiness and inner queues included.
 //!
 //! A caller without a timeout keeps its memory, its connection and its own callers waiting. A slow service then makes
 //! every service above it slow. A [`TimeoutLayer`] ends a call when its time is up.
@@ -38,10 +38,13 @@
 //!   service](crate::error::TimedOut::was_cut_short). In a stack, this rule applies to each attempt. The limit is then
 //!   the attempt timeout, or without one the timeout of the stack; see
 //!   [`Ending::CutShort`](crate::shell::Ending::CutShort).
-//! - The limit counts from the first poll of the response future. In a stack, the service sees the deadline in its
-//!   [context](crate::CallContext), so the clock is read at the beginning of that poll. A fixed limit alone around a
-//!   service, without an inherited deadline, counts from the end of that poll. A call that is answered at once then
-//!   reads no clock.
+//! - The limit counts from when the call comes to this layer. For a layer alone, and for the timeout of a client, that
+//!   is the first poll of the response future. On a server, it is when the call has passed the limits and the queue in
+//!   front of the timeout. For an attempt timeout, it is when the attempt has passed the circuit breaker and the limits
+//!   in front of it.
+//! - In a stack, the service sees the deadline in its [context](crate::CallContext), so the clock is read when the
+//!   limit begins. A fixed limit alone around a service, without an inherited deadline, counts from the end of the
+//!   first poll. A call that is answered at once then reads no clock.
 //! - tokio's timers fire at whole milliseconds. A limit ends a call up to two milliseconds late, never early.
 //!
 //! # Cancellation
@@ -83,8 +86,9 @@
 //!
 //! # Defaults
 //!
-//! There is no default limit. Choose it from the latencies of the service: the time after which the answer is no longer
-//! worth having. If a retry follows, a limit at a high quantile of the latencies fits, such as a [`Quantile`].
+//! There is no default limit. Choose the time after which the answer is no longer worth having to its caller. If a
+//! retry follows, choose from the latencies of the service instead: a high quantile of them, such as a [`Quantile`]
+//! learns.
 
 mod layer;
 mod patience;

@@ -39,13 +39,14 @@
 //! |---|---|---|---|
 //! | who decides | the store | this process, from its lease | this process, from the last answer of the store and what it admitted since |
 //! | a call waits | for the store, for a round trip, at most the deadline (5 ms) | for the store, only in `acquire` or a stack, and only in the first call of a key | never |
-//! | the most tokens that a call may cost | B | L | U |
+//! | the most tokens that a call may cost | B | L | U, if it was set; else B |
 //! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
 //! | all processes admit in any interval of length t at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
 //! | the part of the limit that is usable in the long run | all | 91% to 95% | all |
 //! | choose it if | each call is worth a round trip | a partner sets the limit and counts your calls | the limit protects you, and calls are cheap |
 //!
-//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L.
+//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. A [`WriteBehind`] call that costs
+//! more than U counts in its place.
 //!
 //! Two limits that share a store and have keys in common need two [namespaces](ExactBuilder::namespace).
 //!
@@ -79,9 +80,9 @@
 //! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|
 //! | the store is down for all processes | B + N. If the shares add up to `s > 1`, also `(s - 1) r t` | nothing: each process keeps what it held and had spent in a window |
-//! | the store loses its data, or a key | at most B. It is less by the spent tokens of which the first processes to ask know | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
-//! | some processes cannot reach the store, for a time D | their share of B + r D. The part that has not drained at their share of the rate is repaid, up to [`max_debt`](ExactBuilder::max_debt) | their share. One window later the store grants others the tokens that these processes had spent. Two windows after their last demand it grants others the tokens that they held |
-//! | a process crashes | nothing | nothing: its lease counts as spent two windows later |
+//! | the store loses its data, or a key | at most B, less the spent tokens that the first processes to ask still know of: the store takes over their level | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
+//! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report the part that has not drained at their share of the rate. The store adds it to the level up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their share. One window later the store grants others the tokens that these processes had spent. About three windows after their last demand it grants others the tokens that they held |
+//! | a process crashes | nothing | nothing: its lease stays taken for two windows, and then counts as spent for one more |
 //!
 //! The level also drains during an outage. A process therefore reports only the admitted tokens that have not drained.
 //! The part that does not fit below the burst becomes a [debt](ExactBuilder::max_debt). Two fifths of the rate repay
@@ -108,8 +109,8 @@
 //! A flusher ends when the last handle of its limit is dropped, including every stack and router that has one. Before
 //! it ends, it reports the unreported tokens and returns the held ones. If the store does not answer, this takes at
 //! most a few times the limit's deadline. Keep the handle that `spawn` returned, and wait for it at the end. To other
-//! processes a flusher that is dropped earlier looks like a crash: the lease of the process counts as spent for two
-//! windows.
+//! processes a flusher that is dropped earlier looks like a crash: they get the tokens of its lease about three windows
+//! later.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
