@@ -39,10 +39,10 @@
 //!
 //! # Metrics
 //!
-//! Calls are counted when they end. Mechanisms are read when the metrics are collected: a breaker, a queue or a bucket
-//! does no work for its metrics on the path of a call. `Metrics::collect()` writes all metrics to the recorder that is
-//! installed in the `metrics` crate. Call it in the handler of your scrape endpoint. With
-//! `metrics-exporter-prometheus`:
+//! Calls are counted when they end. Mechanisms are read when the metrics are collected. They keep their own counts in
+//! any case, so `Metrics` adds no work to a breaker, a queue or a bucket on the path of a call. `Metrics::collect()`
+//! writes all metrics to the recorder that is installed in the `metrics` crate. Call it in the handler of your scrape
+//! endpoint. With `metrics-exporter-prometheus`:
 //!
 #![cfg_attr(feature = "metrics", doc = "```")]
 #![cfg_attr(not(feature = "metrics"), doc = "```ignore")]
@@ -88,7 +88,7 @@
 //! | `shadow_rejections_total` | counter | stack, mechanism | calls that a limit in shadow mode would have rejected |
 //! | `circuit_state` | gauge | stack, state | 1 for the current state; per key, the number of circuits in it |
 //! | `circuit_transitions_total` | counter | stack, to | state changes |
-//! | `circuit_failure_ratio` | gauge | stack | failures among the calls in the window; per key, the largest |
+//! | `circuit_failure_ratio` | gauge | stack | the share of failures among the calls in the window, 0 without calls; per key, the largest among the breakers that count enough calls to open |
 //! | `circuit_half_open_in_seconds` | gauge | stack | the time until an open circuit becomes half-open, else 0 |
 //! | `retry_budget_balance` | gauge | stack | earned retries that remain |
 //! | `in_flight`, `in_flight_limit` | gauge | stack, mechanism | calls in flight for `load_shed`, calls in service for `load_level` |
@@ -129,8 +129,11 @@
 //! - From the start, every gauge and counter is exported, except rejections with `reached="true"`, which appear when
 //!   one occurs. A histogram appears with its first duration.
 //! - A rejection by your own gate counts for the mechanism that its [`Rejection`](crate::Rejection) names.
-//! - The values of stacks with the same name are summed. Of ages and ratios, the largest is reported. A mechanism that
-//!   several of these stacks share is read once. When a stack is dropped, its counts stay and its gauges become zero.
+//! - The values of stacks with the same name are summed. Of times, ages, ratios, `config_version`, `store_up`,
+//!   `durable_pending`, `durable_dead` and `switched_off`, the largest is reported. A mechanism that several of these
+//!   stacks share is read once. When a stack is dropped, its counts stay and its gauges become zero.
+//! - Distributed limits of one stack that have no [name](crate::rate_limit::RateLimit::named) share the name
+//!   `rate_limit`. Their `store_up` stays 1 while one of their stores answers, so name each limit.
 //! - Counts live in the process. They restart at zero, as Prometheus expects.
 //!
 //! Names, kinds and labels are part of the API.
