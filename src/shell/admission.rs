@@ -18,8 +18,9 @@ use tower::Service;
 
 /// Admits a call, refuses it, or makes it wait for its turn: a rate limit, a queue.
 ///
-/// [`AdmissionStage`] turns it into a stage. The stage gives each permit back exactly once, and ends each wait exactly
-/// once, however the call ends. A [`Gate`](super::Gate) is an admission at which no call waits.
+/// [`AdmissionStage`] turns it into a stage. However the call ends, the stage gives each permit back exactly once,
+/// unless [`keep`](Self::keep) kept it, and ends each wait exactly once. A [`Gate`](super::Gate) is an admission at
+/// which no call waits.
 ///
 /// `Response` and `ServiceError` are the types of the service.
 ///
@@ -83,10 +84,13 @@ pub trait Admission<Request, Response, ServiceError> {
     /// Whether [`admit`](Self::admit) reads the deadline from the frame; see [`Stage::READS_DEADLINE`].
     const READS_DEADLINE: bool;
 
-    /// Whether a permit holds a place. See [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE). Default: `true`.
+    /// Whether the permit of an admitted call takes up room in the limit, such as one of the calls in flight. `false`
+    /// if it only waits for the verdict on the call. This is not the [`Place`](Self::Place) of a waiting call. See
+    /// [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE). Default: `true`.
     const HOLDS_PLACE: bool = true;
 
-    /// The permit of an admitted call. The stage settles or refunds it exactly once, so it needs no destructor.
+    /// The permit of an admitted call. The stage settles or refunds it exactly once, so it needs no destructor. The
+    /// admission itself settles a permit that [`keep`](Self::keep) has kept.
     type Permit;
 
     /// The place of a waiting call. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so the type

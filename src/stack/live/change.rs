@@ -13,9 +13,9 @@ use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pi
 ///    before the turn is repeated.
 ///
 /// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). One such
-/// gate that changes alone and in one step changes between two turns, and a pass that spans a turn is repeated. In all
-/// other cases (several such gates, a gate that changes in several steps, or new settings) the gates close until all
-/// have changed.
+/// gate that changes alone and in one step changes between two turns, and a pass that spans a turn is repeated. If
+/// there are several such gates, if one changes in several steps, or if the settings change along with one, the gates
+/// close until all have changed.
 pub(super) struct Change<'change> {
     shared: &'change LiveShared,
     pieces: &'change Pieces,
@@ -46,8 +46,8 @@ impl<'change> Change<'change> {
     ) {
         shared.config_gate.change(|changing| {
             let _depth = depth::change();
-            // Dropped after `change`, so that listeners learn of the change even if a user's limit panics. Some gates
-            // and the settings may then be unchanged.
+            // A guard, so that listeners learn of the change even if a user's limit panics. Some gates and the settings
+            // may then be unchanged. Dropped after `change`, which loosens the gates first.
             let _report = ReportOnDrop { shared, before: read(shared), to };
             let kill_switch_changes = shared.is_off() != to.switched_off;
             let mut change = Self { shared, pieces, to, kill_switch_changes, remaining: Vec::new() };
@@ -97,7 +97,6 @@ impl<'change> Change<'change> {
     fn step(&mut self) {
         for (piece, work) in self.pieces.iter().zip(&mut self.remaining) {
             if matches!(work, Remaining::OneStep | Remaining::SeveralSteps) {
-                // Set before `apply`: if a user's limit panics there, `drop` must not call it again.
                 *work = Remaining::Done;
                 piece.apply(self.to);
             }
@@ -107,6 +106,7 @@ impl<'change> Change<'change> {
     fn loosen(&mut self) {
         for (piece, work) in self.pieces.iter().zip(&mut self.remaining) {
             if *work == Remaining::Loosen {
+                // Set before `apply`: if a user's limit panics there, `drop` must not call it again.
                 *work = Remaining::Done;
                 piece.apply(self.to);
             }
