@@ -100,9 +100,9 @@ pub(super) enum CircuitState {
 /// since. Always `succeeded < n`.
 ///
 /// A series is a sequence of probes that share one probe timeout, which ends at `probes_until`. A series continues
-/// while a probe is in flight, or until `lasts_until` if that is later. A success starts the next series. If a call
-/// arrives after the probe timeout, it opens the circuit while the series continues. Otherwise it starts the next
-/// series.
+/// while a probe is in flight, or until `lasts_until` if that is later. A success starts the next series. A call that
+/// arrives while the series continues, but after its probe timeout, opens the circuit. A call that arrives after the
+/// series has ended starts the next one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
     in_flight: u32,

@@ -167,8 +167,8 @@ impl RetryBudget {
                 let now = Instant::now();
                 shared.floor.set_quota_at(quota, now)?;
                 if configuration.floor.is_none() {
-                    // The bucket may be full by then. In that case the first retry is due at `from`, and the next one
-                    // as soon as the bucket has filled again.
+                    // The floor gives nothing before `from`. If its bucket is full at `from`, the first retry is due at
+                    // `from`. The next one is due as soon as the bucket has filled again.
                     let wait = to.random.with(|random| random.random_range(0..=Nanos::of(quota.time_to_fill()).0));
                     let from = shared.origin.to(now).saturating_add(Nanos(wait)).0.min(NO_FLOOR - 1);
                     shared.floor_starts_at.store(from, Ordering::Relaxed);

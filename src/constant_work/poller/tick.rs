@@ -49,10 +49,15 @@ pub enum Staleness {
 /// The part of a tick after the fetch. It contains no `.await`.
 ///
 /// The work does not depend on the fetched bytes: one checksum over one snapshot, one decoding of every slot, one
-/// comparison of the slots, one check, one build, one swap. If the fetched bytes cannot be used for the checksum, the
-/// decoding or the check, the tick runs that step on the last good snapshot, or on the defaults before there is one,
-/// and ignores its result. It then builds from the rules in force and swaps the value in. A panic in `build` is the
-/// exception: it may cost a second build, and it may leave the value in force.
+/// comparison of the slots, one check, one build, one swap.
+///
+/// If the fetch failed or the bytes have the wrong length, the checksum runs on the last good snapshot instead, or on
+/// the defaults before there is one. In that case, and if the header or the checksum is refused, the decoding, the
+/// comparison and the check run on that snapshot, too. If only a slot is refused, the check runs on the decoded rules,
+/// with an inert one for that slot.
+///
+/// The tick ignores the results of these steps. It then builds from the rules in force and swaps the value in. A panic
+/// in `build` is the exception: it may cost a second build, and it may leave the value in force.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,
@@ -119,7 +124,7 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
                 Ok(header?.version)
             }
             Err(panicked) => {
-                // The new rules made `build` panic. If the old rules are stale, the defaults must replace them.
+                // If new rules made `build` panic and the old rules in force are stale, the defaults must replace them.
                 if verified.is_ok() && stale && self.in_force == InForce::LastGood {
                     let value = catch_panic("build", || self.target.build(&self.defaults.rules))?;
                     self.put_in_force(value, InForce::Defaults);
