@@ -33,7 +33,8 @@
 //! - A service handle that was polled ready but not called takes no place.
 //! - The place ends with the head of the response. It does not cover a streamed body.
 //! - A call that ends by a timeout gives its place back, although a spawned task or another process may still work on
-//!   it. Where that happens, keep `limit / timeout` below the rate at which the service finishes calls.
+//!   it. Such work no longer counts, so up to `limit` more calls can begin in each timeout. Where that happens, choose
+//!   a limit for which `limit / timeout` stays below the rate at which the service finishes calls.
 //! - A refusal has no `retry_after`, because the limit does not know when there will be room. It has a
 //!   [cause](crate::error::OverloadedCause).
 //! - The [`Limiter`] is a handle. It can be read and changed while calls are in flight, shared by many layers, and used
@@ -71,17 +72,20 @@
 //! - By default a call is refused if it would take longer than 70% of its remaining time. By Little's law a call that
 //!   finds `n` others in flight ends after about `(n + 1) / rate`, where `rate` is the rate of completions. The rate is
 //!   measured over about 0.7 of the deadline, or longer if fewer than 128 calls end in that time.
-//! - The limit moves up or down by up to 2.5 standard deviations of that count, until about 3% of the answers near the
-//!   limit take more than 85% of their time.
-//! - While less than half of the limit is in use, a lower rate does not lower the limit. The limit then grows only by
-//!   completed calls.
+//! - At that rate `m` calls end within the 70%. The limit is `m` plus or minus up to 2.5 standard deviations, each the
+//!   square root of `m`. It settles where about 3% of the answers near the limit take more than 85% of their time.
+//! - A call is late if it takes more than 85% of its time, and early if it takes less than 60%. A higher measured rate
+//!   raises the limit at once. A lower one lowers it only slowly, to half in about 60 deadlines, while no call is late
+//!   and either less than half of the limit is in use or all answers are early.
 //! - No latency is compared with an ideal latency. A service that becomes three times slower for good gets a limit that
 //!   fits it, and one fast answer changes nothing. The limiter does not probe: it refuses no call to learn something.
-//! - While more calls are given up than answered, the limiter admits two calls at a time until the service answers
-//!   again. Work on calls that were given up may go on, and no limit can observe it.
-//! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. In
-//!   simulations of a metastable collapse both did much worse than the default; see `examples/experiments`, E4. After a
-//!   change of the service time they lost less than the default; see E11.
+//! - While more calls are given up than answered, the limiter admits two calls at a time, beside calls that stand
+//!   still, until the service answers again. Work on calls that were given up may go on, and no limit can observe it.
+//! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. The
+//!   experiments in `examples/experiments` simulate both. In a metastable collapse (E4) the default served 83% to 97%
+//!   of the calls, `Gradient` 56% to 78%, and `Aimd` 44% to 58%. While a service was three times slower (E11), the
+//!   default lost 3% to 4% of the goodput of the best fixed limit, and `Aimd` less than 1%. `Gradient` lost 5% at a
+//!   load of 0.8 of the capacity before, and nothing at higher loads.
 //!
 //! [`Limiter::readings`] returns the limit and the reason for it. For a separate limit for each host or endpoint, see
 //! [`per_key`](crate::per_key#an-adaptive-limit-for-each-key).
@@ -95,8 +99,8 @@
 //!   most 65,535, and exempt calls and calls in shadow mode beyond it are still admitted. The class of a call is the
 //!   criticality in its context. A caller cannot raise its own criticality unless it is trusted: the feature `http`
 //!   reads the header of internal peers only.
-//! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. A tenant whose demand
-//!   exceeds its share leaves as many places free as it has.
+//! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. With a share of 1, a
+//!   tenant whose demand exceeds its share leaves as many places free as it has.
 //! - [`signal`](LimiterBuilder::signal): the limit shrinks while the runtime lags ([`RuntimeLag`]), while the control
 //!   group is under pressure ([`CgroupPressure`]), or while a function of yours reports overload.
 //! - [`LoadShed::exempt`]: health checks and similar requests are always admitted. They take places. They are
@@ -132,7 +136,7 @@
 //!
 //! An adaptive limit uses a share of 0.7 of the deadline, a deadline of one second for calls without one, 100 calls
 //! until it has learned, a floor of 1 and a ceiling of 10,000. [`LimiterBuilder`] states the reasons. A service whose
-//! calls do not overlap keeps its [initial](LimiterBuilder::initial) limit.
+//! calls do not overlap keeps its [initial](LimiterBuilder::initial) limit, unless that is below 4.
 //!
 //! A fixed limit has no default. By Little's law the calls in flight at capacity are the capacity in calls per second
 //! times the mean latency. A higher limit absorbs bursts, and adds to the latency in proportion.

@@ -8,8 +8,10 @@ use crate::error::ConfigError;
 /// the way. The limit does not grow while less than half of it is in use. The mean follows a changed latency within
 /// some hundred windows, so that a service that becomes slower for good is not throttled forever.
 ///
-/// It needs no deadlines. [`Little`](super::Little) does better if they are known: in simulations of a service that
-/// becomes three times slower, a gradient lost up to two thirds of the goodput for a while.
+/// It needs no deadlines. If they are known, [`Little`](super::Little) does better in a metastable collapse: in
+/// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. While a service was three times slower, a
+/// gradient lost 5% of the goodput of the best fixed limit at a load of 0.8 of the capacity before, and nothing at
+/// higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     limit: f64,

@@ -6,14 +6,21 @@
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | unknown | known | a window with an answer, and eight calls in the windows after it; or a standstill |
+//! | unknown | known | eight answers within eight windows, or a window in which calls were only given up |
 //! | known | starved | more calls were given up than answered |
-//! | starved | known | more calls were answered than were late or given up, added together |
+//! | starved | known | more calls were answered than were late or given up, with calls given up counted twice |
 //!
-//! - Known: the rate is the measured rate if answers were late, or if at least half of the limit was in use and not all
-//!   answers were early. Otherwise it is the larger of the measured rate and the last known rate, which decays.
-//! - Starved: two calls at a time test whether the service answers again. Work on calls that were given up may go on
-//!   and cannot be observed. When the service answers, the rate starts at half of the last known rate.
+//! - Unknown: the windows count after the first one in which a call was answered or given up.
+//! - Known: the limit is in use in a window if a call was late, or if at least half of the limit was in use and not all
+//!   answers were early.
+//!   - The rate is the measured rate once the limit was in use for eight windows in a row, or for fewer windows with 32
+//!     completions.
+//!   - Otherwise, if the last eight windows have 32 completions, the rate is the larger of the measured rate and the
+//!     last known rate, which decays.
+//!   - Otherwise the rate stays as it is and does not decay.
+//! - Starved: a call that was given up is also late, so it counts twice. Two calls at a time, beside calls that stand
+//!   still, test whether the service answers again. Work on calls that were given up may go on and cannot be observed.
+//!   When the service answers, the rate starts at half of the last known rate.
 //!
 //! The standard deviation of a count of completions is its square root. The limit is up to 2.5 standard deviations
 //! above `share * deadline * rate` while no answer is late, and up to 2.5 below it while many are late. It settles
@@ -30,10 +37,10 @@ const SPAN: f64 = 0.7;
 const STEADY: u64 = 128;
 /// The most windows over which the rate is measured.
 const WINDOWS: usize = 32;
-/// If the short windows differ from the longer ones by more than this number of standard deviations, only the short
-/// ones count: the rate has changed.
+/// If the completions of the last [`SHORT`] windows differ from those expected by the rate of the longer span by more
+/// than this number of standard deviations, only the last [`SHORT`] windows count: the rate has changed.
 const CHANGE: f64 = 2.5;
-/// The least completions for a measurement of the rate.
+/// The least completions for a measurement of the rate, unless the limit was in use for [`SHORT`] windows in a row.
 const ENOUGH: u64 = 32;
 /// The least completions for the first rate.
 const ENOUGH_TO_BEGIN: u64 = 8;
@@ -43,9 +50,10 @@ const SLACK: f64 = 2.5;
 const TRUST_GAINED: f64 = 1.0 / 4.0;
 /// One late answer cancels the trust gained by this number of answers in time.
 const LATE: f64 = 32.0;
-/// The limit that tests whether a starved service answers again.
+/// The calls that are admitted to a starved service, beside those that stand still, to test whether it answers again.
 const TRICKLE: usize = 2;
-/// A rate that cannot be measured decays by this share in each window: to half in about 60 deadlines.
+/// While the limit is not in use, the last known rate decays by this share in each window, if the last [`SHORT`]
+/// windows have [`ENOUGH`] completions: to half in about 60 deadlines.
 const DECAY: f64 = 1.0 / 1024.0;
 
 /// Refuses a call that would not end within a share of its remaining deadline, by Little's law. The default.
@@ -58,7 +66,7 @@ pub struct Little {
     state: LittleState,
     ring: [Seen; WINDOWS],
     next: usize,
-    /// The number of latest windows in a row in which the limit was in use.
+    /// The number of latest windows in a row in which the limit was in use. A change of the rate cuts it to [`SHORT`].
     in_use: usize,
     /// Completions per second.
     rate: f64,
@@ -160,7 +168,8 @@ impl Little {
         }
     }
 
-    /// Measures the rate over the last windows, at most this number.
+    /// Measures the rate over the last windows, at most this number. If the rate has changed, forgets the windows
+    /// before the last [`SHORT`].
     fn steady(&mut self, windows: usize) -> f64 {
         let short = self.last(SHORT.min(windows));
         let lengths = SHORT.min(windows)..=WINDOWS.min(windows);
