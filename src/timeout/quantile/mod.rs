@@ -44,8 +44,9 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// - A call that another deadline ended is a censored sample, too: it took longer than the time that it had. The
 ///   estimator may use it, since that deadline does not depend on how long the call would have taken. Without such
 ///   calls, most of which are slow, the limit would creep down. They count neither as timed out nor towards overload.
-///   If other deadlines end all calls that would show the quantile, the limit stays as it is. If they end most calls, the
-///   few others decide: the rate then holds only once about `10 / e` calls were not ended by other deadlines.
+///   If other deadlines end all calls that would show the quantile, the limit stays as it is. If they end most calls,
+///   few answers in the window decide. The limit then varies more, and the share of false timeouts can differ more from
+///   `e`.
 /// - A service that knows the deadline, such as another stack, may give up by itself. A call that fails within a
 ///   millisecond of its deadline counts as ended by that deadline.
 /// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. In a slice of
@@ -54,7 +55,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// - After `100 / e` calls that were not learned, ten windows, the limit begins again at the ceiling. The service is
 ///   then taken to have changed. A call that is learned makes up for ten that were not. [`reset`](Self::reset) begins
 ///   again at once.
-/// - Each call counts in the era in which it began. After the limit begins again, calls in flight are not learned.
+/// - In a stack or a layer, a call counts only if the limit has not begun again since the call began. So calls in
+///   flight at that moment are not learned.
 ///
 /// # Requests of different kinds
 ///
@@ -72,16 +74,16 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// # Calls that cannot be answered in time
 ///
 /// A stack or a layer refuses a call before any work if its deadline comes before the fastest recent answer. Its answer
-/// would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window
-/// and of the last slices, rounded down to its bucket. On average, less than a share `e / 5` of the calls is
-/// faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
+/// would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window,
+/// of the last slice and of the calls since then, rounded down to its bucket. On average, less than a share `e / 5` of
+/// the calls is faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
 ///
 /// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
 /// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
 /// passes within two seconds. A retry does not wait for an attempt that would be refused.
 ///
-/// Use one `Quantile` at most once on the path of a call. In two nested places each call would count twice, and the inner
-/// place would refuse the call that the outer one lets pass.
+/// Use one `Quantile` at most once on the path of a call. In two nested places each call would count twice, and the
+/// inner place would refuse the call that the outer one lets pass.
 ///
 /// # Cost
 ///
@@ -262,7 +264,8 @@ impl Quantile {
         }
     }
 
-    /// Learns a slice. A call that has taken its cell but not yet filled it is learned with a later slice.
+    /// Learns a slice. A call that has taken its cell but not yet filled it is usually not learned: a later call with
+    /// the same cell overwrites its sample.
     #[cold]
     fn end_slice(&self, slice: usize) {
         // Another call updates the limit. This slice stays in its cells until newer samples overwrite it.

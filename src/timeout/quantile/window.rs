@@ -12,7 +12,8 @@ const LARGEST_STEP: f64 = 1.25;
 /// The tail of a lognormal latency falls with about the fourth power of the limit.
 const TAIL_POWER: f64 = 0.25;
 
-/// The windows of calls that were not learned after which the limit begins again: the service has changed.
+/// The limit begins again once this many windows' worth of calls were not learned: the service is taken to have
+/// changed. One call that is learned makes up for this many that were not.
 const FROZEN_WINDOWS: usize = 10;
 
 #[derive(Clone, Copy, Default)]
@@ -89,8 +90,7 @@ impl Window {
         self.samples.len() * 2 >= self.size
     }
 
-    /// Returns the fastest answer of the window and the last two slices, rounded down. Zero until enough calls are
-    /// known.
+    /// Returns the fastest answer of the window and the last slice, rounded down. Zero until enough calls are known.
     pub(super) fn fastest(&self) -> Nanos {
         if !self.is_known() {
             return Nanos::ZERO;
@@ -158,7 +158,8 @@ impl Window {
     fn adjust(&mut self) {
         match self.quantile() {
             Ok(quantile) => self.limit = quantile,
-            // Most calls in the window were given up at lower limits. Wait for calls under the limit of the last step.
+            // Most of the calls that were given up in the window had a lower limit. Wait for calls under the limit of
+            // the last step.
             Err(_) if self.hold > 0 => {}
             // Other deadlines end the calls that would show the quantile. A longer limit would not show it either.
             Err(_) if self.given_up == 0 => {}
