@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// The state that the stages of one call share during one poll: the clock, the next wake-up, and how the service
 /// answered.
 ///
-/// A frame lives on the stack for one poll of the response future, or for its drop.
+/// A frame is a local variable of one poll of the response future, or of its drop.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// The time, if the clock was read since user code last ran.
@@ -24,11 +24,13 @@ pub struct Frame {
     wake: Option<Instant>,
     /// How the service answered in this poll.
     ending: Reported,
-    /// Whether the service was called, in this attempt or an earlier one, and where the call was abandoned.
+    /// Whether the service was called in this attempt; after a retry was abandoned, in any attempt. And where the call
+    /// was abandoned.
     reached: Reached,
     /// Whether the attempt that ends in this poll must not be followed by another one.
     retry_forbidden: Flag,
-    /// Whether the attempt that a timeout ends had less than half of its full time.
+    /// Whether the attempt that a timeout ends had less than half of its full time. The full time is the attempt
+    /// timeout, or else the timeout of the stack; see [`Ending::CutShort`].
     cut_short: Flag,
     /// When the attempt that ends in this poll has had half of its full time.
     patient_from: Deadline,
@@ -156,7 +158,9 @@ impl Frame {
         self.wake.take()
     }
 
-    /// Reports how the service answered. The innermost stage does so, in the poll that returns the answer.
+    /// Reports how the service answered. The innermost stage does so, in the poll that returns the answer. The
+    /// [scope](super::ScopeStage) around the service corrects the report of a service that itself gave up at the
+    /// deadline.
     #[inline]
     pub fn report(&mut self, ending: Ending) {
         self.ending = Reported::of(ending);
@@ -212,8 +216,8 @@ impl Frame {
         self.retry_forbidden.is_set()
     }
 
-    /// Notes whether the current attempt had less than half of its full time when its time was up. Such attempts are no
-    /// evidence about the service; see [`Ending::CutShort`].
+    /// Notes whether the current attempt was ended before half of its [full time](Ending::CutShort) had passed. Such
+    /// attempts are no evidence about the service.
     ///
     /// A timeout notes it before it abandons the inner stages. The [scope](super::ScopeStage) around the service knows
     /// exactly when the attempt began, and corrects the note before it abandons the service.
@@ -222,7 +226,7 @@ impl Frame {
         self.cut_short = Flag::of(cut_short);
     }
 
-    /// Returns whether the attempt had less than half of its full time when its time was up.
+    /// Returns whether the attempt was ended before half of its [full time](Ending::CutShort) had passed.
     #[inline]
     pub fn is_cut_short(&self) -> bool {
         self.cut_short.is_set()
@@ -241,8 +245,8 @@ impl Frame {
         self.patient_from
     }
 
-    /// Returns what the call inherits. Valid while [`start`](super::Stage::start) runs. A stage that needs it later
-    /// keeps its own copy.
+    /// Returns what the call inherits. Valid while [`start`](super::Stage::start) or
+    /// [`would_refuse`](super::Stage::would_refuse) runs. A stage that needs it later keeps its own copy.
     #[inline]
     pub fn inherited(&mut self) -> Inherited {
         *self.inherited.get_or_insert_with(|| Inherited::of(CallContext::current()))
