@@ -66,13 +66,13 @@
 //! - A [rejection](crate::Rejection) by the service, or by a layer around it, is no try if the call had not reached the
 //!   service. The message comes again after the rejection's `retry_after` plus at most one backoff delay. A circuit
 //!   breaker, a load shed or a full queue shows that the service is overloaded; the worker then also begins no call for
-//!   that time, at most 1 s. A rate limit does not pause the worker, because it may be the limit of one key. Set a
-//!   [`max_age`](WorkerBuilder::max_age) if these redeliveries must end. A rejection that can never succeed, because
-//!   the call costs more than the limit ever allows, is a failure.
+//!   the rejection's `retry_after`, at most 1 s, or for 100 ms if it has none. A rate limit does not pause the worker,
+//!   because it may be the limit of one key. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries must end.
+//!   A rejection that can never succeed, because the call costs more than the limit ever allows, is a failure.
 //! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). If there are too
 //!   many, the oldest are removed and counted.
-//! - All times come from the server's clock. A step of that clock makes delays and ages wrong by the same amount, but
-//!   loses no message.
+//! - All times come from the server's clock. A step of that clock makes delays and ages wrong by the same amount. It
+//!   loses no message, except that with a `max_age` a step ahead drops messages too early.
 //!
 //! # At least once
 //!
@@ -116,21 +116,23 @@
 //! calling, and of no other message. If each worker dies before it calls a message, the message is delivered again
 //! without end.
 //!
-//! A suspect costs two more scripts; an ordinary message costs none. The delivery counts of the consumer group record
-//! which messages are suspects, and how many workers died during their calls: `XPENDING` shows 1 + 4 × deaths + state.
+//! A suspect costs one more script, and another if its call takes longer than a second. An ordinary message needs
+//! neither. The delivery counts of the consumer group record which messages are suspects, and how many workers died
+//! during their calls: `XPENDING` shows 1 + 4 × deaths + state. The state is 0 for an ordinary message, 1 for a
+//! suspect, 2 while the suspect's call runs alone, and 3 once other calls may run beside it.
 //!
 //! # Cancellation
 //!
 //! - Dropping a producer's response future withdraws its message if it has not been sent; otherwise Redis may append
 //!   it.
-//! - The `shutdown` future ends a worker. Dropping the worker's future is like the death of its process: calls stop
-//!   where they are, and other workers take over its messages.
+//! - The future given to [`Worker::run`] ends the worker when it completes. Dropping the worker's future is like the
+//!   death of its process: calls stop where they are, and other workers take over its messages.
 //!
 //! # Runtimes
 //!
 //! Appends and workers need a tokio runtime. A queue belongs to no runtime: make it in a static, in a runtime that
-//! ends, or outside of any, and use it in many runtimes at once. The connection and the task that sends appends run in
-//! the runtime of a producer that needed them. If that runtime ends,
+//! ends, or outside of any, and use it in many runtimes at once. The connection runs in the runtime of the call that
+//! made it. The task that sends appends runs in the runtime of a producer. If such a runtime ends,
 //!
 //! - an append that was on its way is [unknown](AppendError::Unknown), whichever runtime it came from;
 //! - an append that waited to be sent moves to its caller's runtime, and is sent from there;
@@ -152,8 +154,9 @@
 //! - `maxmemory-policy noeviction`. Any other policy may evict the queue itself. When the memory is full, appends
 //!   certainly fail; ends, retries and takeovers continue and free memory.
 //!
-//! No failure of Redis ends a worker. It asks again after 50 ms, then with a backoff of up to a second. It creates the
-//! consumer group if it is missing, and [reports](WorkerReadings::redis_error) the last error.
+//! No failure of Redis ends a worker. It asks again after at most 50 ms, then with a backoff of up to a second, or of
+//! an eighth of `takeover_after` if that is shorter. It creates the consumer group if it is missing, and
+//! [reports](WorkerReadings::redis_error) the last error.
 //!
 //! # Metrics
 //!
@@ -182,10 +185,13 @@
 //!
 //! | setting | default | because |
 //! |---|---|---|
-//! | depth | 100,000 messages | hours for a slow consumer; 200 MB at 2 kB each |
-//! | tries | 5, with delays from 1 s to 5 minutes | a restart of the dependency must not cause dead letters |
+//! | depth | 100,000 messages | almost three hours for a consumer of ten messages per second; 200 MB at 2 kB each |
+//! | tries | 5, with delays of up to 1, 2, 4 and 8 s | a failure of a second or two seldom causes a dead letter |
 //! | takeover | after 30 s | longer than the pauses of a machine under load; keeping messages alive costs a call every few seconds |
 //! | pace, age | none | only you know them |
+//!
+//! The four delays are random. Together they are 7.5 s on average, and at most 15 s. If the dependency can fail for
+//! longer, set more [tries](WorkerBuilder::max_tries): the delays go on growing, up to 5 minutes.
 
 mod batch;
 mod builder;
