@@ -138,8 +138,8 @@ impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
     /// evidence for the breaker. Timeouts, retries and slots that are filled later still apply to them. Call this after
     /// the limits to bypass, and before `whole_body`. The calls in flight in `explain` exclude exempt ones.
     ///
-    /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. Its requests take places
-    /// and are counted.
+    /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. Its requests take
+    /// places. They are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain fixed limit.
     ///
     /// The function runs once per gate and attempt. A closure must name the type of its parameter.
     pub fn exempt<E, Request>(self, is_exempt: E) -> AdaptedClient<O, T, R, B, Q, L, A, F, X, Exempt<E>>
@@ -162,8 +162,9 @@ impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
     /// not counted, and wait in no queue. The timeout and slots that are filled later still apply to them. Call this
     /// after the limits to bypass, and before `whole_body`. The calls in flight in `explain` exclude exempt ones.
     ///
-    /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. Its requests take places
-    /// and are counted. A route outside the stack, as in the example `axum_server`, has neither limits nor timeout.
+    /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. Its requests take
+    /// places. They are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain fixed limit. A route
+    /// outside the stack, as in the example `axum_server`, has neither limits nor timeout.
     ///
     /// The function runs once per gate. A closure must name the type of its parameter.
     ///

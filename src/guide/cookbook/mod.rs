@@ -1,6 +1,7 @@
 //! What do I write for my case? Short recipes to copy.
 //!
-//! Each recipe is one example that the tests compile and run. The other pages of the guide give the reasons.
+//! The tests compile and run the examples, except where a recipe says otherwise. The other pages of the guide give the
+//! reasons.
 //!
 //! | recipe | needs |
 //! |---|---|
@@ -44,8 +45,8 @@
 //! ```
 //!
 //! The sum of all bulkheads has no bound. If the server has one, let the tenants share it with
-//! [`fair_share`](crate::load_shed::LimiterBuilder::fair_share). A tenant alone then gets most of the places, and a
-//! tenant that comes later still finds some:
+//! [`fair_share`](crate::load_shed::LimiterBuilder::fair_share). With a share of 1, a tenant alone gets half of
+//! the places, and a tenant that comes later still finds some:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -153,9 +154,9 @@
 //! # }
 //! ```
 //!
-//! The service inside the stack sends the trace context along. It finds the span of its attempt as the current one. For
-//! metrics, let the collector of OpenTelemetry scrape `/metrics` of the recipe above. `.observe("payments", (metrics,
-//! Spans::new()))` gives a stack both observers.
+//! The stack does not send the trace context. Your service has to; inside it the current span is that of the attempt.
+//! For metrics, let the collector of OpenTelemetry scrape `/metrics` of the recipe above. `.observe("payments",
+//! (metrics, Spans::new()))` gives a stack both observers.
 //!
 #![cfg_attr(feature = "http", doc = "[axum]: frameworks#an-axum-server")]
 #![cfg_attr(feature = "http", doc = "[hyper-server]: frameworks#a-hyper-server")]
