@@ -260,7 +260,8 @@ impl CallContext {
     }
 }
 
-/// Records whether a retry is forbidden while it exists. On drop it passes the mark to the outer scope.
+/// Clears the flag, so that `is_forbidden` tells whether it was set since. On drop the flag stays set if it was set
+/// before or since.
 pub(crate) struct Forbiddance {
     /// Whether the outer scope had the mark.
     outer: bool,
@@ -288,7 +289,7 @@ impl Drop for Forbiddance {
     }
 }
 
-/// Hides from the outer scope that a retry is forbidden while it exists.
+/// A mark set during its life does not reach the outer scope: on drop, the flag is again what it was before.
 struct OwnForbiddance {
     /// Whether the outer scope had the mark.
     outer: bool,

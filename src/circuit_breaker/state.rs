@@ -5,7 +5,7 @@
 //! | closed | open | a call completes a run of failures, or brings a rate to its limit, and the bound on open breakers has a place | `counting`, `slow` |
 //! | open | half-open | a call arrives after the open time; it is the first probe | `probes` |
 //! | half-open | open | a probe fails, or is slow | `probes`, `slow` |
-//! | half-open | open | a call arrives after the probe timeout of a series of probes that continues (see [`Probes`]) | `probes` |
+//! | half-open | open | a call arrives after `probes_until`, while a probe is in flight or `lasts_until` has not come (see [`Probes`]) | `probes` |
 //! | half-open | half-open | a probe is admitted, succeeds while more must succeed, or ends without a verdict | `probes` |
 //! | half-open | closed | enough probes have succeeded | `probes` |
 //! | half-open | closed | a new configuration needs fewer probes, and that number has succeeded | `reconfigure` |
@@ -70,7 +70,7 @@ pub(super) struct Machine {
     place: Option<OpenPlace>,
 }
 
-/// Who delivers the transitions that a thread has made to the listeners.
+/// Who delivers to the listeners the transitions that a thread has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The called function, after it has unlocked the machine.
@@ -107,8 +107,9 @@ pub(super) enum CircuitState {
 pub(super) struct Probes {
     in_flight: u32,
     succeeded: u32,
-    /// When a series without a probe in flight ends: half a probe timeout after a probe that reached the service was
-    /// abandoned before its answer. Zero if there was none.
+    /// While no probe is in flight, the series ends at this time. A probe that reached the service and was abandoned
+    /// before its answer moves it to half a probe timeout from then, if that is later. Zero if there was no such probe
+    /// since the last success.
     lasts_until: Nanos,
 }
 
@@ -255,7 +256,8 @@ impl BreakerShared {
         }
     }
 
-    /// Returns a transition with the counts of the present era, from its state to the same state.
+    /// Returns a transition with the counts of the present era. `from` and `to` are both the present state; the caller
+    /// sets `to`.
     fn transition_with_counts(&self, machine: &Machine, now: Nanos) -> Transition {
         let (from, run) = (machine.word().state(), self.era_and_run.load(Ordering::Relaxed));
         let counts_here = from == BreakerState::Closed;

@@ -90,8 +90,8 @@
 //! # }
 //! ```
 //!
-//! [`guarantee`](crate::load_shed::LimiterBuilder::guarantee) reserves places for one class. The class has them even
-//! above the lower limit that it sees. The other classes share the rest.
+//! [`guarantee`](crate::load_shed::LimiterBuilder::guarantee) reserves places for one class. The class gets them even
+//! when its own lower limit is reached. The other classes share the rest.
 //!
 //! [`QueueBuilder::by_criticality`](crate::load_level::QueueBuilder::by_criticality) serves critical calls first.
 //! [`fair_share`](crate::load_shed::LimiterBuilder::fair_share) keeps one tenant from filling the places of the others.

@@ -45,8 +45,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// **The hint** is the response's `Retry-After` [RFC 9110 10.2.3], in seconds or as a date. A date counts from the
 /// response's own `Date`. For gRPC the hint is the pushback, if there is one [gRFC A6]. A negative or unreadable
 /// pushback [forbids a retry](Classify::forbids_retry). The retry's [`max_hint`](crate::retry::Retry::max_hint) bounds
-/// the hints that it follows. It does not retry an `Overloaded` without a hint. A header that cannot be read is ignored
-/// and [counted](super::ignored_headers).
+/// the hints that it follows. A retry does not repeat a call that is `Overloaded` without a hint. A header that cannot
+/// be read is ignored and [counted](super::ignored_headers).
 ///
 /// **A gRPC response** has the content type `application/grpc`, with or without a format and parameters. Only its gRPC
 /// code counts:
@@ -107,7 +107,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 pub struct Verdict<U = NoneUnsent> {
     peer: Peer,
-    /// Whether the responses come from this process, so that their headers to an external peer are its own.
+    /// Whether this process made the responses (then `peer` is the client). Their `steadfast-retry` header is then its
+    /// own, and is not removed although the peer is external.
     is_own: bool,
     unsent: U,
 }

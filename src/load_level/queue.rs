@@ -81,9 +81,9 @@ impl Queue {
     /// not after they have waited. The error is [`QueueFull`](crate::error::QueueFull) with the cause
     /// [`Deadline`](crate::error::QueueFullCause::Deadline).
     ///
-    /// - The rate is that of the last 200 to 400 calls that waited, or of the last 5 to 10 s in which calls waited, if
-    ///   these were fewer. A service with more than 100 places counts two to four calls per place instead. Time in
-    ///   which no call waits does not count.
+    /// - The rate is measured over the last 200 to 400 calls that waited (with more than 100 places: two to four calls
+    ///   for each place). If fewer calls waited in the last 5 to 10 s of waiting time, it is measured over that time.
+    ///   Time in which no call waits does not count.
     /// - The rate is known once the queue has served 10 calls, and one more for each place in the service, and calls
     ///   have waited for 50 ms in all. The queue measures it again after ten seconds without a waiter, after a new
     ///   [pace](QueueBuilder::pace), and after a standstill, in which the service took no call for 20 times the mean
@@ -192,7 +192,8 @@ impl Queue {
         self.readings_at(Instant::now())
     }
 
-    /// Reads the queue at `now`. An instant before the latest one at which a call came or went counts as that one.
+    /// Reads the queue at `now`. If the instant is earlier than the latest one at which a call came or went, that
+    /// latest one is used instead.
     ///
     /// It takes the lock, so read a busy queue only a few times per second. It changes no state.
     pub fn readings_at(&self, now: Instant) -> Readings {

@@ -82,8 +82,8 @@ pub(super) struct LimiterShared {
     rule: AtomicU64,
     /// The calls that were admitted in shadow mode and would have been refused.
     pub(super) would_have_refused: AtomicU64,
-    /// The refusals where there are no `terms`, which count their own. Striped: threads whose calls are refused do not
-    /// contend for one cache line.
+    /// The refusals of a plain fixed limit. With `terms`, the refusals are counted there instead. Striped: threads
+    /// whose calls are refused do not contend for one cache line.
     refused: Counter,
     /// `None` for a plain fixed limit.
     pub(super) terms: Option<Box<AdmissionTerms>>,

@@ -79,7 +79,7 @@
 //!   and either less than half of the limit is in use or all answers are early.
 //! - No latency is compared with an ideal latency. A service that becomes three times slower for good gets a limit that
 //!   fits it, and one fast answer changes nothing. The limiter does not probe: it refuses no call to learn something.
-//! - While more calls are given up than answered, the limiter admits two calls at a time, beside calls that stand
+//! - While more calls are given up than answered, the limiter admits two calls at a time, not counting calls that stand
 //!   still, until the service answers again. Work on calls that were given up may go on, and no limit can observe it.
 //! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. The
 //!   experiments in `examples/experiments` simulate both. In a metastable collapse (E4) the default served 83% to 97%
@@ -95,12 +95,12 @@
 //! These work with fixed limits, too: see [`Limiter::at_most`].
 //!
 //! - [`by_criticality`](LimiterBuilder::by_criticality): less critical calls see a lower limit. A class can be
-//!   [guaranteed](LimiterBuilder::guarantee) a share, even above the lower limit that it sees; the limit is then at
-//!   most 65,535, and exempt calls and calls in shadow mode beyond it are still admitted. The class of a call is the
-//!   criticality in its context. A caller cannot raise its own criticality unless it is trusted: the feature `http`
-//!   reads the header of internal peers only.
-//! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. With a share of 1, a
-//!   tenant whose demand exceeds its share leaves as many places free as it has.
+//!   [guaranteed](LimiterBuilder::guarantee) a share of the limit. It gets those places even when its own lower limit
+//!   is reached. A limiter with a guarantee has a limit of at most 65,535; exempt calls and calls in shadow mode are
+//!   admitted beyond that. The class of a call is the criticality in its context. A caller cannot raise its own
+//!   criticality unless it is trusted: the feature `http` reads the header of internal peers only.
+//! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. With a share of 1, a tenant
+//!   may hold at most as many places as are free: a single greedy tenant gets half of the limit.
 //! - [`signal`](LimiterBuilder::signal): the limit shrinks while the runtime lags ([`RuntimeLag`]), while the control
 //!   group is under pressure ([`CgroupPressure`]), or while a function of yours reports overload.
 //! - [`LoadShed::exempt`]: health checks and similar requests are always admitted. They take places. They are

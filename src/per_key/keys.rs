@@ -305,7 +305,8 @@ impl<T: Mechanism, K> Keys<T, K> {
     pub(super) fn follow_all(&self, config: &T::Config) {
         {
             let mut versioned = lock(&self.config);
-            // Store it first. An entry that the loop below misses reads it after it was added.
+            // Store the configuration first: an entry that is inserted too late for the loop below reads the stored one
+            // after its insertion.
             versioned.version = versioned.version.wrapping_add(1);
             versioned.config = Some(config.clone());
         }

@@ -92,7 +92,8 @@
 //!
 //! Use a [`TokenBucket`] if you set the limit yourself. It spreads calls over time. An admitted call changes one word,
 //! by one compare-and-swap. It refills continuously, so no caller waits long. In any window of one period it admits at
-//! most the burst plus the refill of that period. That is twice the count, if the burst equals the count.
+//! most the burst plus the refill of that period. With `n` calls per period and the default burst of `n`, that is `2
+//! n`.
 //!
 //! Use a [`SlidingWindow`] if another party counts: never more than `n` calls in any minute. It can admit the whole
 //! limit at once, and then nothing for the rest of the window. It takes a lock and up to 6 KiB. A token bucket that

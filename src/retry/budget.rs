@@ -24,9 +24,9 @@ const RETRY: u64 = 1 << 32;
 /// without spare capacity. A budget bounds the load of retries to a fixed share of the calls, at any failure rate.
 ///
 /// Every call that reaches the service deposits `ratio`, every retry withdraws 1, and the balance never exceeds `cap`.
-/// Each new budget starts with its own random fraction of one retry. After a deployment, some quiet clients can retry
-/// their first failure and the others cannot, so they do not all retry at once.
-/// [`initial`](RetryBudgetBuilder::initial) gives a short-lived program its retries at once.
+/// Each new budget starts with its own random fraction of one retry. The fraction and the first deposits make a whole
+/// retry after a different number of calls in each client. After a deployment, quiet clients therefore do not all retry
+/// at once. [`initial`](RetryBudgetBuilder::initial) gives a short-lived program its retries at once.
 ///
 /// The `floor` adds a slow trickle of retries for clients with little traffic. At most one of these retries can be
 /// saved up. The first one comes at a random instant within the time that the floor takes for one retry.
@@ -187,8 +187,8 @@ impl RetryBudget {
     }
 
     /// Returns the configuration in force: that of [`build`](RetryBudgetBuilder::build) or of the last
-    /// [`configure`](Self::configure). The initial retries and the generator are always those of `build`. If the cap
-    /// was lowered below the initial retries since, the result states only `cap` of them, so that it can be built.
+    /// [`configure`](Self::configure). The initial retries and the generator are always those of `build`. If the cap is
+    /// now below the initial retries, the result has `cap` as its initial retries, because `build` refuses more.
     pub fn configuration(&self) -> RetryBudgetBuilder {
         let configuration = lock(&self.shared.configuration).clone();
         RetryBudgetBuilder { initial: configuration.initial_up_to_cap(), ..configuration }
@@ -249,8 +249,8 @@ impl RetryBudget {
         is_held(&self.shared)
     }
 
-    /// Returns whether the balance is at least the highest with which a new budget can start. Its owner would then gain
-    /// nothing from a new one. Without initial retries a new budget starts below 1, and 1 is asked for.
+    /// Returns whether no new budget of this configuration could start with more. A new budget starts with its initial
+    /// retries, or without them with a random part of one retry. In that case this balance must be at least 1.
     pub(crate) fn is_as_good_as_new(&self) -> bool {
         let initial = lock(&self.shared.configuration).initial_up_to_cap().unwrap_or(1);
         self.shared.balance.load(Ordering::Relaxed) >= u64::from(initial) * RETRY

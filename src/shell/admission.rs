@@ -85,8 +85,9 @@ pub trait Admission<Request, Response, ServiceError> {
     const READS_DEADLINE: bool;
 
     /// Whether the permit of an admitted call takes up room in the limit, such as one of the calls in flight. `false`
-    /// if it only waits for the verdict on the call. This is not the [`Place`](Self::Place) of a waiting call. See
-    /// [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE). Default: `true`.
+    /// if the permit takes up no room and serves only to count the result of the call, as that of a circuit breaker.
+    /// This is not the [`Place`](Self::Place) of a waiting call. See [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE).
+    /// Default: `true`.
     const HOLDS_PLACE: bool = true;
 
     /// The permit of an admitted call. The stage settles or refunds it exactly once, so it needs no destructor. The

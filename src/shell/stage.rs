@@ -33,7 +33,8 @@ where
     /// before its backoff, and ends the call at once if so.
     ///
     /// The prediction uses the current state and changes no state. A stage that would make the attempt wait for its
-    /// turn returns `false`. A stage that runs a user's closure for it calls [`Frame::user_code_runs`].
+    /// turn returns `false`. A stage that runs a user's closure to make the prediction must also call
+    /// [`Frame::user_code_runs`].
     ///
     /// Default: `false`. A stage around another one must ask that one. Otherwise an outer retry waits for an attempt
     /// that is then refused.

@@ -34,7 +34,7 @@
 //! | [`Events`] | | transitions, retries, rejections and queue states, to your own functions, in a task of your own and outside the path of calls |
 //!
 //! Combine two observers in a pair: `.observe("payments", (metrics, Spans::new()))`. Implement
-//! [`Observer`](crate::shell::Observer) for anything else. Without their features, the first two are not compiled. A
+//! [`Observer`](crate::shell::Observer) for anything else. `Metrics` and `Spans` exist only with their features. A
 //! stack without an observer pays nothing.
 //!
 //! # Metrics

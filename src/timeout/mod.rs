@@ -67,9 +67,10 @@
 //! slower than the others, is [always given up](Quantile#requests-of-different-kinds). Give it its own stack and its
 //! own `Quantile`.
 //!
-//! It also knows the fastest recent answer. If a call has less time than that, because of its caller's deadline or an
-//! outer timeout, the call is [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work. A limit of the
-//! other kinds refuses a call only if its deadline has passed, or if a [`PerRequest`] chooses a limit of zero.
+//! A [`Quantile`] also knows the fastest recent answer. If a call has less time than that, because of its caller's
+//! deadline or an outer timeout, the call is [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work.
+//! A limit of the other kinds refuses a call only if its deadline has passed, or if a [`PerRequest`] chooses a limit of
+//! zero.
 //!
 //! # Cost
 //!

@@ -52,12 +52,13 @@ pub enum Staleness {
 /// comparison of the slots, one check, one build, one swap.
 ///
 /// If the fetch failed or the bytes have the wrong length, the checksum runs on the last good snapshot instead, or on
-/// the defaults before there is one. In that case, and if the header or the checksum is refused, the decoding, the
-/// comparison and the check run on that snapshot, too. If only a slot is refused, the check runs on the decoded rules,
-/// with an inert one for that slot.
+/// the defaults before there is one. In that case, or if the header or the checksum is refused, the decoding, the
+/// comparison and the check also run on the last good snapshot, or on the defaults before there is one. If only a slot
+/// is refused, the check runs on the decoded rules, with an inert one for that slot.
 ///
-/// The tick ignores the results of these steps. It then builds from the rules in force and swaps the value in. A panic
-/// in `build` is the exception: it may cost a second build, and it may leave the value in force.
+/// In these cases the tick has already refused the snapshot, so it ignores the results of the substitute steps. It
+/// builds from the last good rules or, if they are stale, from the defaults, and swaps the value in. Only a panic in
+/// `build` changes the work: there may be a second build, or no swap, so that the old value stays in force.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,

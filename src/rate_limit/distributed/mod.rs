@@ -45,8 +45,8 @@
 //! | the part of the limit that is usable in the long run | all | 91% to 95% | all |
 //! | choose it if | each call is worth a round trip | a partner sets the limit and counts your calls | the limit protects you, and calls are cheap |
 //!
-//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. A [`WriteBehind`] call that costs
-//! more than U counts in its place.
+//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. If a [`WriteBehind`] call costs
+//! more than U, which is possible only if U was not set, its cost takes the place of U in the bound.
 //!
 //! Two limits that share a store and have keys in common need two [namespaces](ExactBuilder::namespace).
 //!
@@ -62,11 +62,11 @@
 //!
 //! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each period the
 //! process reports what it spent and when, and returns the tokens that it is not likely to need. It raises the lease to
-//! 1.25 times the tokens that callers asked for in the last period. The store counts leased tokens as spent. It keeps
-//! spends by fortieths of the window. A spend counts until one window after the end of its fortieth. All processes
-//! together therefore spend at most L in any window, and a little less in the long run. With a flush each second and a
-//! window of 10 s, the limit admits 91% of the tokens that a log of all calls would admit. If the demand is far above
-//! the limit, it admits 95%.
+//! 1.25 times the tokens that callers asked for in the last period. The store counts leased tokens as spent. The store
+//! divides time into fortieths of the window and keeps one sum of spends for each. A spend counts until one window
+//! after the end of its fortieth. All processes together therefore spend at most L in any window, and a little less in
+//! the long run. With a flush each second and a window of 10 s, the limit admits 91% of the tokens that a log of all
+//! calls would admit. If the demand is far above the limit, it admits 95%.
 //!
 //! # When something fails
 //!
@@ -80,8 +80,8 @@
 //! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|
 //! | the store is down for all processes | B + N. If the shares add up to `s > 1`, also `(s - 1) r t` | nothing: each process keeps what it held and had spent in a window |
-//! | the store loses its data, or a key | at most B, less the spent tokens that the first processes to ask still know of: the store takes over their level | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
-//! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report the part that has not drained at their share of the rate. The store adds it to the level up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their share. One window later the store grants others the tokens that these processes had spent. About three windows after their last demand it grants others the tokens that they held |
+//! | the store loses its data, or a key | at most B. It is less if the first processes to ask still know a level: the store then continues from that level, not from an empty bucket | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
+//! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report what they admitted in that time, less what has drained since. Here each process drains at its share of the rate. The store adds it to the level up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their [share](#shares), because the store grants the same tokens to others: spent tokens one window after they were spent, held tokens about three windows after the process last asked the store |
 //! | a process crashes | nothing | nothing: its lease stays taken for two windows, and then counts as spent for one more |
 //!
 //! The level also drains during an outage. A process therefore reports only the admitted tokens that have not drained.

@@ -12,10 +12,10 @@ use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pi
 ///    configuration or stricter. The new configuration admits every call that such a pass admits. A pass that started
 ///    before the turn is repeated.
 ///
-/// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). One such
-/// gate that changes alone and in one step changes between two turns, and a pass that spans a turn is repeated. If
-/// there are several such gates, if one changes in several steps, or if the settings change along with one, the gates
-/// close until all have changed.
+/// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). If exactly
+/// one such gate changes, in one step, and the settings stay, it changes between two turns. A pass that sees it both
+/// before and after spans a turn and is repeated. If there are several such gates, if one changes in several steps, or
+/// if the settings change along with one, the stack admits no call until all such gates have changed.
 pub(super) struct Change<'change> {
     shared: &'change LiveShared,
     pieces: &'change Pieces,
@@ -47,7 +47,8 @@ impl<'change> Change<'change> {
         shared.config_gate.change(|changing| {
             let _depth = depth::change();
             // A guard, so that listeners learn of the change even if a user's limit panics. Some gates and the settings
-            // may then be unchanged. Dropped after `change`, which loosens the gates first.
+            // may then be unchanged. Declared before the variable `change`, so dropped after it: the drop of `change`
+            // loosens the gates, then this one reports.
             let _report = ReportOnDrop { shared, before: read(shared), to };
             let kill_switch_changes = shared.is_off() != to.switched_off;
             let mut change = Self { shared, pieces, to, kill_switch_changes, remaining: Vec::new() };

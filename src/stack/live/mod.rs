@@ -44,11 +44,11 @@
 //! A call that changes have overtaken eight times gets priority: each later change yields to it for about a
 //! millisecond.
 //!
-//! During a change, a limit is as strict as the old and the new configuration together. This lasts for some stores and
-//! one short lock per mechanism.
+//! During a change, a limit admits only what both the old and the new configuration would admit. This lasts for some
+//! stores and one short lock per mechanism.
 //!
-//! All calls share the gates, so a limit applies as it is when a call asks. A further attempt, or a waiter whose turn
-//! comes, is admitted under the configuration at that time.
+//! A call meets each limit as it is at that moment, with the places and tokens that other calls have left. A further
+//! attempt, or a waiter whose turn comes, is admitted under the configuration at that time.
 //!
 //! Some parts change in one step, because neither of two configurations is stricter:
 //!
@@ -83,13 +83,13 @@
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode at its turn.
 //! - If your own [`LiveLimit`](crate::rate_limit::LiveLimit) panics while a configuration is applied, it and the limits
 //!   after it may stay unchanged. The other gates change. The settings may stay unchanged.
-//! - A stack whose own function holds its [`Control`] is never dropped.
+//! - If a function that was given to the stack holds the [`Control`] of the stack, the two keep each other alive.
 //!
 //! # Cost
 //!
 //! A pass of a live stack writes no memory that threads share. It costs three loads of a version, a thread-local
 //! counter and a copy of the settings (seven words): up to a tenth of the cost of the stack as built. A change makes
-//! the calls that it overtakes repeat their pass, and each thread reload the cache lines that it wrote.
+//! the calls that it overtakes repeat their pass, and each thread reload the cache lines that the change wrote.
 //! [`Control::apply`] states the cost for the thread that makes the change.
 
 mod attempt;

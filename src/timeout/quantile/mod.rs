@@ -39,8 +39,9 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///   and calls that this limit ends, in any phase. Failures, refusals and calls that their callers drop are not
 ///   learned.
 /// - A call that timed out is a censored sample: it took longer than its limit. The Kaplan-Meier estimator (1958) takes
-///   censored samples into account, so the limit does not creep down. If too many calls time out, the limit rises by at
-///   most a quarter for each quarter of the window.
+///   censored samples into account, so the limit does not creep down. If the answers do not reach the quantile because
+///   too many calls time out, the limit rises in steps: by at most a quarter each, and at most one step for each
+///   quarter of a window.
 /// - A call that another deadline ended is a censored sample, too: it took longer than the time that it had. The
 ///   estimator may use it, since that deadline does not depend on how long the call would have taken. Without such
 ///   calls, most of which are slow, the limit would creep down. They count neither as timed out nor towards overload.
@@ -49,9 +50,9 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///   `e`.
 /// - A service that knows the deadline, such as another stack, may give up by itself. A call that fails within a
 ///   millisecond of its deadline counts as ended by that deadline.
-/// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. In a slice of
-///   overload, more than a tenth of the calls time out, or more than `10 * e`, whichever is more. That share is at most
-///   nine tenths. Such a slice, and the slices before and after it, are not learned.
+/// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. A slice counts as
+///   overload if the share of its calls that time out is above a threshold: `10 * e`, but at least 0.1 and at most 0.9.
+///   Such a slice, and the slices before and after it, are not learned.
 /// - After `100 / e` calls that were not learned, ten windows, the limit begins again at the ceiling. The service is
 ///   then taken to have changed. A call that is learned makes up for ten that were not. [`reset`](Self::reset) begins
 ///   again at once.
@@ -74,9 +75,9 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// # Calls that cannot be answered in time
 ///
 /// A stack or a layer refuses a call before any work if its deadline comes before the fastest recent answer. Its answer
-/// would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window,
-/// of the last slice and of the calls since then, rounded down to its bucket. On average, less than a share `e / 5` of
-/// the calls is faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
+/// would come too late, and the service would have worked for nothing. It is the fastest answer among the window, the
+/// last slice and the calls since then, rounded down to its bucket. On average, less than a share `e / 5` of the calls
+/// is faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
 ///
 /// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
 /// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
