@@ -1,13 +1,13 @@
 use super::{
     adaptive::Adaptive,
     builder::LimiterBuilder,
-    permit::{Permit, Ticket},
-    places::{InFlight, Places},
+    permit::Permit,
+    places::Places,
     rule::Rule,
     terms::{AdmissionTerms, Ask},
 };
 use crate::{
-    context::{CallContext, Criticality},
+    context::CallContext,
     error::{ConfigError, Overloaded},
     held::{Held, is_held},
     stripes::Counter,
@@ -84,7 +84,7 @@ pub(super) struct LimiterShared {
     pub(super) would_have_refused: AtomicU64,
     /// The refusals of a plain fixed limit. With `terms`, the refusals are counted there instead. Striped: threads
     /// whose calls are refused do not contend for one cache line.
-    refused: Counter,
+    pub(super) refused: Counter,
     /// `None` for a plain fixed limit.
     pub(super) terms: Option<Box<AdmissionTerms>>,
 }
@@ -361,44 +361,6 @@ impl Limiter {
                 let limit = terms.limit_for(rule, ask.deadline, now);
                 !ask.is_exempt && terms.classes.room(ask.class, limit, in_flight).is_err()
             }
-        }
-    }
-
-    #[inline]
-    fn enter_now(&self) -> Result<Ticket, Overloaded> {
-        if self.is_plain() {
-            self.enter_plain(false)
-        } else {
-            self.enter(&Ask::of(&CallContext::current()), Instant::now)
-        }
-    }
-
-    /// Takes one place of a plain fixed limit.
-    #[inline]
-    pub(super) fn enter_plain(&self, is_exempt: bool) -> Result<Ticket, Overloaded> {
-        let rule = self.rule();
-        let is_shadow = rule.is_shadow();
-        let has_room = |in_flight: InFlight| is_shadow || is_exempt || rule.has_room_beside(in_flight.total());
-        match self.shared.places.enter(Criticality::default(), has_room) {
-            Ok((others, _)) => {
-                if is_shadow && !is_exempt && !rule.has_room_beside(others.total()) {
-                    self.shared.would_have_refused.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(Ticket::PLAIN)
-            }
-            Err(_) => {
-                self.shared.refused.add_one();
-                Err(Overloaded::new(rule.limit(), None))
-            }
-        }
-    }
-
-    /// Takes one place, which [`leave`](Self::leave) gives back.
-    #[inline]
-    pub(super) fn enter(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> Result<Ticket, Overloaded> {
-        match &self.shared.terms {
-            None => self.enter_plain(ask.is_exempt),
-            Some(terms) => self.enter_by(terms, ask, now),
         }
     }
 }

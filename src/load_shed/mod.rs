@@ -145,6 +145,7 @@ mod adaptive;
 mod builder;
 mod classes;
 mod config;
+mod enter;
 mod fair;
 mod instrument;
 mod layer;

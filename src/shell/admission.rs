@@ -1,11 +1,11 @@
 mod decision;
+mod describe;
 mod recall;
 
 pub use decision::Decision;
+pub use describe::DescribeAdmission;
 
-use super::{
-    Abandonment, Callee, Describe, Ending, Explanation, Frame, Inherited, RefusesNow, Stage, settle::SettleOnDrop,
-};
+use super::{Abandonment, Callee, Ending, Frame, Inherited, RefusesNow, Stage, settle::SettleOnDrop};
 use crate::error::{Error, Rejection};
 use pin_project_lite::pin_project;
 use std::{
@@ -389,17 +389,5 @@ impl<A: RefusesNow, Next: RefusesNow> RefusesNow for AdmissionStage<A, Next> {
     #[inline]
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.admission.refuses_now(frame) || self.next.refuses_now(frame)
-    }
-}
-
-/// An admission that can describe itself, including how long calls wait.
-pub trait DescribeAdmission {
-    /// Adds this admission and the inner stages to the explanation.
-    fn describe(&self, explanation: &mut Explanation, next: &impl Describe);
-}
-
-impl<A: DescribeAdmission, Next: Describe> Describe for AdmissionStage<A, Next> {
-    fn describe(&self, explanation: &mut Explanation) {
-        self.admission.describe(explanation, &self.next);
     }
 }

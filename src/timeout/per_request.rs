@@ -12,6 +12,7 @@ use std::{fmt, time::Duration};
 ///   may run again. A call whose deadline has passed is refused before the closure runs.
 /// - The time that the closure takes is not part of the limit. If it panics, outer stages get back their permits and
 ///   tokens, as if the request was refused.
+/// - A call costs one run of the closure and one clock reading after it. A dropped call leaves nothing behind.
 /// - A configuration cannot set the limit. [`Control::apply`](crate::stack::live::Control::apply) refuses a
 ///   configuration that sets it.
 ///
