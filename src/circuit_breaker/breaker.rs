@@ -11,7 +11,8 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
-/// A circuit breaker: stops calls to a service that fails, and probes when it works again.
+/// A circuit breaker: stops calls to a service that fails, and uses a few probes to find out when the service works
+/// again.
 ///
 /// It is a cheap handle: all clones share one breaker. It can be read, forced, reset and
 /// [reconfigured](Self::configure) while calls are in flight, and used without tower:
@@ -33,9 +34,10 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate; a
-/// success takes none if only consecutive failures count. In an open circuit, a refusal takes one load and one clock
-/// reading. Only probes and changes of state take a lock.
+/// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate. If
+/// only consecutive failures count, a success takes one only if it ends a run of failures, or is the first of an era.
+/// In an open circuit, a refusal takes one load and one clock reading. Only probes and changes of state take a lock,
+/// and some records once a sixteenth of the window has held more than 262,143 calls.
 #[doc(alias("CircuitBreaker", "fuse", "failure accrual"))]
 #[derive(Clone)]
 pub struct Breaker {
@@ -120,20 +122,21 @@ impl Breaker {
     }
 
     /// Returns the calls that the failure rate counts at `now`, and the failures among them. Zero if there is no
-    /// failure rate. Each change of state starts at zero.
+    /// failure rate. Each change of state resets both to zero.
     pub fn counts_at(&self, now: Instant) -> (u64, u64) {
         let counts = self.shared.counts(self.shared.since_origin(now));
         (counts.calls, counts.bad)
     }
 
     /// Returns the calls that the [rate of slow calls](BreakerBuilder::slow_call_rate) counts at `now`, and the slow
-    /// ones among them. Zero if no such rate is configured. Each change of state starts at zero.
+    /// ones among them. Zero if no such rate is configured. Each change of state resets both to zero.
     pub fn slow_counts_at(&self, now: Instant) -> (u64, u64) {
         let counts = self.shared.slow_counts(self.shared.since_origin(now));
         (counts.calls, counts.bad)
     }
 
-    /// Calls `listener` with each later change of state, once and in order.
+    /// Calls `listener` with each later change of state, once and in order. While a listener is too slow, changes can
+    /// be [missed](Transition::missed).
     ///
     /// The listener runs without the breaker's lock, on the thread whose call changed the state, or on a thread that
     /// delivers an earlier transition. It should be short: send the transition to a channel, or count it. It may use
@@ -194,11 +197,11 @@ impl Breaker {
     ///   timeout. New values of `open_for`, `max_open_for` and `probe_timeout` take effect at the next opening or
     ///   series of probes. A forced circuit stays forced.
     /// - The failures in a row and the calls in the window stay. If they already exceed a new threshold, the circuit
-    ///   opens at the next call that counts, or at the next failure if failures in a row count. A threshold that is
-    ///   added starts at zero: failures in a row, and the window of a rate.
-    /// - If the window becomes shorter, it forgets older calls, to a sixteenth of the old length. The other calls
-    ///   expire oldest first within the new length. Some expire too early, so the rate counts somewhat fewer calls
-    ///   until one window has passed.
+    ///   opens at the next call that counts, or at the next failure if failures in a row count. A limit that is added
+    ///   ignores earlier calls: failures in a row start at zero, and the window of a new rate is empty.
+    /// - If the window becomes shorter, it forgets the calls that are older than the new length, exact to a sixteenth
+    ///   of the old length. After any change of the length, the calls that it keeps expire oldest first within the new
+    ///   length. Some expire too early, so the rate counts somewhat fewer calls until one window has passed.
     /// - If a half-open circuit already has the successes that a lower number of probes requires, it closes at once.
     ///   Probes in flight beyond the number continue, and the circuit admits no others until there is room. A higher
     ///   number takes effect at once.

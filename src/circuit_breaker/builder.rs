@@ -90,8 +90,8 @@ impl BreakerBuilder {
         Self { failure_rate: Some((rate, window)), ..self }
     }
 
-    /// Opens when this share of the calls took at least the `threshold`: the breaker notices a service that hangs
-    /// before its calls fail. The failure rate stays in force. Default: the duration of a call does not count.
+    /// Opens when this share of the calls took at least the `threshold`. The breaker thus notices a hanging service
+    /// before the calls to it fail. The failure rate stays in force. Default: the duration of a call does not count.
     ///
     /// Keep the threshold below the attempt timeout: a call that ends earlier is never slow.
     ///
@@ -160,7 +160,7 @@ impl BreakerBuilder {
     /// verdict](Self::probe_timeout) counts as a failed probe.
     ///
     /// If the circuit was closed for as long as it was last open, or is [reset](Breaker::reset), its next open time is
-    /// `open_for` again. If it opens earlier, it stays open for the last time again.
+    /// `open_for` again. If the circuit opens earlier, it uses its last open time again.
     ///
     /// `.open_for(duration).max_open_for(duration)` switches the growth off.
     pub fn max_open_for(self, duration: Duration) -> Self {
@@ -182,8 +182,9 @@ impl BreakerBuilder {
 
     /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
     /// opens the circuit again. The time starts with the first probe, and again at each success. It also starts again
-    /// with a probe that is admitted while no other is in flight, unless a probe that had reached the service was
-    /// abandoned within half of this time before. Default: 30 s; a timeout inside the breaker ends a probe earlier.
+    /// with a probe that is admitted while no other is in flight. There is one exception: after a probe has reached the
+    /// service and was abandoned, no newly admitted probe starts the time again for half of this time. Default: 30 s; a
+    /// timeout inside the breaker ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }

@@ -14,7 +14,8 @@ use std::time::Duration;
 pub struct BreakerConfig {
     /// Opens after this number of failures in a row.
     pub consecutive_failures: Option<u32>,
-    /// Opens at this share of failures. Default, if neither is given: one half in ten seconds.
+    /// Opens at this share of failures. Default, if neither this nor `consecutive_failures` is given: one half in ten
+    /// seconds.
     pub failure_rate: Option<FailureRate>,
     /// Opens at this share of slow calls. Default: the duration of a call does not count.
     pub slow_call_rate: Option<SlowCallRate>,
@@ -36,7 +37,8 @@ pub struct BreakerConfig {
     pub cancelled_is_failure_after: Option<Duration>,
     /// Whether [`Outcome::Overloaded`](crate::Outcome::Overloaded) counts as a failure.
     pub overload_is_failure: bool,
-    /// Forces the circuit open (`"open"`) or closed (`"closed"`). `None` ends that, also if it was done by hand.
+    /// Forces the circuit open (`"open"`) or closed (`"closed"`). `None` ends a forced state, even one that was forced
+    /// by hand.
     pub forced: Option<Forced>,
 }
 
@@ -141,6 +143,8 @@ impl Reconfigure for Breaker {
         if now.forced == Some(Forced::Open) {
             return Course::Strictest(now.clone());
         }
+        // Only a change of these settings can change whether and how a call is admitted. A change of the others takes
+        // effect later: when a result is recorded, or at the next opening or series of probes.
         let seen = |config: &BreakerConfig| {
             let slow_after = config.slow_call_rate.map(|slow| slow.threshold);
             (config.forced, config.probes, config.cancelled_is_failure_after, slow_after)
@@ -149,7 +153,7 @@ impl Reconfigure for Breaker {
     }
 
     fn apply(&self, config: &BreakerConfig) {
-        // First, so that no call passes by a part of the new configuration.
+        // Forces the circuit open first: no call may pass while only a part of the new configuration is in force.
         if config.forced == Some(Forced::Open) && self.state() != BreakerState::ForcedOpen {
             self.force_quietly(CircuitState::ForcedOpen);
         }

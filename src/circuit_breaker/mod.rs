@@ -39,8 +39,8 @@
 //!   The breaker checks the rate after each call that counts, so a success that completes the minimum of calls can open
 //!   the circuit too.
 //! - If a [rate of slow calls](BreakerBuilder::slow_call_rate) is configured, the circuit opens when that rate reaches
-//!   its limit. An in-flight call counts as soon as it exceeds the threshold, so the breaker notices a service that
-//!   hangs before its calls end.
+//!   its limit. An in-flight call counts as soon as it exceeds the threshold, so the breaker notices a hanging service
+//!   before the calls to it end.
 //! - The first open time is exactly [`open_for`](BreakerBuilder::open_for). Each failed probe [doubles
 //!   it](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`: by default a minute, or `open_for`
 //!   if that is longer.
@@ -49,8 +49,9 @@
 //!   that counts as nothing in the table below returns its place to the next call.
 //! - If the probes bring neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
 //!   they hang or are dropped, the next call opens the circuit again. The time starts again at each success. It also
-//!   starts again with a probe that is admitted while no other is in flight, unless a probe that had reached the
-//!   service was abandoned within half of the probe timeout before.
+//!   starts again with a probe that is admitted while no other is in flight. There is one exception: after a probe has
+//!   reached the service and was abandoned, no newly admitted probe starts the time again for half of the probe
+//!   timeout.
 //! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
 //!   era counts for nothing.
 //! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them: a
@@ -61,10 +62,11 @@
 //! |---|---|
 //! | `Outcome::Success`, `Outcome::Permanent` | a success: the service answers |
 //! | `Outcome::Failure`, a timeout after the service was called, a panic in it | a failure |
+//! | `Outcome::Unprocessed` without a hint | a failure: the service could not be reached |
 //! | a deadline before half of the attempt's full time (see below) | nothing; a probe returns its place |
 //! | an error of the service's readiness | the outcome that the classifier gives it |
 //! | a timeout before the service was ready | nothing |
-//! | `Outcome::Overloaded` | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) is set |
+//! | `Outcome::Overloaded`, `Outcome::Unprocessed` with a hint | a success, unless [`overload_is_failure`](BreakerBuilder::overload_is_failure) is set |
 //! | `Outcome::Ignored`, a rejection by an inner layer | nothing |
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
 //! | any call that spent at least the threshold of slow calls in the service, unless an inner layer refused it | also a slow call, once |
@@ -84,8 +86,8 @@
 //!
 //! Admitting a call through a closed circuit takes one load. Recording its result takes a few more loads, one clock
 //! reading and one compare-and-swap. The loads read one cache line that no call writes. A failure also reads the
-//! window: 16 words. A success reads it only while the window may contain enough failures that a success, by completing
-//! the minimum of calls, could open the circuit.
+//! window: 16 words. A success reads the window only while it might open the circuit by completing the minimum of
+//! calls.
 //!
 //! A refusal takes one load and one clock reading. The windows have a fixed size. No call allocates. A rate of slow
 //! calls costs [more](BreakerBuilder::slow_call_rate).

@@ -22,13 +22,13 @@ const OPEN_MASK: u64 = ONE_BREAKER - 1;
 /// A breaker takes a place before it shows that it is open, and returns the place after it shows that it is not. There
 /// are therefore never more open breakers than taken places.
 pub struct MostOpen {
-    /// The breakers in the upper half, the places taken in the lower half. They share one word, so that no change of
-    /// one can happen between a read of the other and its change.
+    /// The breakers in the upper half, the places taken in the lower half. They share one word, so that one atomic step
+    /// compares both and changes one of them.
     ///
-    /// Each change keeps `places taken <= most(breakers)`, unless the share is lowered. Returning a place releases, and
-    /// taking it acquires: the next holder has seen the former one closed.
+    /// Each change of the word keeps `places taken <= max(1, breakers * share)`. Lowering the share can break this
+    /// bound. Returning a place releases, and taking it acquires: the next holder has seen the former one closed.
     word: AtomicU64,
-    /// Relaxed: it guards no other memory.
+    /// The share of breakers that may be open, in [`PARTS`]; [`OFF`] without a bound. Relaxed: it guards no other memory.
     share: AtomicU64,
     /// How often a breaker entered each state, in the order of [`BreakerState::ALL`]. Relaxed: they guard no other
     /// memory.
@@ -75,7 +75,7 @@ impl MostOpen {
         self.word.fetch_add(ONE_BREAKER, Ordering::AcqRel);
     }
 
-    /// Removes a breaker. Returns `false` if the open breakers would then exceed the share.
+    /// Removes a breaker. Returns `false`, and removes none, if the open breakers would then exceed the share.
     pub(crate) fn remove_breaker(&self) -> bool {
         self.change(|word| word.checked_sub(ONE_BREAKER).filter(|fewer| self.allows(*fewer)))
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 ///
 /// If [slow calls](super::BreakerBuilder::slow_call_rate) count, a call is slow if it ends, or is dropped, at least the
 /// threshold after its admission. Without tower, the breaker cannot see that a call is still in flight. Report it with
-/// [`under_way`](Self::under_way), so that the breaker notices a service that hangs before its calls end.
+/// [`under_way`](Self::under_way), so that the breaker notices a hanging service before the calls to it end.
 ///
 /// Methods whose names end in `_at` take the time from the caller; the others read tokio's clock. All methods except
 /// `under_way` and `under_way_at` consume the permit.
@@ -67,8 +67,8 @@ impl Permit<'_> {
         self.settle(Evidence::of(outcome), || now);
     }
 
-    /// Records that a deadline of the caller ends the call now, before the service had its time. The call proves
-    /// nothing, unless it was slow.
+    /// Records that a deadline of the caller ends the call now, before the service had enough time to answer. The call
+    /// proves nothing, unless it was slow.
     pub fn cut_short(self) {
         self.settle(Evidence::Unanswered, Instant::now);
     }

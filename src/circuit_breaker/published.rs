@@ -16,14 +16,15 @@ use std::time::Duration;
 #[repr(align(64))]
 pub(super) struct Published {
     /// A [`Word`]: a copy of the machine's state. Written with release and read with acquire: a thread that reads it
-    /// also sees the instants that were written before it.
+    /// also sees the instants that were written before it, such as the end of the open time.
     word: AtomicU64,
     /// [`Rules`] of the machine's configuration.
     rules: AtomicU64,
-    /// The ticks of the window that are in force, and those before or after, indexed by the lowest bit of the
-    /// numbering. A slot is overwritten only after the rules have named the other one.
+    /// Two slots for the ticks of the window. The lowest bit of [`Rules::numbering`] names the slot that is in force.
+    /// The other slot has the ticks before the last change, and receives those of the next one. A slot is overwritten
+    /// only after the rules have named the other one.
     ticks: [SharedTicks; 2],
-    /// The rate of slow calls in parts, or zero for none. The rules name the slot, as for the ticks.
+    /// The rate of slow calls in parts per million, or zero for none. The rules name the slot, as for the ticks.
     slow_shares: [AtomicU64; 2],
     /// The times that an admitted call gets. The rules name the slot, as for the ticks.
     times: [Times; 2],
@@ -31,9 +32,9 @@ pub(super) struct Published {
 
 /// The times after which a call counts as a failure or as slow, in nanoseconds.
 struct Times {
-    /// For a dropped call that counts as a failure; zero for never.
+    /// A call that its caller drops after this time counts as a failure; zero for never.
     overdue_after: AtomicU64,
-    /// For a slow call; zero if no rate of slow calls is configured.
+    /// A call that takes this time is slow; zero if no rate of slow calls is configured.
     slow_after: AtomicU64,
 }
 
@@ -52,7 +53,7 @@ impl Times {
     }
 }
 
-/// The length of the windows without a failure rate.
+/// The length of the windows if no failure rate is configured.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 
 /// Returns the length of the windows, if a rate is configured.

@@ -4,7 +4,7 @@ use super::{BreakerBuilder, window::Counts};
 /// of two configurations.
 ///
 /// From the lowest bit: the failures in a row and the rate (each zero if it is not configured), the minimum of calls,
-/// whether an overload is a failure, and the numbering of the window's ticks that is in force.
+/// whether an overload is a failure, and the [numbering](Self::numbering) of the published slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules(pub(super) u64);
 
@@ -16,7 +16,7 @@ const MINIMUM_SHIFT: u32 = 2 * NUMBER_BITS;
 const OVERLOAD: u64 = 1 << (3 * NUMBER_BITS);
 const NUMBERING_SHIFT: u32 = 3 * NUMBER_BITS + 1;
 
-/// Rates are stored in parts of this, so that no decision uses floating point.
+/// A rate of one in parts per million. Rates are stored as such integers, so that no decision uses floating point.
 const PARTS: u64 = 1_000_000;
 
 /// Returns a rate in parts of [`PARTS`], at least one.
@@ -101,8 +101,8 @@ impl Rate {
         self.has_enough_calls(counts) && counts.bad * PARTS >= counts.calls * self.share
     }
 
-    /// Returns whether successes alone can bring a window with these calls to the rate. The fewest bad calls suffice at
-    /// exactly the minimum of calls.
+    /// Returns whether successes alone can bring a window with these calls to the rate. They come closest when the
+    /// window has exactly the minimum of calls: then the fewest bad calls suffice.
     pub(super) fn is_within_reach_of(self, counts: Counts) -> bool {
         self.share > 0 && counts.bad * PARTS >= self.minimum * self.share
     }

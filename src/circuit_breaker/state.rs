@@ -70,7 +70,7 @@ pub(super) struct Machine {
     place: Option<OpenPlace>,
 }
 
-/// Who delivers to the listeners the transitions that a thread has made.
+/// Says which function delivers the transitions that a thread has made to the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The called function, after it has unlocked the machine.
@@ -84,7 +84,7 @@ pub(super) enum Delivery {
 pub(super) enum CircuitState {
     /// All calls pass, and their results are counted.
     Closed,
-    /// No call passes until `open_until`. The circuit enters it for the [`OpenTime`].
+    /// No call passes until `open_until`. [`OpenTime`] determines that instant when the circuit opens.
     Open,
     /// A few calls pass as probes.
     HalfOpen(Probes),
@@ -272,7 +272,8 @@ impl BreakerShared {
         }
     }
 
-    /// Runs `work` with the machine locked, then delivers the transitions that it has made.
+    /// Runs `work` with the machine locked. Then delivers the transitions that `work` has made, if `when` is
+    /// [`Delivery::Now`].
     fn with_machine<T>(&self, when: Delivery, work: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine = lock(&self.machine);
         let before = machine.transitions.added();

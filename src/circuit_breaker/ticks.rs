@@ -12,8 +12,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
     /// Ticks per nanosecond, rounded up. The highest 58 bits are the fraction, scaled so that its first bit is set; the
-    /// lowest 6 bits are the scale. This is exact to 2^-57 for ticks of nanoseconds and of weeks. A tick begins at its
-    /// exact nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
+    /// lowest 6 bits are the scale. The relative error is below 2^-57, whether a tick lasts nanoseconds or weeks. A
+    /// tick begins at its exact nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
     per_nano: u64,
     /// The tick at the origin, minus the first tick of the era. It wraps around.
     offset: u64,
@@ -33,7 +33,8 @@ impl Ticks {
     /// Returns the ticks of a window of this length, at least 16 ns, counted from the origin.
     pub(super) fn new(length: Duration) -> Self {
         let tick_nanos = (Nanos::of(length).0 / BUCKETS).max(1);
-        // Half of the next power of two is smaller: the quotient has its first bit set, and fits.
+        // `2^scale` is at least `tick_nanos`, and half of it is less. Before rounding, the quotient is therefore at
+        // least 2^63 and less than 2^64.
         let scale = u64::BITS - (tick_nanos - 1).leading_zeros();
         let fraction = (1_u128 << (FRACTION + scale)).div_ceil(u128::from(tick_nanos));
         let fraction = fraction.next_multiple_of(1 << SCALE_BITS).min(u128::from(!SCALE_MASK));
@@ -72,7 +73,7 @@ impl Ticks {
         Self::of_another_length(length, newest.wrapping_add(BUCKETS), era, now)
     }
 
-    /// Returns the ticks of a window of this length that are at `tick` or later at this instant.
+    /// Returns the ticks of a window of this length, numbered so that this instant is in `tick`.
     fn of_another_length(length: Duration, tick: u64, era: u32, now: Nanos) -> Self {
         let ticks = Self::new(length);
         Self { offset: tick.wrapping_sub(ticks.at(era, now)), ..ticks }

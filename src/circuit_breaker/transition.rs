@@ -58,7 +58,7 @@ impl Transition {
     }
 
     /// Returns the number of transitions that were dropped before this one because a listener was too slow. At most
-    /// 1,024 are kept.
+    /// 1,024 transitions wait for delivery.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -105,7 +105,8 @@ pub(super) struct Listening {
 #[derive(Default)]
 pub(super) struct TransitionQueue {
     listeners: Vec<Listening>,
-    /// Each with the listeners of all breakers at its time, if the breaker is one of many.
+    /// The transitions. If the breaker belongs to a `PerKey`, each has the listeners that the `PerKey` had when it
+    /// happened.
     pending: VecDeque<(Transition, Option<Listeners>)>,
     /// The number of transitions so far. A listener gets none that are older than itself.
     added: u64,

@@ -13,7 +13,7 @@ const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const TAG_BITS: u32 = 64 - 2 * COUNT_BITS;
 const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 
-/// Calls, and the bad ones among them (failures or slow calls), of a recent time, in a ring of fixed size.
+/// Counts the recent calls, and the bad ones among them (failures or slow calls), in a ring of fixed size.
 ///
 /// A bucket is one word: the tag of its tick, calls, and bad calls. A record is one compare-and-swap on the bucket of
 /// its tick. A thread that was delayed can therefore never record under another tick.
@@ -27,9 +27,9 @@ pub(super) struct Window {
     buckets: [AtomicU64; BUCKETS as usize],
     /// The latest recorded tick, not truncated. It detects a silence after which tags are ambiguous.
     latest: AtomicU64,
-    /// The tick until which a good call may complete a rate, because there may be enough bad calls. It only increases.
-    /// Relaxed: a good call that ends at the same moment may miss the increase, and is then judged without the bad
-    /// call.
+    /// Before this tick, a good call also checks the rate, because the window may have enough bad calls to reach it.
+    /// The tick only increases. Relaxed: a good call that ends at the same moment may miss the increase, and is then
+    /// judged without the bad call.
     watched_until: AtomicU64,
     /// The counts of emptied buckets, with their ticks.
     emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,

@@ -55,8 +55,9 @@ impl BreakerShared {
         }
     }
 
-    /// Opens a closed circuit, unless its era is over. The open time is that of the present configuration. It may
-    /// differ from the one that judged the call, so `present_agrees` must confirm.
+    /// Opens a closed circuit, unless its era is over or the bound on open breakers has no place. The open time is that
+    /// of the present configuration. The call may have been judged by an earlier configuration, so `present_agrees`
+    /// must return whether the present one opens the circuit too.
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
         self.with_machine(Delivery::Now, |machine| {
             let is_closed = machine.era == era && matches!(machine.state, CircuitState::Closed);
