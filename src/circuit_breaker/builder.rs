@@ -182,9 +182,9 @@ impl BreakerBuilder {
 
     /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
     /// opens the circuit again. The time starts with the first probe, and again at each success. It also starts again
-    /// with a probe that is admitted while no other is in flight. There is one exception: after a probe has reached the
-    /// service and was abandoned, no newly admitted probe starts the time again for half of this time. Default: 30 s; a
-    /// timeout inside the breaker ends a probe earlier.
+    /// with a probe that is admitted while no other is in flight. There is one exception: if a probe reached the
+    /// service and was abandoned, no newly admitted probe starts the time again within half of this time after that.
+    /// Default: 30 s; a timeout inside the breaker ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }

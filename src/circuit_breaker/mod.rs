@@ -49,9 +49,9 @@
 //!   that counts as nothing in the table below returns its place to the next call.
 //! - If the probes bring neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
 //!   they hang or are dropped, the next call opens the circuit again. The time starts again at each success. It also
-//!   starts again with a probe that is admitted while no other is in flight. There is one exception: after a probe has
-//!   reached the service and was abandoned, no newly admitted probe starts the time again for half of the probe
-//!   timeout.
+//!   starts again with a probe that is admitted while no other is in flight. There is one exception: if a probe reached
+//!   the service and was abandoned, no newly admitted probe starts the time again within half of the probe timeout
+//!   after that.
 //! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
 //!   era counts for nothing.
 //! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them: a

@@ -28,7 +28,8 @@ pub struct MostOpen {
     /// Each change of the word keeps `places taken <= max(1, breakers * share)`. Lowering the share can break this
     /// bound. Returning a place releases, and taking it acquires: the next holder has seen the former one closed.
     word: AtomicU64,
-    /// The share of breakers that may be open, in [`PARTS`]; [`OFF`] without a bound. Relaxed: it guards no other memory.
+    /// The share of breakers that may be open, in [`PARTS`]; [`OFF`] without a bound. Relaxed: it guards no other
+    /// memory.
     share: AtomicU64,
     /// How often a breaker entered each state, in the order of [`BreakerState::ALL`]. Relaxed: they guard no other
     /// memory.

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// | the circuit opens | for |
 /// |---|---|
 /// | the first time | `open_for` |
-/// | after a failed probe | twice the last time, times U(0.75, 1.25), at most `max_open_for` |
-/// | after it was closed for less than it was last open | the last time |
+/// | after a failed probe | twice its last open time, times U(0.75, 1.25), at most `max_open_for` |
+/// | after it was closed for less than its last open time | its last open time |
 /// | after it was closed for longer | `open_for` |
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpenTime {

@@ -16,7 +16,7 @@ const MINIMUM_SHIFT: u32 = 2 * NUMBER_BITS;
 const OVERLOAD: u64 = 1 << (3 * NUMBER_BITS);
 const NUMBERING_SHIFT: u32 = 3 * NUMBER_BITS + 1;
 
-/// A rate of one in parts per million. Rates are stored as such integers, so that no decision uses floating point.
+/// The parts of a rate of one. Rates are stored in parts per million, so that no decision uses floating point.
 const PARTS: u64 = 1_000_000;
 
 /// Returns a rate in parts of [`PARTS`], at least one.

@@ -70,7 +70,7 @@ pub(super) struct Machine {
     place: Option<OpenPlace>,
 }
 
-/// Says which function delivers the transitions that a thread has made to the listeners.
+/// Says which function delivers a thread's transitions to the listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The called function, after it has unlocked the machine.

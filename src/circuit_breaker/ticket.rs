@@ -115,8 +115,7 @@ pub(super) enum Evidence {
     Overloaded,
     /// The caller dropped the call before the service answered: a failure if it was overdue, otherwise `Unanswered`.
     Cancelled,
-    /// The call was abandoned before the service answered, or before it had enough time to answer. A probe returns its
-    /// place.
+    /// The call was abandoned before the service answered, and this is no failure. A probe returns its place.
     Unanswered,
     /// No evidence about the service. A probe returns its place.
     Nothing,

@@ -36,7 +36,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         entry
     }
 
-    /// Asks the entry that would serve this request, if it is known, whether it would refuse. Changes nothing.
+    /// Returns whether the entry that would serve this request would refuse it. Returns `false` if that entry is not
+    /// known. Changes nothing.
     pub(super) fn would_refuse_by<Request>(
         &self,
         request: &Request,
@@ -94,7 +95,8 @@ where
     #[inline]
     fn settle(&self, Admitted { entry, permit }: Self::Permit, ending: Ending, frame: &mut Frame) {
         entry.handle.settle(permit, ending, frame);
-        // This reference is not the last one: the table does not forget an entry in use.
+        // This reference is not the last one, because the table does not forget an entry in use. Dropping it therefore
+        // drops no key, and runs no user code.
         entry.touch(self.time(frame.now()));
     }
 }

@@ -212,15 +212,15 @@ impl<K, F> PerKey<Breaker, K, F> {
     /// Sets the largest fraction of the keys whose circuits may be open at once, from now on and for all clones.
     /// Default: no bound.
     ///
-    /// If most hosts seem to be down, the fault is usually elsewhere: in the network, or in the client itself. Calls to
-    /// all hosts then show when the fault ends.
+    /// If most hosts seem to be down, the fault is usually elsewhere: in the network, or in the client itself. The
+    /// circuits that stay closed let calls through, and these calls show when the fault ends.
     ///
     /// - The bound is this fraction of the keys in the table, rounded down, and at least one circuit. Open and
     ///   half-open circuits count, including that of the overflow breaker. Circuits that were opened by hand do not
     ///   count.
-    /// - The bound is never exceeded, even under contention: a circuit takes its place in the step in which it opens,
-    ///   and no key is forgotten if too many of the remaining circuits would be open. Lowering the bound closes no
-    ///   circuit.
+    /// - Neither an opening circuit nor a forgotten key breaks the bound, even under contention. A circuit takes its
+    ///   place before it opens. No key is forgotten if too many of the remaining circuits would be open. Lowering the
+    ///   bound closes no circuit.
     /// - A circuit that finds no place stays closed, lets all calls through and keeps counting. It opens at the next
     ///   failure when there is a place, if its calls still justify that.
     ///

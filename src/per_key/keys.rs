@@ -53,8 +53,8 @@ pub struct Keys<T: Mechanism, K> {
     labels: Mutex<Arc<Labels>>,
     /// Counts the calls that forgotten mechanisms let pass in shadow. Relaxed, as the next one.
     forgotten: AtomicU64,
-    /// The highest shadow count that a reading has given, so that no later reading is lower: a mechanism that is just
-    /// being forgotten may be in neither part of the sum.
+    /// The highest shadow count that a reading has given. No later reading gives less, although the sum may omit a
+    /// mechanism that is being forgotten: it is no longer present, and not yet added to `forgotten`.
     most_read: AtomicU64,
     /// Adds the instrument to an explanation. Stored as a function, because only [`new`](Self::new) has the bounds on
     /// `K` that it needs.
@@ -230,6 +230,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         if let Some(earlier) = self.table.find(hash) {
             return Placed::Before(earlier);
         }
+        // Removes a breaker from the count, if the bound on open circuits allows one breaker less.
         let may_be_fewer = || self.most_open.remove_breaker();
         let mut gone = order.remove_old(&self.table, moment, idle_after, may_be_fewer);
         // `max_keys` was lowered.

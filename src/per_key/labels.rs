@@ -68,7 +68,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     ///
     /// # Errors
     ///
-    /// There must be at most 64 keys, because each label multiplies the time series of all processes.
+    /// There must be at most 64 keys, because each label adds time series in every process.
     pub fn label_keys(self, labels: impl IntoIterator<Item = (K, &'static str)>) -> Result<Self, ConfigError>
     where
         K: Hash,

@@ -17,7 +17,8 @@ pub(crate) struct AllKeys<T: Mechanism, K> {
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// Returns the handle of all keys. `None` if [`with`](Self::with) makes the mechanisms and none has overflowed.
+    /// Returns the handle of all keys. `None` if [`with`](Self::with) makes the mechanisms, and no key has used the
+    /// overflow mechanism yet.
     pub(crate) fn all_keys(&self) -> Option<AllKeys<T, K>> {
         let first = self.overflow()?;
         Some(AllKeys { keys: self.keys.clone(), first })

@@ -47,7 +47,7 @@
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
 //!
 //! A [`LoadShed`](crate::load_shed::LoadShed) takes one limiter, and no `PerKey`. With a `PerKey` of limiters the
-//! criticality of a call comes from its [context](crate::CallContext). Let requests bypass it with the builder's
+//! criticality of a call comes from its [context](crate::CallContext). Requests bypass the limiters with the builder's
 //! [`exempt`](crate::stack::ServerBuilder::exempt).
 //!
 //! A `PerKey` implements [`Gate`](crate::shell::Gate) or [`Limit`](crate::rate_limit::Limit) if its mechanism does, so
@@ -77,8 +77,9 @@
 //! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. It is
 //!   made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search that found no key to
 //!   forget, new keys share it without another search for 10 µs times the number of keys: 10 ms for 1024 keys.
-//! - The last use of a key is the end of a call, or its refusal, exact to a millisecond. A search moves the keys that
-//!   it cannot forget to the end of the order. That does not count as a use.
+//! - The last use of a key is the end of a call, the decision of its rate limit, a refusal, or a use of
+//!   [`PerKey::handle`], exact to a millisecond. A search moves the keys that it cannot forget to the end of the order.
+//!   That does not count as a use.
 //! - A forgotten key comes back as a new key does: a breaker comes back closed, with the common configuration. A
 //!   configuration that was set on the handle of one key alone is lost, unless your code keeps that handle.
 //!

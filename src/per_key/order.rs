@@ -9,20 +9,22 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use tokio::time::Instant;
 
 /// After a search that found no entry to remove, new keys do not search again for this time, multiplied by the entries
-/// that were visited. Searches then take less than 1% of a processor.
+/// that were visited. Searches then take less than 1% of a processor, if a visit takes less than 100 ns.
 const PAUSE_PER_ENTRY: Nanos = Nanos(10_000);
 
-/// The old entries that each new key visits, even if the table has room.
+/// The number of old entries that each new key visits, even if the table has room.
 const LOOKS_AT_OLD: usize = 2;
 
 /// The entries in the order of their last use. A search moves the entries that it cannot remove to the end.
 ///
-/// Each entry has one turn. The turn may be older than the last use of the entry, and is updated when it is visited.
+/// Each entry has one [`Turn`], its place in this order. The turn may be older than the last use of the entry, and is
+/// updated when it is visited.
 pub(super) struct Order {
     turns: BinaryHeap<Reverse<Turn>>,
     /// Counts the turns, to order those of equal time.
     number: u64,
-    /// No search visits entries in the `pause` before this time. A time before the pause is of a clock that went back.
+    /// No search visits entries from `pause_until - pause` to `pause_until`. An earlier time comes from a clock that
+    /// went back, and does not stop a search.
     pause_until: Nanos,
     pause: Nanos,
 }
@@ -81,8 +83,8 @@ impl Order {
             self.pause = Nanos(PAUSE_PER_ENTRY.0.saturating_mul(in_use.len() as u64));
             self.pause_until = moment.nanos.saturating_add(self.pause);
         }
-        // Behind the entry that was found, even if that was used later than `moment`: by a call that began later, or by a
-        // clock that went back.
+        // The entries that cannot be removed go behind the entry that was found. That entry may have been used later
+        // than `moment`: by a call that began later, or before the clock went back.
         let behind = found.unwrap_or(Nanos::ZERO).max(moment.nanos);
         for turn in in_use {
             self.add(turn.hash, turn.since.max(behind));
@@ -111,7 +113,7 @@ impl Order {
     }
 
     /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after`, if `may_be_fewer` agrees to each
-    /// removal. `may_be_fewer` runs only for an entry that is removed if it agrees.
+    /// removal. `may_be_fewer` runs last: if it returns `true`, the entry is removed.
     pub(super) fn remove_old<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,

@@ -200,12 +200,12 @@ impl RetryBudget {
         self.add_up_to_cap(self.shared.deposit.load(Ordering::Relaxed));
     }
 
-    /// Withdraws one retry now, by tokio's clock, if there is one: an earned one first, then one of the floor.
+    /// Withdraws one retry now, by tokio's clock, if there is one: an earned one, or else one of the floor.
     pub fn withdraw(&self) -> Option<Withdrawal> {
         self.withdraw_by(Instant::now)
     }
 
-    /// Withdraws one retry at `now`, if there is one: an earned one first, then one of the floor.
+    /// Withdraws one retry at `now`, if there is one: an earned one, or else one of the floor.
     #[inline]
     pub fn withdraw_at(&self, now: Instant) -> Option<Withdrawal> {
         self.withdraw_by(|| now)
@@ -249,8 +249,9 @@ impl RetryBudget {
         is_held(&self.shared)
     }
 
-    /// Returns whether no new budget of this configuration could start with more. A new budget starts with its initial
-    /// retries, or without them with a random part of one retry. In that case this balance must be at least 1.
+    /// Returns whether no new budget of this configuration could start with a higher balance. A new budget starts with
+    /// its initial retries. If they are not set, it starts with a random fraction of one retry, so this balance must be
+    /// at least 1.
     pub(crate) fn is_as_good_as_new(&self) -> bool {
         let initial = lock(&self.shared.configuration).initial_up_to_cap().unwrap_or(1);
         self.shared.balance.load(Ordering::Relaxed) >= u64::from(initial) * RETRY

@@ -118,12 +118,13 @@ impl Reconfigure for RetryHandle {
         config.check()
     }
 
-    /// The budget is read between two attempts.
+    /// Unseen, because no gate reads the budget. A call reads it only between two attempts.
     fn course(&self, _now: &RetryConfig, _to: &RetryConfig) -> Course<RetryConfig> {
         Course::Unseen
     }
 
-    /// Applies the budget. The attempts, the backoff and the longest hint are terms of each call.
+    /// Applies the budget. A call reads the attempts, the backoff and the longest hint from the settings that it
+    /// started with.
     fn apply(&self, config: &RetryConfig) {
         if let Some(budget) = &self.budget {
             // It was checked.

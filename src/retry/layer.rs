@@ -151,14 +151,14 @@ impl<P> Retry<P> {
         Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay, random }
     }
 
-    /// Changes what decides which requests may be sent again.
+    /// Replaces the policy that decides which requests may be sent again with the result of `change`.
     #[cfg(feature = "http")]
     pub(crate) fn map_replay<Q>(self, change: impl FnOnce(P) -> Q) -> Retry<Q> {
         let Self { attempts, backoff, max_hint, waits_for_refusals, budget, random, replay } = self;
         Retry { attempts, backoff, max_hint, waits_for_refusals, budget, replay: change(replay), random }
     }
 
-    /// Makes the budget of its own, if it has one, and the handle that changes the configuration.
+    /// Builds the default budget, if no other was chosen, and makes the handle that changes the configuration.
     pub(crate) fn with_handle(self) -> Result<(Self, RetryHandle), ConfigError> {
         let budget = self.budget.made(&self.random)?;
         let Self { attempts, backoff, max_hint, .. } = self;

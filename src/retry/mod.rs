@@ -86,17 +86,18 @@
 //!
 //! # Short-lived programs
 //!
-//! A new budget holds less than one retry: `Retry::new(3)` retries the first failure of a new process in one case of
-//! ten. This suits a service, which soon earns more. Initial credit is expensive where clients are many: 1,000 quiet
-//! clients with initial credit triple the load on a failing service. A command-line tool, a cron job or a function that
-//! lives for one call sets [`RetryBudget::builder().initial(n)`](RetryBudgetBuilder::initial).
+//! A new budget holds a random fraction of one retry, and the first call adds a tenth of one. `Retry::new(3)` therefore
+//! retries the first failure of a new process in one case of ten. This suits a service, which soon earns more. Initial
+//! credit is expensive where clients are many: 1,000 quiet clients with initial credit triple the load on a failing
+//! service. A command-line tool, a cron job or a function that lives for one call sets
+//! [`RetryBudget::builder().initial(n)`](RetryBudgetBuilder::initial).
 //!
 //! # Requests
 //!
-//! The retry clones the request once for each further attempt that is possible. [`Retry::replay_with`] copies requests
-//! that are not `Clone`. [`Retry::replay_if`] says which requests may be repeated, with `true`, `false` or a
-//! [`Repeat`]: a request that must not be processed twice may still be retried if the service provably did not process
-//! it. A [`Replay`] of your own can keep less than the whole request.
+//! The retry clones the request before the first attempt, and before each retry except the last possible one.
+//! [`Retry::replay_with`] copies requests that are not `Clone`. [`Retry::replay_if`] says which requests may be
+//! repeated, with `true`, `false` or a [`Repeat`]: a request that must not be processed twice may still be retried if
+//! the service provably did not process it. A [`Replay`] of your own can keep less than the whole request.
 //!
 //! # Between attempts
 //!
@@ -112,7 +113,7 @@
 //! A call that succeeds at once clones the request once and makes one atomic step on the budget, or none while the
 //! budget is full. It allocates nothing. It reads no clock itself, but the clone runs user code, so an inner layer that
 //! needs the time reads the clock again. A retry takes one short lock for its jitter. Before the backoff it reads the
-//! inner rate limit; a warming bucket, a window and a bucket per key are read under a lock.
+//! inner rate limit; it reads a bucket that warms up, a window or a bucket per key under a lock.
 //!
 //! # Services that retry by themselves
 //!
@@ -124,8 +125,8 @@
 //!
 //! # Differences from `tower::retry`
 //!
-//! Tower's budget truncates its ratio and can be overdrawn. Its jitter repeats in every session made by one maker. It
-//! leaves the policy, deadlines and `Retry-After` to the user.
+//! Tower's budget truncates its ratio and can be overdrawn. All backoffs that one `ExponentialBackoffMaker` makes
+//! repeat one sequence of jitter. Tower leaves the policy, deadlines and `Retry-After` to the user.
 //!
 //! # Defaults
 //!

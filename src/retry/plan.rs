@@ -16,7 +16,7 @@ use tower::Service;
 pub(super) enum Worth {
     /// No: the call has ended well, or another attempt would end in the same way.
     Nothing,
-    /// No, because of its hint.
+    /// No: the ending has no hint, or its hint is too long.
     TooLate(Denied),
     /// Yes, after this wait.
     After(Duration),

@@ -88,8 +88,8 @@ pub trait Replay<Request> {
     /// refuse it. `None` if no further attempt is possible: then the caller gets the last answer.
     fn look<'kept>(&self, kept: &'kept Self::Kept) -> Option<&'kept Request>;
 
-    /// Runs before a further attempt that may not be the last. Returns a copy of the kept request. `None` if there can
-    /// be no other copy: then this attempt is the [last](Self::last).
+    /// Runs before each further attempt except the last possible one. Returns a copy of the kept request. `None` if
+    /// there can be no other copy: then this attempt is the [last](Self::last).
     fn copy(&self, kept: &Self::Kept, frame: &mut Frame) -> Option<Request>;
 
     /// Runs before the last attempt. Returns the kept request.

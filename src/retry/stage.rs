@@ -53,13 +53,14 @@ pin_project! {
 pub(super) struct Progress {
     /// The started attempts, including the one in flight.
     attempts: u64,
-    /// When the next attempt is due, while the call waits for it, and the length of the last wait.
+    /// When the next attempt is due, while the call waits for it.
     pub(super) due: Option<Instant>,
+    /// The last backoff, without the hint.
     pub(super) wait: Nanos,
     /// The sum of all waits, including the present one.
     pub(super) waited: Nanos,
-    /// The retry that the coming or present attempt took from the budget. During a poll it is on the stack, so that a
-    /// panic spends it.
+    /// The retry that the coming or present attempt took from the budget. While the attempt is polled, a local variable
+    /// holds the withdrawal, so that a panic spends it.
     pub(super) withdrawal: Option<Withdrawal>,
     /// Whether the call has made its deposit.
     deposited: Flag,
@@ -76,7 +77,8 @@ impl Progress {
         u32::try_from(self.attempts).unwrap_or(u32::MAX)
     }
 
-    /// Reports the retries of this call to observers.
+    /// Reports the retries of this call to observers. Forbids outer retries if this stage denied one, unless the call
+    /// may have only one attempt.
     #[inline]
     fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
         // A call with only one attempt is not retried here. An outer retry may still retry it.
@@ -191,7 +193,8 @@ where
                     frame.wake_at(due);
                     return Poll::Pending;
                 }
-                // The planned wait ends before the deadline, but a late executor may have passed it.
+                // The planned wait ends before the deadline, but the executor may poll the call only after the
+                // deadline.
                 if progress.inherited.deadline().has_passed(now) {
                     self.refund(progress.withdrawal.take());
                     if progress.inherited.is_enforced() {

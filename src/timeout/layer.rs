@@ -76,7 +76,7 @@ mod tests {
             assert_eq!(learned.call(polls).await, Ok(before + 2));
             assert_eq!(READS.get(), before + 2);
         }
-        // An open context costs no further read.
+        // A call inside the scope of a context makes no further read.
         let before = READS.get();
         let mut call = pin!(CallContext::new().scope(fixed.call(1)));
         call.as_mut().await.unwrap();

@@ -87,9 +87,8 @@
 //!
 //! # Defaults
 //!
-//! There is no default limit. Choose the time after which the answer is no longer worth having to its caller. If a
-//! retry follows, choose from the latencies of the service instead: a high quantile of them, such as a [`Quantile`]
-//! learns.
+//! There is no default limit. Choose the time after which the caller has no more use for the answer. If a retry
+//! follows, choose from the latencies of the service instead: a high quantile of them, such as a [`Quantile`] learns.
 
 mod layer;
 mod patience;

@@ -37,7 +37,7 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     #[doc(hidden)]
     fn limit(&self, kept: Self::Kept, of_settings: impl FnOnce() -> Option<Duration>) -> Option<Duration>;
 
-    /// Returns whether a call with this time left is too short for any answer.
+    /// Returns whether the time that a call has left is too short for any answer.
     #[doc(hidden)]
     fn is_hopeless(&self, left: Duration, now: Instant) -> bool;
 

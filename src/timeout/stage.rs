@@ -24,7 +24,7 @@ pub struct TimeoutStage<Next, P = Duration> {
     next: Next,
 }
 
-/// What a timeout bounds.
+/// The work that a timeout bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
     /// The call. On a server: the handler, without the wait in the queue.
@@ -85,7 +85,7 @@ impl<Next, P: Patience> TimeoutStage<Next, P> {
         self.limit(kept, frame).map_or(Deadline::NEVER, |limit| Deadline::after(now, limit))
     }
 
-    /// Returns whether a call with the deadline `own` has run for less than half of its limit.
+    /// Returns whether a call with the deadline `own` has run for less than half of its limit, or has no limit.
     fn is_cut_short(&self, own: Deadline, now: Instant, kept: P::Kept, frame: &Frame) -> bool {
         let half = self.limit(kept, frame).map(|limit| limit / 2);
         own.remaining(now).zip(half).is_none_or(|(left, half)| left > half)
@@ -134,8 +134,8 @@ pin_project! {
         Begun {
             #[pin]
             next: Call,
-            // When the limit ends the call. `None` until the first pending poll, unless an inner stage needs it
-            // earlier.
+            // When the limit ends the call. `None` until the first pending poll, unless it is needed at the start: by
+            // an inner stage, by a limit that is not fixed, or beside an inherited deadline.
             own: Option<Deadline>,
             // The deadline inherited from the caller. Never, if an outer timeout of the stack enforces it.
             inherited: Deadline,

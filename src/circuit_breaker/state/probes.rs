@@ -84,8 +84,9 @@ impl BreakerShared {
                 self.stay_half_open(machine, Probes { succeeded, lasts_until: Nanos::ZERO, ..probes });
             }
             Evidence::Cancelled | Evidence::Unanswered => {
-                // Half of the probe timeout. With no other probe in flight, a probe that is abandoned in the first half
-                // of its series can therefore not make the series outlast its probe timeout, and so open the circuit.
+                // Half of the probe timeout. With no probe in flight, a series outlasts its probe timeout only if a
+                // probe was abandoned after the first half of that timeout. A probe that was abandoned earlier opens
+                // nothing.
                 let half = Nanos(Nanos::of(machine.config.probe_timeout).0 / 2);
                 let lasts_until = probes.lasts_until.max(now.saturating_add(half));
                 self.stay_half_open(machine, Probes { lasts_until, ..probes });

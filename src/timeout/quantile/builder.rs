@@ -22,7 +22,7 @@ impl QuantileBuilder {
     /// Sets the shortest and the longest limit. The longest one applies until enough calls are known.
     ///
     /// Default: 1 ms, because timers fire at whole milliseconds, and 30 s, because few callers wait longer. For an
-    /// attempt timeout choose a ceiling of which two fit into the timeout of the call. The stack does not check this.
+    /// attempt timeout choose a ceiling of at most half of the timeout of the call. The stack does not check this.
     pub fn between(self, floor: Duration, ceiling: Duration) -> Self {
         Self { floor, ceiling, ..self }
     }

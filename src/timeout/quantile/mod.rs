@@ -53,9 +53,9 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. A slice counts as
 ///   overload if the share of its calls that time out is above a threshold: `10 * e`, but at least 0.1 and at most 0.9.
 ///   Such a slice, and the slices before and after it, are not learned.
-/// - After `100 / e` calls that were not learned, ten windows, the limit begins again at the ceiling. The service is
-///   then taken to have changed. A call that is learned makes up for ten that were not. [`reset`](Self::reset) begins
-///   again at once.
+/// - After `100 / e` calls that were not learned, which would fill ten windows, the limit begins again at the ceiling.
+///   The service is then taken to have changed. A call that is learned makes up for ten that were not.
+///   [`reset`](Self::reset) begins again at once.
 /// - In a stack or a layer, a call counts only if the limit has not begun again since the call began. So calls in
 ///   flight at that moment are not learned.
 ///
@@ -67,17 +67,17 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # When the service becomes slower for good
 ///
-/// The limit does not begin again sooner, even if nearly all calls time out. A service that is ten times slower for a
-/// minute looks like one that stays ten times slower: in both, more than nine calls in ten time out. A limit at the
-/// ceiling keeps callers waiting for longest, which is worst during an outage. If you know of a change, such as a new
-/// version of the service, call [`reset`](Self::reset).
+/// The limit does not begin again before `100 / e` calls were not learned, even if nearly all calls time out. A service
+/// that is ten times slower for a minute looks like one that stays ten times slower: in both, more than nine calls in
+/// ten time out. A limit at the ceiling keeps callers waiting for longest, which is worst during an outage. If you know
+/// of a change, such as a new version of the service, call [`reset`](Self::reset).
 ///
 /// # Calls that cannot be answered in time
 ///
 /// A stack or a layer refuses a call before any work if its deadline comes before the fastest recent answer. Its answer
-/// would come too late, and the service would have worked for nothing. It is the fastest answer among the window, the
-/// last slice and the calls since then, rounded down to its bucket. On average, less than a share `e / 5` of the calls
-/// is faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
+/// would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window,
+/// the last slice and the calls since then, rounded down to its bucket. On average, less than a share `e / 5` of the
+/// calls is faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
 ///
 /// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
 /// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
@@ -233,7 +233,8 @@ impl Quantile {
         })
     }
 
-    /// Returns when such a call last passed, and `now`, as numbers, if one may pass now.
+    /// Returns when a call with too little time last passed, and `now`, both as numbers. Returns `None` if no such call
+    /// may pass now.
     fn try_at(&self, now: Instant) -> Option<(u64, u64)> {
         let tried = self.0.tried.load(Ordering::Relaxed);
         // The numbers wrap around after 584 years. Only their distance counts.

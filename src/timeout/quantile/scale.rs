@@ -89,7 +89,8 @@ pub(super) struct Sample {
     pub(super) end: End,
 }
 
-/// Numbers the calls between two resets. A call counts in the era in which it began, and in no later one.
+/// The number of an era, which lasts until the limit begins again at the ceiling. A call counts in the era in which it
+/// began, and in no later one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Era(pub(super) u64);
 

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 
 /// The factor by which the limit rises at most in one step.
 const LARGEST_STEP: f64 = 1.25;
-/// The tail of a lognormal latency falls with about the fourth power of the limit.
+/// The share of calls that take longer than the limit falls with about the fourth power of the limit, if latencies are
+/// lognormal. To divide the share by 16, the limit must double.
 const TAIL_POWER: f64 = 0.25;
 
 /// The limit begins again once this many windows' worth of calls were not learned: the service is taken to have
