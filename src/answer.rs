@@ -1,3 +1,5 @@
+//! Answers callers that wait, each on a oneshot channel, for work that one task does for several of them.
+
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},

@@ -9,10 +9,10 @@ use std::{fmt, iter, time::Duration};
 /// After this many doublings, a nanosecond is longer than any duration here.
 const DOUBLINGS: u32 = 64;
 
-/// A decorrelated wait hardly depends on waits more than this many retries before it.
+/// A decorrelated wait follows from the wait before it, but hardly from waits more than this many retries earlier.
 const REMEMBERED: u32 = 64;
 
-/// The most retries of a call.
+/// No valid configuration has more retries. The worst case adds up this many waits one by one, and multiplies the rest.
 const MOST_RETRIES: u32 = 1000;
 
 /// The wait before each retry: a ceiling that grows up to a cap, and a jitter that draws the wait around the ceiling.
@@ -295,7 +295,7 @@ impl fmt::Display for Backoff {
             Jitter::PlusMinus(_) if base == cap => write!(f, "waits of {base:?}")?,
             Jitter::Full | Jitter::Equal if base == cap => write!(f, "waits of at most {base:?}")?,
             _ => {
-                // The base is the longest first wait with these two jitters only.
+                // With these two jitters, the base is only the upper bound of the first wait.
                 let at_most = if matches!(jitter, Jitter::Full | Jitter::Equal) { "at most " } else { "" };
                 write!(f, "waits of {at_most}{base:?}, ")?;
                 match growth {

@@ -38,10 +38,12 @@ pub enum Outcome {
     /// The service provably did not process the request: no connection was established, or the service said so. Any
     /// request may be sent again, even one that must not be processed twice.
     ///
-    /// With a hint, a running service refused the request: a retry waits at least for the hint, at most
-    /// [`Retry::max_hint`](crate::retry::Retry::max_hint), and a circuit breaker treats it as `Overloaded`. Without a
-    /// hint, the service could not be reached: a retry waits for the backoff, and a circuit breaker treats it as
-    /// `Failure`.
+    /// With a hint, a running service refused the request. A retry waits at least for the hint, and a circuit breaker
+    /// treats the answer as `Overloaded`. If the hint is longer than
+    /// [`Retry::max_hint`](crate::retry::Retry::max_hint), there is no retry.
+    ///
+    /// Without a hint, the service could not be reached. A retry waits for the backoff, and a circuit breaker treats
+    /// the answer as `Failure`.
     ///
     /// An error that does not prove this, such as a connection that breaks before the answer is complete, is a
     /// `Failure`.
@@ -129,7 +131,7 @@ impl<Response, Error> Classify<Response, Error> for AnyError {
 /// | did not reach the service | none | returned | ends the call, unless [asked to wait](crate::retry::Retry::wait_for_refusals) |
 /// | a timeout in the service | a failure | spent | sends the call again |
 /// | a timeout that was [cut short](crate::error::TimedOut::was_cut_short) | none | spent | ends the call |
-/// | another one, after an earlier attempt | none | spent | ends the call |
+/// | any other rejection, after an earlier attempt reached the service | none | spent | ends the call |
 ///
 /// A refusal by another process is an answer of that service. Use your own classifier for it, and return
 /// [`Outcome::Overloaded`] with the time after which to retry.

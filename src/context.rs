@@ -260,8 +260,10 @@ impl CallContext {
     }
 }
 
-/// Clears the flag, so that `is_forbidden` tells whether it was set since. On drop the flag stays set if it was set
-/// before or since.
+/// Gathers the marks of forbidden retries of one part of a poll.
+///
+/// [`gather`](Self::gather) clears the thread's flag, and [`is_forbidden`](Self::is_forbidden) returns whether it was
+/// set since. After the drop, the flag is set if it was set before `gather` or since.
 pub(crate) struct Forbiddance {
     /// Whether the outer scope had the mark.
     outer: bool,

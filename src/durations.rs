@@ -196,7 +196,8 @@ fn part_of(unit: u128, fraction: &str) -> Option<u128> {
     if fraction.is_empty() {
         return Some(0);
     }
-    // A day is 2^16 * 3^3 * 5^11 ns, so more than 16 significant digits are never whole. 10^18 fits.
+    // A day is 2^16 * 3^3 * 5^11 ns. A fraction of more than 16 digits, without trailing zeros, is therefore never a
+    // whole number of nanoseconds. Below, a fraction of up to 18 digits times a unit fits into 128 bits.
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?).filter(|scale| *scale <= 10_u128.pow(18))?;
     let nanos = fraction.parse::<u128>().ok()? * unit;
     (nanos % scale == 0).then_some(nanos / scale)

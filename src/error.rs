@@ -140,11 +140,13 @@ impl Rejection {
 
 /// The error of a call through a stack: a layer rejected the call, or the service failed.
 ///
-/// `E` is the service's own error, of any type. `Display` says which of the two happened, followed by the [`Rejection`]
-/// or the service's error: a service's error need not implement `std::error::Error`, and then has no chain. `source()`
-/// returns the rejection or the service's error, so that code which walks the chain finds it; tonic looks for its
-/// `Status` there. A report of the whole chain therefore repeats that message, unless it uses [`chain`]. All other
-/// errors of this crate print only their own part.
+/// `E` is the service's own error, of any type. `Display` says which of the two happened, followed by the message of
+/// the [`Rejection`] or of the service's error. It includes that message because a service's error that does not
+/// implement `std::error::Error` is in no chain, and would not be printed otherwise.
+///
+/// `source()` returns the rejection or the service's error, so that code which walks the chain finds it; tonic looks
+/// for its `Status` there. A report of the whole chain therefore repeats that message, unless it uses [`chain`]. All
+/// other errors of this crate print only their own part.
 ///
 /// # Passing errors on
 ///

@@ -128,7 +128,7 @@ impl Histogram {
     }
 }
 
-/// Clamps a value to the bounds of a bucket, in seconds, because rounding can leave them.
+/// Clamps a mean, in seconds, to the bounds of its bucket. Rounding, or a sum that is ahead or behind, can move it out.
 fn within(bucket: usize, seconds: f64) -> f64 {
     // A bound belongs to the bucket below it.
     let above = bucket.checked_sub(1).and_then(|below| BOUNDS.get(below)).map_or(0.0, |bound| (bound + 1) as f64 / 1e9);
@@ -145,7 +145,8 @@ mod tests {
         let mut all = Histogram::default();
         let mut told = Histogram::default();
         let mut sum = 0.0;
-        // 20 ms each. The sum of the second comes late, and that of the fourth early.
+        // 20 ms each. The sum of the second comes late, with the third. The sum of the fifth comes early, with the
+        // fourth.
         for (count, nanos) in [(1, 20 * millis), (1, 0), (1, 40 * millis), (1, 40 * millis), (1, 0), (5, 100 * millis)]
         {
             all.add(bucket, count, nanos);
@@ -156,7 +157,7 @@ mod tests {
         assert!((sum - all.sum()).abs() < 1e-9, "{sum}");
         assert_eq!(told.follow(&all, bucket), None);
 
-        // Less than before brings nothing, and never wraps around.
+        // A state with lower counts than before adds no durations, and no difference wraps around.
         assert_eq!(told.follow(&Histogram::default(), bucket), None);
         assert_eq!(Histogram::default().since(&all), Histogram::default());
         let most = all;

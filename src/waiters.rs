@@ -36,7 +36,7 @@ pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     wakers: Wakers,
 }
 
-/// Names a call in the list, until its owner takes the answer or the call leaves. The number is the index of its slot.
+/// Names a waiter in the list, until its task takes the answer or leaves. The number is the index of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaiterId(pub(crate) u32);
 

@@ -128,8 +128,8 @@
 //! - `timeout`: the period. A longer fetch would delay the next one.
 //! - `defaults`: no rules.
 //! - `staleness`: [`KeepForEver`](Staleness::KeepForEver). Old limits are better than none. The staleness counts from
-//!   the last good read, by tokio's clock. Counted from the publication by the wall clock, good rules would expire
-//!   when a clock steps, or when the publisher pauses.
+//!   the last good read, by tokio's clock. If it counted from the publication, by the wall clock, good rules would
+//!   expire when a clock steps, or when the publisher pauses.
 //! - `clock_allowance`: one day. A poller refuses a snapshot that was published further in the future than this. The
 //!   allowance is wide, because wrong clocks are common and the publication time does not order snapshots.
 //! - `last_good`: no file.

@@ -37,7 +37,7 @@ use versions::Found;
 /// - A publisher that has published before replaces an unreadable snapshot (corrupt, truncated, no snapshot) with its
 ///   next publication. It knows its last version, and readers have no later one. A publisher that has just started does
 ///   not know the last version and returns an error, since readers might refuse its first version.
-/// - A publisher never replaces a snapshot in a later format of this crate with a correct checksum.
+/// - A publisher never replaces a snapshot that has a later format of this crate and a correct checksum.
 /// - A publisher replaces a published snapshot that is older than its own last publication, such as a restored backup.
 /// - A version is used up once the publisher begins to write it, because the write may have succeeded. Other rules
 ///   never get that version.
@@ -163,9 +163,9 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         self.finish(prepared).await
     }
 
-    /// Checks these rules without reading or writing anything: that they make a snapshot, that the snapshot can be
-    /// decoded, and the [check](PublisherBuilder::check) of all rules together. Call it before an operator publishes
-    /// the rules. Changes no readings and uses up no version.
+    /// Checks these rules without reading or writing anything. They must make a snapshot that can be decoded, and pass
+    /// the [check](PublisherBuilder::check) of all rules together. Call it before an operator publishes the rules.
+    /// Changes no readings and uses up no version.
     ///
     /// # Errors
     ///

@@ -3,7 +3,8 @@ use crate::error::ConfigError;
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// The reason why a tick brought no new configuration. The configuration in force stays.
+/// The reason why a tick brought no new configuration. The configuration in force stays, unless it has become
+/// [stale](super::Staleness).
 ///
 /// The text covers this error alone; [`chain`](crate::error::chain) adds the text of the cause.
 #[derive(Clone, Debug, ThisError)]

@@ -25,7 +25,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// impl Rule for ClientLimit {
 ///     const SCHEMA: u32 = 1;
 ///
-///     /// A limit that no client reaches, of a client that does not exist. The largest number is the longest.
+///     /// A limit that no client reaches, of a client that does not exist. The largest number has the longest encoding.
 ///     fn inert(_slot: u32) -> Self {
 ///         Self { client: [0; 16], per_second: u32::MAX }
 ///     }

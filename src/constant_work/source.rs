@@ -14,8 +14,9 @@ use std::{error::Error, fmt, future::Future, io, sync::Arc, time::Duration};
 /// | `RedisSource` (feature `redis`) | fleets of some hundreds of readers that already have a Redis | `RedisSink` |
 /// | [`FixedSource`](super::FixedSource) | tests, and snapshots that are part of the program | [`Snapshot::encode`](super::Snapshot::encode) |
 ///
-/// In every period, the readers together transfer the snapshot's length times their number: 1,000 readers of 64 KiB
-/// each 10 s are 6.6 MB/s. Choose a source that can carry this load at all times, since it never varies.
+/// In every period, the readers together transfer the snapshot's length times their number: 1,000 readers that each
+/// fetch 64 KiB every 10 s transfer 6.6 MB/s. Choose a source that can carry this load at all times, since it never
+/// varies.
 pub trait Source: Send {
     /// Reads the snapshot into the buffer, up to `at_most` bytes. Clears the buffer first, and should reuse its
     /// capacity. `at_most` is one byte more than a snapshot has, so that the poller can detect a longer one.

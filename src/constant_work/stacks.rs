@@ -57,8 +57,9 @@ use rule::check_name;
 ///
 /// # Cost
 ///
-/// A tick calls [`Control::apply`] once for each stack, makes its checks twice, and searches all slots once for its
-/// name. Its allocations depend on the rules and the stacks, not on the number of changes.
+/// For each stack, a tick calls [`Control::apply`] once, checks the configuration twice, and searches all slots twice
+/// for the name of the stack. The allocations of a tick depend on the rules and the stacks, not on the number of
+/// changes.
 #[derive(Debug, Default)]
 pub struct Stacks {
     stacks: Vec<(String, Control)>,

@@ -33,7 +33,7 @@ impl Overloaded {
         self.cause
     }
 
-    /// Returns the limit at that time.
+    /// Returns the limit at the time of the refusal.
     pub fn limit(&self) -> usize {
         self.limit
     }

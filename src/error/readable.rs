@@ -1,7 +1,7 @@
 use std::{fmt, time::Duration};
 
-/// Displays a duration for people: rounded, with one unit, and with tenths below ten: `1.1 ms`, `250 ms`, `46 s`, `3
-/// h`.
+/// Displays a duration for people: rounded, with one unit, and with tenths below ten: `1.1 ms`, `250 ms`, `46 s`,
+/// `3 h`.
 pub(crate) struct Readable(pub(crate) Duration);
 
 /// Each unit's name, its nanoseconds, and the number from which the next unit is used.

@@ -29,7 +29,7 @@ struct How {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimedOutBy {
-    /// The timeout of the call; on a server, of the work on it.
+    /// The timeout of the call. On a server, this timeout limits the work on the call.
     Call,
     /// The timeout of an attempt.
     Attempt,
@@ -101,8 +101,9 @@ impl TimedOut {
         self.how.phase
     }
 
-    /// Returns whether a deadline ended the call before it had half of its time: half of the timeout that ended it, and
-    /// half of the timeout of the current attempt.
+    /// Returns whether a deadline ended the call too early to say something about the service. Two conditions must
+    /// hold. The call had less than half of the timeout that ended it. The current attempt had less than half of its
+    /// own timeout, if it has one.
     ///
     /// A call that was cut short is no evidence about the service. Circuit breakers do not count it; see
     /// [`Ending::CutShort`](crate::shell::Ending::CutShort).

@@ -56,7 +56,8 @@ pub enum RedisError {
         /// The address of the server.
         address: String,
     },
-    /// The server refuses the connection: the password is wrong, the database does not exist, it has too many clients.
+    /// The server refuses the connection. For example, the password is wrong, the database does not exist, or the
+    /// server has too many clients.
     #[error(
         "the Redis server at {address} refuses the connection: {reason}; check user, password, database and its log"
     )]

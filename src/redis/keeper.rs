@@ -61,7 +61,8 @@ impl Drop for Keeping {
     }
 }
 
-/// Runs the keeper: attempts to connect until one attempt succeeds or no handle of the connection is left.
+/// Runs the keeper. After a first pause, it attempts to connect until one attempt succeeds, no handle of the connection
+/// is left, or another keeper has taken over.
 pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
     let mut attempts = JoinSet::new();
     let mut pause = FIRST_PAUSE;
@@ -87,7 +88,7 @@ pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
                 Err(_) => {}
             }
         }
-        // All have failed, or none has ended yet.
+        // All attempts have failed, or the next one is due.
         sleep_until(next).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
     }

@@ -25,7 +25,7 @@ pub(crate) struct RedisOptions {
     pub(crate) connect_timeout: Duration,
     /// The time limit for the answer to a call that the caller does not give up earlier.
     pub(crate) answer_timeout: Duration,
-    /// Whether the server must be part of a cluster. If not, it must be none.
+    /// Whether the server must be part of a cluster. If `false`, it must not be part of one.
     pub(crate) cluster: bool,
 }
 
@@ -110,7 +110,7 @@ impl Server {
             Ok(Value::BulkString(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
             Ok(Value::VerbatimString { text, .. } | Value::SimpleString(text)) => Ok(text),
             Ok(_) => Ok(String::new()),
-            // Without permission there is no check. A wrong server shows in the calls.
+            // Without permission for `INFO`, the server is not checked. If it is the wrong one, the calls fail.
             Err(error) if Said::of(&error) == Some(Said::NotPermitted) => Ok(String::new()),
             Err(error) => Err(RedisError::of_connecting(&self.address(), &error)),
         };

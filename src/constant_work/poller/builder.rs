@@ -92,8 +92,8 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
     }
 
     /// Sets the file that keeps the last good snapshot. The file allows a start while the source is down, and prevents
-    /// replays of older snapshots after a restart. Default: none. Each poller needs its own file. While the poller
-    /// writes it, the name ends with `.partial`.
+    /// replays of older snapshots after a restart. Default: none. Each poller needs its own file. The poller writes a
+    /// temporary file, whose name is that of the file with `.partial` appended, and renames it over the file.
     ///
     /// The poller writes the file and syncs it to disk in every tick after the first good snapshot, changed or not.
     #[must_use]

@@ -18,8 +18,8 @@ impl<V> Current<V> {
         Loaded(self.0.load())
     }
 
-    /// Returns the value, shared. The poller keeps each value until the tick after its replacement. A reader that keeps
-    /// it for longer drops it.
+    /// Returns the value, shared. The poller keeps each value until the tick after its replacement. If readers keep a
+    /// value for longer, the last of them runs its destructor.
     #[inline]
     pub fn get(&self) -> Arc<V> {
         self.0.load_full()

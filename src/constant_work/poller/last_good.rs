@@ -25,7 +25,8 @@ pub struct LastGoodCounts {
 }
 
 /// The file of the last good snapshot. Disk work runs on tokio's threads for blocking work, one operation at a time. A
-/// disk that hangs delays no tick, and blocks at most one thread for reading and one for writing.
+/// disk that hangs delays only the first tick, at most until the timeout. It blocks at most one thread for reading and
+/// one for writing.
 #[derive(Debug)]
 pub(super) struct LastGood {
     path: PathBuf,
@@ -146,8 +147,8 @@ fn read(path: &Path, at_most: usize) -> io::Result<Vec<u8>> {
 fn write(path: &Path, partial: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // Removes the temporary file of a killed process. Opening a file of another type, such as a FIFO, could block
-        // forever.
+        // The temporary file of a killed process is gone. It is removed, not opened and overwritten: it may be of
+        // another type, such as a FIFO, whose open could block forever.
         _ => {}
     }
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(partial)?;

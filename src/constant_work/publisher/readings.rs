@@ -31,8 +31,8 @@ impl PublisherReadings {
         Self { slots: shape.slots(), nearly_full, state: Arc::default() }
     }
 
-    /// Returns the rules of the last attempt per slot, whether they were published or not. Above 1 they are refused.
-    /// Returns 0 before the first attempt.
+    /// Returns the number of rules in the last attempt, published or not, divided by the number of slots. The publisher
+    /// refuses rules with a fill above 1. Returns 0 before the first attempt.
     pub fn fill(&self) -> f64 {
         lock(&self.state).rules as f64 / f64::from(self.slots)
     }

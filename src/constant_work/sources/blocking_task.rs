@@ -2,7 +2,7 @@ use crate::constant_work::{SourceError, SourceFailure};
 use std::error::Error;
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// Runs blocking work on one of tokio's threads for it, one operation at a time.
+/// Runs blocking work on one of tokio's threads for such work, one operation at a time.
 ///
 /// Blocking work cannot be stopped. If the caller drops the future, the work continues, and no other begins before it
 /// ends. A disk that hangs therefore blocks one thread, not one for each attempt.

@@ -64,7 +64,7 @@ struct Place {
     name: OsString,
 }
 
-/// A temporary file that is older than a new one by more than this has no owner.
+/// A temporary file that is more than this older than a new one counts as left behind by a killed publisher.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// The hexadecimal digits in the name of a temporary file.

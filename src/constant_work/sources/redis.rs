@@ -126,7 +126,8 @@ impl Kept {
             _ => return Err(nonsense()),
         };
         match answer {
-            // The key may have been created between the two commands.
+            // Both commands must find no key. If the key was deleted between them, the bytes are still a snapshot. If
+            // it was created between them, the snapshot counts as empty, and its reader refuses it.
             [Value::BulkString(bytes), Value::Int(exists)] if exists == 0 && bytes.is_empty() => Ok(false),
             [Value::BulkString(bytes), Value::Int(_)] => {
                 into.extend_from_slice(&bytes[..bytes.len().min(at_most)]);

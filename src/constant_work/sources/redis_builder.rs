@@ -27,8 +27,9 @@ impl<End> RedisBuilder<End> {
 
     /// Sets the time limit for connecting and checking the server. Default: 1 s.
     ///
-    /// Only [`connect`](RedisBuilder::<RedisSource>::connect) waits for the connection, and the first call after the
-    /// runtime of the connection has ended.
+    /// [`connect`](RedisBuilder::<RedisSource>::connect) waits for the connection. So does the first call after the
+    /// runtime of the connection has ended, and the first call of all if
+    /// [`connect_lazily`](RedisBuilder::<RedisSource>::connect_lazily) ran outside of a runtime.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
