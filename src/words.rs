@@ -1,8 +1,8 @@
 //! Values of one machine word each, for the state that travels with a call.
 //!
 //! Rust moves structs and enums with loads of 16 bytes, often right after their parts were written. If a part was
-//! written by a store of fewer than 8 bytes, the load waits for 4 to 10 ns, until the store has left the store buffer.
-//! The processor forwards stores of 8 bytes from the store buffer to the load, without this wait.
+//! written by a store of fewer than 8 bytes, the load waits until the store has left the store buffer: 4 to 10 ns. The
+//! processor forwards stores of 8 bytes from the store buffer to the load, without this wait.
 
 use crate::clock::Nanos;
 use std::{fmt, time::Duration};

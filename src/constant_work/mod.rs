@@ -117,9 +117,9 @@
 //! epoch that is greater than any before, for example the time in seconds. A poller accepts a greater epoch with any
 //! version.
 //!
-//! The checksum is a CRC-32. It detects accidental damage: all errors of up to three bits in a snapshot of up to 11 KB,
-//! all errors of two bits and all bursts of up to 32 bits in any snapshot. It does not detect forgery: a process that
-//! can write the snapshot can change the configuration.
+//! The checksum is a CRC-32. It detects accidental damage. In a snapshot of up to 11 KB, it detects all errors of up to
+//! three bits. In any snapshot, it detects all errors of two bits and all bursts of up to 32 bits. It does not detect
+//! forgery: a process that can write the snapshot can change the configuration.
 //!
 //! # Defaults
 //!
@@ -147,9 +147,11 @@
 //! `check`) also allocates its text of up to 200 characters, and a panic costs its unwinding. The first tick also reads
 //! the last-good file.
 //!
-//! Memory: two buffers of the size of a snapshot, the buffers of the defaults and of the file, three copies of the
-//! decoded rules of all slots (the defaults, the last good ones, the fetched ones), and two values (the one in force
-//! and the one before). Readers that keep older values keep them in memory.
+//! A poller keeps in memory:
+//!
+//! - two buffers of the size of a snapshot, and the buffers of the defaults and of the last-good file;
+//! - three copies of the decoded rules of all slots: the defaults, the last good ones, and the fetched ones;
+//! - two values: the one in force and the one before. Readers that keep older values keep them in memory.
 //!
 //! A reader takes no lock and writes to no memory that other readers share.
 //!

@@ -7,10 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 /// field names. Raise [`SCHEMA`](Self::SCHEMA) when you add, remove, reorder or retype a field. A rule must always
 /// encode to the same bytes: use a `BTreeMap`, not a `HashMap`.
 ///
-/// Strings and byte sequences allocate at most the length of the slot. Before it decodes the first element, any other
-/// sequence allocates at most one element for each byte that is left in the slot, and at most 1 MiB. A map may allocate
-/// 1 MiB. Do not use sequences of elements without bytes (`Vec<()>`), because nothing limits their length. Do not use
-/// recursive types, because only the slot limits their depth.
+/// Decoding a string or a byte sequence allocates at most the length of the slot. For any other sequence, the decoder
+/// makes room before it decodes the first element: at most one element for each byte that is left in the slot, and at
+/// most 1 MiB. A map may allocate 1 MiB. Do not use sequences of elements without bytes (`Vec<()>`), because nothing
+/// limits their length. Do not use recursive types, because only the slot limits their depth.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// impl Rule for ClientLimit {
 ///     const SCHEMA: u32 = 1;
 ///
-///     /// A limit that no client reaches, of a client that does not exist. The largest number has the longest encoding.
+///     /// A limit that no client reaches, of a client that does not exist. The largest number takes the most bytes.
 ///     fn inert(_slot: u32) -> Self {
 ///         Self { client: [0; 16], per_second: u32::MAX }
 ///     }

@@ -127,9 +127,9 @@ impl RateLimited {
         self.limit
     }
 
-    /// Returns the available tokens, fewer than the call costs. Only [distributed](crate::rate_limit::distributed)
-    /// limits that decide without asking the store set this; it is zero for all others. Ask other limits by their
-    /// `available_at`.
+    /// Returns the available tokens, fewer than the call costs. Only a [distributed](crate::rate_limit::distributed)
+    /// limit sets this, and only if it refuses a call without asking the store. Otherwise it is zero. Ask other limits
+    /// by their `available_at`.
     pub fn remaining(&self) -> u64 {
         if self.never == Never::LongKey { 0 } else { self.number }
     }

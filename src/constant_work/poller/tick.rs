@@ -49,16 +49,17 @@ pub enum Staleness {
 /// The part of a tick after the fetch. It contains no `.await`.
 ///
 /// The work does not depend on the fetched bytes: one checksum over one snapshot, one decoding of every slot, one
-/// comparison of the slots, one check, one build, one swap.
+/// comparison of the slots, one check, one build, one swap. A step that cannot use the fetched bytes runs on a
+/// substitute: the last good snapshot, or the defaults before there is one.
 ///
-/// If the fetch failed or the bytes have the wrong length, the checksum runs on the last good snapshot instead, or on
-/// the defaults before there is one. In that case, or if the header or the checksum is refused, the decoding, the
-/// comparison and the check also run on the last good snapshot, or on the defaults before there is one. If only a slot
-/// is refused, the check runs on the decoded rules, with an inert one for that slot.
+/// - If the fetch failed or the bytes have the wrong length, the checksum, the decoding, the comparison and the check
+///   run on the substitute.
+/// - If the header or the checksum is refused, the decoding, the comparison and the check run on the substitute.
+/// - If only a slot is refused, the check runs on the decoded rules, with an inert rule for that slot.
 ///
-/// In these cases the tick has already refused the snapshot, so it ignores the results of the substitute steps. It
-/// builds from the last good rules or, if they are stale, from the defaults, and swaps the value in. Only a panic in
-/// `build` changes the work: there may be a second build, or no swap, so that the old value stays in force.
+/// In these cases the tick has already refused the snapshot, so it ignores the results of these steps. It builds from
+/// the last good rules or, if they are stale, from the defaults, and swaps the value in. Only a panic in `build`
+/// changes the work: there may be a second build, or no swap, so that the old value stays in force.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,

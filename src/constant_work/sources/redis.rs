@@ -52,8 +52,8 @@ pub struct RedisSource(Kept);
 /// decide whether the last write survives. See [`Publisher`](crate::constant_work::Publisher) for the effect of an old
 /// snapshot.
 ///
-/// The errors, the runtimes and the costs are those of [`RedisSource`]. A publication costs one round trip and one copy
-/// of the bytes.
+/// The errors and the runtimes are those of [`RedisSource`], and so are the costs of reading the published snapshot.
+/// Writing a snapshot costs one round trip and one copy of the bytes.
 pub struct RedisSink(Kept);
 
 /// A key and the connection to its server.
