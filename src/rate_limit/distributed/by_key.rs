@@ -179,16 +179,16 @@ where
         let refused = Ending::Refused { retry_after: None };
         let refund = |permit, _, _: &mut Frame| self.limit.refund(permit);
         let admission = self.key_of.with_bytes(request, |key| match self.limit.admit(key, tokens, frame.now()) {
-            // The key is dropped after this, and its destructor may panic.
+            // The key is dropped after this. If its destructor panics, the guard refunds the tokens.
             Decision::Admitted(permit) => Ok(SettleOnDrop::new(refund, Some(permit), refused)),
             other => Err(other),
         });
-        // The destructor of the key ran after the clock was read.
+        // The destructor of the key is user code, and ran after the frame read the clock.
         frame.user_code_runs();
         match admission.map(SettleOnDrop::keep) {
             Ok(Some(permit)) => Decision::Admitted(permit),
             Err(other) => other,
-            // A guard that was not settled still has its permit.
+            // Does not happen: a guard that was not settled still has its permit.
             Ok(None) => Decision::Refused(RateLimited::new(None)),
         }
     }
@@ -205,7 +205,7 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<D::Permit, RateLimited>> {
         let answer = self.limit.poll(place, cx, frame.now());
-        // Polling cloned the waker.
+        // The limit may have cloned the waker, which is user code.
         frame.user_code_runs();
         if answer.is_pending() {
             frame.wake_at(self.limit.give_up_at(place));
@@ -222,7 +222,7 @@ where
     }
 }
 
-/// Without a request there is no key.
+/// Always `false`: without a request there is no key.
 impl<D: Distributed, F> RefusesNow for DistributedByKey<D, F> {}
 
 impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {

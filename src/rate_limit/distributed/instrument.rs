@@ -19,8 +19,9 @@ macro_rules! instruments {
             /// number of keys in memory.
             ///
             /// A stack adds the label `name`, the name of its limit. Several limits in different stores need
-            /// [names](crate::rate_limit::RateLimit::named). A watched handle keeps the limit and its flusher in use; a
-            /// watched stack does not.
+            /// [names](crate::rate_limit::RateLimit::named). Without names their readings are merged, and `store_up` is
+            /// 1 while any of the stores decides. Metrics that watch a handle of the limit keep the limit and its
+            /// flusher in use. Metrics that watch a stack do not.
             ///
             /// # Cost
             ///

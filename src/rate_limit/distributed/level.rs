@@ -146,7 +146,8 @@ impl Level {
         self.level = self.level.saturating_sub(parts);
     }
 
-    /// Adds the least amount that drains in `time`. The level rises to `most` tokens at most.
+    /// Adds what surely drains from the level in `time`: all that the rate gives, or three fifths of it beside a debt.
+    /// The level rises to `most` tokens at most.
     pub(crate) fn add_what_drains_in(&mut self, time: Nanos, most: Tokens) {
         let Subtokens(drains) = self.drains_in(time);
         let (to_debt, of) = REPAID;
@@ -154,8 +155,8 @@ impl Level {
         self.level = self.level.saturating_add(Subtokens(drains)).min(self.in_parts(most));
     }
 
-    /// Takes back tokens that were added `age` ago, less what has drained since. If the bucket was empty when they were
-    /// added, nothing else has drained since.
+    /// Takes back tokens that were added `age` ago, less all that has drained since. This is exact if the bucket was
+    /// empty when they were added. Otherwise older tokens drained first, and too few are taken back.
     pub(crate) fn take_back(&mut self, tokens: Tokens, age: Nanos) {
         self.take_back_of(self.in_parts(tokens), age);
     }

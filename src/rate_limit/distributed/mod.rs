@@ -45,16 +45,17 @@
 //! | the part of the limit that is usable in the long run | all | 91% to 95% | all |
 //! | choose it if | each call is worth a round trip | a partner sets the limit and counts your calls | the limit protects you, and calls are cheap |
 //!
-//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. If a [`WriteBehind`] call costs
-//! more than U, which is possible only if U was not set, its cost takes the place of U in the bound.
+//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. If U was not set, a [`WriteBehind`]
+//! call may cost more than U. Its cost then takes the place of U in the bound.
 //!
 //! Two limits that share a store and have keys in common need two [namespaces](ExactBuilder::namespace).
 //!
 //! # How the limits work
 //!
 //! The state of a bucket is a level and a total. The level is the number of spent tokens, and drains at the rate by the
-//! store's clock. The total counts all tokens ever spent; it shows whether the store has lost data. A bucket admits the
-//! same calls as a token bucket, with three differences:
+//! store's clock. The total counts all tokens ever spent, and does not fall. If it is lower than a process has seen it
+//! before, the store has lost the bucket, or has forgotten an empty one. A bucket admits the same calls as a token
+//! bucket, with three differences:
 //!
 //! 1. A new rate does not revalue tokens that are already spent.
 //! 2. The bucket can be in debt for tokens that were admitted without the store.
@@ -70,18 +71,19 @@
 //!
 //! # When something fails
 //!
-//! Every call to the store has a deadline. After three failures in a row no call waits for the store. The flusher alone
-//! probes it, once in each period or [probe](ExactBuilder::probe_every). Until the store is back, the process decides
-//! as [`OnOutage`] says. By default it keeps to its [share](#shares) of the limit.
+//! Every call to the store has a deadline. After three failures in a row no call waits for the store. Only the flusher
+//! still asks it: with [`Exact`] once in each [probe period](ExactBuilder::probe_every), with the others once in each
+//! flush period. Until the store is back, the process decides as [`OnOutage`] says. By default it keeps to its
+//! [share](#shares) of the limit.
 //!
-//! When the store is back, each process reports what it admitted in the outage. The store decides again after 2.5
-//! periods ([`Leased`]: 1.2), plus the time that the processes [need to reconnect](Store::returns_within).
+//! When the store is back, each process reports what it admitted in the outage. The store decides again after 2.5 of
+//! these periods ([`Leased`]: 1.2), plus the time that the processes [need to reconnect](Store::returns_within).
 //!
 //! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|
 //! | the store is down for all processes | B + N. If the shares add up to `s > 1`, also `(s - 1) r t` | nothing: each process keeps what it held and had spent in a window |
 //! | the store loses its data, or a key | at most B. It is less if the first processes to ask still know a level: the store then continues from that level, not from an empty bucket | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
-//! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report what they admitted in that time, less what has drained since. Here each process drains at its share of the rate. The store adds it to the level up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their [share](#shares), because the store grants the same tokens to others: spent tokens one window after they were spent, held tokens about three windows after the process last asked the store |
+//! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report what they admitted in that time, less what has drained since. In this, a process counts only its share of the rate as drained. The store adds the reported tokens to the level, up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their [share](#shares), because the store grants these tokens to other processes as well. It grants spent tokens one window after they were spent. It grants held tokens about three windows after the process last asked it |
 //! | a process crashes | nothing | nothing: its lease stays taken for two windows, and then counts as spent for one more |
 //!
 //! The level also drains during an outage. A process therefore reports only the admitted tokens that have not drained.
@@ -100,9 +102,10 @@
 //! seconds before the outage. While the demand is steady, the shares of all processes add up to one. With
 //! [`OnOutage::LastKnown`] every process applies the whole limit instead.
 //!
-//! With [`Leased`], the share of a process is the tokens that it held, and those that it had spent in the last window.
-//! All shares together are at most the limit, unless [`processes`](LeasedBuilder::processes) is set.
-//! [`OnOutage::LastKnown`] does the same.
+//! With [`Leased`], the share of a process is the tokens that it held when it lost the store, and those that it had
+//! spent in the window before. All shares together are at most the limit, unless
+//! [`processes`](LeasedBuilder::processes) is set. Here [`OnOutage::LastKnown`] does the same as
+//! [`OnOutage::FairShare`].
 //!
 //! # Shutting down
 //!
@@ -158,8 +161,8 @@
 //! # Without a flusher
 //!
 //! If the flusher exists but never runs, the store is never asked. [`Exact`] waits for its deadline in every call and
-//! then decides as in an outage, [`Leased`] refuses, and [`WriteBehind`] admits up to `max_unflushed` tokens.
-//! [`Readings`] then show that the store was asked 0 times.
+//! then decides as in an outage. [`Leased`] refuses: `try_acquire` at once, `acquire` and a stack after the deadline.
+//! [`WriteBehind`] admits up to `max_unflushed` tokens. [`Readings`] then show that the store was asked 0 times.
 //!
 //! # A store of your own
 //!

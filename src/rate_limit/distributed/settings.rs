@@ -59,7 +59,8 @@ macro_rules! common_settings {
             self
         }
 
-        /// Draws phases and jitter from this generator.
+        /// Draws the start of the first period, and the jitter of each period, from this generator. They keep processes
+        /// from asking the store at the same time.
         pub fn random(mut self, random: Random) -> Self {
             self.settings.random = random;
             self

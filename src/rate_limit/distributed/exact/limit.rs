@@ -20,16 +20,17 @@ use tokio::time::{Instant, sleep_until};
 /// A limit that many processes share by asking the store for each decision. Each key has a token bucket of the same
 /// quota.
 ///
-/// The flusher asks for all callers. At most two requests are in flight at a time. Callers that arrive in between wait
-/// for the next request, and all callers of a key share its entry in the batch. A busy key therefore costs two requests
-/// per round trip, independent of its number of callers. A refusal is remembered until tokens are due again, but no
-/// longer than the time between two probes. A caller that is refused from memory costs no request.
+/// The flusher asks for all callers. At most two requests are in flight at a time. Callers that arrive while two are in
+/// flight wait for the next request. A request carries a batch of keys, and all callers of a key share its entry in the
+/// batch. A busy key therefore costs two requests per round trip, independent of its number of callers. A refusal is
+/// remembered until tokens are due again, but no longer than the time between two probes. A caller that is refused from
+/// memory costs no request.
 ///
 /// # Bound
 ///
 /// While the store answers, all processes together admit at most `burst + rate * (t + deadline)` tokens of a key in any
-/// interval of length t. The store admits as a token bucket does, and an answer is used at most for the deadline. `rate
-/// * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
+/// interval of length t. The store grants as a token bucket does, but a caller may use a grant up to one deadline after
+/// the store made it. `rate * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
 ///
 /// # When the store does not answer
 ///
@@ -74,8 +75,8 @@ impl Exact {
     /// # Errors
     ///
     /// [`RateLimited`] if too few tokens are left, with the time until there will be enough. If the store is down and
-    /// no better time is known, it is the time until the next probe. There is no time if the cost is above the burst,
-    /// or the key is longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
+    /// no better time is known, it is the time between two probes. There is no time if the cost is above the burst, or
+    /// the key is longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit(key, tokens, Instant::now()) {
             Decision::Admitted(taken) => return Ok(taken),
@@ -102,7 +103,7 @@ impl Exact {
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
     /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit continues as after an outage: the process reports what it admitted, and
+    /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted, and
     /// the store decides again two and a half probes later.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()

@@ -6,13 +6,13 @@ use crate::{
 
 /// The tokens that this process admitted in an outage, less what has drained.
 ///
-/// The store's level drains while the store is away. Once it is empty, each process drains its own backlog at its share
-/// of the rate, so the fleet counts no token of the rate twice. The process reports only the tokens that are left.
-/// Otherwise a burst that has long drained would count as new and lock all callers out.
+/// The store's level drains while the store is away. Once that level is empty, each process drains its own backlog at
+/// its share of the rate. So all processes together count no token of the rate twice. The process reports only the
+/// tokens that are left. Otherwise a burst that has long drained would count as new and lock all callers out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog {
     /// The backlog divided by the share: the backlog of the fleet, if all processes were like this one. It starts to
-    /// drain at its own time, which may be in the future.
+    /// drain when the store's level is empty, so the time of this level may be in the future.
     level: Level,
     share: ProcessShare,
 }
@@ -37,7 +37,8 @@ impl Backlog {
         self.level.take_back_parts(self.share.cost(tokens, &self.level));
     }
 
-    /// Moves tokens to the store's level, where they drain first.
+    /// Removes tokens that the store has counted. They drain in the store's level first, so the backlog rests for that
+    /// time.
     pub(crate) fn reported(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
         self.drain(quota, now);
         let cost = self.share.cost(tokens, &self.level).min(self.level.parts());

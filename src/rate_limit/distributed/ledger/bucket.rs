@@ -25,10 +25,10 @@ use std::{mem, sync::Arc, time::Duration};
 /// Times are by the process's own clock, except where a field says otherwise.
 #[derive(Debug)]
 pub(crate) struct BucketLedger {
-    /// The bucket's level by the last answer of the store. It is the lowest possible level if the store decides, the
-    /// highest if this process does.
+    /// The bucket's level by the last answer of the store. For `Exact` it is the lowest level that fits the answer, for
+    /// `WriteBehind` the highest.
     known: Level,
-    /// The level may have been higher by what drains in this time.
+    /// The level in the store may be higher than `known`, at most by what drains in this time.
     doubt: Nanos,
     total: Tokens,
     /// The time of that answer: by the clock of this process, and by the store's clock.
@@ -267,9 +267,9 @@ impl BucketLedger {
         })
     }
 
-    /// Takes the answer of the store to this charge. With `asked`, the time at which the store was asked, the ledger
-    /// keeps the lowest level that the answer allows: a call refused by it would be refused by the store. Without
-    /// `asked` it keeps the highest.
+    /// Takes the answer of the store to this charge. `asked` is the time at which the store was asked. If it is given,
+    /// the ledger keeps the lowest level that fits the answer. A call that this level refuses would be refused by the
+    /// store, too. Without `asked` the ledger keeps the highest level.
     pub(crate) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<Nanos>, now: Nanos) {
         if charge.spent > 0 {
             // If an outage has begun since the charge was sent, all of its spends are late.
@@ -318,7 +318,8 @@ impl BucketLedger {
 
 /// Returns the lowest level that fits this answer, and a time: the level may be higher by what drains in it.
 ///
-/// The store states its level in whole tokens, rounded up. But when it refuses, it states exactly when it would not.
+/// The store states its level in whole tokens, rounded up. But with a refusal it also states the time until it would
+/// grant the tokens, which gives the level exactly.
 fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Level, Nanos) {
     let Charge { quota, want, .. } = charge;
     let (least, debt) = (Tokens(charge.least), Tokens(charged.debt));

@@ -52,7 +52,8 @@ struct Spend {
     first: Instant,
     at: Instant,
     tokens: Tokens,
-    /// The part that was taken from the credit. It returns to a process that is cut off.
+    /// The part that was taken from the credit. If the process is cut off one window later, this part returns to the
+    /// credit.
     of_credit: Tokens,
 }
 
@@ -63,7 +64,8 @@ enum LeaseState {
     /// The store answered the last demand.
     Connected,
     /// The store did not answer the last demand. Spent tokens return to the process that spent them one window later.
-    /// The process then has what it held and had spent when it was cut off, which the others do not have.
+    /// So the process continues with the tokens that it held and had spent when it was cut off. While no process
+    /// reaches the store, no other process has these tokens.
     CutOff,
     /// The store answers again, or has lost its data. The process takes nothing from it until all other processes have
     /// reported what they spent.
@@ -220,7 +222,7 @@ impl LeaseLedger {
             LeaseState::Unheard | LeaseState::Connected | LeaseState::Reporting { .. } => LeaseState::Connected,
         };
         if settled.lost {
-            // From now on a loss shows in the store's own count.
+            // The store continues from this total, so the next loss shows as a total below this one.
             self.total = Tokens(settled.total);
         }
         if was_cut_off {

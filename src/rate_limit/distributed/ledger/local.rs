@@ -36,8 +36,8 @@ pub(crate) struct Start {
 }
 
 impl Local {
-    /// Takes `tokens`, or returns the time until they may be available, `None` if that is unknown. An outage begins at
-    /// `start`.
+    /// Takes `tokens`, or returns the time until they may be available, `None` if that is unknown. In a new outage, and
+    /// outside of any, the bucket begins with the level and the share of `start`.
     pub(crate) fn take(
         &mut self,
         policy: &OnOutage,
@@ -65,7 +65,8 @@ impl Local {
         let Decider { level, share, .. } = &mut decider;
         level.drain(quota, now.max(level.at()));
         let cost = share.cost(tokens, level);
-        // Even the smallest share admits something. If that costs more than the burst, the rest is owed.
+        // Even the smallest share admits something: a call whose cost is above the burst needs an empty bucket, and
+        // owes the rest.
         let verdict = match level.until_room_for_parts(cost.min(level.in_parts(Tokens(quota.burst()))), quota) {
             Nanos::ZERO => {
                 level.add_parts(cost);

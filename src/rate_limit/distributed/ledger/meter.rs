@@ -16,10 +16,12 @@ pub(crate) struct Meter {
     latest: Mark,
     /// The time of the latest mark, by the clock of this process.
     noted_at: Nanos,
-    /// The last marks before each of the last seconds, the present second first.
+    /// For the present second and each of the four before it: the last mark that was noted before that second. The
+    /// present second is first.
     seconds: [Mark; SECONDS + 1],
 }
 
+/// The counts at one answer of the store: the second of its clock, the tokens of this process, and those of all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
     second: u64,
@@ -27,7 +29,8 @@ struct Mark {
     total: Tokens,
 }
 
-/// Few seconds, so that the share follows the demand; but enough to average out a few hundred calls.
+/// Few seconds, so that the share soon follows the demand. But enough of them that it averages over a few hundred
+/// calls.
 const SECONDS: usize = 4;
 
 /// The age from which an answer says nothing about the present.

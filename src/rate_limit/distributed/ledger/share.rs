@@ -21,13 +21,14 @@ impl ProcessShare {
         Tokens((u128::from(tokens.0) * u128::from(self.0) / 1024) as u64)
     }
 
-    /// Returns the cost of `tokens` at this level if only this part of the whole is available. It is in parts of a
-    /// token: to round up to whole tokens would cost a process with two thirds half of its share.
+    /// Returns the cost of `tokens` in a bucket of which only this part is available, in the parts of a token that
+    /// `level` counts. A process with a share of two thirds pays 1.5 tokens for one. Rounded up to 2 whole tokens, the
+    /// cost would take a quarter of its share.
     pub(crate) fn cost(self, tokens: Tokens, level: &Level) -> Subtokens {
         Subtokens(level.in_parts(tokens).0.saturating_mul(1024).div_ceil(u128::from(self.0)))
     }
 
-    /// Returns the tokens, rounded up, that cost this level if only this part of the whole is available.
+    /// Returns the tokens, rounded up, whose [`cost`](Self::cost) is this level.
     pub(crate) fn tokens(self, level: &Level) -> Tokens {
         let own = level.parts().0.saturating_mul(u128::from(self.0)).div_ceil(level.in_parts(Tokens(1024)).0.max(1));
         Tokens(u64::try_from(own).unwrap_or(u64::MAX))
