@@ -16,9 +16,9 @@ use std::{sync::Arc, time::Duration};
 ///    and so does the debt.
 /// 3. It lowers the level by the refund, less what has drained since `refund_of`. The total stays.
 /// 4. If the sequence is new, it counts `spent`, and adds all of it to the total. It adds `spent - late` to the level,
-///    which may rise above the burst, at most to the burst plus `max_debt`. It adds the part of `late` that fits below
-///    the burst to the level, and the rest to the debt, while both together are at most the burst plus `max_debt`. Any
-///    tokens beyond that are forgiven.
+///    which may rise above the burst, at most to the burst plus `max_debt`. Then it adds `late`: the part that fits
+///    below the burst to the level, and the rest to the debt. Level and debt together rise at most to the burst plus
+///    `max_debt`. Any tokens beyond that are forgiven.
 /// 5. It grants as much of `want` as fits below the burst, in whole tokens, or nothing if that is less than `least`. It
 ///    adds the grant to the level and to the total.
 #[derive(Clone, Debug, PartialEq, Eq)]

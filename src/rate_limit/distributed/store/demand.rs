@@ -15,9 +15,9 @@ use std::{sync::Arc, time::Duration};
 ///    from now it grants nothing to any process. A further loss within that window does not extend it.
 /// 4. It ignores a demand whose sequence is not above the last one of this process. The answer then grants nothing, and
 ///    nothing is free.
-/// 5. It counts as new the difference between `spent` and the `spent` of this process's last demand, or all of it if
-///    the process is not known. It counts the new tokens at the times in `spends`, the latest first, and adds them to
-///    the total. New tokens beyond those in `spends` are older than a window and count for nothing.
+/// 5. It counts as new the part of `spent` beyond the `spent` of this process's last demand. If the process is not
+///    known, all of `spent` is new. It counts the new tokens at the times in `spends`, the latest first, and adds them
+///    to the total. New tokens beyond those in `spends` are older than a window and count for nothing.
 /// 6. It grants as much of `want` as is free, and nothing while data are lost. Free is the limit, less the spends that
 ///    still count, less all tokens that processes hold; for this process that is `held`. From then on the process holds
 ///    the grant, too.

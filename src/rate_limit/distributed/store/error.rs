@@ -1,8 +1,8 @@
 use std::fmt;
 use thiserror::Error as ThisError;
 
-/// The reason why a store did not answer a batch. The store may have counted a part of the batch, so the limit sends
-/// all of it again.
+/// The reason why a store did not answer a batch. The store may have counted a part of the batch. The limit reports the
+/// spends of the batch again, and the store counts each of them once.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("the rate limit store {kind}: {detail}")]
 pub struct StoreError {

@@ -15,7 +15,7 @@ pub const LONGEST_KEY: usize = 1024;
 pub(crate) struct Namespace(pub(crate) String);
 
 impl Namespace {
-    /// Returns the name of a key in the store. It begins with the length of the namespace, so that no key of one limit
+    /// Returns the name of a key in the store. It begins with the length of the namespace. So no key of one limit
     /// equals a key of another, even if clients choose their keys.
     pub(crate) fn name(&self, key: &[u8]) -> Arc<[u8]> {
         [format!("{}:{}:", self.0.len(), self.0).as_bytes(), key].concat().into()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 pub(super) async fn spends_are_owed_up_to_the_largest_debt(probe: Probe<'_>) -> Outcome {
+    // Spends that are not late raise the level above the burst. Only late ones become a debt beside the level.
     let bucket = Charge { want: 1, max_debt: 5, ..probe.charge_of(slow(10)) };
     let owed = probe.charge(Charge { sequence: 1, spent: 12, ..bucket.clone() }).await?;
     same("grant, level of 12 spent", (0, 12), (owed.granted, owed.level))?;
@@ -47,7 +48,7 @@ pub(super) async fn late_spends_take_room_up_to_the_burst_and_are_owed_beyond(pr
     // Level and debt share one bound.
     let most = probe.charge(Charge { sequence: 3, spent: 20, late: 19, ..bucket.clone() }).await?;
     same("level, total of 1 and 19 more", (11, 35), (most.level, most.total))?;
-    // A little of the level has drained, and made room for debt. It is rounded up.
+    // A little of the level has drained, and made room for debt. The debt is rounded up.
     within("debt of 1 and 19 more", 7..=8, most.debt)?;
     let again = probe.charge(Charge { sequence: 3, spent: 20, late: 19, ..bucket }).await?;
     same("level, total of the repetition", (11, 35), (again.level, again.total))?;

@@ -52,7 +52,7 @@ impl<'a> Probe<'a> {
         [self.prefix.as_bytes(), name.as_ref()].concat().into()
     }
 
-    /// Returns a charge of the first client that reports and wants nothing.
+    /// Returns a charge of client 1, which reports nothing and wants nothing.
     pub(super) fn charge_of(&self, quota: Quota) -> Charge {
         Charge { least: 1, ..Charge::that_wants(0, self.key("key"), quota, 1) }
     }

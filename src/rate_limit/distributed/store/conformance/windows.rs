@@ -215,7 +215,7 @@ pub(super) async fn after_data_were_lost_nothing_is_granted_for_a_window(probe: 
     same("lost, grant", (true, 0), (lost.lost, lost.granted))?;
     let mut newcomer = Client::new(&probe, 2, 100, WINDOW);
     loop {
-        // A client with the same total is no further loss.
+        // A demand of another client with the same total shows no further loss.
         let mut other = Client::new(&probe, 3, 100, WINDOW);
         other.total = 200;
         same("whether the answer to another reports a loss", false, other.ask(0).await?.lost)?;

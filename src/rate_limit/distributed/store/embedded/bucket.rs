@@ -40,7 +40,8 @@ impl Bucket {
         let most = Tokens(quota.burst().saturating_add(charge.max_debt));
         self.level.drain(quota, now);
         if self.total < hint.total {
-            // The store has lost its data, or has forgotten an empty bucket. Then the level of the hint is zero, too.
+            // The store has lost its data, or has forgotten an empty bucket. In the second case the level of the hint
+            // is zero, too.
             self.total = hint.total;
             self.level.raise_to(Tokens(hint.level).min(most), now.saturating_sub(Nanos::of(hint.at)));
         }

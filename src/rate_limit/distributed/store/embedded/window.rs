@@ -103,8 +103,8 @@ impl Window {
         }
     }
 
-    /// Forgets spends of more than a window ago, and processes without a demand for two windows. These may have spent
-    /// what they held until now.
+    /// Forgets spends of more than a window ago, and processes without a demand for two windows. Such a process may
+    /// have spent what it held as late as now, so the held tokens count as spent now.
     fn forget(&mut self) {
         let window = self.window;
         // The sum saturates: a window longer than `Nanos` can express never ends.

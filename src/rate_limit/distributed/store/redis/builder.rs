@@ -36,8 +36,8 @@ impl RedisBuilder {
 
     /// Sets the time limit for a new connection and the check of its server. Default: 1 s.
     ///
-    /// Only [`connect`](Self::connect) waits for a connection, and the first calls after the [runtime](Redis#runtimes)
-    /// of a connection has ended.
+    /// [`connect`](Self::connect) waits for a connection. A call waits for one only if the [runtime](Redis#runtimes) of
+    /// the last connection has ended, or if [`connect_lazily`](Self::connect_lazily) was called outside of a runtime.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self

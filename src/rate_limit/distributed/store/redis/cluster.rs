@@ -1,6 +1,6 @@
 //! The servers of a cluster, each with its part of the keys.
 //!
-//! The `redis` crate has a `ClusterConnection`. But while it connects to one server, calls to all others wait, and it
+//! The `redis` crate has a `ClusterConnection`. But while it connects to one server, calls to all others wait. It also
 //! retries by itself for longer than any caller of a limit waits. Here each server has its own [`Connection`], and the
 //! store finds out in the background which server has which keys.
 

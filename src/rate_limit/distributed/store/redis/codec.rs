@@ -1,4 +1,5 @@
-//! Charges, demands and their answers in the format of the scripts: doubles, the least significant byte first.
+//! Charges, demands and their answers in the format of the scripts: doubles, the least significant byte first. Only the
+//! number of a client is not a double, but its 8 bytes.
 
 use crate::rate_limit::distributed::store::{Charge, Charged, Demand, Settled, StoreError, StoreErrorKind};
 use std::time::Duration;

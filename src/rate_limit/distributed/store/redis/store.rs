@@ -22,8 +22,8 @@ use tokio::runtime::Handle;
 /// All calls share one connection to a server. Clones are the same store. A broken connection is replaced in the
 /// background. A connection on which three calls in a row were given up is replaced, too, unless it then answers a
 /// `PING`. While there is no connection, calls fail at once. After the server is back, calls are answered again within
-/// a second. From the first answer on, limits decide by themselves for the 600 ms in which other processes reconnect,
-/// and for two and a half of their periods: see [the failures](crate::rate_limit::distributed#when-something-fails).
+/// a second. After the first answer, each process still decides by itself for the 600 ms in which other processes
+/// reconnect, plus some periods of the limit: see [the failures](crate::rate_limit::distributed#when-something-fails).
 ///
 /// The store needs Redis 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
 /// and `PING`; in a cluster also `CLUSTER SLOTS`. It reads `INFO memory` if it may. For `rediss://` enable the feature
@@ -45,11 +45,11 @@ use tokio::runtime::Handle;
 ///
 /// # Runtimes
 ///
-/// Calls need a tokio runtime, but a store belongs to none. Make it in a static, in a runtime that ends, or outside of
-/// any runtime, and use it in many runtimes at the same time. The runtime of the call that made the connection drives
-/// it. When that runtime ends, its calls in flight fail, and the next call reconnects in its own runtime. All calls
-/// then wait for that first attempt, at most for the [`connect_timeout`](RedisBuilder::connect_timeout). After a failed
-/// attempt calls fail at once.
+/// Calls need a tokio runtime, but a store belongs to none. A program may make it in a static, in a runtime that ends,
+/// or outside of any runtime. Many runtimes may use it at the same time. The runtime of the call that made the
+/// connection drives it. When that runtime ends, its calls in flight fail, and the next call reconnects in its own
+/// runtime. All calls then wait for that first attempt, at most for the
+/// [`connect_timeout`](RedisBuilder::connect_timeout). After a failed attempt calls fail at once.
 ///
 /// A connection whose runtime no longer runs, but was not dropped, does not answer. It is replaced after three calls
 /// were given up.
@@ -64,8 +64,9 @@ use tokio::runtime::Handle;
 /// # Eviction
 ///
 /// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so under any other policy the
-/// server may evict it at its `maxmemory`. An evicted bucket is raised again to the level that the next process knows.
-/// For an evicted window nothing is granted for a window, once a process that knows it asks.
+/// server may evict it at its `maxmemory`. An evicted bucket continues from the level that the next process to ask
+/// still knows. An evicted window starts empty. Once a process that had used it asks, the store notices the loss and
+/// grants nothing for a window.
 ///
 /// The store asks the server once for its policy, with `INFO memory`. If the server may evict keys,
 /// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) reports that for the lifetime of the
