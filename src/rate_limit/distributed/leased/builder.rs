@@ -44,8 +44,8 @@ impl LeasedBuilder {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// Sets the largest number of processes. It matters for a key that a process is asked for the first time while the
-    /// store does not answer. With this number, the process takes one part of the limit; without it, the process
+    /// Sets the largest number of processes. It matters if the first call for a key in a process comes while the store
+    /// does not answer. With this number, the process takes the limit divided by the number. Without it, the process
     /// refuses. Processes that used the key before keep all of their tokens, so the total may then exceed the limit.
     /// Default: not set, so that the limit is never exceeded.
     pub fn processes(self, processes: u64) -> Self {

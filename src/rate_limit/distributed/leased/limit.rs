@@ -42,11 +42,12 @@ use tokio::{
 ///
 /// # When the store does not answer
 ///
-/// A process continues with what it holds. One window after it spent tokens, it may spend them again. That is its share
-/// at the moment it lost the store, and all shares together are the limit. When the store answers again, a process
-/// first reports what it spent. Then it takes no new tokens until the other processes had time to report too: for 1.2
-/// periods, plus the time that they [need to reconnect](Store::returns_within). If a store fails again and again within
-/// less than that time, little is admitted, and never too much.
+/// A process continues with what it holds. One window after it spent tokens, it may spend them again. So it keeps to
+/// its share: the tokens that it held, and had spent in a window, when it lost the store. All shares together are at
+/// most the limit. When the store answers again, a process first reports what it spent. Then it takes no new tokens
+/// until the other processes had time to report, too. This lasts 1.2 periods, plus the time that they [need to
+/// reconnect](Store::returns_within). If a store fails again and again within less than that time, little is admitted,
+/// and never too much.
 ///
 /// # Cost
 ///
@@ -162,13 +163,13 @@ impl Leased {
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
     /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit continues as after an outage: the process reports what it spent, and
+    /// After a time without a flusher the limit continues as after an outage. The process reports what it spent, and
     /// takes new tokens 1.2 periods later.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }
 
-    /// Gives back the tokens of a call that was not made after all. Tokens are only taken back if they were taken
+    /// Gives back the tokens of a call that was not made after all. The limit accepts only tokens that a call took
     /// within the last window, less 1.2 periods. Tokens that were admitted in an outage beyond what this process holds
     /// stay spent.
     pub fn refund(&self, spent: Spent) {
@@ -183,8 +184,8 @@ impl Leased {
     }
 
     /// Returns how many tokens beyond the limit may be spent in any window, while the store keeps its data and every
-    /// process reaches it: always 0. If some processes cannot reach the store while others can, they add their shares
-    /// at that time, at most the limit.
+    /// process reaches it: always 0. If some processes cannot reach the store while others can, these processes may
+    /// also spend their shares, which together are at most the limit.
     pub fn overshoot_bound(&self) -> u64 {
         0
     }

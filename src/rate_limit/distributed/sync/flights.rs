@@ -5,7 +5,7 @@ use std::{
 };
 
 /// The calls to the store in flight: at most two, so that the store serves one while the next one travels. All requests
-/// that arrive in between leave together in the call after them.
+/// that arrive while two calls are in flight leave together in the next call.
 pub(crate) struct Flights<T>([Option<Flight<T>>; 2]);
 
 type Flight<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. It does not in three cases: it failed three times in a row, and the flusher only
-    /// probes it; it answers again, but processes still report; or there is no flusher.
+    /// Whether the store decides. It does not in three cases. It failed three times in a row, and the flusher only
+    /// probes it. Or it answers again, but processes still report. Or there is no flusher.
     pub is_up: bool,
     /// The number of calls to the store by this limit, probes included.
     pub asked: u64,
@@ -58,17 +58,18 @@ pub(crate) struct Health {
 
 struct HealthState {
     store: StoreState,
-    /// The number of the present outage, or of the last one.
+    /// The number of the present outage, or of the last one. It rises at the first failure of a store that is up, even
+    /// if no outage follows.
     outage: Outage,
     answered: Instant,
-    /// When the last failure that counts was noticed.
+    /// When the last failure that counts (see `note`) was noticed.
     failed: Option<Instant>,
     last_error: Option<StoreError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StoreState {
-    /// The store answers, or its last answers were too few failures to give it up.
+    /// The store answers, or has failed fewer than three times in a row.
     Up { failures: u32 },
     /// The store is given up. The flusher only probes it.
     Down,

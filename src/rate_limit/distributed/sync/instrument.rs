@@ -9,7 +9,8 @@ use crate::{
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// A limit in a stack, with its name. It does not keep the limit in use: the flusher ends with the last handle.
+/// The instrument of a limit in a stack, with the limit's name. It holds no handle, so it does not keep the flusher
+/// from ending with the last handle.
 pub(crate) struct StoreInstrument<S> {
     name: &'static str,
     synchronizer: Arc<S>,

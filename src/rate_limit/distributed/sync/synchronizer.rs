@@ -33,7 +33,8 @@ pub(crate) struct Link {
     pub(crate) hurry: Notify,
     /// Held by the working flusher.
     turn: sync::Mutex<()>,
-    /// The health becomes `Unasked`, and ceases to be, only under this lock: it is so only while there is no flusher.
+    /// The health enters and leaves the state `Unasked` only under this lock. It is in that state from the drop of the
+    /// last flusher until another flusher begins to work.
     crew: Mutex<Crew>,
 }
 

@@ -32,10 +32,11 @@ use tokio::time::Instant;
 /// A limit that many processes share without ever waiting for the store. Each process admits by the last known level of
 /// a key's bucket and by what it has admitted since. It reports to the store in the background.
 ///
-/// Two bounds limit the tokens that a process may admit between two answers of the store. The first is its share of the
-/// tokens that were left, by its part of all admitted tokens in the last four seconds. The second is
-/// [`max_unflushed`](WriteBehindBuilder::max_unflushed). Tokens admitted beyond the burst while the store answers raise
-/// the bucket's level above the burst. They drain before more is admitted, so the rate is kept in the long run.
+/// Two bounds limit the tokens that a process may admit between two answers of the store. The first is its part of the
+/// tokens that are left in the bucket. This part is its [share](Self::share) of all tokens admitted in the last four
+/// seconds. The second is [`max_unflushed`](WriteBehindBuilder::max_unflushed). Tokens admitted beyond the burst while
+/// the store answers raise the bucket's level above the burst. They drain before more is admitted, so the rate is kept
+/// in the long run.
 ///
 /// By default `max_unflushed` is what the rate gives in a period, a tenth of a second. A call that costs more is then
 /// admitted, up to the burst, if this process has nothing else of its key to report.
@@ -43,8 +44,8 @@ use tokio::time::Instant;
 /// # Bound
 ///
 /// While the store answers, N processes together admit at most `burst + rate * t + (N - 1) * max_unflushed` tokens of a
-/// key in any interval of length t. The last term is the [`overshoot_bound`](Self::overshoot_bound). Calls that cost
-/// more than `max_unflushed` count in its place.
+/// key in any interval of length t. The last term is the [`overshoot_bound`](Self::overshoot_bound). If a call costs
+/// more than `max_unflushed`, its cost takes the place of `max_unflushed` in this bound.
 ///
 /// # When the store does not answer
 ///
@@ -52,8 +53,8 @@ use tokio::time::Instant;
 /// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks in each period whether the store is back. When
 /// it is, the process reports the part of what it admitted that has not drained since. It decides by itself for another
 /// two and a half periods, plus the time that processes [need to
-/// reconnect](crate::rate_limit::distributed::Store::returns_within), so that all others can report too. Tokens that do
-/// not fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
+/// reconnect](crate::rate_limit::distributed::Store::returns_within). In this time all others can report, too. Tokens
+/// that do not fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
 ///
 /// # Cost
 ///
@@ -142,7 +143,7 @@ impl WriteBehind {
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
     /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit continues as after an outage: the process reports what it admitted, and
+    /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted, and
     /// the store decides again two and a half periods later.
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
@@ -178,8 +179,8 @@ impl WriteBehind {
         self.sync().read(Instant::now())
     }
 
-    /// Returns whether a call costs more than the `max_unflushed` that was set. Without one, a call may be unflushed
-    /// alone.
+    /// Returns whether a call costs more than the `max_unflushed` that was set. If none was set, a call of any cost up
+    /// to the burst passes while nothing else of its key is unreported.
     fn is_too_dear(&self, tokens: Tokens, max_unflushed: Tokens) -> bool {
         self.max_unflushed.is_some() && tokens > max_unflushed
     }
@@ -219,7 +220,8 @@ impl Distributed for WriteBehind {
         self.try_acquire_at(key, tokens, now).into()
     }
 
-    /// Predicts without knowing how much of its part the process will have reported by `due`.
+    /// Predicts without the bound on unreported tokens, since the process does not know how many it will have reported
+    /// by `due`.
     fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
         let tokens = Tokens(tokens);
         self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.sync().would_refuse(key, tokens, due)

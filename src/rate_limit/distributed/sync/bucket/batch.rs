@@ -58,7 +58,8 @@ impl BucketSync {
             };
             *leaving -= 1;
             let mut state = lock(&entry.state);
-            // A caller that has gone wants nothing. It is dropped without the lock, since its waker may go with it.
+            // A caller that has gone wants nothing. Its waiter is dropped without the lock, since the drop may run the
+            // code of a waker.
             let (gone, waiters): (Vec<_>, Vec<_>) =
                 state.dequeue().into_iter().partition(|waiter| waiter.verdict.is_closed());
             if waiters.is_empty() && !state.ledger.has_news() {

@@ -52,7 +52,8 @@ pub(crate) enum Verdict {
     Unanswered,
 }
 
-/// Whether this event has queued the key, so that the caller has to put it into the queue, or it was queued before.
+/// Whether an event changed a key to `Queued` (`Now`), or the key was queued `Before`. After `Now`, the caller of the
+/// method puts the key into the flusher's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Enqueued {
     Now,
@@ -80,8 +81,8 @@ impl BucketEntryState {
         }
     }
 
-    /// Adds a caller that waits. Also returns callers that have gone: drop them without a lock, since their wakers may
-    /// go with them.
+    /// Adds a caller that waits. Also returns callers that have gone: drop them without a lock, since the drop may run
+    /// the code of a waker.
     pub(super) fn wait(&mut self, waiter: Waiter) -> (Enqueued, Vec<Waiter>) {
         match &mut self.turn {
             // Idle => Queued

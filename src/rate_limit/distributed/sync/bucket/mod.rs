@@ -13,8 +13,8 @@
 //!
 //! | duty | action | next |
 //! |---|---|---|
-//! | `AtOnce` | sends the queue as soon as fewer than two batches are in flight | `Probe`, when the store is given up |
-//! | `EachPeriod` | sends at each tick the keys that are queued then | `Probe`, when the store is given up |
+//! | `AtOnce` (`Exact`) | sends the queue as soon as fewer than two batches are in flight | `Probe`, when the store is given up |
+//! | `EachPeriod` (`WriteBehind`) | sends at each tick the keys that are queued then | `Probe`, when the store is given up |
 //! | `Probe` | asks at each tick whether the store is back | the previous duty, when the store answers |
 //!
 //! | file | content |

@@ -29,7 +29,8 @@ pub(super) struct BucketRounds {
     flights: Flights<Landed>,
     tick: Instant,
     sweep: Instant,
-    /// The number of keys that leave the queue in this round.
+    /// The number of keys that may still leave the queue: with `EachPeriod` those that were queued at the last tick,
+    /// with `AtOnce` all, with `Probe` none.
     leaving: usize,
 }
 

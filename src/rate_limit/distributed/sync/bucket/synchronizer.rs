@@ -104,7 +104,8 @@ impl BucketSync {
         let BucketParts { settings, quota, deadline, pace, max_debt, processes } = parts;
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
-        // The others notice within a period that the store is back, and have reported by the end of the next one.
+        // The other processes notice within a period that the store is back, and have reported by the end of the next
+        // one. With their jitter, two periods last up to 2.2.
         let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));
         // From the operating system, so that no two processes have the same number, independent of the seed.
         let client = Random::new().with(|random| random.random());
@@ -165,7 +166,8 @@ impl BucketSync {
     }
 
     /// Returns whether too few tokens will be available at `due`, by the last answer of the store. Changes no state. In
-    /// an outage, when this process decides, the answer is `false`.
+    /// an outage, when this process decides, it returns `true` only if the key is too long or the cost is above the
+    /// burst.
     pub(crate) fn would_refuse(&self, key: &[u8], tokens: Tokens, due: Instant) -> bool {
         let quota = self.quota();
         if tokens == Tokens::ZERO {

@@ -38,11 +38,11 @@ pub(crate) struct LeaseEntryState {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-/// The callers that wait for the first answer of the store for this key.
+/// Whether the key is in a batch on its way to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flight {
     Landed,
-    /// It is in one batch on its way to the store.
+    /// The key is in one batch.
     InFlight,
 }
 

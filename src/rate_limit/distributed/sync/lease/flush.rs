@@ -25,7 +25,7 @@ pub(super) enum Whose {
     AllLeaving,
 }
 
-/// The batches of a flush, in turn. Newcomers may join it until a certain time.
+/// The batches of a flush, one after the other. Before `until`, newcomers may join the flush.
 struct LeaseBatches<'a> {
     sync: &'a LeaseSync,
     whose: Whose,
@@ -34,7 +34,7 @@ struct LeaseBatches<'a> {
     until: Instant,
 }
 
-/// The last batch of a flush.
+/// The kind of the previous batch of a flush.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Newcomers,
@@ -124,15 +124,15 @@ impl LeaseSync {
             let granted = Tokens(settled.granted).min(self.limit);
             let more = state.ledger.answered(granted, settled, now, self.report_for);
             entry.credit.fetch_add(more.0, Ordering::Relaxed);
-            // InFlight => Known
+            // InFlight => Landed
             let waiting = state.land();
             drop(state);
             release(waiting);
         }
     }
 
-    /// Notes that the store does not answer for this key. If it never has, the key gets the part that every process may
-    /// take.
+    /// Notes that the store does not answer for this key. If it never has, and the number of processes is set, the key
+    /// gets one process's part of the limit.
     pub(super) fn cut_off(&self, entry: &LeaseEntry) {
         let mut state = lock(&entry.state);
         let first = match self.processes {
@@ -141,7 +141,7 @@ impl LeaseSync {
         };
         state.ledger.cut_off(first);
         entry.credit.fetch_add(first.0, Ordering::Relaxed);
-        // InFlight => Known
+        // InFlight => Landed
         let waiting = state.land();
         drop(state);
         release(waiting);

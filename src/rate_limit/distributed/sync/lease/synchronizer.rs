@@ -184,7 +184,8 @@ impl LeaseSync {
         })
     }
 
-    /// Gives tokens back to the credit that they were taken from, unless that was long ago.
+    /// Gives tokens back to the credit that they were taken from, if they were taken within the last window, less 1.2
+    /// periods. The store then still counts them as spent when the next demand reports them as held.
     pub(crate) fn refund(&self, Withdrawn { entry, at }: Withdrawn, tokens: Tokens, now: Instant) {
         let age = self.origin.to(now).saturating_sub(at).duration();
         if age < self.window.saturating_sub(self.period.mul_f64(1.2)) {
@@ -208,7 +209,8 @@ impl LeaseSync {
         readings
     }
 
-    /// Updates the ledgers, and gives a process that is cut off its old spends back.
+    /// Updates the ledger of each key. If the key is cut off, the tokens that were spent a window ago return to its
+    /// credit.
     pub(super) fn note(&self, now: Instant) {
         for entry in self.entries.all() {
             let mut state = lock(&entry.state);
@@ -221,7 +223,7 @@ impl LeaseSync {
     /// Returns whether no caller asked for the key, no token of it is held, and its local quota is unspent.
     fn is_idle(&self, entry: &LeaseEntry) -> bool {
         let state = lock(&entry.state);
-        // This time is never late.
+        // This time is never later than the present, so a local quota never drains too early.
         let now = Nanos(self.looked.load(Ordering::Relaxed));
         state.ledger.is_idle()
             && state.local.is_idle(&self.on_outage, now)
