@@ -102,8 +102,8 @@
 //! seconds before the outage. While the demand is steady, the shares of all processes add up to one. With
 //! [`OnOutage::LastKnown`] every process applies the whole limit instead.
 //!
-//! With [`Leased`], the share of a process is the tokens that it held when it lost the store, and those that it had
-//! spent in the window before. All shares together are at most the limit, unless
+//! With [`Leased`], the share of a process is set when it loses the store. It is the tokens that the process then
+//! holds, and those that it has spent in the last window. All shares together are at most the limit, unless
 //! [`processes`](LeasedBuilder::processes) is set. Here [`OnOutage::LastKnown`] does the same as
 //! [`OnOutage::FairShare`].
 //!

@@ -136,8 +136,8 @@ impl Exact {
     /// answers of the store. From 0 to 1. Without answers in that time, and for a key not in use, it is one divided by
     /// the expected number of [`processes`](ExactBuilder::processes).
     ///
-    /// In an outage with [`OnOutage::FairShare`](crate::rate_limit::distributed::OnOutage::FairShare) this reading
-    /// changes, but the process keeps to the share that it had at its first call for the key in that outage.
+    /// In an outage with [`OnOutage::FairShare`](crate::rate_limit::distributed::OnOutage::FairShare) this reading may
+    /// change. The process still keeps to the share that it had at its first call for the key in that outage.
     pub fn share(&self, key: &[u8]) -> f64 {
         self.sync().share(key, Instant::now()).fraction()
     }

@@ -22,8 +22,8 @@ use tokio::runtime::Handle;
 /// All calls share one connection to a server. Clones are the same store. A broken connection is replaced in the
 /// background. A connection on which three calls in a row were given up is replaced, too, unless it then answers a
 /// `PING`. While there is no connection, calls fail at once. After the server is back, calls are answered again within
-/// a second. After the first answer, each process still decides by itself for the 600 ms in which other processes
-/// reconnect, plus some periods of the limit: see [the failures](crate::rate_limit::distributed#when-something-fails).
+/// a second. After the first answer, each process still decides by itself for 600 ms, in which other processes
+/// reconnect, plus some periods of the limit. See [the failures](crate::rate_limit::distributed#when-something-fails).
 ///
 /// The store needs Redis 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
 /// and `PING`; in a cluster also `CLUSTER SLOTS`. It reads `INFO memory` if it may. For `rediss://` enable the feature

@@ -29,8 +29,8 @@ pub(super) struct BucketRounds {
     flights: Flights<Landed>,
     tick: Instant,
     sweep: Instant,
-    /// The number of keys that may still leave the queue: with `EachPeriod` those that were queued at the last tick,
-    /// with `AtOnce` all, with `Probe` none.
+    /// The number of keys that may still leave the queue. With `EachPeriod` it begins at each tick with all queued
+    /// keys. It is unbounded with `AtOnce`, and zero with `Probe`.
     leaving: usize,
 }
 

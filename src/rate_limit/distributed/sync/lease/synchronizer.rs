@@ -82,7 +82,7 @@ impl LeaseSync {
         let LeaseParts { settings, limit, window, period, deadline, processes } = parts;
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
-        // Every other process sends its demands once in each period, which with its jitter lasts up to 1.1 of its length.
+        // Every other process sends its demands once in each period. With its jitter, a period lasts up to 1.1.
         let report_for = period.mul_f64(1.2).saturating_add(store.returns_within().min(LONGEST_RETURN));
         Self {
             store,
