@@ -52,7 +52,7 @@ impl QueueBuilder {
     }
 
     /// Sets the longest time that any call waits, with or without a deadline. Default: 1 s, for callers that wait for
-    /// two or more.
+    /// two seconds or more.
     ///
     /// If calls carry no deadline, set it to half of the time after which their callers give up. A call that is served
     /// later is often served in vain.

@@ -123,8 +123,8 @@ impl Reconfigure for Queue {
         config.check()
     }
 
-    /// Of two configurations of a queue neither is stricter: each admits calls, lets them wait, or refuses them. The
-    /// queue changes under its lock.
+    /// In one step, under the queue's lock. A queue may let a call wait instead of refusing it, so neither of two
+    /// configurations is stricter than the other.
     fn course(&self, _now: &LoadLevelConfig, _to: &LoadLevelConfig) -> Course<LoadLevelConfig> {
         Course::AtOnce
     }

@@ -68,9 +68,9 @@ impl Discipline {
     /// [`by_deadline`](Self::by_deadline) costs less.
     ///
     /// It orders by the instant until which a call may wait, not by the deadline itself. A call without a deadline
-    /// waits for up to `max_wait`. An order by the deadline itself would refuse such a call while it serves later,
-    /// urgent calls that could still wait. A full queue refuses the call whose time ends last, which may be the
-    /// newcomer.
+    /// waits for up to `max_wait`. In an order by the deadline itself, such a call would always be the last. It would
+    /// be refused after `max_wait`, even while later calls that could still wait are served before it. A full queue
+    /// refuses the call whose time ends last, which may be the newcomer.
     ///
     /// # Cost
     ///
@@ -100,9 +100,9 @@ impl Discipline {
     /// Adaptive LIFO with CoDel's target and interval: first in, first out while the queue empties regularly, and last
     /// in, first out while it does not.
     ///
-    /// A call may wait for the interval. If the queue has not been empty for the interval, it serves the newest call
-    /// first, and newcomers may wait only for the target. It refuses at its turn a waiter that has waited longer than
-    /// the target.
+    /// A call may wait for the interval. Once the queue has not been empty for longer than the interval, it serves the
+    /// newest call first. Newcomers then may wait only for the target, and a waiter that has waited longer than the
+    /// target is refused when its turn comes.
     ///
     /// Use it for requests without deadlines. It is the adaptive LIFO with the controlled delay (CoDel) of B. Maurer,
     /// "Fail at Scale", ACM Queue 13(8), 2015. The defaults are those of the article, a target of 5 ms and an interval

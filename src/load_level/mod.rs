@@ -35,9 +35,9 @@
 //!   call's turn has come.
 //! - The [`Discipline`] says which waiter is served next, and which has waited too long. By default the oldest waiter
 //!   is next. A call may wait for half of the time from its arrival to its deadline. After that it is refused
-//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. In simulations with two and with
-//!   ten times the load that the server can take, this rule alone kept the server busy with calls whose callers still
-//!   waited.
+//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. Simulations offered two and ten
+//!   times the load that the server can take. With this rule, and no other mechanism, the server stayed busy with calls
+//!   whose callers still waited.
 //! - The deadline is the one in the call's [context](crate::CallContext). It does not travel by itself: a server reads
 //!   it from the request and runs the service in the context's [`scope`](crate::CallContext::scope). No call waits
 //!   longer than [`max_wait`](QueueBuilder::max_wait), the only limit for a call without a deadline. Set it to half of
@@ -54,9 +54,10 @@
 //!   wait.
 //! - Refusals carry a `retry_after`: the time to serve all waiters at the present rate, if none of them leaves. It is
 //!   `None` while the rate is not known.
-//! - A call that ends gives its place to the next call before it returns. A call that was admitted, and then
-//!   refused or cancelled before it reached the service, returns its start time of the [pace](QueueBuilder::pace). The
-//!   start time is lost if the queue has admitted another call since.
+//! - A call that ends gives its place to the next call before it returns. An admitted call can still end before it
+//!   reaches the service: its deadline passes, an inner layer refuses it, or its caller drops it. Such a call returns
+//!   its start time of the [pace](QueueBuilder::pace). The start time is lost if the queue has admitted another call
+//!   since.
 //! - A [`Queue`] is a handle: read and change it while calls wait, share it among layers, or use it without tower.
 //! - A queue reads one clock. Build the queue in the runtime that uses it. Another runtime can have another clock, such
 //!   as a paused clock in a test. While that clock is behind the latest time that the queue has seen, the queue's time

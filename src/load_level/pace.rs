@@ -20,12 +20,14 @@ pub(super) struct Pace {
     period: Duration,
 }
 
-/// The slot that a call took from the pace, and can give back. Stored as the instant that was due after it.
+/// The slot that a call took from the pace, and can give back. Stored as the instant at which the call after it may
+/// begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaceSlot(Nanos);
 
 impl PaceSlot {
-    /// The start time of a call that took none. Once a call has taken a start time, no instant as early as this is due.
+    /// The slot of a call that took none. [`Pace::give_back`] ignores it: once a call has taken a slot, the next call
+    /// is due later than zero.
     pub(super) const NONE: Self = Self(Nanos::ZERO);
 }
 
@@ -47,7 +49,7 @@ impl Pace {
     }
 
     /// Returns this pace from now on, in place of another one. The last call under the other pace counts for this one,
-    /// so that setting a pace repeatedly admits no more calls.
+    /// so that setting a pace again and again admits no additional calls.
     pub(super) fn in_place_of(self, before: Option<Self>, now: Nanos) -> Self {
         let due = match before {
             None => fixed(now),
@@ -82,8 +84,8 @@ impl Pace {
         Some(PaceSlot(self.due()))
     }
 
-    /// Gives back the slot of a call that did not begin. It is lost if another call has begun since. Otherwise
-    /// calls that were due one after the other would begin together.
+    /// Gives back the slot of a call that did not begin. The slot is lost if another call has taken the next one since.
+    /// Giving it back then would let two calls begin together that were due one after the other.
     pub(super) fn give_back(&mut self, slot: PaceSlot) {
         if PaceSlot(self.due()) == slot {
             self.due = self.due.saturating_sub(self.interval);

@@ -7,7 +7,7 @@
 //!
 //! | from | to | when | in |
 //! |---|---|---|---|
-//! | fast, slow | slow | a thread takes the lock | [`Word::take_over`] |
+//! | fast, slow | slow | a thread takes the lock to change the queue | [`Word::take_over`] |
 //! | slow | fast | it releases the lock; no call waits, there is no pace, and the queue is open | [`Word::hand_back`] |
 //! | slow | slow | it releases the lock; a call waits, there is a pace, or the queue is closed | [`Word::hand_back`] |
 
@@ -90,7 +90,7 @@ impl Word {
         }
     }
 
-    /// Returns a place. Returns `false` in the slow mode.
+    /// Gives a place back. In the slow mode it does nothing, and returns `false`.
     #[inline]
     pub(super) fn end(&self) -> bool {
         let mut seen = self.0.load(Ordering::Relaxed);

@@ -75,22 +75,23 @@ impl Queue {
     /// Configures a queue with at most `concurrency` calls in the service at once, which finds its depth by itself.
     ///
     /// It measures the service rate: how fast the service takes the calls that wait. It refuses a new call if the calls
-    /// that would be served before it take longer than it may wait, because the queue could only refuse it later. The
-    /// [discipline](QueueBuilder::discipline) says how long it may wait: by default half of the time until its
-    /// deadline, and at most [`max_wait`](QueueBuilder::max_wait). An overload therefore refuses calls when they come,
-    /// not after they have waited. The error is [`QueueFull`](crate::error::QueueFull) with the cause
+    /// that would be served before it take longer than the new call may wait. Such a call would only wait in vain, and
+    /// be refused later. The [discipline](QueueBuilder::discipline) says how long it may wait: by default half of the
+    /// time until its deadline, and at most [`max_wait`](QueueBuilder::max_wait). An overload therefore refuses calls
+    /// when they come, not after they have waited. The error is [`QueueFull`](crate::error::QueueFull) with the cause
     /// [`Deadline`](crate::error::QueueFullCause::Deadline).
     ///
-    /// - The rate is measured over the last 200 to 400 calls that waited (with more than 100 places: two to four calls
-    ///   for each place). If fewer calls waited in the last 5 to 10 s of waiting time, it is measured over that time.
-    ///   Time in which no call waits does not count.
-    /// - The rate is known once the queue has served 10 calls, and one more for each place in the service, and calls
-    ///   have waited for 50 ms in all. The queue measures it again after ten seconds without a waiter, after a new
-    ///   [pace](QueueBuilder::pace), and after a standstill, in which the service took no call for 20 times the mean
-    ///   time of a call. While the rate is not known, the [depth](QueueBuilder::depth) is the only bound.
-    /// - A queue in which no call waits takes the next one, at any rate. A measured rate that is too low makes the
-    ///   queue shorter for a while, but the service stays busy. A rate that is too high lets calls wait that are
-    ///   refused later.
+    /// - The rate is measured over the last 200 to 400 calls that waited (with a concurrency above 100: over the last
+    ///   two to four calls for each place in the service). If fewer calls waited in the last 5 to 10 s of waiting time,
+    ///   it is measured over that time. Time in which no call waits does not count.
+    /// - The rate is known once the service has taken 10 waiters, plus one for each of its places, in at least 50 ms of
+    ///   waiting time. The queue measures it again after ten seconds without a waiter, and after a new
+    ///   [pace](QueueBuilder::pace). It also measures it again after a standstill: calls waited, and the service took
+    ///   none of them for 20 times the mean time of a call. While the rate is not known, the
+    ///   [depth](QueueBuilder::depth) is the only bound.
+    /// - If no call waits, the next call may wait, however low the measured rate is. A measured rate that is too low
+    ///   therefore makes the queue shorter for a while, but the service stays busy. A rate that is too high lets calls
+    ///   wait that are refused later.
     ///
     /// [`Readings`] state the rate and the depth that follows from it. A call that waits costs the same as in any
     /// queue, and one division when it comes.
@@ -160,8 +161,9 @@ impl Queue {
         Acquire::new(self.clone(), weight)
     }
 
-    /// Takes a place in the service if one is free, no call waits, and the queue is open. Otherwise it takes the lock,
-    /// and the call counts as one that arrived.
+    /// Takes a place in the service if one is free, no call waits, the pace allows it, and the queue is open. Otherwise
+    /// returns `None` at once. Takes the lock if it returns `None`, and with a pace. A call that takes the lock counts
+    /// as an arrival in [`Readings::desired_concurrency`].
     pub fn try_acquire(&self) -> Option<Permit> {
         (self.enter() || self.enter_slowly(Instant::now())).then(|| Permit::new(self.clone()))
     }
