@@ -7,8 +7,8 @@ use crate::{
 };
 use std::{cmp::Ordering, iter};
 
-/// The waiters in the order in which they are served: a higher class first, within a class the waiter whose time to
-/// wait ends first, and of two equal ones the older.
+/// The waiters in the order in which they are served. A higher class is first. Within a class, the waiter whose time to
+/// wait ends earliest is first, and of two equal ones the older.
 ///
 /// It is a weight-balanced tree (J. Nievergelt and E. M. Reingold, "Binary search trees of bounded balance", SIAM
 /// Journal on Computing 2(1), 1973) with the parameters 3 and 2 of Y. Hirai and K. Yamamoto, Journal of Functional
@@ -74,7 +74,7 @@ impl Deadlines {
         Self { nodes: Vec::new(), root: NONE, joined: 0 }
     }
 
-    /// Adds this waiter, which may wait until then.
+    /// Adds this waiter, which may wait until `until`.
     pub(super) fn join(&mut self, id: WaiterId, class: usize, weight: u64, until: Nanos) {
         let WaiterId(id) = id;
         self.joined = self.joined.wrapping_add(1);
@@ -108,7 +108,7 @@ impl Deadlines {
         path.filter(|WaiterId(id)| self.node(*id).turn.rank == rank).last()
     }
 
-    /// Returns the waiters that are served before a newcomer of this class that may wait until then.
+    /// Returns the waiters that are served before a newcomer of this class that may wait until `until`.
     pub(super) fn before(&self, class: usize, until: Nanos) -> Backlog {
         let turn = Turn { rank: rank(class), until, number: u64::MAX };
         let (mut at, mut before) = (self.root, Backlog::default());

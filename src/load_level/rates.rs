@@ -15,7 +15,8 @@ pub enum DrainTime {
     Unknown,
 }
 
-/// The calls since the queue was built. All counts wrap.
+/// The calls since the queue was built. All counts wrap. Calls that a [`Queue`](super::Queue) admits without its lock
+/// are not counted. The rates use only differences within a backlog, in which every call takes the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// All calls that came, refused calls included.
@@ -40,8 +41,8 @@ pub(crate) struct Flow {
 /// How fast a queue grew and shrank in the last ten seconds, or since the backlog began. If calls come and go less
 /// often than twice per second, the time is longer.
 ///
-/// Rates are unknown until a backlog has lasted for [`SHORTEST`] and [`FEWEST`] have left the queue, or for [`LONG`].
-/// Rates without a backlog would measure the demand, not the capacity.
+/// Rates are unknown until a backlog has lasted for [`SHORTEST`] and [`FEWEST`] calls have left the queue, or until it
+/// has lasted for [`LONG`]. Rates without a backlog would measure the demand, not the capacity.
 ///
 /// | from | to | when |
 /// |---|---|---|
@@ -145,8 +146,8 @@ pub(crate) fn time_for(count: u64, per_second: f64) -> Option<Duration> {
     (per_second > 0.0).then(|| seconds(count as f64 / per_second))
 }
 
-/// Returns the time until a backlog is gone. It shrinks by the calls that leave and grows by those that join: B / (u -
-/// l).
+/// Returns the time until a backlog is gone. A backlog shrinks by the calls that leave and grows by those that join:
+/// `waiting / (left - joined)`.
 pub(crate) fn drain_time(waiting: u64, flow: Option<Flow>) -> DrainTime {
     match flow {
         _ if waiting == 0 => DrainTime::In(Duration::ZERO),

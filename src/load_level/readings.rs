@@ -51,9 +51,9 @@ pub struct Readings {
     pub weight: u64,
     /// How long the oldest waiter has waited. Zero if no call waits.
     pub oldest_age: Duration,
-    /// The expected wait of a call that comes now and is served after all waiters: their number divided by the calls
-    /// that leave the queue per second. If no call waits and the service has room, it is the time until the pace allows
-    /// the call, or zero.
+    /// The expected wait of a call that comes now and is served after all waiters: their number plus one, divided by
+    /// the calls that leave the queue per second. If no call waits and the service has room, it is the time until the
+    /// pace allows the call, or zero.
     ///
     /// `None` while it is not known, in a closed queue, and while no call leaves. It is known once a backlog has lasted
     /// for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last known
@@ -61,8 +61,8 @@ pub struct Readings {
     /// discards them.
     pub expected_wait: Option<Duration>,
     /// The time until the backlog is gone, at the rates of the last ten seconds: B / (u - l), where B calls wait, u
-    /// calls leave the queue and l calls join it per second. A backlog younger than ten seconds has grown in that time:
-    /// [`Never`](DrainTime::Never).
+    /// calls leave the queue and l calls join it per second. A backlog younger than ten seconds has grown from zero
+    /// within them, so it reads [`Never`](DrainTime::Never).
     ///
     /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see
     /// [`expected_wait`](Self::expected_wait). The previous backlog does not count here.
@@ -71,7 +71,8 @@ pub struct Readings {
     /// off the backlog in ten seconds. An autoscaler divides it by the concurrency of one instance.
     ///
     /// If no call waits, or if calls wait only for the pace, it is the number of calls in the service. That number
-    /// changes with each call: smooth it.
+    /// changes with each call: smooth it. The reading is at least 1. While calls wait for places and the rates are not
+    /// known, it is the present concurrency.
     pub desired_concurrency: usize,
     /// The calls that were not served, by reason.
     pub not_served: Counts,

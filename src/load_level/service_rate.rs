@@ -12,13 +12,16 @@ use std::time::Duration;
 /// | from | to | when |
 /// |---|---|---|
 /// | unknown | known | the service took [`FEWEST`] calls, and one for each of its places, in at least [`SHORTEST`] |
-/// | known | unknown | no call has waited for longer than [`LONGEST_IDLE`] and the [`PAUSE`] of the service |
+/// | known | unknown | for longer than [`LONGEST_IDLE`], and longer than the pause, no call has waited |
 /// | known | unknown | the service took no call for longer than the pause while calls waited: it stood still |
 /// | known | unknown | the pace changes |
 ///
-/// Until a standstill ends, the rate before it applies: it predicts how fast the service goes on. A standstill before
-/// the rate is known shows only in comparison with later calls. The longest wait between two calls therefore does not
-/// count if it is longer than the pause that follows from all others.
+/// The *pause* is [`PAUSE`] times the mean time of a call. Until a standstill ends, the rate before it applies: it
+/// predicts how fast the service goes on.
+///
+/// Before the rate is known, a standstill shows only in comparison with later calls. The longest wait between two calls
+/// is therefore set aside. It counts once the rate is known, unless it is longer than the pause that follows from all
+/// other waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServiceRate {
     /// The previous span, and the one that has begun.
@@ -43,7 +46,8 @@ pub(super) struct Span {
 const FEWEST: u64 = 10;
 /// The shortest time that gives a rate.
 const SHORTEST: Nanos = Nanos(50_000_000);
-/// A span ends after 200 calls, and at least two for each place: with 200 the error of the rate is a fourteenth.
+/// A span ends after 200 calls, and at least two for each place: with 200 the relative error of the rate is about
+/// 1/√200, a fourteenth.
 const LONG: u64 = 200;
 /// A span also ends after five seconds.
 const LONGEST: Nanos = Nanos(5_000_000_000);
@@ -54,7 +58,7 @@ const LONGEST_IDLE: Nanos = Nanos(10_000_000_000);
 const PAUSE: u128 = 20;
 
 impl ServiceRate {
-    /// Counts a waiter that a service of `places` takes. Calls wait since `backlog_since`.
+    /// Counts a waiter that a service of `places` takes. Calls have been waiting without a pause since `backlog_since`.
     pub(super) fn record_service(&mut self, backlog_since: Nanos, now: Nanos, places: u32) {
         let last = self.last.unwrap_or(now);
         let wait = now.saturating_sub(last.max(backlog_since));
@@ -105,7 +109,8 @@ impl ServiceRate {
         self.before.plus(self.current.served, self.current.time)
     }
 
-    /// Returns the rate, if it is known. Calls wait since `backlog_since`, which is the present if none waits.
+    /// Returns the rate, if it is known. Calls have been waiting since `backlog_since`, which is the present if no call
+    /// waits.
     pub(super) fn known(&self, backlog_since: Nanos) -> Option<Span> {
         self.span().filter(|_| !self.is_over(backlog_since))
     }
@@ -120,13 +125,13 @@ impl ServiceRate {
         (span.served >= FEWEST + u64::from(self.places) && span.time >= SHORTEST).then_some(span)
     }
 
-    /// Returns whether no call has waited for longer than the earlier counts are valid.
+    /// Returns whether the time without a waiter was longer than the time for which the earlier counts stay valid.
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
         idle > LONGEST_IDLE && self.span().is_none_or(|span| idle > self.pause(span))
     }
 
-    /// Returns the longest time in which a service that does not stand still takes a call.
+    /// Returns the pause: a service that takes no waiter for longer than this stands still.
     fn pause(&self, span: Span) -> Nanos {
         // By Little's law, the mean time of a call is the places divided by the rate.
         let mean = u128::from(span.time.0) * u128::from(self.places) / u128::from(span.served.max(1));

@@ -87,8 +87,8 @@ pub(super) struct Waiter {
     deadline: Nanos,
 }
 
-/// The phase of a call, as its task learns it when it arrives and when it is polled. `W` is the data that it needs to
-/// wait.
+/// The phase of a call. The task of the call learns it when the call arrives, and in each poll. `W` is the data that
+/// the task needs to wait.
 ///
 /// An answer that the task has not fetched yet is a `Result<PaceSlot, QueueRefusal>`, since such a call no longer
 /// waits.
@@ -199,9 +199,9 @@ impl QueueState {
         self.rates.begin_again(now, self.totals);
     }
 
-    /// Forgets the service rate: it says nothing about another pace. A change of the concurrency keeps it. The old rate
-    /// is then a guess, which serves a limit that changes often better than none, and it follows within some hundred
-    /// calls.
+    /// Forgets the service rate: it says nothing about another pace. A change of the concurrency keeps the rate as an
+    /// estimate, which the next few hundred calls replace. A concurrency that changes often would otherwise leave the
+    /// queue without a rate.
     pub(super) fn pace_changes(&mut self) {
         self.service_rate = self.service_rate.map(|_| ServiceRate::default());
     }

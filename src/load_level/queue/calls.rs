@@ -50,7 +50,8 @@ impl Queue {
     /// Asks whether the turn of this waiter has come. If it keeps waiting, it asks again at the instant in `Waiting`,
     /// or when `waker` is woken. An admitted waiter has a place in the service; a refused one has left the queue.
     pub(in crate::load_level) fn poll(&self, id: WaiterId, waker: &Waker, now: Instant) -> CallPhase<Instant> {
-        // A waker is user code, and none runs with the lock held.
+        // A waker is user code, and no user code may run while the lock is held: it is cloned before, and dropped
+        // after.
         let mut waker = Some(waker.clone());
         let ((phase, wait), _) = self.locked(now, |state, places, nanos| {
             let phase = state.poll(id, &mut waker, places, nanos);
@@ -85,8 +86,8 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(id, places, now));
     }
 
-    /// Returns a place in the service, exactly once for each that was taken, and the slot of the pace that the
-    /// call did not use. Returns whether it ran wakers.
+    /// Gives back a place in the service, and the slot of the pace that the call did not use. The caller does this
+    /// exactly once for each place that it took. Returns whether it ran wakers.
     #[inline]
     pub(in crate::load_level) fn end(&self, unused: PaceSlot, now: impl FnOnce() -> Instant) -> bool {
         !self.shared.word.end() && self.end_slowly(unused, now())

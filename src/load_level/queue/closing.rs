@@ -54,8 +54,8 @@ impl Queue {
     ///
     /// # Cost
     ///
-    /// Takes one lock, and wakes each waiter once after the lock is released. An open queue costs nothing more. Each
-    /// call to a closed queue takes the lock.
+    /// Takes one lock, and wakes each waiter once after the lock is released. The ability to close costs an open queue
+    /// nothing. Each call to a closed queue takes the lock.
     pub fn close(&self) {
         self.change(|state, places, now| state.close(places, now));
     }

@@ -125,7 +125,7 @@ impl Queue {
         drop(self.with_lock(Instant::now(), change));
     }
 
-    /// Wakes the waiters whose turn has come by a change without wake-ups.
+    /// Wakes the waiters whose turn has come through [`change_quietly`](Self::change_quietly).
     pub(in crate::load_level) fn wake_pending(&self) {
         self.change(|_, _, _| {});
     }

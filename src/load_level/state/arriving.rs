@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl QueueState {
-    /// Admits a call that does not wait, if the service has room.
+    /// Admits an arriving call at once, if the queue is open, no call waits, and the service has room.
     pub(in crate::load_level) fn try_arrive(&mut self, places: &mut ServicePlaces, now: Nanos) -> Option<PaceSlot> {
         self.totals.arrived = self.totals.arrived.wrapping_add(1);
         self.admit(places, now);
@@ -98,7 +98,7 @@ impl QueueState {
         if fits(self.waiters.all(), self) {
             return Ok(());
         }
-        // The waiters that would be served before it fill the queue alone.
+        // The waiters that would be served before the newcomer leave no room for it.
         let is_hopeless = |this: &Self| !fits(this.before(class, gives_up_at, now), this);
         while !fits(self.waiters.all(), self) {
             let (id, refusal) = match self.late(now) {
@@ -130,7 +130,7 @@ impl QueueState {
         (0..below).find_map(|class| if newest_first { self.waiters.oldest(class) } else { self.waiters.newest(class) })
     }
 
-    /// Returns the waiters that would be served before a newcomer of this class that may wait until then.
+    /// Returns the waiters that would be served before a newcomer of this class that may wait until `gives_up_at`.
     pub(super) fn before(&self, class: usize, gives_up_at: Nanos, now: Nanos) -> Backlog {
         if let Some(deadlines) = &self.deadlines {
             return deadlines.before(class, gives_up_at);

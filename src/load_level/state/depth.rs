@@ -18,8 +18,9 @@ impl QueueState {
         self.service_rate.is_some()
     }
 
-    /// Returns the most calls that may wait now, for a call without a deadline. While the newest are served first, no
-    /// call of the highest class waits behind another, so that the rate does not bound their number.
+    /// Returns the depth that applies now to a call without a deadline. While the newest are served first, a newcomer
+    /// of the highest class waits behind no other call. The rate then bounds no number of waiters, and the configured
+    /// depth applies.
     pub(in crate::load_level) fn depth_in_force(&self, now: Nanos) -> usize {
         match self.service_rate(now) {
             Some(rate) if !self.newest_first(now) => self.depth_at(rate, self.patience(NEVER, now)),
@@ -27,8 +28,8 @@ impl QueueState {
         }
     }
 
-    /// Returns the number of calls that the service takes in `patience`, and one more: a queue in which no call waits
-    /// takes the next one.
+    /// Returns the number of calls that the service takes in `patience`, and one more, so that an empty queue always
+    /// lets one call wait. At most the configured depth.
     fn depth_at(&self, rate: Span, patience: Nanos) -> usize {
         let calls = rate.calls_within(patience).saturating_add(1);
         usize::try_from(calls).map_or(self.depth, |calls| calls.min(self.depth))

@@ -71,7 +71,8 @@ impl QueueState {
         }
     }
 
-    /// Ends a call in the service. `unused` is its slot of the pace if it did not reach the service.
+    /// Ends an admitted call. `unused` is its slot of the pace if the call did not reach the service, else
+    /// [`PaceSlot::NONE`].
     pub(in crate::load_level) fn end(&mut self, unused: PaceSlot, places: &mut ServicePlaces, now: Nanos) {
         places.taken = places.taken.saturating_sub(1);
         if let Some(pace) = &mut self.pace {
