@@ -73,9 +73,10 @@ pub(super) struct SendQueue(Mutex<SendQueueState>);
 #[derive(Default)]
 struct SendQueueState {
     pending: VecDeque<Pending>,
-    /// The waker of the sending task, while it can send more.
+    /// The waker of the sending task, while the task waits for messages.
     waker: Option<Waker>,
-    /// The duty of the sending task. It begins and ends under the lock, so that no message is left without a task.
+    /// The [`Duty`] to send: at most one task has it. A task takes and ends it under the lock, so that no message is
+    /// left without a task.
     sending: Arc<Duty>,
 }
 
@@ -90,7 +91,8 @@ pub(super) enum Handed {
 
 /// Hands a message to the sending task, and spawns that task if there is none.
 pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> Handed {
-    // The task polls within this time as long as its runtime runs, because its calls end within it.
+    // Each call of Redis ends within this time, so the sending task is polled within it while its runtime runs. If the
+    // task was not seen for longer, this producer spawns another one.
     let patience = core.limits.answer_timeout.saturating_add(core.server.connect_timeout()).saturating_mul(2);
     let mut state = lock(&core.send_queue.0);
     let begun = match state.sending.begin(patience, Instant::now()) {
@@ -264,6 +266,7 @@ fn read(core: &Core, answer: Value) -> Result<Answers, Fault> {
     answers.map(|answer| Ok(read_one(core, backlog, bytes(answer)?))).collect()
 }
 
+/// Reads the answer for one message, as `append.lua` describes it. An empty answer: the queue is full.
 fn read_one(core: &Core, backlog: u64, answer: Vec<u8>) -> Result<Receipt, AppendError> {
     let rest = || text(Value::BulkString(answer[1..].to_vec())).map_err(|fault| AppendError::unknown(&fault));
     match answer.first() {

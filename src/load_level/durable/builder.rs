@@ -81,9 +81,9 @@ impl DurableQueueBuilder {
     }
 
     /// Bounds the memory of the appends of this process: the most messages that wait to be sent to Redis, and the most
-    /// bytes of these messages and of the two batches in flight. A message beyond either bound is refused, but a single
-    /// message may be longer than the bound. Default: 10,000 messages and 64 MiB. From 1 to 2^24 messages, and to 2^53
-    /// bytes.
+    /// bytes of these messages and of the two batches in flight. A message beyond either bound is refused. While no
+    /// other message is on the way, a message may be longer than the bound of the bytes. Default: 10,000 messages and
+    /// 64 MiB. From 1 to 2^24 messages, and to 2^53 bytes.
     pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
         (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
         self
@@ -100,8 +100,9 @@ impl DurableQueueBuilder {
 
     /// Sets the time to make a connection and check the server. Default: 1 s.
     ///
-    /// Only [`connect`](Self::connect) waits for that, and the first calls after the [runtime](super#runtimes) of a
-    /// connection has ended.
+    /// [`connect`](Self::connect) waits for the connection. The first calls wait for it, too, if
+    /// [`connect_lazily`](Self::connect_lazily) was called outside of a runtime, or if the [runtime](super#runtimes) of
+    /// the last connection has ended. No other call waits.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self { connect_timeout: timeout, ..self }
     }
@@ -125,8 +126,8 @@ impl DurableQueueBuilder {
     ///
     /// # Errors
     ///
-    /// A [`RedisError`]: a setting is invalid, the URL is invalid, there is no tokio runtime, or the server does not
-    /// answer, is too old, refuses the connection, or is part of a cluster.
+    /// A [`RedisError`]: a setting or the URL is invalid, or there is no tokio runtime. Or the server does not answer,
+    /// is too old, refuses the connection, or is part of a cluster.
     pub async fn connect(self) -> Result<DurableQueue, RedisError> {
         let server = self.check()?;
         let connection = Connection::open(server.clone(), self.random.clone()).await?;

@@ -27,6 +27,7 @@ pub(super) struct Keys {
     pub(super) retries: String,
     pub(super) totals: String,
     pub(super) dead: String,
+    /// The prefix of the key for each deduplication key.
     pub(super) once: String,
 }
 
@@ -45,6 +46,7 @@ impl Keys {
     }
 }
 
+/// The limits of a queue, as its [builder](super::DurableQueueBuilder) documents them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) depth: u64,

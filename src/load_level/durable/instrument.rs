@@ -70,7 +70,8 @@ impl DurableQueue {
 
 impl QueueInstrument {
     /// Asks Redis for readings, and caches them. If the future is dropped before its end, the old readings stay.
-    /// Several callers may refresh at once: an answer that is older than the cached one is discarded.
+    /// Several callers may refresh at once. An answer with fewer redeliveries than the cached one is older, and is
+    /// discarded, if another answer came after its request.
     ///
     /// # Errors
     ///
@@ -118,7 +119,7 @@ impl KeptReadings {
             return;
         }
         self.answers = self.answers.wrapping_add(1);
-        // The data of Redis may be new.
+        // A lower number shows that Redis has new data: then all of its redeliveries are new.
         let more = readings.redelivered.checked_sub(before).unwrap_or(readings.redelivered);
         self.redelivered = self.redelivered.wrapping_add(more);
         self.last = Some(readings.clone());

@@ -60,11 +60,11 @@ pub struct Delivery {
     pub id: String,
     /// The bytes that were appended.
     pub payload: Vec<u8>,
-    /// The number of this try, from 1: one more than the calls that failed and the workers that died during a call of
-    /// this message [alone](super#messages-that-kill-their-worker).
+    /// The number of this try, from 1. Each failed call of the message counts as an earlier try. So does each death of
+    /// a worker that was calling the message [as a suspect](super#messages-that-kill-their-worker).
     pub attempt: u32,
-    /// Whether a worker that had the message before died, or was cut off. Its call may have begun there and done a part
-    /// of the work. That may not count as a try.
+    /// Whether a worker that had the message before died, or was cut off. That worker may have begun a call that did a
+    /// part of the work. Such a call does not always count in [`attempt`](Self::attempt).
     pub may_have_begun: bool,
     /// The time since its first append, by the server's clock.
     pub age: Duration,

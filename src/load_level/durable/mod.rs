@@ -53,22 +53,24 @@
 //!   rejection's `retry_after` is the time to work off all of these messages at the rate of the last ten seconds.
 //! - A message with a [key](Message::once) is appended once. Set a key on each message that may be sent again, also by
 //!   a retry.
-//! - Any tower layer can wrap a producer. Layers of this crate need `keep_error`: the producer's error is itself made
-//!   from rejections. To stop retries of errors that no retry can help, classify with
-//!   [`Layered`](crate::classify::Layered).
-//! - A [`Worker`] takes messages in about the order in which they were appended. It calls a tower service with each: a
-//!   clone of its own, polled ready first. After a success the message is removed. After a failure or a panic it waits
-//!   for its backoff, and then goes to the end of the queue. After [`max_tries`](WorkerBuilder::max_tries) it becomes a
-//!   dead letter. A message that cannot be decoded becomes a dead letter at once.
+//! - Any tower layer can wrap a producer. Layers of this crate need `keep_error`: their rejections then become an
+//!   [`AppendError::Rejected`], like those of the producer itself. To stop retries of errors that no retry can help,
+//!   classify with [`Layered`](crate::classify::Layered).
+//! - A [`Worker`] takes messages in about the order in which they were appended. For each message it clones a tower
+//!   service, waits until the clone is ready, and calls it. After a success the message is removed. After a failure or
+//!   a panic the message waits for its backoff, and then goes to the end of the queue. After
+//!   [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. A message that cannot be decoded
+//!   becomes a dead letter at once.
 //! - A call has no [context](crate::CallContext), so it has neither a deadline nor an attempt number. Put a timeout
-//!   around the service, since nothing else bounds a call, and use the [`Delivery`]. Give the worker no more
-//!   concurrency than the layers around its service admit; otherwise they keep rejecting its calls.
+//!   around the service, since nothing else bounds a call. The number of the try is in the [`Delivery`]. Give the
+//!   worker no more concurrency than the layers around its service admit; otherwise they keep rejecting its calls.
 //! - A [rejection](crate::Rejection) by the service, or by a layer around it, is no try if the call had not reached the
-//!   service. The message comes again after the rejection's `retry_after` plus at most one backoff delay. A circuit
-//!   breaker, a load shed or a full queue shows that the service is overloaded; the worker then also begins no call for
-//!   the rejection's `retry_after`, at most 1 s, or for 100 ms if it has none. A rate limit does not pause the worker,
-//!   because it may be the limit of one key. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries must end.
-//!   A rejection that can never succeed, because the call costs more than the limit ever allows, is a failure.
+//!   service. The message comes again after the rejection's `retry_after` plus at most one backoff delay. A rejection
+//!   by a circuit breaker, a load shed or a queue also pauses the worker, because the service is overloaded. The worker
+//!   then begins no call for the rejection's `retry_after`, at most 1 s, or for 100 ms if there is none. A rate limit
+//!   does not pause the worker, because it may be the limit of one key. Nor does a timeout. Set a
+//!   [`max_age`](WorkerBuilder::max_age) if these redeliveries must end. A rejection of a call that costs more than the
+//!   limit ever allows is a failure, since no later try would be admitted.
 //! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). If there are too
 //!   many, the oldest are removed and counted.
 //! - All times come from the server's clock. A step of that clock makes delays and ages wrong by the same amount. It
@@ -76,15 +78,15 @@
 //!
 //! # At least once
 //!
-//! Every message with a receipt is processed with success, becomes a dead letter, or is dropped for its age, as long as
-//! Redis keeps its data. This does not depend on which command fails: each step of a message is one script or one
-//! command, which writes the message to its new place before it removes it from the old one. A message is processed
-//! twice, or more often, when
+//! Every message with a receipt is processed with success, becomes a dead letter, or is dropped for its age. The one
+//! condition is that Redis keeps its data. It does not matter which command fails: each step of a message is one script
+//! or one command. That command writes the message to its new place before it removes the message from the old one. A
+//! message is processed twice, or more often, when
 //!
 //! - a worker dies, or its future is dropped, after the work was done and before Redis has recorded it;
 //! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that
 //!   time: other workers take over its messages while it still processes them. After an outage of Redis, workers wait
-//!   for half of that time before they take over, and a worker that still has messages tells Redis so at once;
+//!   for half of that time before they take over. Meanwhile a worker that still has messages tells Redis so;
 //! - the server's clock steps ahead by more than that time: messages in progress look abandoned;
 //! - the call fails after it had effects, as a timeout may, and is tried again;
 //! - a producer appends it twice: without a key, or after the key has expired;
@@ -95,16 +97,16 @@
 //!
 //! # Messages that kill their worker
 //!
-//! A poison message can kill the process that works on it, by an abort or by using up its memory. It must become a dead
-//! letter in the end, without its neighbours:
+//! A poison message can kill the process that works on it, by an abort or by using up its memory. In the end this
+//! message must become a dead letter. The other messages that the process had must not:
 //!
 //! - All messages of a dead worker become *suspects*, with [`may_have_begun`](Delivery::may_have_begun). This alone
 //!   does not count as a try, since their calls may not have begun.
-//! - A worker calls suspects one at a time. It first lets its other calls end, then tells Redis that the suspect's call
-//!   begins, and begins no other call until Redis has recorded its end. During this time it takes no messages; other
-//!   workers do.
+//! - A worker calls suspects one at a time. It first lets its other calls end. Then it tells Redis that the suspect's
+//!   call begins, and begins no other call until Redis has recorded the end of this one. During this time it takes no
+//!   messages; other workers do.
 //! - If the worker dies during such a call, Redis blames that message: the death counts as a try. The calls of the
-//!   worker's other messages have not begun. They do not become suspects, unless they were suspects before.
+//!   worker's other messages have not begun. Those messages do not become suspects, unless they were suspects before.
 //! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. A message that kills each of its
 //!   workers therefore kills `max_tries` workers and one more.
 //! - A suspect's call that ends, with any result, clears the suspicion. A rejection that had not reached the service
@@ -112,9 +114,8 @@
 //! - A suspect's call that takes longer than a second no longer delays other calls. If the worker dies then, the death
 //!   still counts as a try of this message, and all other messages become suspects.
 //!
-//! A worker that is killed from outside, or cut off for long, counts as a try of at most the suspects that it was
-//! calling, and of no other message. If each worker dies before it calls a message, the message is delivered again
-//! without end.
+//! If a worker is killed from outside, or cut off for long, this counts as a try only of the suspects that it was
+//! calling. If each worker dies before it calls a message, the message is delivered again without end.
 //!
 //! A suspect costs one more script, and another if its call takes longer than a second. An ordinary message needs
 //! neither. The delivery counts of the consumer group record which messages are suspects, and how many workers died
@@ -151,12 +152,12 @@
 //!   and ends of deliveries, whose messages come again. Without an append-only file a restart loses everything since
 //!   the last snapshot. A replica that takes over lacks the writes that it had not received, even if these are on disk;
 //!   `min-replicas-to-write` makes that less likely.
-//! - `maxmemory-policy noeviction`. Any other policy may evict the queue itself. When the memory is full, appends
-//!   certainly fail; ends, retries and takeovers continue and free memory.
+//! - `maxmemory-policy noeviction`. Any other policy may evict the queue itself. When the memory is full, appends are
+//!   [refused](AppendError::Refused). Ends, retries and takeovers continue and free memory.
 //!
-//! No failure of Redis ends a worker. It asks again after at most 50 ms, then with a backoff of up to a second, or of
-//! an eighth of `takeover_after` if that is shorter. It creates the consumer group if it is missing, and
-//! [reports](WorkerReadings::redis_error) the last error.
+//! No failure of Redis ends a worker. It asks again after at most 50 ms, then with a backoff. The backoff grows up to a
+//! second, or up to an eighth of `takeover_after` if that is shorter. It creates the consumer group if it is missing,
+//! and [reports](WorkerReadings::redis_error) the last error.
 //!
 //! # Metrics
 //!

@@ -58,6 +58,7 @@ impl DurableQueue {
         };
         let answers = call_and_read(core, &core.connection, &REVIVE, write).await?;
         match answers.into_iter().next() {
+            // The answer of the script if there is no such letter.
             Some(Ok(receipt)) if receipt.id == "?" => Ok(None),
             Some(answer) => answer.map(Some),
             None => Err(AppendError::unknown(&nonsense())),

@@ -38,9 +38,9 @@ pub struct QueueReadings {
     pub dropped_for_age: u64,
     /// The dead letters that were removed because there were too many.
     pub dead_letters_trimmed: u64,
-    /// The time until the backlog is gone, at the rates that this handle and its clones have seen in the last ten
-    /// seconds, with readings and appends. Unknown with the first reading. `Never` also if no message has ended for ten
-    /// seconds.
+    /// The time until the backlog is gone, at the rates of the last ten seconds. This handle and its clones learn the
+    /// rates from the answers of Redis to readings and appends. Unknown with the first reading. `Never` also if no
+    /// message has ended for ten seconds.
     pub drain_time: DrainTime,
 }
 
