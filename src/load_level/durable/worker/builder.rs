@@ -60,8 +60,8 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// Sets the number of tries before a message becomes a dead letter. Default: 5. At least 1.
     ///
-    /// The death of a worker counts as a try of the message that it was [calling
-    /// alone](super::super#messages-that-kill-their-worker), and of no other message.
+    /// The death of a worker counts as a try of the [suspects](super::super#messages-that-kill-their-worker) that it
+    /// was calling, and of no other message.
     pub fn max_tries(mut self, tries: u32) -> Self {
         self.settings.max_tries = tries;
         self

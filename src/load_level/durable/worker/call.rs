@@ -25,6 +25,7 @@ pub(super) enum Verdict {
     /// Rejected by the service or a layer around it, before any work was done: not a try.
     Rejected {
         retry_after: Option<Duration>,
+        /// Whether the worker begins no call for a while, because the service is overloaded.
         holds_up: bool,
     },
     /// The message cannot be decoded. Another try would fail in the same way.

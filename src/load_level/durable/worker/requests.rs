@@ -120,14 +120,14 @@ pub(super) struct Duties {
     pub(super) take_over: Option<(Duration, usize)>,
 }
 
-/// The most messages that one call of that script moves.
+/// The most due messages that one call of the `TEND` script moves.
 pub(super) const MOST_MOVED: u64 = 500;
 
 impl Requests {
     pub(super) fn new(core: Arc<Core>) -> Self {
         // Not the queue's generator: two processes with the same seed would be one consumer.
         let (high, low): (u64, u64) = Random::new().with(|random| (random.random(), random.random()));
-        // At most one of the requests in flight waits.
+        // At most one of the requests in flight waits, so each is answered within the answer timeout and one `WAIT`.
         let server = core.server.with_answer_timeout(core.limits.answer_timeout.saturating_add(WAIT));
         let waiting = Connection::open_lazily(server, core.random.clone());
         Self { core, waiting, consumer: format!("{high:016x}{low:016x}").into() }
@@ -141,7 +141,8 @@ impl Requests {
             command.arg("BLOCK").arg(millis(WAIT));
         }
         command.arg("STREAMS").arg(&self.core.keys.stream).arg(">");
-        // A worker that has just started does not report a failure of Redis.
+        // The first connection gets time to be made, so that a worker that has just started reports no failure of
+        // Redis.
         self.waiting.until_it_was_up(WAIT).await;
         let answer = self.waiting.ask(async |connection| command.query_async::<Value>(connection).await).await?;
         let stream = match answer {

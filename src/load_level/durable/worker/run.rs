@@ -114,8 +114,8 @@ impl<Decode, S> Worker<Decode, S> {
         WorkerMonitor(self.shared.clone())
     }
 
-    /// Works until `shutdown` ends. Then it takes no more messages, lets the calls in progress end, reports them to
-    /// Redis, gives back the messages that it has not begun, and returns its totals.
+    /// Works until `shutdown` ends. Then it takes no more messages, and lets the calls in progress end. It reports
+    /// these ends to Redis, gives back the messages whose calls have not begun, and returns its totals.
     ///
     /// No failure of Redis ends it earlier. At its end it waits for Redis for at most the time after which others [take
     /// over](super::WorkerBuilder::takeover_after), counted from the end of the last call.

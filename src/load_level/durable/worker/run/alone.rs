@@ -1,9 +1,10 @@
 //! Calls of suspects, the messages that may have killed a worker: one at a time, and at first beside no other call.
 //!
-//! The takeover script counts a death against a message only if Redis knew that its call had begun. Only calls of
-//! suspects are worth a round trip for that. Suspects therefore wait until no other call is in flight. The worker tells
-//! Redis of the call before it begins, and of its end before another call begins. A call that takes longer than
-//! [`ALONE_FOR`] has had its chance to kill the worker, and no longer delays other calls.
+//! The takeover script counts a death against a message only if Redis knew that its call had begun. To tell Redis costs
+//! a round trip before the call, so the worker does it only for suspects. A death must point to one message, so a
+//! suspect waits until no other call is in flight. The worker tells Redis of the call before it begins, and of its end
+//! before another call begins. A call that takes longer than [`ALONE_FOR`] has had its chance to kill the worker, and
+//! no longer delays other calls.
 //!
 //! | state | what happens | next state |
 //! |---|---|---|
@@ -13,7 +14,7 @@
 //! | `Marked` | the call begins | `Calling` |
 //! | `Calling` | the call ends | `Ending` |
 //! | | the call takes longer than `ALONE_FOR` | `Releasing` |
-//! | `Releasing` | Redis has recorded it | `Off`: it is one of the long calls |
+//! | `Releasing` | Redis has recorded that the call takes long | `Off`: the call is one of the long calls |
 //! | | the call ends | `Ending` |
 //! | | Redis fails | `Calling` |
 //! | `Ending` | Redis has recorded its end | `Off` |
@@ -102,7 +103,7 @@ impl Alone {
 }
 
 impl<C> Run<C> {
-    /// Returns whether the concurrency allows a call now, regardless of the pace and of the service.
+    /// Returns whether the concurrency allows a call now, regardless of the pace and of a pause after a rejection.
     pub(super) fn may_begin_one(&self, now: Instant) -> bool {
         let may_begin_alone = !self.waiting.suspects.is_empty() && self.has_room_alone(now);
         may_begin_alone || (!self.waiting.ordinary.is_empty() && self.may_begin_beside(0))

@@ -4,8 +4,10 @@
 //! while the queue is empty. Spawning a task for each call would cost a worker with short calls about a quarter of its
 //! throughput.
 //!
-//! Two invariants: there are at least as many tasks as calls in progress, and the permits plus the tasks that took one
-//! are at least as many as the messages in the queue. A call that blocks its thread therefore delays no other call.
+//! A call that blocks its thread delays no other call, because of two invariants:
+//!
+//! - There are at least as many tasks as calls in progress.
+//! - Each message in the queue has a permit of the semaphore, or a task that took that permit and has not looked yet.
 
 use super::super::{
     call::{Caller, Verdict},
@@ -90,8 +92,8 @@ impl Calls {
         }
     }
 
-    /// Moves the calls that have ended to the empty list. Returns whether there are any. If not, the task of `cx` is
-    /// woken when there are.
+    /// Moves the calls that have ended to `ended`, which must be empty. Returns whether there are any. If not, the task
+    /// of `cx` is woken when there are.
     pub(super) fn poll_ended(&mut self, ended: &mut Vec<(Ticket, Verdict)>, cx: &mut Context<'_>) -> bool {
         let mut state = lock(&self.shared.state);
         if state.ended.is_empty() {
@@ -109,7 +111,7 @@ impl Calls {
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        // A task that is in a call now stops only after it. It must not find another job.
+        // A task that polls a call at this moment stops only after that poll. It must not find another job then.
         lock(&self.shared.state).jobs.clear();
     }
 }
@@ -130,8 +132,8 @@ impl CallsShared {
         lock(&self.state).ended.push((ticket, verdict));
     }
 
-    /// Wakes the worker's loop if calls have ended. Call it only before the task leaves its thread: the loop may be
-    /// queued behind the task, where no other thread can take it.
+    /// Wakes the worker's loop if calls have ended. Call it only just before the task yields or waits: tokio may queue
+    /// the woken loop behind this task, where no other thread can steal it.
     fn tell(&self) {
         let mut state = lock(&self.state);
         let collector = if state.ended.is_empty() { None } else { state.collector.take() };

@@ -15,8 +15,8 @@ const MOST_KEPT: usize = 500;
 type Answer = (Vec<Entry>, Result<Vec<Entry>, Fault>);
 
 pub(super) struct Keeping {
-    /// All messages that this worker has, until Redis has confirmed their end, each with the time at which Redis last
-    /// learned that the worker has it.
+    /// All messages that this worker has, until Redis has confirmed their end. The value is the time at which Redis
+    /// last learned that the worker has the message.
     held: HashMap<Entry, Instant>,
     /// The request in flight, and the time at which it was made.
     request: Option<(Instant, Asking<Answer>)>,
