@@ -85,10 +85,10 @@ impl Queue {
     ///   two to four calls for each place in the service). If fewer calls waited in the last 5 to 10 s of waiting time,
     ///   it is measured over that time. Time in which no call waits does not count.
     /// - The rate is known once the service has taken 10 waiters, plus one for each of its places, in at least 50 ms of
-    ///   waiting time. The queue measures it again after ten seconds without a waiter, and after a new
-    ///   [pace](QueueBuilder::pace). It also measures it again after a standstill: calls waited, and the service took
-    ///   none of them for 20 times the mean time of a call. While the rate is not known, the
-    ///   [depth](QueueBuilder::depth) is the only bound.
+    ///   waiting time. The queue measures it again after ten seconds without a waiter (20 times the mean time of a
+    ///   call, if that is longer), and after a new [pace](QueueBuilder::pace). It also measures it again after a
+    ///   standstill: calls waited, and the service took none of them for 20 times the mean time of a call. While the
+    ///   rate is not known, the [depth](QueueBuilder::depth) is the only bound.
     /// - If no call waits, the next call may wait, however low the measured rate is. A measured rate that is too low
     ///   therefore makes the queue shorter for a while, but the service stays busy. A rate that is too high lets calls
     ///   wait that are refused later.

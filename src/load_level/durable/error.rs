@@ -62,7 +62,7 @@ impl AppendError {
         match failure {
             Failure::Down(fault) => Self::Refused { reason: fault.to_string() },
             Failure::Said(error) => match words(&error) {
-                // A script fails before its first write.
+                // The server refused. An append script fails only before its first write, so nothing was appended.
                 Some(reason) => Self::Refused { reason },
                 None => Self::Unknown { reason: error.to_string() },
             },

@@ -70,8 +70,8 @@ impl DurableQueue {
 
 impl QueueInstrument {
     /// Asks Redis for readings, and caches them. If the future is dropped before its end, the old readings stay.
-    /// Several callers may refresh at once. An answer with fewer redeliveries than the cached one is older, and is
-    /// discarded, if another answer came after its request.
+    /// Several callers may refresh at once. An answer is out of date, and discarded, if it counts fewer redeliveries
+    /// than an answer that came after its request.
     ///
     /// # Errors
     ///

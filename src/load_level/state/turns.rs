@@ -67,7 +67,7 @@ impl QueueState {
         self.waiters.get(id).is_some_and(|waiter| now >= waiter.gives_up_at)
     }
 
-    /// Returns whether the queue is standing and this call has waited for longer than the discipline's target.
+    /// Returns whether there is a standing queue and this call has waited for longer than the discipline's target.
     fn exceeds_target(&self, id: WaiterId, now: Nanos) -> bool {
         match self.rule {
             Rule::Adaptive { target, interval } if self.has_standing_queue(interval, now) => {

@@ -100,8 +100,8 @@ impl<C> Run<C> {
         // A server that was unreachable has not heard from any worker for a while. Live workers first get the time to
         // keep their messages alive.
         let is_well = self.health.is_well_for(idle / 2, now);
-        // A request that waits for messages has reserved all the room. A takeover may use that room a second time, so
-        // that it need not wait for the request.
+        // A request that waits for messages has reserved all the room. A takeover may use that room a second time.
+        // Otherwise it would find no room while the request waits.
         let room = (self.room() + self.taking.expected()).min(MOST_TAKEN_OVER);
         let take_over = (is_well && now >= self.tending.take_over_at && room > 0).then_some((idle, room));
         if take_over.is_some() {
