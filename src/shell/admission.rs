@@ -26,8 +26,9 @@ use tower::Service;
 ///
 /// # Cancellation
 ///
-/// A waiting call that is dropped [leaves](Self::leave) its place, then its request is dropped. An admitted call that
-/// is dropped is [settled](Self::settle) as [`Ending::Cancelled`], after the service's future was dropped.
+/// If the caller drops a waiting call, the stage first gives up the call's place among the waiters
+/// ([`leave`](Self::leave)). Then it drops the request. An admitted call that is dropped is [settled](Self::settle) as
+/// [`Ending::Cancelled`], after the service's future was dropped.
 ///
 /// # Cost
 ///
@@ -85,17 +86,19 @@ pub trait Admission<Request, Response, ServiceError> {
     const READS_DEADLINE: bool;
 
     /// Whether the permit of an admitted call takes up room in the limit, such as one of the calls in flight. `false`
-    /// if the permit takes up no room and serves only to count the result of the call, as that of a circuit breaker.
-    /// This is not the [`Place`](Self::Place) of a waiting call. See [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE).
-    /// Default: `true`.
+    /// if the permit only waits for the verdict on the call, as that of a circuit breaker. See
+    /// [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE). Default: `true`.
+    ///
+    /// This room is not the [`Place`](Self::Place) of a waiting call, which has no permit yet.
     const HOLDS_PLACE: bool = true;
 
     /// The permit of an admitted call. The stage settles or refunds it exactly once, so it needs no destructor. The
     /// admission itself settles a permit that [`keep`](Self::keep) has kept.
     type Permit;
 
-    /// The place of a waiting call. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so the type
-    /// needs no `Drop`. If it has one, such as the future of a semaphore, the place is dropped after that.
+    /// The place of a waiting call among the waiters, such as its position in a queue. [`poll`](Self::poll) or
+    /// [`leave`](Self::leave) gives it up exactly once, so the type needs no `Drop`. A type that has one, such as the
+    /// future of a semaphore, is dropped after `poll` or `leave` gave the place up.
     /// [`Infallible`](std::convert::Infallible) if no call waits.
     type Place;
 
@@ -111,7 +114,7 @@ pub trait Admission<Request, Response, ServiceError> {
     }
 
     /// Polls for the turn of a waiting call. Before it returns `Pending` it registers the waker or calls
-    /// [`Frame::wake_at`]. After `Ready` the place is gone.
+    /// [`Frame::wake_at`]. Once it returns `Ready`, it has given up the call's place among the waiters.
     fn poll(
         &self,
         place: &mut Self::Place,
@@ -119,7 +122,8 @@ pub trait Admission<Request, Response, ServiceError> {
         frame: &mut Frame,
     ) -> Poll<Result<Self::Permit, Rejection>>;
 
-    /// Gives up the place of a call that ends while it waits, and gives back a permit that it was granted meanwhile.
+    /// Gives up the place among the waiters of a call that ends while it waits. If the call was granted a permit
+    /// meanwhile, also gives back that permit.
     fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
 
     /// Runs after each pending poll of an admitted call. See [`Gate::under_way`](super::Gate::under_way).
@@ -172,7 +176,7 @@ pub trait Admission<Request, Response, ServiceError> {
 /// | - | `start`: waits | `Waiting` |
 /// | `Waiting` | its turn comes | `Admitted` |
 /// | `Waiting` | refused while it waits | `Ended`, with the rejection |
-/// | `Waiting` | abandoned, or recalled | `Ended`, after leaving its place |
+/// | `Waiting` | abandoned, or recalled | `Ended`, after giving up its place among the waiters |
 /// | `Admitted` | the next stage is ready | `Ended`, after settling or refunding the permit |
 /// | `Admitted` | abandoned, or recalled | `Ended`, after settling the permit |
 /// | `Admitted` | user code panics in a poll | `Admitted` without its permit, which is settled; never polled again |
@@ -211,7 +215,7 @@ pin_project! {
         // Passed on to the next stage. The permit is here between polls. During a poll a guard in a local variable
         // holds it, so that an unwinding panic settles it.
         Admitted { #[pin] next: Call, permit: Option<Permit> },
-        // Permit and place have been returned.
+        // The call holds neither a permit nor a place among the waiters.
         Ended,
     }
 }
@@ -264,7 +268,7 @@ where
                 // Waiting => Admitted
                 Ok(permit) => {
                     let guard = self.guard::<S, Request>(Some(permit), Ending::Refused { retry_after: None });
-                    // Drops the place, whose `Drop` may be user code.
+                    // Drops the place among the waiters. Its `Drop` may be user code.
                     state.set(State::Ended);
                     if needs_drop::<A::Place>() {
                         frame.user_code_runs();

@@ -93,8 +93,8 @@ pub trait Border<Request, Response, E> {
     /// [`Frame::set_inherited`].
     fn enter(&self, request: &mut Request, frame: &mut Frame) -> Self::Seen;
 
-    /// Converts the result of the stack into the caller's result. All permits of the call have been returned. The frame
-    /// is the frame of the last poll.
+    /// Converts the result of the stack into the caller's result. All permits of the call have been returned, except
+    /// those that [`Admission::keep`](super::Admission::keep) kept. The frame is the frame of the last poll.
     fn exit(
         &self,
         seen: Self::Seen,

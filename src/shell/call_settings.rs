@@ -6,7 +6,7 @@ use std::{num::NonZeroU64, time::Duration};
 
 /// The settings that a call keeps from its start to its end: its timeout, its attempts, their backoff and timeout.
 ///
-/// The call carries them as words, and converts a word when a stage asks for it.
+/// The call carries them as seven words of 64 bits. When a stage asks for a setting, a method converts the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallSettings {
     /// Zero for no timeout.
@@ -21,8 +21,8 @@ pub(crate) struct CallSettings {
     factor: u64,
 }
 
-/// From the lowest bit: the attempts, the growth of the backoff, the number of its jitter, and a bit that is always
-/// set.
+/// Several settings in one word. From the lowest bit: the attempts, the growth of the backoff, the number that stands
+/// for its jitter, and a bit that is always set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape(NonZeroU64);
 

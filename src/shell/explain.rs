@@ -50,7 +50,7 @@ pub struct Explanation {
     layers: Vec<(&'static str, String)>,
     attempts: Option<u32>,
     worst_case: Option<Duration>,
-    /// How much waits at the service's request can add to the worst case.
+    /// The time that waits at the service's request can add to the worst case.
     hints: Duration,
     max_in_flight: Option<usize>,
     contradiction: Option<ConfigError>,
@@ -174,9 +174,9 @@ impl Explanation {
     }
 }
 
-/// The methods with which a stage describes itself. A method that takes the `next` stage also describes that stage.
-/// Only [`limit_latency`](Explanation::limit_latency) adds a layer by itself; before the others a stage calls
-/// [`layer`](Explanation::layer).
+/// The methods with which a stage describes itself. A method that takes the `next` stage also describes that stage. Of
+/// the public methods only [`limit_latency`](Explanation::limit_latency) adds a layer by itself. Before it calls
+/// another one, a stage calls [`layer`](Explanation::layer).
 impl Explanation {
     /// Adds a layer with its name and description.
     pub fn layer(&mut self, name: &'static str, text: impl Into<String>) {
@@ -196,7 +196,7 @@ impl Explanation {
         self.latency_is_limited(name, limit);
     }
 
-    /// Adds a layer that ends calls after a learned limit of at most `most`.
+    /// Adds a layer that ends calls after a learned limit of at most `ceiling`.
     pub(crate) fn limit_latency_at_most(&mut self, name: &'static str, ceiling: Duration, next: &impl Describe) {
         self.layer(name, format!("learned, at most {ceiling:?}"));
         next.describe(self);
@@ -217,8 +217,8 @@ impl Explanation {
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest));
     }
 
-    /// Adds that a call can wait here for this time until one of `places` is free. The inner layers then hold at most
-    /// `places` calls at a time.
+    /// Adds that the inner layers hold at most `places` calls at a time. A further call can wait here for this time
+    /// until one of those calls has ended.
     pub fn wait_for_place(&mut self, places: usize, longest: Duration, next: &impl Describe) {
         self.places_are_waited_for(places);
         self.wait(longest, next);
@@ -233,8 +233,9 @@ impl Explanation {
         self.bound_in_flight(limit);
     }
 
-    /// Adds that the service can ask for further waits of this total length. They are part of the worst case if the
-    /// stage waits `always`, independent of the service.
+    /// Adds that the service can ask for further waits of this total length. If `always`, the stage may wait this time
+    /// even if the service does not ask, so the waits are part of the [worst case](Self::worst_case_latency). Otherwise
+    /// only the worst case [with hints](Self::worst_case_with_hints) has them.
     pub(crate) fn wait_for_hints(&mut self, attempts: u32, further: Duration, always: bool) {
         self.hints = self.hints.saturating_mul(attempts);
         if always {
@@ -255,7 +256,7 @@ impl Explanation {
     }
 }
 
-/// The second half of each method, after the inner stages were described.
+/// The second halves of the methods above, which run after the inner stages were described.
 impl Explanation {
     pub(crate) fn latency_is_limited(&mut self, name: &'static str, limit: Duration) {
         if self.innermost.is_none() && self.tries.is_none() {

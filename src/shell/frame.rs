@@ -24,8 +24,8 @@ pub struct Frame {
     wake: Option<Instant>,
     /// How the service answered in this poll.
     ending: Reported,
-    /// Whether the service was called in this attempt; after a retry was abandoned, in any attempt. And where the call
-    /// was abandoned.
+    /// Whether the service was called in this attempt, and where the call was abandoned. After a retry was abandoned,
+    /// whether the service was called in any attempt.
     reached: Reached,
     /// Whether the attempt that ends in this poll must not be followed by another one.
     retry_forbidden: Flag,
@@ -42,7 +42,8 @@ pub struct Frame {
     in_pass: Flag,
     /// The retries of the call that ends in this poll.
     retries: Retries,
-    /// The configuration version of a pass that began later than the call, while the pass lasts. Zero for none.
+    /// The configuration version of a pass that began after the call's own pass: that of a further attempt, or of a
+    /// call that waited. Zero if there is no such pass, or once it has ended.
     later_pass: u64,
     /// What the call inherited before the pass, if a stage had read or set it.
     before_pass: Option<Inherited>,
@@ -58,7 +59,7 @@ impl Reached {
     const ABANDONED_IN_SERVICE: u64 = 4;
 }
 
-/// The reported [`Ending`], if any, in whole words.
+/// The reported [`Ending`], if any, in fields of one machine word each; `crate::words` states the reason.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reported {
     kind: Kind,
@@ -238,8 +239,8 @@ impl Frame {
         self.patient_from = patient_from;
     }
 
-    /// Returns when the attempt that ends in this poll has had half of its full time. A streamed body, which ends
-    /// later, is judged by it. Never, if the stack has no timeout.
+    /// Returns when the attempt that ends in this poll has had half of its full time. The end of a streamed body, which
+    /// comes later, is judged by this instant. Returns never if the stack has no timeout.
     #[inline]
     pub fn patient_from(&self) -> Deadline {
         self.patient_from
@@ -258,13 +259,13 @@ impl Frame {
         self.inherited = Some(inherited);
     }
 
-    /// Notes the configuration version of a pass that ends in the same poll.
+    /// Notes the configuration version of a pass that began after the call's own pass. That pass ends in the same poll.
     #[inline]
     pub(crate) fn set_later_pass(&mut self, version: u64) {
         self.later_pass = version;
     }
 
-    /// Takes the configuration version of a pass that has not ended, or zero.
+    /// Takes the configuration version of such a [later pass](Self::set_later_pass), or zero if there is none.
     #[inline]
     pub(crate) fn take_later_pass(&mut self) -> u64 {
         mem::take(&mut self.later_pass)

@@ -28,7 +28,7 @@ pin_project! {
         shared: Arc<Shared<St, X>>,
         #[pin]
         timer: Timer,
-        // During a poll, and permanently after a poll that panicked.
+        // Set during a poll. After a poll that panicked it stays set.
         in_poll: bool,
     }
 
@@ -92,7 +92,7 @@ where
         if let StateProjection::Unpolled { .. } = this.state.as_mut().project() {
             if let StateTaken::Unpolled { mut request } = this.state.as_mut().project_replace(State::Ended) {
                 let seen = border.enter(&mut request, &mut frame);
-                // It is user code, and may have read the clock before it took its time.
+                // The border is user code. It may have read the clock and then run for long.
                 frame.user_code_runs();
                 let call = stage.start(request, &mut frame);
                 this.state.set(State::Running { call, seen });
@@ -113,7 +113,8 @@ where
                 *this.in_poll = false;
                 // The drop of the service, and what the border does, are user code.
                 frame.user_code_runs();
-                // Taken out last: its parts were just written, and a load of all of them would wait for that.
+                // The result is moved out last. The stages have just written its parts, and one load of several parts
+                // would wait until they are stored.
                 return polled.map(|result| border.exit(seen, result, &mut frame));
             }
             match frame.take_wake() {

@@ -13,11 +13,15 @@ use tokio::time::Instant;
 ///
 /// A mechanism whose calls may wait for their turn is an [`Admission`].
 ///
-/// [`GateStage`] turns it into a stage. The stage settles every permit exactly once, however the call ends.
+/// [`GateStage`] turns a gate into a stage. The stage settles every permit exactly once, however the call ends.
 pub trait Gate<Request> {
-    /// Whether a permit holds a place, rather than only waiting for the verdict on the call. If places last until the
-    /// end of a body, a permit without a place is settled as soon as the head of the answer is not a success. A retry
-    /// that asks [`would_refuse`](Self::would_refuse) then sees the verdict counted. Default: `true`.
+    /// Whether the permit of an admitted call takes up room in the gate, such as one of the calls in flight that a
+    /// [`Limiter`](crate::load_shed::Limiter) allows. `false` if the permit only waits for the verdict on the call, as
+    /// that of a circuit breaker. Default: `true`.
+    ///
+    /// The difference matters in a stack that holds permits until the end of the response body (`whole_body`, feature
+    /// `http`). There the head of a response settles a permit that takes up no room, unless that head is a success. A
+    /// retry that then asks [`would_refuse`](Self::would_refuse) sees the verdict counted.
     const HOLDS_PLACE: bool = true;
 
     /// Whether the gate reads the deadline from the frame's context; see
@@ -43,8 +47,8 @@ pub trait Gate<Request> {
     #[inline]
     fn under_way(&self, _permit: &mut Self::Permit, _frame: &mut Frame) {}
 
-    /// Takes the permit back and learns how the call ended. The service's future has been dropped by then, unless user
-    /// code panicked in a poll: then it is dropped with the response future.
+    /// Takes the permit back and learns how the call ended. The service's future has been dropped before, with one
+    /// exception: after a panic in a poll it is dropped together with the response future.
     fn settle(&self, permit: Self::Permit, ending: Ending, frame: &mut Frame);
 }
 

@@ -69,9 +69,9 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub trait Instrument: Send + Sync + 'static {
-    /// Adds all readings at the time `now`. Every reading has the same names and labels, from the first one on.
+    /// Adds all readings at the time `now`. Each run adds readings of the same names and labels, from the first run on.
     ///
-    /// Changes no state. May take a short lock, which is the longest that a call waits for it.
+    /// Changes no state. May hold a lock for a short time. A call that needs the lock waits no longer than that.
     fn read(&self, now: Instant, readings: &mut Readings<'_>);
 
     /// Adds a listener, which learns each later state change, once and in order, until it is dropped. The mechanism

@@ -44,7 +44,7 @@ pin_project! {
     /// A call at the [`Leaf`].
     #[derive(Debug)]
     pub struct LeafCall<Request> {
-        // Until the service is ready. After that the call is in the service while the callee has its future.
+        // `Some` until the service is ready. After that the callee has the service's future until the service answers.
         request: Option<Request>,
     }
 }

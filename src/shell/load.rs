@@ -17,7 +17,7 @@ const PENALTY: usize = usize::MAX / 2;
 /// use steadfast::circuit_breaker::Breaker;
 /// use tower::{Service, ServiceExt, balance::p2c::Balance, discover::ServiceList, service_fn};
 ///
-/// // One stack for each endpoint: a circuit is that of one endpoint.
+/// // One stack for each endpoint, so that each circuit belongs to one endpoint.
 /// let breakers = [Breaker::builder().build()?, Breaker::builder().build()?];
 /// let endpoints = [0, 1].map(|endpoint| service_fn(move |()| async move { Ok::<usize, Infallible>(endpoint) }));
 /// let mut stacks = Vec::new();
@@ -36,17 +36,18 @@ const PENALTY: usize = usize::MAX / 2;
 ///
 /// - A call is in flight from the moment at which its response future is made until that is dropped, whether it waits
 ///   in the stack or is in the service. A future that has ended and is kept still counts.
-/// - The penalty is `usize::MAX / 2`. A stack has it while a breaker is open, is forced open, or is half-open with all
-///   of its probes out; while a live stack is switched off; while a load shed is at its limit, a queue at its depth, or
-///   a rate limit for all callers without a token. One that lets calls wait has it while a call would have to wait too
-///   long. A limit in shadow refuses nothing.
+/// - The penalty is `usize::MAX / 2`. A stack has the penalty while at least one of these holds:
+///   - A breaker is open, is forced open, or is half-open and admits no further probe.
+///   - A live stack is switched off.
+///   - A load shed is at its limit, or a queue is at its depth. A limit in shadow causes no penalty.
+///   - A rate limit for all callers has no token. If it lets calls wait, only a wait that would be too long counts.
 /// - An open circuit whose `open_for` is over has no penalty: the balancer has to send the call that probes it. If all
 ///   stacks refuse, the balancer chooses among them by their calls in flight.
-/// - A rate limit by key refuses some callers and not others, and has no penalty. Nor do the stages of a service
-///   inside, of which the stack knows nothing.
+/// - A rate limit by key causes no penalty, because it refuses some callers and not others. The stages of a service
+///   that is itself a stack cause none either: the outer stack does not know them.
 ///
-/// The services that one layer makes share one state, and one count: they all report the load of all of them. Build one
-/// stack for each endpoint, and give those mechanisms that endpoints are to share as clones of one handle.
+/// The services that one layer makes share one state and one count, so each of them reports the load of all. Build one
+/// stack for each endpoint. If the endpoints are to share a mechanism, give each stack a clone of its handle.
 ///
 /// # Cost
 ///
@@ -54,9 +55,9 @@ const PENALTY: usize = usize::MAX / 2;
 /// with the feature, handles and calls count their references in two cache lines. Where threads clone one handle for
 /// each call, they contend for both.
 ///
-/// Asking takes a few loads. It reads the clock where a breaker is open or half-open, where calls wait in a queue, or
-/// where there is a rate limit. It takes a lock where calls wait in a queue or for tokens, and for a sliding window or
-/// a bucket that warms up.
+/// [`load`](Load::load) takes a few atomic loads. It reads the clock where a breaker is open or half-open, where calls
+/// wait in a queue, or where there is a rate limit. It takes a lock where calls wait in a queue or for tokens, and for
+/// a sliding window or a bucket that warms up.
 impl<St: RefusesNow, X, S> Load for Stack<St, X, S> {
     type Metric = usize;
 

@@ -1,8 +1,8 @@
-//! The one tower service of this crate, and the protocol by which a call passes through its stages.
+//! The one tower service around all stages, and the protocol by which a call passes through them.
 //!
-//! Every layer is a [`Stage`]. A single stage and a whole stack use the same [`Stack`], which is the only place that
-//! implements the tower contract. Stages nest as plain structs inside one `Arc` and refer to each other by reference. A
-//! call clones one `Arc` and the service once, regardless of the number of stages.
+//! Every layer is a [`Stage`]. A single stage and a whole stack use the same [`Stack`], which implements tower's
+//! `Service`. Stages nest as plain structs inside one `Arc` and refer to each other by reference. A call clones one
+//! `Arc` and the service once, regardless of the number of stages.
 //!
 //! # Who calls what, and when
 //!
@@ -17,12 +17,13 @@
 //!    future and returns. On the way out each stage settles its permit ([`Ending`]), and the [`Border`] makes the
 //!    caller's answer.
 //! 4. If the poll is pending, the earliest instant passed to [`Frame::wake_at`] becomes the call's only timer. Only a
-//!    pending call has a timer. When it fires, the future polls the stages again within the same poll, the innermost
-//!    first, so that an answer available at the deadline is not lost.
+//!    pending call has a timer. When the timer fires, the future polls the stages again within the same poll. A timeout
+//!    polls its inner stages before it checks its deadline, so that an answer available at the deadline is not lost.
 //! 5. When the call ends, the future drops its clone of the service and its timer at once, even if the caller keeps the
 //!    future.
-//! 6. If the caller drops the future earlier, or a timeout ends the call, [`Stage::abandon`] runs from the outermost
-//!    stage to the innermost and settles on the way back. It drops the service's future before it settles permits.
+//! 6. If the caller drops the future earlier, [`Stage::abandon`] runs from the outermost stage to the innermost. If a
+//!    timeout ends the call, `abandon` runs from the stage inside that timeout to the innermost. The innermost stage
+//!    drops the service's future. The stages settle their permits on the way back, so after that drop.
 //!
 //! # What a call holds
 //!
@@ -34,20 +35,22 @@
 //! | between two attempts | permits of the stages outside the retry | nothing: the clone is fresh |
 //! | ended | the `Arc` | nothing |
 //!
-//! Permits are plain data in the call's state. While user code runs, a guard on the stack holds them, so that an
+//! Permits are plain data in the call's state. While user code runs, a guard in a local variable holds them, so that an
 //! unwinding panic settles them at once as [`Ending::Panicked`].
 //!
 //! # The clock
 //!
-//! A [`Frame`] reads the clock at most once until user code runs: once on the way in and once on the way out, and never
-//! before the first poll. No clock reading is used after user code ran.
+//! A [`Frame`] remembers a clock reading until user code runs. A stage that needs the time after that reads the clock
+//! again. If the service is the only user code, polling the stages reads the clock at most twice: once on the way in
+//! and once on the way out. No stage reads the clock before the first poll.
 //!
 //! # Large futures
 //!
 //! The service's future is stored once, in the call's [`Callee`], which the stages pass by reference. The request moves
-//! once per stage when an attempt starts. Unoptimized builds keep a copy of each move on the thread's stack. With a
-//! stack of 2 MiB, a service's future of 128 KiB passes all six layers of a client there, and one of 160 KiB overflows.
-//! Box a future or a request of that size: `service_fn(|request| Box::pin(handle(request)))`.
+//! once per stage when an attempt starts. Unoptimized builds keep a copy of each move on the thread's stack. In such a
+//! build, a thread with 2 MiB of stack can pass a service's future of 128 KiB through all six layers of a client. A
+//! future of 160 KiB overflows the thread's stack. Box a future or a request of that size:
+//! `service_fn(|request| Box::pin(handle(request)))`.
 //!
 //! # Runtime
 //!
@@ -180,7 +183,7 @@
 //!         frame: &mut Frame,
 //!     ) -> Poll<Result<S::Response, Error<S::Error>>> {
 //!         let call = call.project();
-//!         // A guard on the stack, so that a panic drops it.
+//!         // A guard in a local variable, so that a panic drops it.
 //!         let counted = call.counted.take();
 //!         let polled = self.next.poll(call.next, callee, cx, frame);
 //!         if polled.is_pending() {
@@ -241,10 +244,11 @@
 //!
 //! - **User code.** A stage that runs user code itself, such as a closure, a waker or the drop of a request, calls
 //!   [`Frame::user_code_runs`]. User code can take time, so the stages then read the clock again. The [`Leaf`] does
-//!   this for the service, the classifier and the stamp. Borders, stamps, replays and observers need not.
-//! - **Panics.** A panic of inner user code unwinds through the stage. A guard on the stack must hold the stage's
-//!   permit at that time, and return it when dropped. After a panic in `start` no other method is called. After a panic
-//!   in `poll` the future is not polled again. When the future is dropped, `abandon` is called with
+//!   this for the service, the classifier and the stamp. Borders, stamps, [replays](crate::retry::Replay) and observers
+//!   need not: the code of this crate that runs them does.
+//! - **Panics.** A panic of inner user code unwinds through the stage. A guard in a local variable must hold the
+//!   stage's permit at that time, and return it when dropped. After a panic in `start` no other method is called. After
+//!   a panic in `poll` the future is not polled again. When the future is dropped, `abandon` is called with
 //!   [`Abandonment::Cancelled`]: it passes the call on, and has no permit left to return.
 
 mod admission;

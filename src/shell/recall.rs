@@ -6,8 +6,8 @@ use tower::Service;
 /// overtook at the gates is undone and restarted.
 ///
 /// Your own [`Stage`] must implement it to be part of a live stack; gates and admissions have it. The stage asks the
-/// next stage first, and returns its own permit if that returns the request. See the example of [a stage of your
-/// own](super#a-stage-of-your-own).
+/// next stage first. If the next stage returns the request, the stage gives back its own permit. See the example of [a
+/// stage of your own](super#a-stage-of-your-own).
 ///
 /// In a live stack, a stage polls a call in the same poll in which it starts it, before it starts another call. In that
 /// first poll the call learns whether a change overtook it.

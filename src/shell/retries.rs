@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 /// What the retry of a stack did for one call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retries {
-    /// One word: the number of retries in the upper half, the number of the denial in the lower half.
+    /// One word: the number of attempts in the upper half, the number of the denial in the lower half.
     attempts_and_denial: u64,
     waited: Nanos,
 }
@@ -28,7 +28,7 @@ pub enum Denied {
     RefusedFurtherIn,
     /// The request must not be sent again.
     NotRepeatable,
-    /// The service forbade it, or an inner retry has given up. See
+    /// The service forbade a retry, or an inner retry has given up. See
     /// [`CallContext::forbid_retry`](crate::CallContext::forbid_retry).
     Marked,
 }

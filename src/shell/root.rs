@@ -26,7 +26,7 @@ impl<St, X> Root<St, X> {
         Self { shared }
     }
 
-    /// Returns the part that calls share with it.
+    /// Returns the part that calls share with this handle.
     #[inline]
     pub(super) fn shared(&self) -> &Arc<Shared<St, X>> {
         &self.shared

@@ -142,7 +142,8 @@ fn may_be_by_deadline(ending: Ending) -> bool {
 }
 
 /// Judges a service that itself gives up at the deadline as if this stack had given up. If the service is a stack, its
-/// own timeout can be longer or shorter than that of this stack.
+/// own timeout can be longer or shorter than that of this stack. Its verdict on whether the attempt was [cut
+/// short](Ending::CutShort) is then corrected by the full time of this stack.
 ///
 /// The service may give up almost a millisecond early: a deadline is rounded down when it is sent, and timers fire at
 /// whole milliseconds.

@@ -112,7 +112,7 @@ impl<St, X, S> Layer<S> for StackLayer<St, X> {
     }
 }
 
-/// A service behind one or more stages: the one tower `Service` of this crate.
+/// A service behind one or more stages: the one tower `Service` around all stages.
 ///
 /// It is always ready and reserves nothing: admission, and the readiness of the inner service, are part of the response
 /// future. A tower `Balance` above it therefore does not see an unready service. With the `load` feature it sees which

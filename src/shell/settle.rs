@@ -1,6 +1,6 @@
 use super::{Ending, Frame};
 
-/// Holds a permit while user code may panic.
+/// Holds a permit while user code may panic. If a panic drops the guard, the guard settles the permit.
 pub(crate) struct SettleOnDrop<P, F>
 where
     F: Fn(P, Ending, &mut Frame),
@@ -40,7 +40,7 @@ where
         self.permit.take()
     }
 
-    /// The call has ended.
+    /// Settles the permit of a call that has ended.
     #[inline]
     pub(crate) fn settle(mut self, ending: Ending, frame: &mut Frame) {
         if let Some(permit) = self.permit.take() {

@@ -30,7 +30,7 @@ where
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 
     /// Predicts whether this stage, or an inner one, would refuse an attempt with this request at `due`. A retry asks
-    /// before its backoff, and ends the call at once if so.
+    /// before its backoff, and ends the call at once if the answer is `true`.
     ///
     /// The prediction uses the current state and changes no state. A stage that would make the attempt wait for its
     /// turn returns `false`. A stage that runs a user's closure to make the prediction must also call
@@ -75,7 +75,8 @@ pub enum Abandonment {
     TimedOut,
 }
 
-/// How a call or an attempt ended. Permits are settled, and retries decided, by it.
+/// How a call or an attempt ended. The ending decides how each stage settles its permit, and whether a retry may
+/// follow.
 ///
 /// | ending | evidence about the service | tokens of the call |
 /// |---|---|---|
@@ -90,7 +91,7 @@ pub enum Abandonment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ending {
-    /// The service answered, or failed to become ready. This is the verdict.
+    /// The service answered, or failed to become ready. The [`Outcome`] is the verdict of the classifier.
     ///
     /// [`Outcome::Ignored`] also stands for a call that a layer refused after an earlier attempt had reached the
     /// service. [`End::rejection`](super::End::rejection) has that refusal.
@@ -110,7 +111,7 @@ pub enum Ending {
     },
     /// The caller dropped the call.
     Cancelled {
-        /// The service had been called.
+        /// Whether the service had been called.
         reached_service: bool,
     },
     /// User code panicked in a poll: the service (in call, poll or drop) or a classifier. A panic before the service is

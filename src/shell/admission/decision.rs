@@ -8,7 +8,7 @@ pub enum Decision<Permit, Place, Refusal = Rejection> {
     Admitted(Permit),
     /// The call is refused.
     Refused(Refusal),
-    /// The call waits for its turn in this place.
+    /// The call waits for its turn and has this place among the waiters.
     Waits(Place),
 }
 

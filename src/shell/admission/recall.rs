@@ -37,7 +37,7 @@ where
 }
 
 impl<A, Next> AdmissionStage<A, Next> {
-    /// Gives up the place of a waiting call. If that panics, it is not repeated.
+    /// Gives up the place of a waiting call among the waiters. If [`Admission::leave`] panics, it does not run again.
     // Waiting => Ended
     pub(super) fn leave<S, Request>(
         &self,

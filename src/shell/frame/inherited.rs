@@ -61,8 +61,8 @@ impl Inherited {
         (self.enforced == Enforced::OfTimeout).then(|| self.patience.duration())
     }
 
-    /// Takes another context, with the earlier of both deadlines. A deadline never moves later. No outer timeout
-    /// [enforces](Self::is_enforced) a deadline that is earlier than its own.
+    /// Takes another context, with the earlier of both deadlines. A deadline never moves later. If the new context sets
+    /// an earlier deadline, no outer timeout [enforces](Self::is_enforced) that deadline.
     #[inline]
     #[must_use]
     pub fn with_context(self, context: CallContext) -> Self {

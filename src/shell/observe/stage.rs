@@ -35,7 +35,7 @@ impl<O: Observer, Next> ObserveStage<O, Next> {
         Self::of_informed(stack, observed, observer, next)
     }
 
-    /// Makes the stage for an observer that knows its stack.
+    /// Makes the stage for an observer whose [`watches`](Observer::watches) has run.
     pub(crate) fn of_informed(stack: &'static str, observed: Observed, observer: O, next: Next) -> Self {
         Self { observer, stack, observed, next }
     }
@@ -82,7 +82,7 @@ enum Watching<Watch> {
 #[derive(Debug)]
 pub(super) struct Watched<Watch> {
     pub(super) watch: Watch,
-    /// `None` if it ended before its stages started.
+    /// `None` while an observer of a pair begins: a panic of the other one then ends the watch with a duration of zero.
     began: Option<Instant>,
 }
 
@@ -232,7 +232,8 @@ where
     }
 }
 
-/// Begins a call or an attempt, and ends it as panicked if a panic comes before its first poll.
+/// Guards the start of the inner stages. If user code panics there, reports the beginning of the call or the attempt,
+/// and its end as panicked.
 struct EndOnPanic<'stage, O: Observer, Next> {
     stage: &'stage ObserveStage<O, Next>,
     context: CallContext,
@@ -281,7 +282,7 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
         polled
     }
 
-    /// The call or attempt continues.
+    /// Returns the watch of a call or an attempt that continues.
     #[inline]
     pub(super) fn keep(mut self) -> Option<Watched<O::Watch>> {
         self.watched.take()
