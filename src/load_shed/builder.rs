@@ -19,8 +19,9 @@ const CEILING: usize = 10_000;
 /// The default limit until the limiter has learned. Most services have fewer calls in flight when they start, and
 /// finish this number soon.
 const INITIAL: usize = 100;
-/// The default share of the remaining deadline. With a slack of two standard deviations a call at the limit then ends
-/// within about four fifths of its deadline. The rest is for the variation of the latency.
+/// The default share of the remaining deadline. The limit varies by up to 2.5 standard deviations around that share.
+/// For example, two standard deviations are 14% of 200 calls: a call at that limit ends within four fifths of its
+/// deadline. The rest is for the variation of the latency.
 const SHARE: f64 = 0.7;
 /// The default deadline of calls without one.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -197,7 +198,8 @@ impl LimiterBuilder {
     /// - The limit, the floor and the initial limit must be at least 1, and the floor at most the ceiling.
     /// - The share and the fair share must be above 0 and at most 1.
     /// - The deadline must be longer than zero and at most 366 days.
-    /// - The shares of the classes must be above 0 and at most 1, and must not fall with the criticality.
+    /// - The shares of the classes must be above 0 and at most 1, and no class may have a smaller share than a less
+    ///   critical one.
     /// - The guarantees must be from 0 to 1, together at most 1. With a guarantee the limit must be at most 65,535.
     /// - There may be at most 64 signals, each with a unique name.
     pub fn build(self) -> Result<Limiter, ConfigError> {

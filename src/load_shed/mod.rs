@@ -31,7 +31,8 @@
 //! - A call takes a place in the first poll of its future. It gives the place back when it ends, panics or is dropped.
 //!   The service's future is dropped before that.
 //! - A service handle that was polled ready but not called takes no place.
-//! - The place ends with the head of the response. It does not cover a streamed body.
+//! - A call gives its place back when the service returns the head of the response, so the place does not cover a
+//!   streamed body. In a stack with `whole_body` (feature `http`) the call keeps its place until the end of the body.
 //! - A call that ends by a timeout gives its place back, although a spawned task or another process may still work on
 //!   it. Such work no longer counts, so up to `limit` more calls can begin in each timeout. Where that happens, choose
 //!   a limit for which `limit / timeout` stays below the rate at which the service finishes calls.
@@ -75,17 +76,19 @@
 //! - At that rate `m` calls end within the 70%. The limit is `m` plus or minus up to 2.5 standard deviations, each the
 //!   square root of `m`. It settles where about 3% of the answers near the limit take more than 85% of their time.
 //! - A call is late if it takes more than 85% of its time, and early if it takes less than 60%. A higher measured rate
-//!   raises the limit at once. A lower one lowers it only slowly, to half in about 60 deadlines, while no call is late
-//!   and either less than half of the limit is in use or all answers are early.
+//!   raises the limit at once. A lower measured rate lowers the limit only slowly while the limit is not tested: to
+//!   half in about 60 deadlines. The limit is not tested while no call is late and either less than half of it is in
+//!   use or all answers are early.
 //! - No latency is compared with an ideal latency. A service that becomes three times slower for good gets a limit that
 //!   fits it, and one fast answer changes nothing. The limiter does not probe: it refuses no call to learn something.
-//! - While more calls are given up than answered, the limiter admits two calls at a time, not counting calls that stand
-//!   still, until the service answers again. Work on calls that were given up may go on, and no limit can observe it.
+//! - While more calls are given up than answered, the limiter admits two calls at a time until the service answers
+//!   again. Calls in flight do not count among the two if no call ended for the length of a deadline. Work on calls
+//!   that were given up may go on, and no limit can observe it.
 //! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. The
 //!   experiments in `examples/experiments` simulate both. In a metastable collapse (E4) the default served 83% to 97%
 //!   of the calls, `Gradient` 56% to 78%, and `Aimd` 44% to 58%. While a service was three times slower (E11), the
 //!   default lost 3% to 4% of the goodput of the best fixed limit, and `Aimd` less than 1%. `Gradient` lost 5% at a
-//!   load of 0.8 of the capacity before, and nothing at higher loads.
+//!   load of 0.8 of the capacity that the service had before, and nothing at higher loads.
 //!
 //! [`Limiter::readings`] returns the limit and the reason for it. For a separate limit for each host or endpoint, see
 //! [`per_key`](crate::per_key#an-adaptive-limit-for-each-key).

@@ -3,7 +3,7 @@ use crate::{clock::Nanos, context::Criticality, held::Held};
 use std::mem;
 use tokio::time::Instant;
 
-/// The state of a call in flight, as whole words.
+/// The state of a call in flight, in fields of one machine word each; `crate::words` states the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     place: Place,

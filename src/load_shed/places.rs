@@ -6,7 +6,7 @@ use crate::{
 };
 
 pub(super) const CLASSES: usize = 4;
-/// The bits of the count of one class. A model of the concurrency has fewer.
+/// The bits of the count of one class. Loom models have fewer.
 const LANE: u32 = if cfg!(steadfast_loom) { 2 } else { 16 };
 /// The most calls of one class that are counted by class.
 pub(super) const MOST_IN_CLASS: u64 = (1 << LANE) - 1;
@@ -81,7 +81,7 @@ impl Places {
     ///
     /// A call that finds its class at [`MOST_IN_CLASS`] takes a place beyond the counts of the classes. A limit on
     /// calls that are counted by class is at most [`MOST_IN_CLASS`], so only calls that are let in regardless of the
-    /// limit take one.
+    /// limit take a place beyond the counts.
     #[inline]
     pub(super) fn enter(
         &self,

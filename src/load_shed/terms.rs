@@ -100,7 +100,7 @@ impl Limiter {
             terms.refusals.count(ask.class, cause);
             Err(Overloaded::new(usize::try_from(limit).unwrap_or(usize::MAX), None).by(cause))
         };
-        // The tenant first: a call that its tenant's share refuses is then never in the exact count of all calls.
+        // The tenant's share decides first. A call that it refuses then never enters the exact count of all calls.
         let mut has_its_share = false;
         let tenants = terms.tenants.as_ref().filter(|_| ask.tenant != 0);
         if let Some(tenants) = tenants {
@@ -187,8 +187,8 @@ impl AdmissionTerms {
         self.signals.as_ref().map_or(limit, |signals| limit.min(signals.cap().max(self.floor)))
     }
 
-    /// Returns the number of places that the tenants of a class share: those that are taken, and those that are free for
-    /// calls of this class.
+    /// Returns the number of places that the tenants of a class share: those that are taken, and those that are free
+    /// for calls of this class.
     #[inline]
     fn shared_out(&self, class: Criticality, limit: u64, in_flight: InFlight) -> u64 {
         if in_flight.is_by_class() {

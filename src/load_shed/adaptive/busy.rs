@@ -21,7 +21,7 @@ pub(super) struct Busy {
     idle_since: AtomicU64,
     /// The sum of all earlier idle time.
     idle: AtomicU64,
-    /// When the call that is, or last was, alone in flight was admitted.
+    /// The time of admission of the last call that found no other call in flight.
     alone_since: AtomicU64,
 }
 
@@ -38,7 +38,8 @@ impl Busy {
         self.idle_since.load(Ordering::Relaxed) == 0
     }
 
-    /// Records that a call was admitted, with which `level` calls are in flight.
+    /// Records that a call was admitted. `level` calls are in flight, including this one. If `counts_alone`, a call
+    /// that is alone in flight counts, too.
     #[inline]
     pub(super) fn admitted(&self, level: u64, counts_alone: bool, now: Nanos) {
         if self.is_counted() {

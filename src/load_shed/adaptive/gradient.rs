@@ -10,8 +10,8 @@ use crate::error::ConfigError;
 ///
 /// It needs no deadlines. If they are known, [`Little`](super::Little) does better in a metastable collapse: in
 /// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. While a service was three times slower, a
-/// gradient lost 5% of the goodput of the best fixed limit at a load of 0.8 of the capacity before, and nothing at
-/// higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
+/// gradient lost 5% of the goodput of the best fixed limit at a load of 0.8 of the capacity that the service had
+/// before, and nothing at higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     limit: f64,

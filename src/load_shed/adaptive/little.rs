@@ -18,9 +18,10 @@
 //!   - Otherwise, if the last eight windows have 32 completions, the rate is the larger of the measured rate and the
 //!     last known rate, which decays.
 //!   - Otherwise the rate stays as it is and does not decay.
-//! - Starved: a call that was given up is also late, so it counts twice. Two calls at a time, beside calls that stand
-//!   still, test whether the service answers again. Work on calls that were given up may go on and cannot be observed.
-//!   When the service answers, the rate starts at half of the last known rate.
+//! - Starved: a call that was given up is also late, so it counts twice. Two calls at a time test whether the service
+//!   answers again. The limit is these two and the calls that stand still: those that were in flight at the end of a
+//!   window in which no call ended. Work on calls that were given up may go on and cannot be observed. When the service
+//!   answers, the rate starts at half of the last known rate.
 //!
 //! The standard deviation of a count of completions is its square root. The limit is up to 2.5 standard deviations
 //! above `share * deadline * rate` while no answer is late, and up to 2.5 below it while many are late. It settles
@@ -73,7 +74,7 @@ pub struct Little {
     /// The distance of the limit from `share * deadline * rate`, from -1 to 1, in units of [`SLACK`] standard
     /// deviations.
     trust: f64,
-    /// The calls that were in flight and stood still in the last window, while the service is starved.
+    /// The calls that stood still in the last window, while the service is starved; zero if a call ended in it.
     standing: usize,
     deadline: Duration,
 }
@@ -198,7 +199,7 @@ impl Little {
     fn limit(&self) -> Limit {
         match self.state {
             LittleState::Unknown { .. } => Limit::Unknown,
-            // In addition to calls that do not progress.
+            // In addition to the calls that stand still.
             LittleState::Starved => Limit::Calls(self.standing.saturating_add(TRICKLE)),
             LittleState::Known => {
                 let calls = self.calls();

@@ -161,8 +161,8 @@ impl Adaptive {
         }
     }
 
-    /// Records that a call was admitted, with which `level` of `allowed` calls are in flight. Returns whether to
-    /// measure its latency.
+    /// Records that a call was admitted. `level` calls are in flight, including this one, and the limit is `allowed`.
+    /// Returns whether to measure the latency of the call.
     #[inline]
     pub(super) fn admitted(&self, level: u64, allowed: u64, now: Nanos) -> bool {
         let is_small = allowed < SMALL;
@@ -242,7 +242,8 @@ impl Adaptive {
         let enough = if self.usual_limit() < SMALL { 1 } else { COMPLETIONS };
         let is_over = busy >= length && completed >= enough || busy >= deadline;
         if !is_over {
-            // Busy time passes no faster than time, so the window cannot end earlier.
+            // Busy time passes no faster than time, so the window cannot end before the missing part of its length has
+            // passed. If only completions are missing, an eighth of the length passes before a call looks again.
             let wait = length.saturating_sub(busy).0.max(length.0 / 8).max(1);
             self.due.store(now.0.saturating_add(wait), Ordering::Relaxed);
             return;

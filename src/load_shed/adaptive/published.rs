@@ -30,7 +30,8 @@ pub(in crate::load_shed) struct Published {
     measures_all: AtomicU64,
 }
 
-/// The rate is in calls per 2^48 ns, so that it is exact to a millionth for any rate above one call in three seconds.
+/// The rate, times the share, is in calls per 2^48 ns, about 78 hours. It is rounded down to a whole number, which is
+/// exact to a millionth from four calls per second on.
 const SHIFT: u32 = 48;
 const PER_SECOND: f64 = (1_u64 << SHIFT) as f64 / 1e9;
 /// Calls above `SLACK / (SLACK + 1)` of the limit are near it, and are measured.

@@ -30,7 +30,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Lets tenants of unlimited demand enter in turn until none is admitted. Returns the places of each.
+    /// Lets `large` tenants of unlimited demand enter in turn until none is admitted, beside `small` calls of others.
+    /// Returns the places of each large tenant.
     fn fill(limit: u64, share: f64, small: u64, large: usize) -> Vec<u64> {
         let share = Share::of(share).unwrap();
         let mut held = vec![0; large];
@@ -57,7 +58,7 @@ mod tests {
     fn large_tenants_have_the_same_and_leave_one_part_free() {
         assert_eq!(fill(600, 1.0, 0, 5), [100; 5]);
         assert_eq!(fill(700, 0.5, 0, 5), [100; 5]);
-        // No sum of large tenants fills the limit while there is a place for each.
+        // Large tenants together do not fill the limit: about one part in `large + 1` stays free.
         for large in 1..=50 {
             let held = fill(1_000, 1.0, 0, large);
             let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());

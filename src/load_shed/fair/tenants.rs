@@ -28,19 +28,21 @@ use std::{
 const ROWS: usize = 4;
 /// The cells of a row: a power of two. Loom models have fewer.
 const WIDTH: usize = if cfg!(steadfast_loom) { 2 } else { 512 };
-/// The distance of the bits of a hash that choose the cell in each row. Rows use different bits.
+/// Each row uses other bits of a hash to choose the cell of a tenant: those of the next row begin this number of bits
+/// higher.
 const BITS: u32 = 16;
-/// The number of anchors that a call tries. It tries another if another call took the last place of the first.
+/// The number of times that a call chooses an anchor. It chooses again if another call has meanwhile taken the last
+/// place of the anchor.
 const TRIES: usize = 4;
 
-/// The calls in flight by tenant. Methods take the hash of a tenant, made by [`hash`](Self::hash).
+/// The calls in flight by tenant. Methods take the hash of a tenant, made by [`hash_of`](Self::hash_of).
 ///
 /// 16 KiB. Cells share cache lines: the probability of false sharing between two tenants is 1/64 in each row. With a
 /// cache line for each cell the sketch would take 256 KiB, and most calls would miss the first-level cache four times.
 pub struct Tenants {
-    /// The rows, one after the other. Each change of a cell is `AcqRel` and pairs with every other change of it: a call
-    /// that adds to a cell observes in the other cells all that happened before earlier changes of this cell. See
-    /// [`enter`](Self::enter).
+    /// The rows, one after the other. Each change of a cell is `AcqRel` and pairs with every other change of that cell.
+    /// A call that changes a cell after another call also observes what that other call changed before, in any cell.
+    /// [`enter_by`] relies on this.
     cells: Box<[AtomicU64]>,
     share: Share,
     /// Secret unless set, so that no tenant can choose a key that shares the cells of another tenant.
@@ -73,8 +75,8 @@ impl Tenants {
     /// gives the place back.
     ///
     /// No allocation and no lock. Four loads and four atomic additions to admit, four loads to refuse. A call may be
-    /// refused although there is room, if another call of the tenant is being admitted or refused at the same time and
-    /// calls of other tenants in their cells end at that moment.
+    /// refused although there is room. This takes two things at the same moment: another call of the tenant is being
+    /// admitted or refused, and calls of other tenants that share its cells end.
     #[inline]
     pub fn enter(&self, tenant: u64, allowed: u64) -> bool {
         let cells = self.cells_of(tenant);
@@ -197,12 +199,13 @@ mod tests {
     #[test]
     fn few_of_many_small_tenants_are_counted_too_high() {
         let tenants = tenants();
-        // The most calls that E24 has in flight, 300 of them of five large tenants.
+        // The most calls that experiment E24 (`examples/experiments`) has in flight, 300 of them of five large tenants.
         for number in 0..420_u64 {
             tenants.add(tenants.hash_of(&if number < 300 { number % 5 } else { number }));
         }
         let too_high = (1_000..11_000_u64).filter(|number| tenants.in_flight(tenants.hash_of(number)) > 0).count();
-        // Each cell is in use by 125 tenants of 512: (1 - e^(-125/512))^4 is 0.0023.
+        // 125 tenants are spread over the 512 cells of each row. All four cells of another tenant are in use with a
+        // probability of (1 - e^(-125/512))^4, which is 0.0023: 23 of 10,000 tenants.
         assert!(too_high < 60, "{too_high}");
         let blocked = (1_000..11_000_u64).filter(|number| tenants.in_flight(tenants.hash_of(number)) > 10).count();
         assert_eq!(blocked, 0);

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 /// The time between readings of the signals.
 pub(super) const EVERY: Nanos = Nanos::of(Duration::from_millis(10));
-/// The number of parts of one call in flight.
+/// A cap counts in parts of a call, so that it can shrink by 2%. This number of parts is one call.
 const PARTS: u64 = 1024;
 /// The most periods that are computed: a cap is at its bound by then.
 const MOST_PERIODS: u64 = 2_000;

@@ -73,7 +73,7 @@ struct CgroupShared {
     files: Files,
     origin: Origin,
     /// The bits of the level, or [`UNKNOWN`]. This and `read_at` are relaxed: a reader that combines one level with the
-    /// time of another reads a level of the last seconds.
+    /// time of another still reads a level that is at most a few seconds old.
     level: AtomicU64,
     /// When the files were read, since the origin.
     read_at: AtomicU64,
@@ -134,8 +134,8 @@ impl CgroupPressureBuilder {
         Self { cpu: Some(share), ..self }
     }
 
-    /// Sets the memory usage or pressure at which the level is 1, whichever is larger. From above 0 to 1. Default:
-    /// memory is not watched.
+    /// Sets the memory usage and the memory pressure at which the level is 1. The larger of the two counts. From above
+    /// 0 to 1. Default: memory is not watched.
     ///
     /// The usage is `memory.current` divided by `memory.max`, and 0 without a maximum. It includes the page cache,
     /// which the kernel reclaims first: a group that reads many files comes near its maximum without harm. The pressure
@@ -175,7 +175,7 @@ impl CgroupPressureBuilder {
     }
 }
 
-/// The running task. The level is unknown when it is dropped.
+/// The running task. When the task is dropped, the level becomes unknown.
 struct Task(Weak<CgroupShared>);
 
 impl Task {

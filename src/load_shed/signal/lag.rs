@@ -113,7 +113,7 @@ impl Signal for RuntimeLag {
     }
 }
 
-/// The running task. The lag is unknown when it is dropped.
+/// The running task. When the task is dropped, the lag becomes unknown.
 struct Task(Weak<Lag>);
 
 impl Task {

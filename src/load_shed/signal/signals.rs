@@ -71,8 +71,8 @@ impl Signals {
         Cap(self.cap.load(Ordering::Relaxed)).calls()
     }
 
-    /// Reads all signals if their last reading is 10 ms old and no other caller is reading them. Returns whether it
-    /// did, and so whether user code ran. One load if they are not due.
+    /// Reads all signals if their last reading is at least 10 ms old and no other caller is reading them. Returns
+    /// whether it did, and so whether user code ran. One load if they are not due.
     #[inline]
     pub(in crate::load_shed) fn refresh(&self, in_flight: u64, limit: u64, now: Instant) -> bool {
         let (now_nanos, next) = (self.origin.to(now), self.next.load(Ordering::Relaxed));
@@ -91,7 +91,8 @@ impl Signals {
         // The periods since the last reading count only if the state has not changed.
         let passed = if is_overloaded == was_overloaded { now_nanos.0.saturating_sub(next) / EVERY.0 } else { 0 };
         let cap = Cap(self.cap.load(Ordering::Relaxed));
-        // Only the caller that advanced `next` gets here, unless a thread was preempted for a whole period.
+        // One caller at a time gets here: the one that advanced `next`. There are two only if a thread was preempted
+        // for a whole period after it did.
         self.cap.store(cap.after(passed + 1, is_overloaded, in_flight, limit).0, Ordering::Relaxed);
         true
     }

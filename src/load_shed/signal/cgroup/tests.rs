@@ -121,7 +121,7 @@ async fn a_reading_counts_for_five_seconds() {
         () = &mut task => unreachable!("it has a handle"),
         () = until_read_again() => {}
     }
-    // The last reading was in the second second. The task is not polled any more.
+    // The last reading was one second after the start. The task is not polled any more.
     advance(secs(3)).await;
     assert!(level(&signal).is_some());
     advance(secs(3)).await;
