@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// A limit on the calls in flight, with an exact count of them.
 ///
-/// It never admits more calls than the limit and never refuses a call while there is room, under any concurrency: a
+/// Under any concurrency it never admits more calls than the limit, and never refuses a call while there is room. A
 /// refused call is never counted, not even briefly. Clones share the count and the limit.
 ///
 /// ```

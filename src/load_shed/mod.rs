@@ -113,8 +113,8 @@
 //!
 //! [`Limiter::configure`] sets the limit and the mode in one step while calls pass. Each call is judged by the
 //! configuration at its admission. Calls in flight keep their places. If more calls are in flight than the new limit
-//! allows, new calls are refused until enough have ended; so are calls after shadow mode ends. The count of calls that
-//! would have been refused is not reset.
+//! allows, new calls are refused until enough have ended. This also holds when shadow mode ends. The count of calls
+//! that would have been refused is not reset.
 //!
 //! # Cost
 //!
@@ -127,19 +127,19 @@
 //!
 //! # Cancellation
 //!
-//! A dropped call gives its place back. To an adaptive limit it is a call that was given up, if it had reached the
-//! service and taken more than 85% of its time; otherwise it is no evidence.
+//! A dropped call gives its place back. An adaptive limit counts it as given up if it had reached the service and taken
+//! more than 85% of its time. Otherwise the call is no evidence.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!
-//! There an idle handle that was polled ready keeps a place, each `layer()` makes a new limit, and an inner service
+//! In tower, an idle handle that was polled ready keeps a place. Each `layer()` makes a new limit. An inner service
 //! that yields to the runtime counts as overloaded.
 //!
 //! # Defaults
 //!
-//! An adaptive limit uses a share of 0.7 of the deadline, a deadline of one second for calls without one, 100 calls
-//! until it has learned, a floor of 1 and a ceiling of 10,000. [`LimiterBuilder`] states the reasons. A service whose
-//! calls do not overlap keeps its [initial](LimiterBuilder::initial) limit, unless that is below 4.
+//! An adaptive limit uses a share of 0.7 of the deadline, and a deadline of one second for calls without one. It is 100
+//! calls until it has learned. Its floor is 1 and its ceiling 10,000. [`LimiterBuilder`] states the reasons. A service
+//! whose calls do not overlap keeps its [initial](LimiterBuilder::initial) limit, unless that is below 4.
 //!
 //! A fixed limit has no default. By Little's law the calls in flight at capacity are the capacity in calls per second
 //! times the mean latency. A higher limit absorbs bursts, and adds to the latency in proportion.

@@ -79,9 +79,9 @@ impl Places {
 
     /// Takes a place if there is room beside the calls in flight. Returns those calls, whether it took one or not.
     ///
-    /// A call that finds its class at [`MOST_IN_CLASS`] takes a place beyond the counts of the classes. A limit on
-    /// calls that are counted by class is at most [`MOST_IN_CLASS`], so only calls that are let in regardless of the
-    /// limit take a place beyond the counts.
+    /// A call that finds its class at [`MOST_IN_CLASS`] takes a place beyond the counts of the classes. Where calls are
+    /// counted by class, the limit is at most [`MOST_IN_CLASS`]. So only calls that are let in regardless of the limit
+    /// take a place beyond the counts.
     #[inline]
     pub(super) fn enter(
         &self,

@@ -141,8 +141,8 @@ impl Explanation {
         self.worst_case
     }
 
-    /// Returns the longest possible duration of a call if the service asks for the longest wait before each retry
-    /// ([`Retry::max_hint`](crate::retry::Retry::max_hint)), or `None` if it is unbounded.
+    /// Returns the longest possible duration of a call if the service asks for the longest wait
+    /// ([`Retry::max_hint`](crate::retry::Retry::max_hint)) before each retry. `None` if the duration is unbounded.
     pub fn worst_case_with_hints(&self) -> Option<Duration> {
         self.worst_case.map(|latency| latency.saturating_add(self.hints))
     }

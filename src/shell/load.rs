@@ -34,8 +34,8 @@ const PENALTY: usize = usize::MAX / 2;
 /// # }
 /// ```
 ///
-/// - A call is in flight from the moment at which its response future is made until that is dropped, whether it waits
-///   in the stack or is in the service. A future that has ended and is kept still counts.
+/// - A call is in flight while its response future exists, whether it waits in the stack or is in the service. A future
+///   that has ended and is kept still counts.
 /// - The penalty is `usize::MAX / 2`. A stack has the penalty while at least one of these holds:
 ///   - A breaker is open, is forced open, or is half-open and admits no further probe.
 ///   - A live stack is switched off.

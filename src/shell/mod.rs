@@ -307,8 +307,8 @@ pub use stage::{Abandonment, Ending, Stage};
 pub use stamp::{NoStamp, Stamp};
 pub(crate) use timer::Timer;
 
-/// A future was polled after it had returned its result, or after a panic had torn it down: a bug of the caller, for
-/// which Rust's own futures panic too.
+/// Panics: a future was polled after it had returned its result, or after a panic had torn it down. This is a bug of
+/// the caller. Rust's own futures panic in this case, too.
 #[cold]
 #[track_caller]
 pub(crate) fn polled_after_end() -> ! {

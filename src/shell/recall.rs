@@ -2,8 +2,8 @@ use super::{Frame, Stage};
 use std::pin::Pin;
 use tower::Service;
 
-/// A stage that can undo the start of a call, which a [live](crate::stack::live) stack needs: a call that a change
-/// overtook at the gates is undone and restarted.
+/// A stage that can undo the start of a call. A [live](crate::stack::live) stack needs this: if a change of the
+/// configuration overtakes a call at the gates, the stack undoes the call's start and starts the call again.
 ///
 /// Your own [`Stage`] must implement it to be part of a live stack; gates and admissions have it. The stage asks the
 /// next stage first. If the next stage returns the request, the stage gives back its own permit. See the example of [a

@@ -42,8 +42,8 @@ where
         false
     }
 
-    /// Drives the call. When it returns `Ready` the call has ended: all permits have been returned, the service's
-    /// future has been dropped, and neither `poll` nor `abandon` is called again. Before it returns `Pending` it
+    /// Drives the call. When it returns `Ready` the call has ended: all permits have been returned, and the service's
+    /// future has been dropped. After that neither `poll` nor `abandon` is called again. Before it returns `Pending` it
     /// registers a waker or calls [`Frame::wake_at`].
     fn poll(
         &self,

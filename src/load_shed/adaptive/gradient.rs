@@ -3,15 +3,15 @@ use crate::error::ConfigError;
 
 /// Compares the latency of a window with the mean of many windows, and lowers the limit when it has grown.
 ///
-/// The formula is that of Netflix's `Gradient2Limit`: the limit is multiplied by the ratio of the two latencies,
-/// clamped to between one half and one, and its square root is added for a queue. Each window moves the limit half of
-/// the way. The limit does not grow while less than half of it is in use. The mean follows a changed latency within
-/// some hundred windows, so that a service that becomes slower for good is not throttled forever.
+/// The formula is that of Netflix's `Gradient2Limit`. The limit is multiplied by the ratio of the two latencies,
+/// clamped to between one half and one. The square root of the limit is added, for a queue. Each window moves the limit
+/// half of the way. The limit does not grow while less than half of it is in use. The mean follows a changed latency
+/// within some hundred windows, so that a service that becomes slower for good is not throttled forever.
 ///
 /// It needs no deadlines. If they are known, [`Little`](super::Little) does better in a metastable collapse: in
-/// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. While a service was three times slower, a
-/// gradient lost 5% of the goodput of the best fixed limit at a load of 0.8 of the capacity that the service had
-/// before, and nothing at higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
+/// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. Other simulations made a service three times
+/// slower. A gradient then lost 5% of the goodput of the best fixed limit at a load of 0.8 of the earlier capacity, and
+/// nothing at higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     limit: f64,

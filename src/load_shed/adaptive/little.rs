@@ -11,21 +11,21 @@
 //! | starved | known | more calls were answered than were late or given up, with calls given up counted twice |
 //!
 //! - Unknown: the windows count after the first one in which a call was answered or given up.
-//! - Known: the limit is in use in a window if a call was late, or if at least half of the limit was in use and not all
-//!   answers were early.
+//! - Known: the limit counts as in use in a window if a call was late. It also does if at least half of the limit was
+//!   taken and not all answers were early.
 //!   - The rate is the measured rate once the limit was in use for eight windows in a row, or for fewer windows with 32
 //!     completions.
-//!   - Otherwise, if the last eight windows have 32 completions, the rate is the larger of the measured rate and the
-//!     last known rate, which decays.
+//!   - Otherwise, if the last eight windows have 32 completions, the last known rate decays. The rate is the larger of
+//!     that and the measured rate.
 //!   - Otherwise the rate stays as it is and does not decay.
 //! - Starved: a call that was given up is also late, so it counts twice. Two calls at a time test whether the service
-//!   answers again. The limit is these two and the calls that stand still: those that were in flight at the end of a
-//!   window in which no call ended. Work on calls that were given up may go on and cannot be observed. When the service
+//!   answers again. The limit is these two and the calls that stand still. If no call ended in a window, the calls in
+//!   flight at its end stand still. Work on calls that were given up may go on and cannot be observed. When the service
 //!   answers, the rate starts at half of the last known rate.
 //!
-//! The standard deviation of a count of completions is its square root. The limit is up to 2.5 standard deviations
-//! above `share * deadline * rate` while no answer is late, and up to 2.5 below it while many are late. It settles
-//! where about 3% of the answers near the limit take more than 85% of their time.
+//! The standard deviation of a count of completions is its square root. While no answer is late, the limit is up to 2.5
+//! standard deviations above `share * deadline * rate`. While many are late, it is up to 2.5 below. It settles where
+//! about 3% of the answers near the limit take more than 85% of their time.
 
 use super::algorithm::{Algorithm, Limit, Window};
 use std::time::Duration;
@@ -38,8 +38,8 @@ const SPAN: f64 = 0.7;
 const STEADY: u64 = 128;
 /// The most windows over which the rate is measured.
 const WINDOWS: usize = 32;
-/// If the completions of the last [`SHORT`] windows differ from those expected by the rate of the longer span by more
-/// than this number of standard deviations, only the last [`SHORT`] windows count: the rate has changed.
+/// The rate of the longer span predicts the completions of the last [`SHORT`] windows. If their number differs by more
+/// than this number of standard deviations, the rate has changed. Then only the last [`SHORT`] windows count.
 const CHANGE: f64 = 2.5;
 /// The least completions for a measurement of the rate, unless the limit was in use for [`SHORT`] windows in a row.
 const ENOUGH: u64 = 32;
@@ -53,8 +53,8 @@ const TRUST_GAINED: f64 = 1.0 / 4.0;
 const LATE: f64 = 32.0;
 /// The calls that are admitted to a starved service, beside those that stand still, to test whether it answers again.
 const TRICKLE: usize = 2;
-/// While the limit is not in use, the last known rate decays by this share in each window, if the last [`SHORT`]
-/// windows have [`ENOUGH`] completions: to half in about 60 deadlines.
+/// While the limit is not in use, the last known rate decays by this share in each window: to half in about 60
+/// deadlines. It decays only while the last [`SHORT`] windows have [`ENOUGH`] completions.
 const DECAY: f64 = 1.0 / 1024.0;
 
 /// Refuses a call that would not end within a share of its remaining deadline, by Little's law. The default.

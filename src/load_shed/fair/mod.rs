@@ -3,8 +3,8 @@
 //! - [`share`] is the number of places that one tenant may take.
 //! - [`tenants`] counts the calls in flight of each tenant, in fixed memory.
 //!
-//! Each of `n` tenants whose demand exceeds its share gets `a (L - all)` places, where `a` is the share, `L` the limit
-//! and `all` the calls in flight. That is `a L / (1 + n a)` places each; `L / (1 + n a)` places stay free for tenants
+//! Let `a` be the share, `L` the limit and `all` the calls in flight. Each of `n` tenants whose demand exceeds its
+//! share gets `a (L - all)` places. That is `a L / (1 + n a)` places each; `L / (1 + n a)` places stay free for tenants
 //! with less demand. The rule comes from switches that share memory between their ports (Choudhury and Hahne, "Dynamic
 //! queue length thresholds for shared-memory packet switches", 1998).
 

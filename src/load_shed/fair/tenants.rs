@@ -28,8 +28,8 @@ use std::{
 const ROWS: usize = 4;
 /// The cells of a row: a power of two. Loom models have fewer.
 const WIDTH: usize = if cfg!(steadfast_loom) { 2 } else { 512 };
-/// Each row uses other bits of a hash to choose the cell of a tenant: those of the next row begin this number of bits
-/// higher.
+/// Each row uses its own bits of a hash to choose the cell of a tenant. They begin this number of bits above those of
+/// the row before.
 const BITS: u32 = 16;
 /// The number of times that a call chooses an anchor. It chooses again if another call has meanwhile taken the last
 /// place of the anchor.
@@ -75,8 +75,8 @@ impl Tenants {
     /// gives the place back.
     ///
     /// No allocation and no lock. Four loads and four atomic additions to admit, four loads to refuse. A call may be
-    /// refused although there is room. This takes two things at the same moment: another call of the tenant is being
-    /// admitted or refused, and calls of other tenants that share its cells end.
+    /// refused although there is room. That happens only if another call of the tenant is being admitted or refused at
+    /// that moment. Calls of other tenants in its cells must also end then.
     #[inline]
     pub fn enter(&self, tenant: u64, allowed: u64) -> bool {
         let cells = self.cells_of(tenant);
@@ -120,9 +120,9 @@ impl Tenants {
     }
 }
 
-/// Counts a call in all rows if the anchor has room. The anchor is changed last and decides. Of two calls of one tenant
-/// with different anchors at least one observes the other: each adds to the anchor of the other before it reads its
-/// own.
+/// Counts a call in all rows if the anchor has room. The anchor is changed last and decides. Take two calls of one
+/// tenant with different anchors. Each adds to the anchor of the other before it reads its own, so at least one
+/// observes the other.
 #[inline]
 fn enter_by(cells: [&AtomicU64; ROWS], anchor: usize, allowed: u64) -> bool {
     let others = || (0..ROWS).filter(|row| *row != anchor).map(|row| cells[row]);

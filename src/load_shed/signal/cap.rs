@@ -10,8 +10,9 @@ const MOST_PERIODS: u64 = 2_000;
 
 /// The most calls in flight that the signals allow, in parts of a call.
 ///
-/// While a signal reports overload, the cap is at most the calls in flight, and shrinks by 2% in each period of 10 ms:
-/// to a third in half a second. After the overload it grows by 1% in each period, until it reaches the limit and ends.
+/// While a signal reports overload, the cap is at most the calls in flight. It shrinks by 2% in each period of 10 ms:
+/// to about a third in half a second. After the overload it grows by 1% in each period, until it reaches the limit and
+/// ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cap(pub(super) u64);
 

@@ -72,7 +72,7 @@ pub struct CgroupPressure {
 struct CgroupShared {
     files: Files,
     origin: Origin,
-    /// The bits of the level, or [`UNKNOWN`]. This and `read_at` are relaxed: a reader that combines one level with the
+    /// The bits of the level, or [`UNKNOWN`]. This and `read_at` are relaxed. A reader that combines one level with the
     /// time of another still reads a level that is at most a few seconds old.
     level: AtomicU64,
     /// When the files were read, since the origin.
@@ -127,9 +127,9 @@ impl CgroupPressureBuilder {
         Self { folder: folder.into(), ..self }
     }
 
-    /// Sets the CPU pressure at which the level is 1: the share of the last ten seconds in which some task of the group
-    /// waited for a CPU, `some avg10` in `cpu.pressure`. From above 0 to 1; 0.2 means that a fifth of the time is lost.
-    /// Default: CPU pressure is not watched.
+    /// Sets the CPU pressure at which the level is 1. The pressure is the share of the last ten seconds in which some
+    /// task of the group waited for a CPU (`some avg10` in `cpu.pressure`). From above 0 to 1; 0.2 means that a fifth
+    /// of the time is lost. Default: CPU pressure is not watched.
     pub fn cpu_above(self, share: f64) -> Self {
         Self { cpu: Some(share), ..self }
     }

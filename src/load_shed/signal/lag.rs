@@ -42,8 +42,9 @@ const STALE: Duration = Duration::from_secs(1);
 ///
 /// # Semantics
 ///
-/// - The lag is unknown before the task runs, after the task was dropped (for example with its runtime), and after the
-///   task has not woken for a second, or for four times the bound if that is longer. Unknown is no overload.
+/// - The lag is unknown before the task runs, and after the task was dropped, for example with its runtime. It is also
+///   unknown once the task has not woken for a second, or for four times the bound if that is longer. Unknown is no
+///   overload.
 /// - A task that is due and has not woken yet counts: its delay so far is lag.
 /// - Clones share the measurement. Spawn one task for each signal: two tasks overwrite each other's results.
 ///
@@ -59,7 +60,7 @@ pub struct RuntimeLag {
 struct Lag {
     bound: Duration,
     origin: Origin,
-    /// In nanoseconds; the largest number while unknown. This and `due` are relaxed: a reader that combines the lag of
+    /// In nanoseconds; the largest number while unknown. This and `due` are relaxed. A reader that combines the lag of
     /// one tick with the due time of the next sees a value that is one tick old.
     lag: AtomicU64,
     /// When the task is due to wake next, since the origin.
