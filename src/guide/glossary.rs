@@ -40,8 +40,8 @@
 //!
 //! **Constant work**: doing the same work whether nothing changed or everything did: [`constant_work`].
 //!
-//! **Consumer group**: the readers of a Redis Stream, among which each message goes to one. The workers of a durable
-//! queue ([`durable`]) are one.
+//! **Consumer group**: a group of readers of a Redis Stream. Redis gives each message to one of them. The workers of a
+//! durable queue ([`durable`]) form such a group.
 //!
 //! **Context**: the deadline, the criticality and the attempt of a call: [`CallContext`].
 //!
@@ -113,8 +113,8 @@
 //! **Open loop**: a load whose calls arrive whether or not earlier calls were answered. In a closed loop a slow service
 //! slows its callers down, so that a test shows no collapse. [`sim`] has both.
 //!
-//! **Overflow**: the mechanism that new keys share while no key can be forgotten: [`PerKey::overflow`]. In a [`Keyed`]
-//! it is a bucket: [`Overflow`](crate::rate_limit::Overflow).
+//! **Overflow**: the mechanism that new keys share while the table of keys is full and no key can be forgotten:
+//! [`PerKey::overflow`]. In a [`Keyed`] it is a bucket: [`Overflow`](crate::rate_limit::Overflow).
 //!
 //! **Overload signal**: shows an overload that the calls do not show, such as the lag of the runtime. It lowers a
 //! limit: [`LimiterBuilder::signal`].
@@ -147,7 +147,7 @@
 //! **Tenant**: the user, customer or address that a call belongs to: [`LoadShed::tenant`], [`PerKey`], [`Keyed`].
 //!
 //! **Token bucket**: a rate limit. Tokens drip into a bucket at the rate, up to the *burst*; a call takes as many as it
-//! costs: [`TokenBucket`], and [`Keyed`] for one for each key.
+//! costs: [`TokenBucket`]. A [`Keyed`] has one bucket for each key.
 //!
 //! **Waiter**: a call that waits in a queue or for tokens. Its future waits; nothing is spawned.
 //!
@@ -191,7 +191,7 @@
 //! | fallback | Polly, resilience4j | a match on [`Error`]; see [`start`](super::start#handle-the-errors) |
 //! | hedge | Polly, gRPC, tower | none |
 //! | keyed rate limiter | governor | [`Keyed`] |
-//! | leaky bucket | nginx | [`TokenBucket`]; with [`wait`](crate::rate_limit::RateLimit::wait) calls leave in line |
+//! | leaky bucket | nginx | [`TokenBucket`]; with [`wait`](crate::rate_limit::RateLimit::wait), calls leave in the order of their arrival |
 //! | outlier detection, max ejection percent | Envoy | [`PerKey`] of breakers, [`most_open`](crate::per_key::PerKey::most_open) |
 //! | policy wrap, resilience pipeline | Polly | [`stack`] |
 //! | priority | Envoy, Netflix | [`Criticality`] |

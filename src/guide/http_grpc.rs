@@ -72,19 +72,19 @@
 //! # Which requests are sent again
 //!
 //! [`http::retry`](crate::http::retry) repeats GET, HEAD, OPTIONS, TRACE, PUT, DELETE and requests with an
-//! `Idempotency-Key` after every failure. It repeats all others, so all of gRPC, only if the server did not process
-//! them. [`idempotent`](crate::retry::Retry::idempotent) adds requests of yours. Bodies that are not `Clone` are kept
-//! up to a cap and replayed with [`bodies`](crate::retry::Retry::bodies).
+//! `Idempotency-Key` after every failure. It repeats all others, which includes all of gRPC, only if the server did not
+//! process them. [`idempotent`](crate::retry::Retry::idempotent) adds requests of yours. Bodies that are not `Clone`
+//! are kept up to a cap and replayed with [`bodies`](crate::retry::Retry::bodies).
 //!
 //! # Deadlines, attempts and criticality in headers
 //!
-//! A client sends what is left with each attempt; a server reads it. gRPC uses `grpc-timeout`. HTTP between internal
+//! A client sends the time left with each attempt; a server reads it. gRPC uses `grpc-timeout`. HTTP between internal
 //! peers uses `steadfast-deadline-ms`. See [`Wire`](crate::http::Wire) for all headers, and
 //! [`deadlines`](super::deadlines) for the way through a process.
 //!
 //! # Bodies
 //!
-//! Without more, a call ends with the head of its response.
+//! By default, a call ends with the head of its response.
 //! [`whole_body`](crate::stack::ServerBuilder::whole_body) keeps places and deadlines until the end of the body. For
 //! gRPC clients [`peek`](crate::http::peek) brings an early status from the trailers into the head.
 //!
@@ -110,7 +110,7 @@
 //! | hyper-util client | as it is, with `retry_canceled_requests(false)` | `hyper_client` |
 //! | tonic server | `Server::builder().layer(stack)` | `tonic_server` |
 //! | tonic client | `GreeterClient::new(stack)`, with [`respond_http`](crate::stack::ClientBuilder::respond_http) | `tonic_client` |
-//! | reqwest | a `service_fn` around `execute`, with `retry::never()` | `reqwest_client` |
+//! | reqwest | a `service_fn` around `execute`, with reqwest's own `retry::never()` | `reqwest_client` |
 //! | a proxy | a stack on each side | `proxy` |
 //!
 //! Frameworks have timers and retries of their own; [this section](crate::http#frameworks) says which to switch off.

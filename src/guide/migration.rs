@@ -114,7 +114,7 @@
 //! | `Quota::with_period(t)` | `Quota::new(1, t)` | |
 //! | `allow_burst(b)` | [`with_burst(b)`](crate::rate_limit::Quota::with_burst) | |
 //! | `RateLimiter::direct(quota)` | [`TokenBucket::with_quota(quota).build()?`](crate::rate_limit::TokenBucket::with_quota) | a clone shares the tokens, so no `Arc` is needed; [`set_quota`](crate::rate_limit::TokenBucket::set_quota) changes the rate |
-//! | `check()`, `check_n(n)` | [`try_acquire(n)`](crate::rate_limit::TokenBucket::try_acquire) | one error; without a `retry_after`, if `n` tokens are more than the burst |
+//! | `check()`, `check_n(n)` | [`try_acquire(n)`](crate::rate_limit::TokenBucket::try_acquire) | one type of error; it has no `retry_after` if `n` is more than the burst |
 //! | `NotUntil::wait_time_from(now)` | [`RateLimited::retry_after()`](crate::error::RateLimited::retry_after) | |
 //! | `until_ready()`, `until_n_ready(n)` | [`acquire(n)`](crate::rate_limit::TokenBucket::acquire) | governor sleeps and asks again, so a later caller can overtake; here callers wait in line, for at most [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait) |
 //! | `until_ready_with_jitter(..)` | `acquire(n)` | waiters have places in line, so they need no jitter |

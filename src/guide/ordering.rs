@@ -95,5 +95,5 @@
 //!
 //! # Requests that pass all limits
 //!
-//! [`exempt`](crate::stack::ServerBuilder::exempt) lets requests such as health checks pass every limit that the
-//! builder has by then.
+//! [`exempt`](crate::stack::ServerBuilder::exempt) lets requests such as health checks pass every limit that was added
+//! to the builder before this call.

@@ -87,7 +87,8 @@
 //! for _ in 0..100 {
 //!     assert!(client.clone().oneshot(()).await.is_err());
 //! }
-//! // Without the budget it would be 300. Ten retries were earned. A new budget and the trickle add at most two.
+//! // Without the budget it would be 300. The calls earned ten retries. A new budget holds less than one retry, and
+//! // adds one in 100 s for clients with little traffic: at most two more.
 //! assert!(CALLS.load(Relaxed) <= 112);
 //! # Ok(())
 //! # }
@@ -116,8 +117,8 @@
 //!
 //! # Retries and circuit breakers
 //!
-//! Each attempt passes the breaker. An open circuit ends the call at once; a retry does not wait for it. Batch work
-//! that had better be late than fail uses [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals).
+//! Each attempt passes the breaker. An open circuit ends the call at once; a retry does not wait for it. For batch work
+//! a late answer is better than none: use [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals).
 //!
 #![cfg_attr(feature = "http", doc = "[`http_grpc`]: super::http_grpc")]
 #![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]

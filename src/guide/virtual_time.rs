@@ -105,8 +105,8 @@
 //!
 //! Give `sim.random()` to everything that draws random numbers, `.hasher(sim.hasher())` to keyed limits, and a fixed
 //! `.tenant_seed(1)` to a limiter with a fair share. Without them, runs with one seed differ. Put a server stack behind
-//! a `Link`, so that its work goes on when a client gives up. [`sim`] explains both, and the example `what_if` is a
-//! template.
+//! a `Link`, so that its work goes on when a client gives up. [`sim`] explains the seeds and the link, and the example
+//! `what_if` is a template.
 //!
 //! # What virtual time does not show
 //!

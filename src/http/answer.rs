@@ -27,8 +27,8 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 ///
 /// | header | value |
 /// |---|---|
-/// | `retry-after` | [`Rejection::retry_after`] in whole seconds, rounded up, at least 1 |
-/// | `grpc-retry-pushback-ms` | the same in milliseconds, for gRPC; `-1`, do not retry, if it is not known. Absent for a timeout that ended the work |
+/// | `retry-after` | for HTTP: [`Rejection::retry_after`] in whole seconds, rounded up, at least 1. Absent if that time is unknown |
+/// | `grpc-retry-pushback-ms` | for gRPC: that time in milliseconds; `-1` (do not retry) if it is unknown or a retry is forbidden. Absent for a timeout after the call reached the service, unless a retry is forbidden |
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
 /// | `steadfast-retry` | `unprocessed` if the call did not reach the service; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
 ///

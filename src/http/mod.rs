@@ -80,17 +80,18 @@
 //! | hyper-util client | unchanged, with `retry_canceled_requests(false)` |
 //! | tonic server | `Server::builder().layer(stack)` |
 //! | tonic client | `GreeterClient::new(stack)` around a `Channel`, with `respond_http` |
-//! | reqwest | `service_fn`: `client.execute(request.try_into()?)`, then `http::Response::from`; with `retry::never()` |
+//! | reqwest | `service_fn`: `client.execute(request.try_into()?)`, then `http::Response::from`; with reqwest's own `retry::never()` |
 //!
 //! The examples `axum_server`, `hyper_server`, `hyper_client`, `tonic_server`, `tonic_client` and `reqwest_client` are
 //! templates. For timeouts between two frames of a body, use tower-http's `RequestBodyTimeoutLayer` and
 //! `ResponseBodyTimeoutLayer`, around or inside the stack.
 //!
 //! tonic's server and channel run a timer of their own for each `grpc-timeout`. It cannot be switched off, and it fires
-//! at the same time as the stack's timer. On a client, let the attempt wait if the channel fails with `TimeoutExpired`,
-//! as the example `tonic_client` does; otherwise some late calls fail with `CANCELLED`. On a server, tonic answers a
-//! few late calls with `CANCELLED` instead of `DEADLINE_EXCEEDED`. Leave all other timeouts of these frameworks unset.
-//! Without `respond_http`, a generated client reports each rejection as `UNKNOWN`.
+//! at the same time as the stack's timer. If tonic's timer fires first on a client, the channel fails with
+//! `TimeoutExpired`, and the call with `CANCELLED`. The example `tonic_client` shows the remedy: its attempt drops that
+//! error and stays pending until the stack's timer ends it. On a server, tonic answers a few late calls with
+//! `CANCELLED` instead of `DEADLINE_EXCEEDED`. Leave all other timeouts of these frameworks unset. Without
+//! `respond_http`, a generated client reports each rejection as `UNKNOWN`.
 //!
 //! If you import this module as `http`, name the crate `http` as `::http`.
 //!

@@ -27,9 +27,10 @@ const OK: &[u8] = b"0";
 /// | trailers with a `grpc-status` of 0, or without it | unchanged |
 /// | data, an error, or none | unchanged |
 ///
-/// The frame stays at the front of the body, including trailers. Custom metadata and `grpc-status-details-bin` are
-/// copied too, because a client that finds the status in the head, such as tonic, reads no trailers. Fields that the
-/// head has already are kept, except `grpc-*`. Fields of HTTP framing and `steadfast-*` are not copied.
+/// The first frame stays at the front of the body, even if it is the trailers. Custom metadata and
+/// `grpc-status-details-bin` are copied too, because a client that finds the status in the head, such as tonic, reads
+/// no trailers. Fields that the head has already are kept, except `grpc-*`. Fields of HTTP framing and `steadfast-*`
+/// are not copied.
 ///
 /// Responses with another content type, a status other than 200, or a `grpc-status` in the head pass at once.
 ///

@@ -30,7 +30,7 @@ impl Standing {
     /// Returns the standing of a bucket with this quota and these tokens.
     fn of_bucket(quota: Quota, available: u64) -> Self {
         let (count, window) = (quota.count(), quota.period());
-        // The time until the bucket is full. An empty bucket reports the time until its next token.
+        // `reset` is the time until the bucket is full, or the time until its next token if it is empty.
         let missing = if available == 0 { 1 } else { count.saturating_sub(available) };
         let reset = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         let reset = u128::from(reset) * u128::from(missing) / u128::from(count.max(1));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// calls in flight then keep at most 655 MB.
 pub const DEFAULT_REPLAY_CAP: usize = 64 * 1024;
 
-/// The header of a client that says that the server recognizes repeated requests.
+/// A client sends this header to a server that recognizes a repeated request by its value.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Decides by method and headers whether an HTTP request may be retried. [`retry`] makes it.

@@ -173,7 +173,8 @@ fn rest_of(body: &impl Body) -> BodyRest {
     BodyRest { size: body.size_hint(), is_over: body.is_end_stream() }
 }
 
-/// Fails the body for all readers if it panics.
+/// Fails the body for all readers when dropped, unless `poll_source` has set it to `None`. `poll_source` leaves it set
+/// only if the source returns an error or panics.
 struct FailOnPanic<'reader>(Option<(&'reader ReplayBuffer, &'reader ReadPosition)>);
 
 impl Drop for FailOnPanic<'_> {
@@ -185,8 +186,8 @@ impl Drop for FailOnPanic<'_> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> BodyReader<B> {
-    /// Polls the source, which this reader has taken, and reports the result to the buffer. Returns only what is not
-    /// kept: empty frames and errors.
+    /// Takes the source, polls it, and reports the result to the buffer. Returns only items that are not kept: empty
+    /// frames and errors. After `None` the reader asks the buffer for its next step.
     fn poll_source(&self) -> Poll<Option<Result<Frame<Bytes>, ReplayError<B::Error>>>> {
         let Self { source, position } = self;
         let buffer = &*source.buffer;

@@ -12,7 +12,7 @@ impl<O, T, R, B, Q, L, A, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<AnyError, N
     /// and the criticality of each attempt. Rejections stay [typed](crate::Error).
     ///
     /// `peer` says whether the service is one of your own. [`http_by`](Self::http_by) takes a classifier of your own,
-    /// such as a verdict that recognizes errors before the request was sent.
+    /// such as a verdict that recognizes errors which occurred before the request was sent.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -61,9 +61,10 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// An error page that a proxy returns for a gRPC call is an HTTP response by its content type.
 ///
 /// **Trust.** Any peer may say that it is overloaded and when to retry, because callers then send less. Only an
-/// [internal](Peer::Internal) peer may say more with `steadfast-retry`: that it did not process the request, which lets
-/// a retry repeat any request, or that no outer caller may retry. The header is [removed](Classify::disbelieve) from
-/// responses of external peers, so that a proxy that passes them on does not vouch for it.
+/// [internal](Peer::Internal) peer may say more with `steadfast-retry`. `unprocessed` says that the peer did not
+/// process the request; a retry may then repeat any request. `never` says that no outer caller may retry. The stack
+/// [removes](Classify::disbelieve) this header from responses of external peers. Otherwise a proxy that passes such a
+/// response on would vouch for the header.
 ///
 /// # Sources
 ///
@@ -107,8 +108,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 pub struct Verdict<U = NoneUnsent> {
     peer: Peer,
-    /// Whether this process made the responses (then `peer` is the client). Their `steadfast-retry` header is then its
-    /// own, and is not removed although the peer is external.
+    /// Whether a handler in this process made the responses. `peer` is then the client that receives them. Their
+    /// `steadfast-retry` header comes from this process, so it stays even if the client is external.
     is_own: bool,
     unsent: U,
 }
@@ -199,11 +200,11 @@ pub(super) fn awaits_trailers<B>(response: &Response<B>) -> bool {
 }
 
 impl<U> Verdict<U> {
-    /// Classifies the end of a body whose head [awaits its trailers](awaits_trailers). Also returns whether it forbids
-    /// a retry. Without trailers, or without a code in them, the code is 2 [gRPC].
+    /// Classifies the end of a body whose head [awaits its trailers](awaits_trailers). Also returns whether the
+    /// trailers forbid a retry. Without trailers, or without a code in them, the code is 2 [gRPC].
     ///
-    /// [`Classify`] has classified the head. The fields of the head do not count here: a response with the headers of
-    /// the table ends with its head.
+    /// [`Classify`] has judged the head already, so the fields of the head do not count here. A rejection by a stack
+    /// has its gRPC code in the head, so it never awaits trailers.
     pub(super) fn of_trailers(&self, trailers: Option<&HeaderMap>) -> (Outcome, bool) {
         let none = HeaderMap::new();
         let fields = trailers.unwrap_or(&none);
@@ -224,7 +225,8 @@ impl<U> Verdict<U> {
         let overloaded = Outcome::Overloaded { retry_after: hint };
         let rejected_by = fields.get(REJECTED);
         if RetryAdvice::read(self.peer, fields) == Some(RetryAdvice::Unprocessed) {
-            // A service that rejects without a hint is up, but must not be called again.
+            // A stack in the service refused the call and does not say when to come back. `Overloaded` without a hint
+            // is not retried, and does not say that the service is down.
             let refuses = hint.is_none() && rejected_by.is_some();
             return if refuses { overloaded } else { Outcome::Unprocessed { retry_after: hint } };
         }
@@ -248,7 +250,8 @@ impl<U> Verdict<U> {
         }
     }
 
-    /// Reads the status only if there is a pushback.
+    /// Returns whether these fields forbid a retry. Calls `said`, which reads the status, only for
+    /// [`Pushback::Never`].
     fn forbids(&self, fields: &HeaderMap, said: impl FnOnce() -> AnswerStatus) -> bool {
         if RetryAdvice::peek(self.peer, fields) == Some(RetryAdvice::Never) {
             return true;

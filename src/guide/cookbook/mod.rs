@@ -44,9 +44,10 @@
 //! # }
 //! ```
 //!
-//! The sum of all bulkheads has no bound. If the server has one, let the tenants share it with
-//! [`fair_share`](crate::load_shed::LimiterBuilder::fair_share). With a share of 1, a tenant alone gets half of
-//! the places, and a tenant that comes later still finds some:
+//! The sum of all bulkheads has no bound. If the server can do only a certain number of calls at once, let the tenants
+//! share one limit with [`fair_share`](crate::load_shed::LimiterBuilder::fair_share). With a share of 1, a tenant may
+//! hold at most as many places as are free. A tenant alone therefore gets half of the places, and a tenant that comes
+//! later still finds some:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -53,11 +53,12 @@ const DEFAULT_IPV6_PREFIX: u8 = 64;
 ///
 /// # Which part of the address
 ///
-/// - IPv4 addresses count as a whole. An IPv4 address inside an IPv6 address counts as the IPv4 address; by their first
-///   64 bits, all of these would share one key. It may be mapped (`::ffff:0:0/96`, as dual-stack sockets report it) or
-///   translated (`64:ff9b::/96`, RFC 6052, as servers without IPv4 see their clients).
-/// - IPv6 addresses count by their first 64 bits. A subscriber has at least all addresses with those bits, and would
-///   otherwise get a new quota with each. See [`ipv6_prefix`](Self::ipv6_prefix).
+/// - IPv4 addresses count as a whole.
+/// - An IPv6 address that contains an IPv4 address counts as that IPv4 address. Otherwise all such clients would share
+///   one key, because their first 64 bits are equal. The IPv6 address may be mapped (`::ffff:0:0/96`, as dual-stack
+///   sockets report it) or translated (`64:ff9b::/96`, RFC 6052, as servers without IPv4 see their clients).
+/// - All other IPv6 addresses count by their first 64 bits. A subscriber has at least all addresses with those bits,
+///   and would otherwise get a new quota with each. See [`ipv6_prefix`](Self::ipv6_prefix).
 ///
 /// # Cost
 ///

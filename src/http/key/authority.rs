@@ -20,15 +20,15 @@ use std::{
 pub struct AuthorityKey {
     /// `None` if the request names no host.
     authority: Option<uri::Authority>,
-    /// `None` for the default of the scheme, if that is known.
+    /// `None` if the request names no port, or names the default port of its scheme.
     port: Option<u16>,
 }
 
 /// Returns the host and port that a request is for, as the key of a circuit breaker or a limit per called server.
 ///
 /// They come from the URI, or from the `Host` header if the URI has no host. User names and passwords are not part of
-/// the key. The default port is removed if the URI has a scheme (http, https, ws, wss); without a scheme,
-/// `example.com:80` may or may not be `example.com`. All requests without a readable host share one key.
+/// the key. The default port is removed if the URI has a scheme (http, https, ws, wss). Without a scheme the port
+/// stays, so `example.com:80` and `example.com` are two keys. All requests without a readable host share one key.
 ///
 /// # Cost
 ///

@@ -204,7 +204,7 @@ impl ReplayBuffer {
                 }
                 SourcePhase::Idle | SourcePhase::Polled { .. } => {}
             }
-            // Before the source is polled, because it may wake its reader during the poll.
+            // Registers the waker before the reader polls the source, because the source may wake it during the poll.
             if !state.readers.wait(position.number, waker, &mut spare) {
                 drop(state);
                 spare = Some(waker.clone());
@@ -232,7 +232,8 @@ impl ReplayBuffer {
         // Polled => Idle
         let was = mem::replace(&mut state.phase, SourcePhase::Idle);
         state.rest = rest;
-        // The source may have woken its readers before these began to wait. They have to poll it themselves.
+        // Other readers began to wait during the poll. The source may have called the waker before they did, so they
+        // have to poll the source again.
         let wakes = matches!(was, SourcePhase::Polled { contended: true }).then(|| state.wake_others(position));
         drop(state);
         wakes.unwrap_or_default().wake();

@@ -36,8 +36,8 @@ pin_project! {
     ///
     /// The deadline applies even if the next frame is ready, so that a slow reader cannot hold a permit for longer.
     /// Only a frame that completes the body is still passed on. The end at the deadline counts against the service only
-    /// if the reader was waiting for it, and the attempt had at least half of its full patience. With a deadline, each
-    /// data frame costs a reading of the clock.
+    /// if the reader was waiting for the next frame, and the attempt had at least half of its
+    /// [full time](crate::shell::Ending::CutShort). With a deadline, each data frame costs a reading of the clock.
     pub struct WholeBody<B>
     where
         B: Body,
@@ -228,7 +228,7 @@ fn timer(timer: &mut Option<Pin<Box<Timer>>>) -> Pin<&mut Timer> {
 }
 
 /// Turns a failure at or after the deadline into [`BodyEnd::CutShort`] if the attempt has not had half of its full
-/// patience. Such a failure may come from the deadline: a service that sees it may end the body itself.
+/// time. Such a failure may come from the deadline: a service that received the deadline may end the body itself.
 fn excuse_if_cut_short(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd {
     match deadline {
         Some(deadline) if matches!(end, BodyEnd::Failed | BodyEnd::Judged(Outcome::Failure)) => {

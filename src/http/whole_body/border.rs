@@ -12,6 +12,8 @@ use http_body::Body;
 #[derive(Clone, Debug)]
 pub struct ToTheEnd<X> {
     border: X,
+    /// Classifies trailers as those of an external peer. Stacks write `steadfast-retry` only into heads, so the one in
+    /// trailers is not believed.
     judge: Verdict,
 }
 

@@ -32,12 +32,12 @@ pub(super) struct BodyDeadline {
     /// Whether the body ends at the deadline. If `false`, the deadline only serves to judge a service that ends the
     /// body itself.
     pub(super) ends_body: bool,
-    /// The time at which the attempt has had half of its full patience.
+    /// The time at which the attempt has had half of its [full time](crate::shell::Ending::CutShort).
     pub(super) patient_from: Deadline,
 }
 
 impl BodyDeadline {
-    /// Returns whether the attempt has had half of its full patience.
+    /// Returns whether the attempt has had half of its full time.
     pub(super) fn had_patience(&self, now: Instant) -> bool {
         self.patient_from.instant().is_none_or(|patient_from| patient_from <= now)
     }

@@ -41,7 +41,7 @@ pub(super) enum BodyEnd {
     Failed,
     /// The body was dropped before its outcome was known.
     Cancelled,
-    /// The deadline passed, the reader waited, and the attempt had had half of its full patience.
+    /// The deadline passed, the reader waited, and the attempt had had half of its [full time](Ending::CutShort).
     TimedOut,
     /// The deadline passed, which says nothing about the service.
     CutShort,
@@ -50,8 +50,8 @@ pub(super) enum BodyEnd {
 }
 
 impl BodyEnd {
-    /// Returns the ending of a call whose head had the ending `head`. Only a successful head can still change, or any
-    /// head by a panic.
+    /// Returns the ending of a call whose head had the ending `head`. A panic of the body overrides every head. Any
+    /// other end of the body changes only a successful head.
     fn ending(self, head: Ending) -> Ending {
         let reached_service = true;
         match (head, self) {

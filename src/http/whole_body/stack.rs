@@ -161,8 +161,8 @@ where
     /// | fails | a failure |
     /// | is dropped while its reader waits for it | a cancelled call |
     /// | is dropped otherwise | the result of the head; for gRPC, a cancelled call |
-    /// | is incomplete at the deadline, and its reader waits for it | a timeout |
-    /// | is incomplete at the deadline, and its reader is late | nothing |
+    /// | is incomplete at the deadline, its reader waits for it, and the attempt had half of its [full time](crate::shell::Ending::CutShort) | a timeout |
+    /// | is incomplete at the deadline otherwise | nothing |
     ///
     /// A response whose head is a failure counts as a failure at once, however its body ends. A retry decides by the
     /// head. It drops the body, which returns the permits of the attempt.

@@ -20,10 +20,10 @@ pub(in crate::http) struct ReadRequest<'headers> {
     pub(in crate::http) accept: Option<&'headers HeaderValue>,
 }
 
-/// Adds what the headers of this peer say about a call to its context.
+/// Returns `given`, the context of the call, with the claims of this peer's headers added.
 ///
 /// Any peer may ask for less: an earlier deadline, or a lower criticality. Only an internal peer may ask for more: a
-/// criticality above the default. Any peer may state the attempts made, which handlers see.
+/// criticality above the given one. Any peer may state the attempts made, which handlers see.
 ///
 /// - The smallest of all readable deadlines counts, and at most one hour. Zero is a deadline at `now`.
 /// - The largest number of attempts counts, among the first fields of each name.

@@ -31,7 +31,8 @@ use std::time::Duration;
 /// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. For an
 /// external peer, `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
 /// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, the attempt and the criticality
-/// are always those of the context. A server stack has limited these to what its own peer may ask for.
+/// are always those of the context. If a server stack read them from its caller, it has limited them to the claims that
+/// this caller may make.
 ///
 /// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
 /// context has no deadline, the request's own stays too.
@@ -145,7 +146,7 @@ impl FoundHeaders {
 fn for_grpc(headers: &mut HeaderMap, found: &FoundHeaders, context: CallContext, left: Option<Duration>) {
     if let Some(left) = left {
         let shortest = found.grpc_left.map_or(left, |earlier| earlier.min(left));
-        // If there are several, the service may read any of them.
+        // The service may read any of several `grpc-timeout` fields, so `insert` replaces them all.
         let only = found.grpc_timeouts == 1;
         if !only || found.grpc_left != Some(shortest) || shortest.is_zero() {
             headers.insert(grpc::TIMEOUT, grpc::timeout_value(shortest));

@@ -193,7 +193,7 @@ proptest! {
             if peer == Peer::External {
                 prop_assert!(context.criticality() <= given.criticality());
             }
-            // The headers that it writes can be read, even if a proxy copied others.
+            // The stamp writes headers that can be read, even if a proxy copied other headers into the request.
             let mut request = Request::new(());
             *request.headers_mut() = headers.clone();
             context.sync_scope(|| Wire::new(peer).stamp(&mut request, &mut Frame::default()));
