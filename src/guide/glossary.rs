@@ -68,6 +68,9 @@
 //! **False-timeout rate**: the share of calls that a timeout gives up although an answer would still have come:
 //! [`Quantile`].
 //!
+//! **Flusher**: the background task of a limit of many processes, which reports to the store:
+//! [`Flusher`](crate::rate_limit::distributed::Flusher).
+//!
 //! **GCRA** (generic cell rate algorithm): a *token bucket* that is computed from one number and the clock, so that no
 //! timer refills it: [`TokenBucket`].
 //!

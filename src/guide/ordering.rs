@@ -90,7 +90,7 @@
 //! # A layer of your own
 //!
 //! `own_load_shed` and its siblings put a gate, an admission or a stage of yours into the place of a layer. The retry
-//! then repeats it, and the layers around it give back what they took if it refuses. See
+//! runs it again in each attempt. If it refuses an attempt, the layers around it give back what they took. See
 //! [`stack`](crate::stack#stages-of-your-own) and the example `own_gate`.
 //!
 //! # Requests that pass all limits
