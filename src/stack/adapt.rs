@@ -1,4 +1,4 @@
-//! Changes every gate and admission of a stack at once.
+//! Replaces the gates, admissions and timeouts in the slots of a stack, for `exempt` and `whole_body`.
 
 use super::{
     live::Pieces,
@@ -14,7 +14,7 @@ use crate::{
     timeout::Patience,
 };
 
-/// Replaces the admission in each slot of a stack.
+/// Replaces what each slot of a stack contains: an admission, a timeout, or nothing. A retry stays as it is.
 pub trait Adapter: Clone {
     /// The replacement of an admission.
     type Admission<A>;
@@ -49,7 +49,7 @@ pub trait AdmissionSlot: Slot {
     /// The admission.
     type Admission;
 
-    /// Checks the configuration.
+    /// Checks the configuration and returns the admission.
     fn admission(self) -> Result<Self::Admission, ConfigError>;
 }
 

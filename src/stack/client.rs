@@ -270,9 +270,10 @@ where
     /// A field that breaks its rule, or a [`timeout`](ClientBuilder::timeout) that contradicts the inner layers:
     ///
     /// - It is shorter than the [`attempt_timeout`](ClientBuilder::attempt_timeout): no attempt has its full time.
-    /// - It is not longer than the shortest possible first backoff: no retry can run. That backoff is zero with full
-    ///   jitter or without a backoff, half of the base with equal jitter, `base * (1 - factor)` with
-    ///   `Jitter::PlusMinus(factor)`, and the base with decorrelated jitter or without jitter.
+    /// - It is not longer than the shortest possible first backoff: no retry can run. With full jitter or without a
+    ///   backoff, that shortest backoff is zero. With equal jitter, it is half of the base. With
+    ///   `Jitter::PlusMinus(factor)`, it is `base * (1 - factor)`. With decorrelated jitter or without jitter, it is
+    ///   the base.
     ///
     /// A learned `timeout` counts with its ceiling. A learned attempt timeout and a
     /// [`PerRequest`](crate::timeout::PerRequest) are not checked.

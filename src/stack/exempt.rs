@@ -133,10 +133,11 @@ impl<A: DescribeAdmission, F> DescribeAdmission for Exempting<A, F> {
 }
 
 impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
-    /// Lets requests for which `is_exempt` returns true bypass every gate and limit that the builder has at this point:
-    /// circuit breaker, rate limit and load shed. Exempt requests take no permit or token, are not counted, and are no
-    /// evidence for the breaker. Timeouts, retries and slots that are filled later still apply to them. Call this after
-    /// the limits to bypass, and before `whole_body`. The calls in flight in `explain` exclude exempt ones.
+    /// Lets requests for which `is_exempt` returns true bypass every gate and limit that the builder has at this point.
+    /// These can be the circuit breaker, the rate limit and the load shed. Exempt requests take no permit or token, are
+    /// not counted, and are no evidence for the breaker. Timeouts, retries and slots that are filled later still apply
+    /// to them. Call this after the limits to bypass, and before `whole_body`. The calls in flight in `explain` exclude
+    /// exempt ones.
     ///
     /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. Its requests take
     /// places. They are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain fixed limit.
@@ -158,9 +159,10 @@ impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
 
 impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
     /// Lets requests for which `is_exempt` returns true, such as health checks, bypass every gate and limit that the
-    /// builder has at this point: rate limit, load shed and load level. Exempt requests take no permit or token, are
-    /// not counted, and wait in no queue. The timeout and slots that are filled later still apply to them. Call this
-    /// after the limits to bypass, and before `whole_body`. The calls in flight in `explain` exclude exempt ones.
+    /// builder has at this point. These can be the rate limit, the load shed and the load level. Exempt requests take
+    /// no permit or token, are not counted, and wait in no queue. The timeout and slots that are filled later still
+    /// apply to them. Call this after the limits to bypass, and before `whole_body`. The calls in flight in `explain`
+    /// exclude exempt ones.
     ///
     /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. Its requests take
     /// places. They are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain fixed limit. A route

@@ -51,8 +51,8 @@
 //! [`Error`](crate::Error#passing-errors-on) shows how `?` converts errors.
 //!
 //! [`Rejection`](crate::Rejection) prints as one line with the mechanism and the reason. `Error<E>` prints whether a
-//! layer rejected the call or the service failed, followed by the rejection or the service's error. `source()` returns
-//! the same.
+//! layer rejected the call or the service failed, followed by the rejection or the service's error. Its `source()` is
+//! that rejection or that error.
 //!
 //! # The context of the service
 //!
@@ -98,8 +98,8 @@
 //! ```
 //!
 //! The inner error must be [`Error<E>`](crate::Error), or a tower `BoxError` that holds a rejection or an `Error<E>`.
-//! In a server stack [`refund_if`](crate::rate_limit::RateLimit::refund_if) returns the tokens of the rate limit
-//! instead.
+//! If the inner refusal reaches the outer stack as a response, as in most servers,
+//! [`refund_if`](crate::rate_limit::RateLimit::refund_if) returns the tokens of the rate limit.
 //!
 //! # Stages of your own
 //!
@@ -156,7 +156,7 @@
 //! # Observing
 //!
 //! `.observe("payments", observer)` reports each call to an [`Observer`](crate::shell::Observer), and in a client each
-//! attempt. On a server, `.classify(..)` decides what the answers of the handler mean to the observer.
+//! attempt. `.classify(..)` decides what the answers of the service mean to the observer and to the other layers.
 //!
 //! # In a field of a struct
 //!

@@ -111,7 +111,8 @@ impl<O, Q, L, V, F, X> ServerBuilder<O, Q, L, V, Off, F, X> {
 }
 
 impl<O, Q, L, V, T, W, X> ServerBuilder<O, Q, L, V, T, Leaf<AnyError, W>, X> {
-    /// Sets the closure that decides what the handler's answers mean to observers. Default: every `Err` is a failure.
+    /// Sets the closure that decides what the handler's answers mean to all layers, such as the observer, an adaptive
+    /// limit and a learned timeout. Default: every `Err` is a failure.
     ///
     /// A closure that is bound by `let` first must name the type of its parameter: `|answer: Result<&Response,
     /// &Error>|`.
@@ -122,7 +123,7 @@ impl<O, Q, L, V, T, W, X> ServerBuilder<O, Q, L, V, T, Leaf<AnyError, W>, X> {
         self.classify_with(classifier)
     }
 
-    /// Sets the [`Classify`](crate::classify::Classify) that decides what the handler's answers mean to observers.
+    /// Sets the [`Classify`](crate::classify::Classify) that decides what the handler's answers mean to all layers.
     pub fn classify_with<C>(self, classifier: C) -> ServerBuilder<O, Q, L, V, T, Leaf<C, W>, X> {
         self.fill_leaf(|leaf| leaf.classify_with(classifier))
     }
@@ -196,8 +197,8 @@ type Stages<O, Q, L, V, T, F> = <O as Watch>::Stage<<Q as Slot>::Stage<Inner<L, 
 /// The stages inside the rate limit.
 type Inner<L, V, T, F> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<F>>>>;
 
-/// The stages of a live stack. A call that waited at its rate limit re-enters the configuration gate for the inner
-/// gates.
+/// The stages of a live stack. A call that waited at the rate limit takes a new pass through the inner gates, under the
+/// configuration that is in force by then.
 type LiveStages<O, Q, L, V, T, F> =
     <O as Watch>::Stage<LiveStage<SwitchStage<<Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T, F>>>>>>;
 

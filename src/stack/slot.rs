@@ -151,8 +151,8 @@ impl<P: Patience> Slot for Limit<P> {
     }
 }
 
-/// A configuration can change a fixed limit. A configuration that sets a learned limit, or one chosen per request, is
-/// refused.
+/// A configuration can change a fixed limit. If the built limit is learned or chosen per request, the stack refuses a
+/// configuration that sets the timeout.
 impl<P: Patience> LiveSlot for Limit<P> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         match self.limit.fixed() {
