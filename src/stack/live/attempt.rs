@@ -15,8 +15,8 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Re-enters the configuration gate for calls that reach the inner gates after their start: each attempt of a retry,
-/// and on a server each call that waited at the rate limit.
+/// Starts another pass for calls that reach the inner gates after their first pass. These are the further attempts of a
+/// retry and, on a server, the calls that waited at the rate limit.
 #[derive(Clone)]
 pub struct LiveAttemptStage<Next> {
     pub(super) shared: Arc<LiveShared>,
@@ -65,7 +65,7 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        // Outer stages poll a call immediately after they start it.
+        // A version in the frame belongs to this call: outer stages poll a call immediately after they start it.
         let version = Version::of(frame.take_later_pass());
         if version != Version::NONE {
             self.shared.end_pass::<Next, S, Request>(&self.next, call.as_mut(), version, frame);
@@ -86,7 +86,7 @@ where
 }
 
 impl<Next> LiveAttemptStage<Next> {
-    /// Starts a pass of its own.
+    /// Starts a call in a pass of its own. The frame keeps the version of the pass until the first poll.
     #[inline(never)]
     fn start_later<S, Request>(&self, request: Request, frame: &mut Frame) -> Next::Call
     where

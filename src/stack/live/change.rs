@@ -14,8 +14,8 @@ use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pi
 ///
 /// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). If exactly
 /// one such gate changes, in one step, and the settings stay, it changes between two turns. A pass that sees it both
-/// before and after spans a turn and is repeated. If there are several such gates, if one changes in several steps, or
-/// if the settings change along with one, the stack admits no call until all such gates have changed.
+/// before and after spans a turn and is repeated. In the other cases, the stack admits no call until all such gates
+/// have changed: there are several such gates, one changes in several steps, or the settings change along with one.
 pub(super) struct Change<'change> {
     shared: &'change LiveShared,
     pieces: &'change Pieces,

@@ -73,7 +73,8 @@ pub struct StackConfig {
     pub load_shed: Option<LoadShedConfig>,
     /// How many calls are served at once, how many wait, and how long they wait.
     pub load_level: Option<LoadLevelConfig>,
-    /// How long an attempt may take. Left out as `timeout`.
+    /// How long an attempt may take. A stack that learns the limit, or chooses it
+    /// [`PerRequest`](crate::timeout::PerRequest), refuses a configuration that sets it.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::attempt_timeout"))]
     pub attempt_timeout: Option<Duration>,
 }

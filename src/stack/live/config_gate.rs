@@ -6,13 +6,13 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 /// A pass reads the version at its start and again at its end. If a change has turned the version in between, the gates
 /// may have decided by different configurations, and the pass is repeated.
 ///
-/// The end of a pass (acquire fence, then load) pairs with a turn (store, then release fence): a pass that read
-/// anything written after a turn also sees the turn. The start of a pass (acquire load) pairs with the turn (release
-/// store): it sees everything written before the turn.
+/// The end of a pass (acquire fence, then load) pairs with a turn (store, then release fence). A pass that read
+/// anything written after a turn therefore also sees the turn. The start of a pass (acquire load) pairs with the turn
+/// (release store). A pass that reads the new version therefore sees everything written before the turn.
 pub(crate) struct ConfigGate {
     version: Word,
-    /// The calls that changes have overtaken [too often](OVERTAKEN_AT). Relaxed: a change that misses a call yields to
-    /// it at the next change.
+    /// The number of calls that changes have overtaken [too often](OVERTAKEN_AT). Relaxed: if one change does not see
+    /// such a call, the next change yields to it.
     overtaken: Word,
     /// Held for the duration of a change.
     change: Mutex<()>,
@@ -51,7 +51,8 @@ impl Default for ConfigGate {
     }
 }
 
-/// From the lowest bit: whether the gates are closed, the index of the current image, and the count of turns.
+/// From the lowest bit: whether the gates are closed, the index of the current image, and the count of turns. An image
+/// is one of two copies of the call settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version(u64);
 
@@ -115,7 +116,8 @@ impl ConfigGate {
         drop(lock(&self.change));
     }
 
-    /// Yields to overtaken calls. The wait is bounded, because such a call may be waiting for this change.
+    /// Yields to overtaken calls. The wait is bounded, because a user's function within such a call may be waiting for
+    /// this change.
     fn yield_to_overtaken(&self) {
         for _ in 0..MOST_PAUSES {
             if self.overtaken.0.load(Ordering::Relaxed) == 0 {

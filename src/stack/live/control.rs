@@ -65,17 +65,19 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// Those of [`check`](Self::check). Also an error if the caller runs within a pass, such as the function for the
-    /// key of a request, or within a change, such as a user's own [`LiveLimit`](crate::rate_limit::LiveLimit). After an
-    /// error the old configuration stays in force.
+    /// - Those of [`check`](Self::check).
+    /// - The caller runs within a pass, as the function for the key of a request does.
+    /// - The caller runs within a change, as a user's own [`LiveLimit`](crate::rate_limit::LiveLimit) can.
+    ///
+    /// After an error the old configuration stays in force.
     ///
     /// # Cost
     ///
     /// Waits for other changes, and yields for about a millisecond to calls that changes have restarted eight times.
     /// Makes some stores and takes one short lock per mechanism, or two if the mechanism becomes stricter in one number
     /// and less strict in another. Calls at the gates restart. New calls wait only in the case that the
-    /// [module](super) names. If a quota of a keyed limit changed, it then visits all buckets; if the previous change
-    /// has not done so, it visits them first.
+    /// [module](super) names. If a quota of a keyed limit changed, this function visits all buckets of that limit after
+    /// the change. It visits them before the change, too, if the previous change has not done so.
     ///
     /// Afterwards [listeners](crate::shell::Instrument::listen) of the stack learn the outcome, on this thread or on a
     /// thread that is delivering an earlier change. A panic in a listener is caught. A slow listener delays the return
@@ -86,7 +88,8 @@ impl Control {
         if let Ok(Err(error)) = &applied {
             news.add(Outcome::Refused(error.clone()));
         }
-        // Within a change or a read, locks are held. The outer change delivers the news at its end.
+        // Within a change or a read, locks are held. The outer change delivers the news at its end. News that was added
+        // within a read waits for the next change.
         if !depth::is_in_change() {
             news.deliver();
         }

@@ -53,12 +53,14 @@
 //! Some parts change in one step, because neither of two configurations is stricter:
 //!
 //! - a queue,
-//! - a breaker's number of probes, and the durations after which it counts a call as a failure,
+//! - a breaker's number of probes, whether it is forced closed, and the durations after which it counts a call as a
+//!   failure,
 //! - keyed limits that become stricter in one number and less strict in another,
 //! - distributed limits, and your own [`LiveLimit`](crate::rate_limit::LiveLimit)s,
 //! - the settings of calls.
 //!
-//! If one change has several of these, new calls wait until all have changed.
+//! If one change has several of these, new calls wait until all have changed. New calls also wait if the part is a rate
+//! limit that is combined with [another](crate::rate_limit::RateLimit::and).
 //!
 //! The settings of a call are its timeout, its attempts, their backoff and their timeout. A call keeps the settings
 //! that were in force when it started.

@@ -22,7 +22,7 @@ pub(super) struct News {
     /// Relaxed, as `refused` is: the counts guard no other memory.
     applied: Count,
     refused: Count,
-    /// The innermost lock, held for a few steps.
+    /// Held for a few steps. No other lock is taken while this one is held.
     reports: Mutex<Reports>,
 }
 

@@ -27,9 +27,9 @@ pin_project! {
     pub struct LiveCall<Call> {
         #[pin]
         next: Call,
-        // From the beginning to the end.
+        // The settings that the call keeps. A repeated pass replaces them.
         settings: CallSettings,
-        // Of the pass, until that ends.
+        // The version at the start of the pass, or `Version::NONE` after the pass has ended.
         version: Version,
     }
 }
