@@ -14,7 +14,7 @@ use std::{
 /// Name and labels of a histogram.
 type SeriesKey = (&'static str, Vec<(&'static str, &'static str)>);
 
-/// The durations of each histogram that recorders have received. Only one thread collects at a time.
+/// For each histogram, the durations that recorders have received so far. Only one thread collects at a time.
 #[derive(Default)]
 pub(super) struct CollectedHistograms(Mutex<HashMap<SeriesKey, Histogram>>);
 

@@ -41,7 +41,7 @@ use std::{fmt, sync::Arc};
 ///
 /// # Cost
 ///
-/// A call that is neither retried nor rejected costs nothing. Other calls cost one to three relaxed atomic additions,
+/// A call that is neither retried nor rejected costs nothing. Other calls cost one to four relaxed atomic additions,
 /// on cache lines that few threads share. Calls read no clock, take no lock and allocate nothing. A state change
 /// allocates its evidence and takes a short lock, in the thread that changed the state. Each stack name takes 2 KB.
 ///

@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A name, and labels in the order of the mechanism.
+/// The name of a reading, and its labels in the order in which the mechanism lists them.
 type ReadingKey = (&'static str, Vec<(&'static str, &'static str)>);
 
 /// The merged readings of several mechanisms.
@@ -158,7 +158,8 @@ impl InstrumentRegistry {
         lock(&self.groups)
     }
 
-    /// Removes one watch of an instrument. If it is the last watch, keeps it and returns the instrument.
+    /// Removes one watch of an instrument, unless it is the last one. For the last one, returns the instrument:
+    /// [`retire`](Self::retire) reads it once more, without the lock, and then removes it.
     fn release(&self, name: &'static str, instrument: &InstrumentIdentity) -> Option<WatchedInstrument> {
         let mut groups = self.groups();
         let watched = groups.get_mut(name)?.watched.iter_mut().find(|watched| watched.instrument.is(instrument))?;

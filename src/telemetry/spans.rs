@@ -49,11 +49,11 @@ const TARGET: &str = "steadfast";
 /// - `attempts`: includes an attempt that an inner layer refused. Absent if the call panicked.
 ///
 /// Gates decide before the first poll. Their events, such as that of a circuit that becomes half-open, therefore belong
-/// to the span around the call.
+/// to the caller's span, not to `steadfast.call`.
 ///
-/// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt), from 1. In a
-/// stack without a retry, it is the number from the caller. An attempt that times out before the service is ready ends
-/// as `rejected`.
+/// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt): 1 for the
+/// second attempt. The first attempt has neither. In a stack without a retry, the number comes from the caller's
+/// context. An attempt that times out before the service is ready ends as `rejected`.
 ///
 /// # One warning per ten seconds
 ///

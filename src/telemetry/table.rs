@@ -20,7 +20,7 @@ pub struct MetricInfo {
     pub name: &'static str,
     /// The kind of the metric.
     pub kind: MetricKind,
-    /// The names of the labels. The first label names the stack, source or mechanism.
+    /// The names of the labels. The first label names the stack, source, mechanism or header.
     pub labels: &'static [&'static str],
     /// A description in one sentence.
     pub help: &'static str,

@@ -1,4 +1,4 @@
-//! Counts the calls of one stack, by outcome and duration, on the threads that run them.
+//! Counts the calls of the stacks of one name, by outcome and duration, on the threads that run them.
 
 use super::{
     outcome::CallOutcome,
@@ -67,9 +67,10 @@ struct ThreadCounts {
     rejected: [[AtomicU64; 2]; REASONS.len()],
 }
 
-/// The counts of the calls of one stack.
+/// The counts of the calls of the stacks of one name.
 ///
-/// Each thread counts in its own shard. A histogram takes 304 bytes per thread and per outcome that occurred.
+/// Each of up to 32 threads counts in its own shard, and the others share one. A histogram takes 304 bytes per shard
+/// and per outcome that occurred.
 #[derive(Default)]
 pub(super) struct CallTally(ThreadShards<ThreadCounts>);
 

@@ -1,4 +1,5 @@
-//! Counters sharded per thread: each has a single writer, so counting takes no atomic read-modify-write.
+//! Counters in shards. Each of up to 32 threads is the only writer of its own shard, so it counts without an atomic
+//! read-modify-write. All other threads share one shard, and add atomically.
 
 use std::{
     array,
@@ -12,7 +13,7 @@ use std::{
 /// The number of shards with a single thread each. All other threads share one more shard.
 const OWNED: usize = 32;
 
-/// One value for each thread, created at its first use.
+/// One value for each shard, created at its first use.
 pub(super) struct ThreadShards<T>([OnceLock<Box<T>>; OWNED + 1]);
 
 /// Which threads write to a shard.

@@ -8,7 +8,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// The retried calls, the attempts after the first, then [`DENIALS`], then [`REASONS`].
+/// The number of counters. In order, they count the retried calls, the attempts after the first, each of [`DENIALS`],
+/// and each of [`REASONS`].
 const NUMBERS: usize = 2 + DENIALS.len() + REASONS.len();
 const FIRST_DENIAL: usize = 2;
 const FIRST_REASON: usize = FIRST_DENIAL + DENIALS.len();
@@ -117,7 +118,7 @@ impl RetryCounts {
 /// |---|---|
 /// | `timeout` | `limit`, `deadline` |
 /// | `circuit_breaker` | `open` |
-/// | `load_shed` | `limit` |
+/// | `load_shed` | `limit`, `class`, `tenant`, `signal` |
 /// | `rate_limit` | `rate`; `never`: the call costs too much, or its key is too long; `closed` |
 /// | `load_level` | `depth`, `deadline`, `weight`, `too_heavy`, `displaced`, `on_the_way`, `waited_too_long`, `closed` |
 /// | `kill_switch` | `switched_off` |

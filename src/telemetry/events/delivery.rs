@@ -27,7 +27,7 @@ pub struct Delivery {
 pub(super) struct DeliveryState {
     functions: EventFunctions,
     interval: Duration,
-    /// What was delivered, by stack name.
+    /// The counts and the queue state that were delivered last, by stack name.
     delivered: HashMap<&'static str, DeliveredState>,
 }
 
