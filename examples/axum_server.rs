@@ -44,7 +44,8 @@ async fn main() -> Result<(), BoxError> {
         // axum applies the layer to each route. All routes above share its state, and so the limits. A route with its
         // own limits needs its own stack.
         .layer(stack)
-        // Added after the layer, so without limits: a busy server must not be restarted.
+        // Added after the layer, so without limits. If the stack refused a health check, an orchestrator would restart
+        // a server that is only busy.
         .route("/health", get(async || "alive\n"));
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;

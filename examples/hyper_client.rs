@@ -24,8 +24,8 @@ use tower::{BoxError, ServiceExt};
 async fn main() -> Result<(), BoxError> {
     let address = if let Some(address) = env::args().nth(1) { address } else { flaky_server().await?.to_string() };
     let mut connector = HttpConnector::new();
-    // A dead host does not even refuse connections. Shorter than the attempt timeout, so that the error names the
-    // cause.
+    // A dead host does not even refuse connections, so connecting needs a limit. The limit is shorter than the attempt
+    // timeout, so that the error names the cause.
     connector.set_connect_timeout(Some(Duration::from_millis(200)));
     let client = Client::builder(TokioExecutor::new())
         // Shorter than the idle timeout of servers, commonly a minute: a call on a closed connection fails.
@@ -35,7 +35,7 @@ async fn main() -> Result<(), BoxError> {
         .retry_canceled_requests(false)
         .build::<_, Full<Bytes>>(connector);
 
-    // Opens when half of the calls fail, or ten in a row for clients with few calls.
+    // Opens when half of the calls fail, or after ten failures in a row, which a client with few calls reaches first.
     let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).consecutive_failures(10).build()?;
     // One retry for every five calls: retries add at most a fifth to the load, even if all calls fail.
     let budget = RetryBudget::builder().ratio(0.2).build()?;

@@ -1,4 +1,5 @@
-//! What a call of a keyed limit costs, for one key to a million: constant, except for cache misses of the processor.
+//! Measures the cost of one call of a keyed limit, with one key and up to a million. The cost is constant, except for
+//! cache misses of the processor.
 //!
 //! ```sh
 //! cargo run --release --example keyed_cost -- keyed_cost.svg

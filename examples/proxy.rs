@@ -27,13 +27,14 @@ async fn main() -> Result<(), BoxError> {
     let service = env::args().nth(1).ok_or("the address of the service is missing")?;
     let port = env::args().nth(2).map_or(Ok(0), |port| port.parse())?;
     let mut connector = HttpConnector::new();
-    // A dead host does not even refuse connections. Shorter than the attempt timeout, so that the error names the
-    // cause.
+    // A dead host does not even refuse connections, so connecting needs a limit. The limit is shorter than the attempt
+    // timeout, so that the error names the cause.
     connector.set_connect_timeout(Some(Duration::from_millis(200)));
     // The stack retries, within its budget. Two layers of retries multiply.
     let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build::<_, Upload>(connector);
     let inner = steadfast::client()
-        // Keeps 1 MB of each upload: at most 256 MB with the 256 calls below. One retry for every ten calls.
+        // Keeps 1 MB of each upload: at most 256 MB with the 256 calls below. The default budget allows one retry for
+        // every ten calls.
         .retry(http::retry(3).bodies(1 << 20, |body| Upload::new(body.map_err(io::Error::other))))
         .circuit_breaker(Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).build()?)
         // Three attempts fit into the 10 s of a call.

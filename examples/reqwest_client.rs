@@ -22,8 +22,8 @@ async fn main() -> Result<(), BoxError> {
         hosts = vec![server(5).await?, server(1).await?];
     }
     let client = Client::builder()
-        // A dead host does not even refuse connections. Shorter than the attempt timeout, so that the error names the
-        // cause.
+        // A dead host does not even refuse connections, so connecting needs a limit. The limit is shorter than the
+        // attempt timeout, so that the error names the cause.
         .connect_timeout(Duration::from_millis(200))
         // Shorter than the idle timeout of servers, commonly a minute: a call on a closed connection fails.
         .pool_idle_timeout(Duration::from_secs(20))
@@ -31,7 +31,8 @@ async fn main() -> Result<(), BoxError> {
         .retry(retry::never())
         .build()?;
 
-    // Each opens when half of the calls to its host fail, or ten in a row for clients with few calls.
+    // Each breaker opens when half of the calls to its host fail, or after ten failures in a row. A client with few
+    // calls reaches the ten failures first.
     let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).consecutive_failures(10);
     let breakers = PerKey::new(http::authority, breaker)?;
     // One retry for every five calls to any host. A host that is down can use no more retries than that.

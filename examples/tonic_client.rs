@@ -28,8 +28,8 @@ use tower::{BoxError, Layer, ServiceExt};
 async fn main() -> Result<(), BoxError> {
     let address = if let Some(address) = env::args().nth(1) { address } else { flaky_server().await?.to_string() };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
-    // A dead host does not even refuse connections. Shorter than the attempt timeout, so that the error names the
-    // cause.
+    // A dead host does not even refuse connections, so connecting needs a limit. The limit is shorter than the attempt
+    // timeout, so that the error names the cause.
     let channel = endpoint.connect_timeout(Duration::from_millis(200)).connect_lazy();
     // Lets the retry see a status in the trailers if no message comes before it. It delays the head of a response until
     // its first message, so omit it for streams that are silent at first.
@@ -41,7 +41,7 @@ async fn main() -> Result<(), BoxError> {
         answer => answer,
     });
 
-    // Opens when half of the calls fail, or ten in a row for clients with few calls.
+    // Opens when half of the calls fail, or after ten failures in a row, which a client with few calls reaches first.
     let breaker = Breaker::builder().failure_rate(0.5, Duration::from_secs(10)).consecutive_failures(10).build()?;
     // One retry for every five calls: retries add at most a fifth to the load, even if all calls fail.
     let budget = RetryBudget::builder().ratio(0.2).build()?;

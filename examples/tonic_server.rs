@@ -29,7 +29,7 @@ async fn main() -> Result<(), BoxError> {
         // watcher of the health service would keep a permit for days.
         .load_shed(Limiter::fixed(32)?)
         // The longest time that a caller waits, so work stops after it too. A shorter `grpc-timeout` of the caller
-        // applies. It covers only the head of the response, and so does not cut streams short.
+        // applies. The timeout covers only the head of the response, and so does not cut streams short.
         .timeout(Duration::from_secs(1))
         // The callers are your own services. Messages name the limits, and callers may raise the criticality of a call.
         // In gRPC, a rejected call is an ordinary response with a status in its headers.
@@ -37,7 +37,7 @@ async fn main() -> Result<(), BoxError> {
         .layer()?;
     eprint!("{}", stack.explain());
 
-    // Its handle, `_reporter`, reports to callers that a service is about to stop.
+    // The handle of the health service, `_reporter`, can report to callers that a service is about to stop.
     let (_reporter, health) = tonic_health::server::health_reporter();
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;

@@ -41,8 +41,8 @@ pub fn as_it_is(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
 }
 
 /// With a limit on the calls that the service admits, and a budget for the retries of its callers. The network is
-/// between the two stacks, so a caller that gives up does not release its call's place in the service. It would if its
-/// future contained the service's.
+/// between the two stacks, so a caller that gives up does not release its call's place in the service. Without the
+/// [`Link`], the caller's future would contain the service's future and release the place.
 pub fn as_it_could_be(sim: &Sim) -> Result<impl Client + use<>, ConfigError> {
     let service = steadfast::server().load_shed(Limiter::fixed(LIMIT)?).service(my_service(sim))?;
     let budget = RetryBudget::builder().random(sim.random()).build()?;
@@ -65,16 +65,16 @@ fn ask<S: Client>(name: &str, client: fn(&Sim) -> Result<S, ConfigError>) -> Res
     Ok(report)
 }
 
-/// Makes one run, with this seed.
+/// Makes one run of the simulated load, with this seed.
 pub fn run<S: Client>(client: fn(&Sim) -> Result<S, ConfigError>, seed: u64) -> Result<Report, ConfigError> {
     Scenario::new(Load::poisson(RPS).in_time(3 * TIMEOUT)).length(LENGTH).seed(seed).run(client)
 }
 
-/// The simulated load, service and disturbance.
+/// A service of simulated calls, such as a stack. The trait is a short name for its bounds.
 pub trait Client: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static {}
 impl<S: Service<Call, Response = Reply, Error = steadfast::Error<Failure>> + Clone + 'static> Client for S {}
 
-/// Answers in time per second, by the time of the call.
+/// Draws the answers in time per second, over the time at which the calls began.
 fn draw(path: &str, lines: &[(&str, RGBColor, Report)]) -> Result<(), Box<dyn Error>> {
     let area = SVGBackend::new(path, (900, 480)).into_drawing_area();
     area.fill(&WHITE)?;
