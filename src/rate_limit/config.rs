@@ -17,8 +17,8 @@ pub struct RateLimitConfig {
     /// One quota for each tier that was built, or a single quota if there are no tiers. The quota of a
     /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit per window, and its burst equals its count.
     pub quotas: Vec<Quota>,
-    /// If true, the limit only counts the calls that it would refuse. If combined limits were put in shadow as a whole,
-    /// each of them reads `true`. Once one of them is put in force, each has its own mode and its own
+    /// If true, the limit only counts the calls that it would refuse. If combined limits are in shadow as a whole, each
+    /// of them has `true` here. Once a configuration puts one of them in force, each limit has its own mode and its own
     /// [count](crate::rate_limit::RateLimit::refused).
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
@@ -60,7 +60,8 @@ impl LimitHandle {
         self.modes.iter().for_each(|mode| mode.set(false));
     }
 
-    /// Puts the limit in shadow, unless a mode that `stays` on has this effect already.
+    /// Turns the limit's own mode on, unless one of its modes is on already and stays on. `stays` returns whether the
+    /// present change leaves a mode on.
     fn put_in_shadow(&self, stays: impl Fn(&Shadow) -> bool) {
         if let (false, Some(own)) = (self.modes.iter().any(|mode| mode.is_on() && stays(mode)), self.modes.first()) {
             own.set(true);
@@ -70,7 +71,7 @@ impl LimitHandle {
     /// Returns the configuration that admits only what both `now` and `to` admit, if there is one.
     fn strictest(&self, now: &RateLimitConfig, to: &RateLimitConfig) -> Option<RateLimitConfig> {
         Some(match (now.shadow, to.shadow) {
-            // In shadow, its quotas decide nothing.
+            // A limit in shadow refuses no call, so the other configuration is the stricter one.
             (true, _) => to.clone(),
             (false, true) => now.clone(),
             (false, false) if now == to => now.clone(),
@@ -136,10 +137,11 @@ impl Reconfigure for LimitsHandle {
         }
     }
 
-    /// Puts limits in shadow first, then changes quotas, then puts limits in force. Calls that pass during the change
-    /// are never refused by a quota that belongs to shadow.
+    /// Puts limits in shadow first, then changes quotas, then puts limits in force. Thus no call is refused by a quota
+    /// that is meant only for shadow.
     fn apply(&self, config: &Vec<RateLimitConfig>) {
         let parts = || self.0.iter().zip(config);
+        // Whether this configuration turns a mode off, because it puts a limit with that mode in force.
         let ends =
             |mode: &Shadow| parts().any(|(part, given)| !given.shadow && part.modes.iter().any(|other| other.is(mode)));
         for (part, _) in parts().filter(|(_, given)| given.shadow) {

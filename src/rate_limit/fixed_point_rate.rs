@@ -7,8 +7,11 @@ use crate::clock::Nanos;
 /// A quota in integers: the subtokens of a token, and how many subtokens are minted per nanosecond.
 ///
 /// The rate is a fixed-point number with `FRACTION` binary digits. The last digit is rounded up, so that a whole period
-/// mints at least a whole period's tokens. If the rate in lowest terms has a small numerator, the subtoken is chosen so
-/// that a whole number of them is minted per nanosecond, and everything is exact.
+/// mints at least a whole period's tokens.
+///
+/// Reduce the rate to lowest terms, as tokens per nanoseconds: 100 per second is 1 per 10,000,000. If the number of
+/// tokens is small, a whole number of subtokens is minted per nanosecond, and everything is exact. In the example a
+/// token has 10,000,000 subtokens, and one of them is minted per nanosecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FixedPointRate<const FRACTION: u32> {
     /// In units of 2^-`FRACTION`.
@@ -19,9 +22,11 @@ pub(super) struct FixedPointRate<const FRACTION: u32> {
 }
 
 impl<const FRACTION: u32> FixedPointRate<FRACTION> {
-    /// Chooses the smallest subtoken for which at most 2^`most_log2` are minted per nanosecond, and at most
-    /// 2^`burst_log2` are in a burst. The quota has been checked, its burst has at most `burst_log2` binary digits, and
-    /// `FRACTION + most_log2` is at most 63.
+    /// Chooses a subtoken of which at most 2^`most_log2` are minted per nanosecond, and at most 2^`burst_log2` are in a
+    /// burst. Chooses the exact one if it keeps these bounds. Otherwise a token has 2^n subtokens, with the largest n
+    /// that keeps them.
+    ///
+    /// The quota has been checked, its burst is at most 2^`burst_log2`, and `FRACTION + most_log2` is at most 63.
     pub(super) fn new(quota: Quota, most_log2: u32, burst_log2: u32) -> Self {
         let (count, burst) = (u128::from(quota.count()), u128::from(quota.burst()));
         let period = quota.period().as_nanos();

@@ -187,8 +187,8 @@ impl<L, C> RateLimit<L, C> {
     ///
     /// Each part has its own cost, and the whole has no [`cost`](RateLimit::cost). Refunds belong to the whole: call
     /// [`refund_if`](Self::refund_if) last. A limit that lets calls [`wait`](RateLimit::wait) cannot be a part, because
-    /// a waiting call would hold the tokens of the other parts. Calling a stack with such a part does not compile: its
-    /// `Place` is not `Infallible`.
+    /// a waiting call would hold the tokens of the other parts. Calling a stack with such a part does not compile,
+    /// because the part's [`Place`](Limit::Place) is not `Infallible`.
     pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
         RateLimit {
             limit: Both { first: self, second: other },
@@ -216,7 +216,7 @@ impl<L: DescribeLimit, C, J> RateLimit<L, C, J> {
         if self.shadow.is_on() { format!("{named} (shadow)") } else { named }
     }
 
-    /// Adds the instruments of the limit. A limit without a name has the name of the whole.
+    /// Adds the instruments of the limit. They use `name` if the limit has no name of its own.
     pub(super) fn instruments(&self, name: &'static str, explanation: &mut Explanation) {
         self.limit.instruments(self.name.unwrap_or(name), explanation);
         explanation.instrument(self.refused());

@@ -73,10 +73,13 @@
 //!
 //! # Semantics
 //!
-//! - A call is admitted or refused in the first poll of its future. If calls may [wait](RateLimit::wait), a call that
-//!   would be refused takes a place in the wait queue in that poll, provided that its turn comes in time.
-//! - A refusal names the limit. It states the time until there are enough tokens, provided that no other caller takes
-//!   any. [`available_at`](TokenBucket::available_at) of the limit's handle returns the tokens that are left.
+//! - Most limits admit or refuse a call in the first poll of its future. If calls may [wait](RateLimit::wait), a call
+//!   that would be refused takes a place in the wait queue in that poll, provided that its turn comes in time.
+//! - Two limits may ask their store first, and the call then waits for the answer, up to a deadline.
+//!   [`Exact`](distributed::Exact) may ask in each call, [`Leased`](distributed::Leased) in the first call of a key.
+//! - A refusal contains the limit's [name](RateLimit::named), if it has one. It states the time until there are enough
+//!   tokens, provided that no other caller takes any. [`available_at`](TokenBucket::available_at) of the limit's handle
+//!   returns the tokens that are left.
 //! - The limit refunds a call that an inner layer of the same stack refused, or that was dropped before it reached the
 //!   service. A call that reached the service has spent its tokens, even if it failed, unless
 //!   [`refund_if`](RateLimit::refund_if) refunds it.
@@ -91,13 +94,14 @@
 //! # A bucket or a window
 //!
 //! Use a [`TokenBucket`] if you set the limit yourself. It spreads calls over time. An admitted call changes one word,
-//! by one compare-and-swap. It refills continuously, so no caller waits long. In any window of one period it admits at
-//! most the burst plus the refill of that period. With `n` calls per period and the default burst of `n`, that is `2
-//! n`.
+//! by one compare-and-swap. The bucket refills continuously, so no caller has to wait for a period to end. In any
+//! window of one period it admits at most the burst plus the refill of that period. With `n` calls per period and the
+//! default burst of `n`, that is `2 n`.
 //!
 //! Use a [`SlidingWindow`] if another party counts: never more than `n` calls in any minute. It can admit the whole
-//! limit at once, and then nothing for the rest of the window. It takes a lock and up to 6 KiB. A token bucket that
-//! admits at most `n` calls in any period needs a count of `n / 2` and a burst of `n / 2`.
+//! limit at once, and then nothing for the rest of the window. Each call takes a lock, and the window takes up to 6 KiB
+//! of memory. A token bucket that admits at most `n` calls in any period needs a count of `n / 2` and a burst of
+//! `n / 2`.
 //!
 //! # A limit for each key
 //!
@@ -129,8 +133,8 @@
 //! Each admitted call moves the bucket's cache line to the core of its thread. On one socket, this bounds all threads
 //! together to 10 to 20 million admitted calls per second. A lock around the state would write the cache line twice per
 //! call. A refusal does not write it, so refusals scale with the cores. Striping, with a part of the rate for each
-//! core, would lift that bound but break the promise. An empty stripe would refuse a call although another stripe has
-//! tokens. If the call looked at all stripes instead, it would move every cache line.
+//! core, would lift that bound. But an empty stripe would refuse a call although another stripe has tokens. If the call
+//! looked at all stripes instead, it would move every cache line.
 //!
 //! # Differences from `tower::limit::RateLimit`
 //!

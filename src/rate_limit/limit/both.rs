@@ -39,7 +39,8 @@ where
             Ok(first) => first,
             Err(refused) => return Decision::Refused(refused),
         };
-        // The second limit runs the user's cost function, which may panic.
+        // The second limit runs the user's cost function, which may panic. If it does, the drop of `first` gives back
+        // the tokens of the first limit.
         let refused = Ending::Refused { retry_after: None };
         let give_back = |first, _, frame: &mut Frame| self.first.give_back(first, frame);
         let first = SettleOnDrop::new(give_back, Some(first), refused);

@@ -89,14 +89,15 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub trait Limit<Request> {
-    /// Whether calls may wait, and [`admit`](Self::admit) reads their deadline from the frame.
+    /// Whether calls may wait. If so, [`admit`](Self::admit) reads the deadline of the call from the frame.
     const WAITS: bool = false;
 
     /// Whether calls wait for a store's decision, not for tokens. Such calls also wait in
     /// [shadow](crate::rate_limit::RateLimit::shadow), because only the decision says whether they would be refused.
     const ASKS: bool = false;
 
-    /// The tokens of an admitted call. The permit is kept or refunded exactly once, so it needs no destructor.
+    /// The tokens of an admitted call. The stage drops the permit of a call that counts, which spends the tokens. It
+    /// passes any other permit to [`refund`](Self::refund), once. A permit therefore needs no destructor.
     type Permit;
 
     /// The place of a call that waits. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so it needs
@@ -130,7 +131,7 @@ pub trait Limit<Request> {
         Poll::Ready(Err(RateLimited::new(None)))
     }
 
-    /// Gives up a place, with the tokens that were granted to it. Not called if no call waits.
+    /// Gives up a place. Tokens that were granted to it go back. Not called if no call waits.
     fn leave(&self, _place: &mut Self::Place, _frame: &mut Frame) {}
 
     /// Gives back the tokens of a call that was not made, or need not count.

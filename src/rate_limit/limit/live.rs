@@ -41,7 +41,7 @@ pub trait LiveLimit {
     }
 
     /// Changes to these quotas, which were checked. Calls pass during the change: the limit must decide each of them by
-    /// the old quotas or by the new ones. It must return soon, because a reload may wait for it.
+    /// the old quotas or by the new ones. The method must return soon, because a reload may wait for it.
     fn set_quotas(&self, quotas: &[Quota]);
 
     /// Finishes a change, while calls pass. It may take longer than [`set_quotas`](Self::set_quotas).
@@ -80,7 +80,7 @@ fn single_quota(quotas: &[Quota]) -> Result<Quota, ConfigError> {
     }
 }
 
-/// Returns the stricter quota of each pair.
+/// Returns for each tier the quota that admits only what both of its quotas admit.
 fn strictest(now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
     Some(now.iter().zip(to).map(|(now, to)| now.strictest(*to)).collect())
 }
@@ -103,7 +103,7 @@ impl LiveLimit for TokenBucket {
     }
 
     fn set_quotas(&self, quotas: &[Quota]) {
-        // It was checked.
+        // The caller has checked the quotas.
         if let Ok(quota) = single_quota(quotas) {
             self.set_quota_quietly(quota);
         }
@@ -131,7 +131,7 @@ macro_rules! live_with_one_quota {
             }
 
             fn set_quotas(&self, quotas: &[Quota]) {
-                // It was checked.
+                // The caller has checked the quotas.
                 let _ = single_quota(quotas).and_then(|quota| self.set_quota(quota));
             }
         })*
@@ -233,8 +233,8 @@ impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Li
         check_tiers(quotas)
     }
 
-    /// Returns `None` unless one of the two is the stricter. A third set of quotas would take two changes, and the
-    /// second would convert all buckets before it returns.
+    /// Returns `None` unless one of the two is the stricter. A change by way of a third set of quotas is two changes.
+    /// The second one first converts all buckets that the first one left unconverted, so it would not return soon.
     fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
         strictest(now, to).filter(|strictest| strictest == now || strictest == to)
     }

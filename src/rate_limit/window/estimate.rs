@@ -4,7 +4,8 @@ use tokio::time::Instant;
 /// Two counters: one for the present period, which is as long as the window, and one for the period before. The count
 /// of the period before is weighted by the part of it that the window still covers.
 ///
-/// The arithmetic is in integers, scaled by the window in nanoseconds: fewer than 2^60 tokens times fewer than 2^55 ns.
+/// The arithmetic is in integers, scaled by the window in nanoseconds: fewer than 2^60 tokens times fewer than 2^55 ns
+/// fit in a `u128`.
 #[derive(Clone, Copy)]
 pub(super) struct Estimate {
     /// When the present period began.
@@ -58,17 +59,18 @@ impl Estimate {
 
     /// Returns the time until there are `tokens`, if no call takes any.
     ///
-    /// Until then the estimate never rises. It does not jump at the end of a period, because the window then still
-    /// covers that period in full.
+    /// Without further calls the estimate never rises, so it is low enough from one instant on. The estimate does not
+    /// jump when a period ends: at that instant the window still covers all of the ended period.
     fn time_until_free(self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Duration {
         let Self { began, present, last } = self;
-        // Tokens become free in this period, as the last one leaves the window, or in the next, as this one leaves it.
+        // Tokens become free in the present period, while the window leaves the period before; or in the next period,
+        // while the window leaves the present one.
         let (sliding, room, after) = match (limit - tokens).checked_sub(present) {
             Some(room) => (last, room, Duration::ZERO),
             None => (present, limit - tokens, window),
         };
-        // There is room once the window covers at most this part of the sliding period. An empty one leaves room at
-        // once.
+        // `sliding` counts the calls of the period that the window leaves. There is room once the window covers at most
+        // this part of that period. If `sliding` is zero, there is room at once.
         let covered = (u128::from(room) * window.as_nanos()).checked_div(sliding.into()).unwrap_or(u128::MAX);
         let covered = Duration::from_nanos(u64::try_from(covered).unwrap_or(u64::MAX));
         (after + window.saturating_sub(covered)).saturating_sub(now.saturating_duration_since(began))

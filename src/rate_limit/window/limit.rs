@@ -12,7 +12,7 @@ use crate::{
 use std::convert::Infallible;
 use tokio::time::Instant;
 
-/// For a call that costs one token.
+/// Answers for a call that costs one token.
 impl RefusesNow for SlidingWindow {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.available_at(frame.now()) == 0

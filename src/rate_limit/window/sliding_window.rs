@@ -41,7 +41,8 @@ use tokio::time::Instant;
 /// Strictly, by default. The window keeps admitted tokens in up to 256 cells of about a 256th of the limit each. A cell
 /// counts in full until its last admission has left the window, so the error is always on the safe side: fewer tokens
 /// than a 256th of the limit stay longer than in an exact log. A limit of up to 256 is exact for any arrivals and
-/// costs. A larger limit loses about 0.2% if calls at random instants ask for at least the limit.
+/// costs. Under a larger limit, calls at random instants that ask for at least the limit get about 0.2% fewer tokens
+/// than an exact log would admit.
 ///
 /// With [`estimate`](SlidingWindowBuilder::estimate), the window keeps two counters and estimates. See there for the
 /// error.
@@ -138,7 +139,7 @@ impl SlidingWindow {
     ///
     /// The refund removes the newest tokens. If another caller took tokens in between, the refund removes those, and
     /// the older tokens that stay leave the window too early. A window may then admit more than the limit, by at most
-    /// the tokens of all calls that are refunded later. If calls wait in an inner layer before they are refunded, use
+    /// the tokens of all such refunds. If calls wait in an inner layer before they are refunded, use
     /// [`refund_taken_at`](Self::refund_taken_at), which keeps the promise.
     ///
     /// An estimate removes tokens from its present counter, and then from the last one.
@@ -191,7 +192,7 @@ impl SlidingWindow {
     /// the window, which takes at most a window's length. If the limit is raised, the added tokens are available at
     /// once. For a window's length after a raise, more than a 256th of the limit may stay too long.
     ///
-    /// Raising a limit below 256 allocates.
+    /// Raising a limit that is below 256 allocates memory.
     ///
     /// # Errors
     ///
@@ -208,7 +209,8 @@ impl SlidingWindow {
 }
 
 impl WindowState {
-    /// Takes all of the tokens, at least one, or none. A refusal returns the time until there will be enough.
+    /// Takes all of the tokens or none. `tokens` is at least one. A refusal returns the time until there will be
+    /// enough.
     fn take(&mut self, tokens: u64, now: Instant, window: Duration) -> Result<(), Option<Duration>> {
         if tokens > self.limit {
             return Err(None);
@@ -242,7 +244,7 @@ pub struct SlidingWindowBuilder {
 }
 
 impl SlidingWindowBuilder {
-    /// Estimates with two counters. Use it for very many windows, if a window may admit a little more than its limit.
+    /// Estimates with two counters. Use it for very many windows, if a window may sometimes admit more than its limit.
     ///
     /// Time is divided into periods of a window's length, from the instant at which the window was built. The present
     /// period counts in full. The period before counts by the part of it that the window still covers, as if its calls
@@ -274,8 +276,8 @@ impl SlidingWindowBuilder {
     }
 }
 
-/// The largest limit. The sum of two limits does not overflow, and neither does the product of a limit and the longest
-/// window in nanoseconds.
+/// The largest limit. The sum of two limits does not overflow a `u64`. The product of a limit and the longest window in
+/// nanoseconds does not overflow a `u128`.
 const LARGEST_LIMIT: u64 = 1_000_000_000_000_000_000;
 
 pub(in crate::rate_limit) fn check_limit(limit: u64) -> Result<(), ConfigError> {

@@ -12,8 +12,9 @@ const MOST_CELLS: u64 = 256;
 /// - There is always a cell for an admission. All cells but the newest hold at least a 256th of the limit, and together
 ///   the cells hold at most the limit.
 /// - A limit of up to 256 has a cell for each instant, and loses nothing.
-/// - Only the oldest cell holds tokens too long, because all tokens in the other cells were admitted after its last.
-///   They are the tokens that the cell had before its last admission: less than a 256th of the limit.
+/// - Only the oldest cell holds tokens too long. Its last admission is still in the window, and the other cells hold
+///   only later admissions. The tokens that stay too long are those that it had before its last admission: less than a
+///   256th of the limit.
 ///
 /// Only refunds and a changed limit leave smaller cells behind. These are merged when there is no room for another
 /// cell.
@@ -122,7 +123,7 @@ impl Strict {
         for _ in 0..self.cells.len() {
             let Some(cell) = self.cells.pop_front() else { return };
             match self.cells.back_mut() {
-                // The back is a merged cell, unless this is the first.
+                // After the first round, the back of the queue is a merged cell, not one that is still to be merged.
                 Some(before) if merged > 0 && before.tokens < enough => {
                     before.last = cell.last;
                     before.tokens += cell.tokens;
