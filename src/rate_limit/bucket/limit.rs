@@ -27,6 +27,8 @@ impl<Request> Limit<Request> for TokenBucket {
     #[inline]
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Decision<u64, Infallible, RateLimited> {
         let taken = self.take_at(tokens, frame.now());
+        // If the call took the lock, it may have woken waiters, and a waker is user code. A refusal does not say
+        // whether it took the lock, so it counts as if it did.
         if taken != Ok(TakePath::LockFree) {
             frame.user_code_runs();
         }
@@ -58,7 +60,7 @@ impl DescribeLimit for TokenBucket {
     }
 }
 
-/// For a call that costs one token.
+/// Answers for a call that costs one token.
 impl RefusesNow for TokenBucket {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.would_refuse_at(1, frame.now())
@@ -165,7 +167,7 @@ impl<Request> Limit<Request> for InLine {
     }
 }
 
-/// For a call that costs one token and has no deadline. It is refused if its turn would come too late.
+/// Answers for a call that costs one token and has no deadline. The call is refused if its turn would come too late.
 impl RefusesNow for InLine {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.0.would_refuse_a_place_at(1, frame.now(), Deadline::NEVER)
@@ -187,12 +189,12 @@ impl DescribeLimit for InLine {
 }
 
 impl<C, J> RateLimit<TokenBucket, C, J> {
-    /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does: up to the bucket's
-    /// [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and until before the call's deadline. If the wait
+    /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does. A wait takes at most the bucket's
+    /// [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and ends before the call's deadline. If the wait
     /// would be longer, the call is refused at once. The refusal says how long the wait would have been.
     ///
-    /// Only a single [`TokenBucket`] can let calls wait. Other limits, and [combined](RateLimit::and) ones, refuse. To
-    /// pace calls evenly, give the bucket a burst of one:
+    /// Only a single [`TokenBucket`] can let calls wait for tokens. Other limits, and [combined](RateLimit::and) ones,
+    /// refuse. To pace calls evenly, give the bucket a burst of one:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -9,8 +9,8 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The binary digits of a rate after the point. A horizon is 2^40 ns, so a whole horizon mints a whole number of
-/// subtokens, and an anchor that moves by whole horizons neither gains nor loses a fraction.
+/// The binary digits of a rate after the point. A [`HORIZON`] is 2^40 ns, so it mints a whole number of subtokens. The
+/// anchor of a [`RefillSchedule`] moves by whole horizons, and so neither gains nor loses a fraction.
 pub(super) const FRACTION: u32 = 40;
 /// At most 2^14 subtokens per nanosecond, so that a horizon mints at most 2^54. A burst has at most 2^55.
 const MOST_LOG2: u32 = 14;
@@ -80,7 +80,8 @@ impl RefillSchedule {
         }
         let warm_up = u128::from(self.warm_up_third.0) * u128::from(COLD_FACTOR);
         let elapsed = u128::from(now.saturating_sub(self.start()).0);
-        // In units of 2^-14 ns, less than 2^56. The rate is less than 2^55, so the product fits.
+        // The time in which the full rate mints as many subtokens. In units of 2^-14 ns, less than 2^56. The rate is
+        // less than 2^55, so the product fits.
         let equivalent =
             ((elapsed * (warm_up + elapsed)) << WARM_FRACTION) / (warm_up * u128::from(COLD_FACTOR)).max(1);
         let subtokens = (equivalent * u128::from(self.rate.subtokens_per_nano)) >> (FRACTION + WARM_FRACTION);
@@ -110,15 +111,16 @@ impl RefillSchedule {
         self.due(spent.saturating_add(self.rate.burst_subtokens)).saturating_add(warm_up)
     }
 
-    /// Returns this schedule with a later anchor, moved by whole horizons to at most `now`, and the subtokens minted in
-    /// between, by which the new schedule counts fewer. Returns it unchanged until it has been warm for a horizon.
+    /// Returns this schedule with a later anchor: moved by whole horizons, to `now` at the latest. Also returns the
+    /// subtokens minted between the two anchors, which the new schedule does not count. Returns the schedule unchanged
+    /// until it has been warm for a horizon.
     pub(super) fn rebased_to(&self, now: Nanos) -> (Self, Subtokens) {
         if now.saturating_sub(self.warm()) < HORIZON {
             return (*self, Subtokens::ZERO);
         }
         let horizons = now.saturating_sub(self.anchor).0 / HORIZON.0;
         let anchor = self.anchor.saturating_add(Nanos(horizons.saturating_mul(HORIZON.0)));
-        // A horizon mints `subtokens_per_nano` without its point.
+        // A horizon mints 2^`FRACTION` times the rate: the integer `subtokens_per_nano`.
         let fewer = Subtokens(horizons.saturating_mul(self.rate.subtokens_per_nano));
         (Self { anchor, warm_after: Nanos::ZERO, warm_up_third: Nanos::ZERO, ..*self }, fewer)
     }

@@ -85,7 +85,7 @@ impl Acquire {
     /// - It moves later when the rate falls, or when callers [owe](TokenBucket::try_acquire_or_owe_at) for refused
     ///   calls.
     /// - It moves later when a waiter ahead is not polled at its turn and the bucket fills: a full bucket mints
-    ///   nothing. Later waiters do not move it.
+    ///   nothing. Waiters behind this one do not move it.
     /// - It is the present instant if the turn has come or the wait was refused, and the task has not run since.
     ///
     /// Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.

@@ -1,9 +1,9 @@
 //! The state of a token bucket that all its handles share, and how threads change it.
 //!
 //! A [`RefillSchedule`] says how many subtokens have been minted by each instant, beginning with a full bucket at its
-//! anchor, or at the start of its warm-up. The bucket contains the minted subtokens minus the spent ones. Once the
-//! schedule has been at its full rate for a horizon (18 minutes), the next call that takes the lock moves the anchor
-//! later and lowers both numbers alike, so that they fit in 64 bits. This is a rebase.
+//! anchor, or at the start of its warm-up. The bucket contains the minted subtokens minus the spent ones. Both numbers
+//! grow, and must fit in 64 bits. Once the schedule has been at its full rate for a horizon (18 minutes), the next call
+//! that takes the lock therefore moves the anchor later. It lowers both numbers by the same amount. This is a rebase.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!
@@ -59,7 +59,7 @@ pub(super) struct BucketShared {
     pub(super) schedules: [SharedRefillSchedule; 2],
     pub(super) origin: Origin,
     pub(super) max_wait: Duration,
-    /// Its lock is held to change the schedule, or to wait.
+    /// A thread holds its lock to change the schedule or the wait queue.
     pub(super) locked: Mutex<LockedBucket>,
 }
 
@@ -199,7 +199,8 @@ impl BucketShared {
         let minted = Subtokens(rate.burst_subtokens.0.wrapping_add(minted_since.0));
         // Saturates. A cost that overflows is above the burst in any case.
         let cost = rate.subtokens(tokens);
-        // The bucket starts full, so all that it has minted since, beyond what was spent, is lost and counts as spent.
+        // A bucket holds at most a burst. So at least `minted_since` subtokens are spent, or are lost and count as
+        // spent.
         let after = Subtokens(spent(word).max(minted_since).0.wrapping_add(cost.0));
         if cost > rate.burst_subtokens {
             Assessment::Never

@@ -53,16 +53,17 @@ use tokio::time::Instant;
 /// change the price of tokens that were spent before.
 ///
 /// A token consists of subtokens. Reduce the rate to lowest terms, as tokens per nanoseconds: 100 per second is 1 in
-/// 10,000,000, and 1,500,000 per second is 3 in 2,000. If these are at most 2^14 tokens, and a burst is at most 2^55
-/// subtokens, the bucket mints a whole number of subtokens per nanosecond, and everything is exact. All other rates are
-/// exact to at least one part in 10^10, or in 10^15 if a burst is minted within an hour. Their tokens may come one
-/// subtoken too early or too late: less than a nanosecond, or 2^-54 of the time in which a burst is minted.
+/// 10,000,000, and 1,500,000 per second is 3 in 2,000. If the numerator (1 or 3 in these examples) is at most 2^14, and
+/// a burst is at most 2^55 subtokens, the bucket mints a whole number of subtokens per nanosecond, and everything is
+/// exact. All other rates are exact to at least one part in 10^10, or in 10^15 if a burst is minted within an hour.
+/// Their tokens may come one subtoken too early or too late: less than a nanosecond, or 2^-54 of the time in which a
+/// burst is minted, whichever is longer.
 ///
 /// # Cost
 ///
-/// One load and one compare-and-swap to admit, two loads to refuse. No allocation. A call takes a lock once every 18
-/// minutes, while another call waits, and always if the bucket has a [warm-up](TokenBucketBuilder::warm_up) or is
-/// closed. Clones share the bucket.
+/// One load and one compare-and-swap to admit, two loads to refuse. No allocation. Once every 18 minutes, a call takes
+/// a lock to keep the numbers small. All calls take it while a call waits, and always if the bucket has a
+/// [warm-up](TokenBucketBuilder::warm_up) or is closed. Clones share the bucket.
 #[doc(alias("GCRA", "leaky bucket", "throttle", "RateLimiter"))]
 #[derive(Clone)]
 pub struct TokenBucket {
@@ -102,8 +103,9 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time until there are enough tokens. Without a time if the cost is above the burst, or
-    /// if the bucket is [closed](Self::close): such a call is never admitted.
+    /// [`RateLimited`] with the time until there are enough tokens. It has no time if the cost is above the burst: the
+    /// call is refused until the burst is raised. It also has none if the bucket is [closed](Self::close), which is
+    /// permanent.
     #[inline]
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         self.take_at(tokens, now).map(|_| ())
@@ -260,7 +262,8 @@ impl TokenBucket {
         self.shared.wake_pending(self.shared.origin.to(Instant::now()));
     }
 
-    /// Spends a random fraction of a token of a new bucket.
+    /// Spends a random part of a token of a new bucket. The first token to be minted then completes at a random
+    /// instant.
     pub(crate) fn spend_a_fraction(&self, random: &Random) {
         let schedule = self.shared.schedules[0].load();
         let subtokens = random.with(|random| random.random_range(1..=schedule.rate.subtokens_per_token.max(1)));

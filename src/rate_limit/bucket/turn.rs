@@ -23,7 +23,7 @@ impl TokenBucket {
     /// Returns the longest wait of a call that comes at `now`: it ends before the deadline.
     fn patience(&self, now: Instant, deadline: Deadline) -> Nanos {
         let longest = Nanos::of(self.shared.max_wait);
-        // A deadline has passed at its own instant.
+        // At its own instant a deadline has passed, so the wait must end at least 1 ns before.
         deadline.remaining(now).map_or(longest, |left| longest.min(Nanos::of(left).saturating_sub(Nanos(1))))
     }
 

@@ -21,8 +21,9 @@ const CLASS: usize = 0;
 #[derive(Clone, Copy, Debug)]
 struct Waiter {
     tokens: Tokens,
-    /// [`WaitQueue::joined`] just after this call joined. The difference to the first waiter's number is the tokens of
-    /// the waiters after the first, up to this one, and of those between them that gave up.
+    /// [`WaitQueue::joined`] just after this call joined. This number minus that of the first waiter is a sum of
+    /// tokens: those of all calls that joined after the first waiter, up to and including this one. Some of these calls
+    /// may have given up.
     joined: u64,
 }
 

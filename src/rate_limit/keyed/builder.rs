@@ -19,12 +19,13 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How to decide a call whose key has no bucket, when all slots for its key belong to live keys.
+/// How to decide a call whose key has no bucket, when all slots for its key belong to live keys. A key is live until
+/// its bucket is full again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// All such keys of a tier share one bucket with the tier's quota. The default: a few keys too many are limited
-    /// together, and a flood of keys gets the share of a single key.
+    /// All such keys of a tier share one bucket with the tier's quota. The default: if there are a few keys too many,
+    /// those few are limited together. A flood of new keys gets the share of a single key.
     #[default]
     Shared,
     /// The call is refused until one of those slots is free.

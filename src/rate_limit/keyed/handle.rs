@@ -51,8 +51,8 @@ use tokio::time::Instant;
 /// A key is live until its bucket is full again. Each token that it takes keeps it live for `period / count`, up to the
 /// time in which a burst is minted. An hourly quota therefore needs room for the keys of an hour. While at most
 /// `max_keys` keys are live, fewer than one in a million new keys find no slot. In a simulation with a million live
-/// keys, where each key that left was replaced by a new key, 3 in 10 million found none. A table for fewer than 342
-/// keys is rounded up to a power of two.
+/// keys, where each key that left was replaced by a new key, 3 in 10 million found none. In a table for fewer than 342
+/// keys, the number of slots is rounded up to a power of two.
 ///
 /// # Attacks with many keys
 ///
@@ -132,8 +132,9 @@ where
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time until there are enough tokens. Without a time if the cost is above the burst: such
-    /// a call is never admitted. For a key that finds no slot see [`Overflow`](crate::rate_limit::Overflow).
+    /// [`RateLimited`] with the time until there are enough tokens. Without a time if the cost is above the burst: the
+    /// call is refused until the burst is raised. For a key that finds no slot see
+    /// [`Overflow`](crate::rate_limit::Overflow).
     #[inline]
     pub fn try_acquire_at(&self, key: &K, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         if tokens == 0 {

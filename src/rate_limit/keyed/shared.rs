@@ -13,12 +13,13 @@ use crate::{
 use std::mem;
 use tokio::time::Instant;
 
-/// Every call reads all fields but the last two, and they are rarely written.
+/// Every call reads all fields but the last two. The fields that it reads are rarely written.
 pub(super) struct KeyedShared {
     pub(super) table: Table,
     pub(super) origin: Origin,
     /// When all buckets have to be visited again, before their states wrap, in nanoseconds since the origin. Written
-    /// with the lock on the quotas held. Relaxed: a thread that reads an old value takes that lock.
+    /// with the lock on the quotas held. Relaxed: a thread that reads an old value takes that lock, and then reads the
+    /// new one.
     pub(super) renewal: AtomicU64,
     /// The tier of the builder's quota. Keys without a tier belong to it.
     pub(super) first: Tier,
@@ -272,8 +273,9 @@ impl KeyedShared {
         self.table.locked_blocks().for_each(look_at);
     }
 
-    /// Returns whether every bucket is full at `nanos`. No call took tokens since the renewal was due, and that is
-    /// longer ago than any bucket takes to fill. The states of the buckets may have wrapped by then.
+    /// Returns whether every bucket is full at `nanos`, because the renewal is overdue by more than [`RENEWAL`]. A call
+    /// that takes tokens after the due time renews the buckets. So no call took tokens since then, and that is longer
+    /// ago than any bucket takes to fill. The states of the buckets may have wrapped by then.
     pub(super) fn all_are_full(&self, nanos: Nanos) -> bool {
         nanos.saturating_sub(self.renewal()) > RENEWAL
     }

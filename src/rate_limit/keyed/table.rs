@@ -33,8 +33,8 @@ const CLAIMED: u64 = 1;
 
 /// Slots in cache lines, and cache lines in blocks. A key may be in four cache lines of one block.
 ///
-/// A fingerprint is written only with the lock on its block held, while its word is claimed. All threads write words,
-/// by compare-and-swap.
+/// A fingerprint is written only with the lock on its block held, while its word is claimed. Any thread changes a word
+/// by compare-and-swap. Only the owner of a [`Claim`] stores its word directly.
 #[derive(Debug)]
 pub(super) struct Table {
     cache_lines: Box<[CacheLine]>,
@@ -156,7 +156,7 @@ impl Table {
     /// and with `odd ^ even`. The four differ, because `odd` has bit 0 set, and `even` has bit 1 set and bit 0 clear.
     fn cache_lines_of(&self, block: usize, fingerprint: u64) -> [usize; CHOICES] {
         let (odd, even) = (self.bits(fingerprint, 12) | 1, (self.bits(fingerprint, 24) & !1) | 2);
-        // A block begins at a multiple of its size.
+        // A block begins at a multiple of its size, so the XOR stays within the block.
         [0, odd, even, odd ^ even].map(|difference| self.home_of(block, fingerprint) ^ difference)
     }
 
@@ -235,9 +235,11 @@ impl<'a> LockedBlock<'a> {
     }
 
     /// Claims a slot for a key that has none: (1) an empty slot, else (2) the slot of the full bucket with the largest
-    /// surplus, else (3) one in the key's first cache line whose bucket moves to a slot of kind 1 or 2 of its own.
+    /// surplus, else (3) a slot in the key's first cache line. In case 3, the bucket in that slot first moves to a slot
+    /// of kind 1 or 2 that its own key may use.
     ///
-    /// `surplus(tag, word)` is the subtokens above a burst if the bucket had no bound. Negative if it is not full.
+    /// `surplus(tag, word)` returns the subtokens above a burst that a bucket would hold if it had no bound. It is
+    /// negative if the bucket is not full.
     pub(super) fn make_room(&self, address: Address, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
         if let Some(claim) = self.claim_any(address.fingerprint, &surplus) {
             return Some(claim);
@@ -245,7 +247,8 @@ impl<'a> LockedBlock<'a> {
         self.candidates(address.fingerprint).take(SLOTS).find_map(|slot| {
             let tagged = slot.tagged();
             let target = self.claim_any(tagged, &surplus)?;
-            // This slot itself: its bucket is full by a quota that came into force after the search above.
+            // `target` is this slot itself if its bucket is full by a quota that came into force after the search
+            // above.
             if std::ptr::eq(target.slot.word, slot.word) {
                 return Some(target);
             }

@@ -14,12 +14,14 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// At most one subtoken per nanosecond, so that a state of 58 bits counts for nine years before it wraps.
+/// The binary digits of a rate after the point.
 const FRACTION: u32 = 63;
+/// At most one subtoken per nanosecond, so that a state of 58 bits counts for nine years before it wraps.
 const MOST_LOG2: u32 = 0;
+/// At most 2^55 subtokens in a burst.
 const BURST_LOG2: u32 = 55;
 
-/// The tiers that fit into the tag, beside the bit that says which quota counts.
+/// The most tiers. The tag of a bucket has 7 bits for its tier, and 1 bit for which of the tier's two quotas counts it.
 pub(super) const MOST_TIERS: usize = 128;
 
 const LONGEST_TO_FILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -44,7 +46,7 @@ pub(in crate::rate_limit) fn check_all(quotas: &[Quota]) -> Result<(), ConfigErr
 /// Why a key gets no tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyedRefusal {
-    /// There are too few for this time.
+    /// There are too few tokens now, and enough after this time.
     For(Nanos),
     /// The cost is above the burst.
     ForEver,
@@ -62,8 +64,8 @@ impl From<KeyedRefusal> for RateLimited {
 /// The subtokens that a bucket has minted by an instant: `full + rate * time`, modulo 2^58.
 ///
 /// All buckets of a table count from one origin. The state of a bucket is the subtokens spent. Its contents are the
-/// difference between the subtokens minted and its state: up to 2^55; less than zero, if a thread with a later clock
-/// took tokens; or up to 2^57, if no call took any for a long time.
+/// subtokens minted minus its state, mostly from 0 to 2^55. They are less than zero if a thread with a later clock took
+/// tokens. They are up to 2^57 if no call took any for a long time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     fixed_point: FixedPointRate<FRACTION>,
@@ -140,8 +142,9 @@ impl Rate {
 
 /// A rate of a tier that threads read while another thread overwrites it.
 ///
-/// The stores are releases and pair with the acquire loads. A thread that loads a field of a new rate therefore also
-/// sees that all buckets which the old rate counted have another version.
+/// The stores are releases and pair with the acquire loads. A rate is overwritten only after all its buckets were
+/// converted, which gave each of them another version. A thread that loads a field of the new rate therefore also sees
+/// those versions.
 struct SharedRate {
     subtokens_per_nano: AtomicU64,
     subtokens_per_token: AtomicU64,
@@ -203,8 +206,8 @@ impl Tier {
         self.tag.load(Ordering::Acquire)
     }
 
-    /// Returns the rate of a tag of this tier. It counts a bucket with that tag if the caller loaded the bucket's word
-    /// before.
+    /// Returns the rate that a tag of this tier names. To count a bucket with it, the caller loads the bucket's word
+    /// first. If the version in the word does not change after that, the rate was not overwritten.
     #[inline]
     pub(super) fn rate(&self, tag: u64) -> Rate {
         self.rates[(tag & 1) as usize].load()

@@ -81,8 +81,8 @@ impl BucketShared {
             let old = self.schedule(locked);
             let minted = old.minted(now);
             let rate = RefillSchedule::new(quota, now);
-            // `now` may be earlier than the last change. The warm-up then begins where the old one did, and mints
-            // nothing twice.
+            // During a warm-up, the new schedule keeps its start. Without a warm-up, `now` is before `warm` only if it
+            // is earlier than the last change. The new schedule then keeps the anchor, and mints nothing twice.
             let new = if now < old.warm() { rate.warming_up(old.start(), old.warm_up_third) } else { rate };
             let new_minted = new.minted(now);
             self.replace(&new, locked, |spent| {
