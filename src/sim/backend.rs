@@ -100,7 +100,8 @@ impl Backend {
         self.disturbed(Disturbance::Slow(factor), during)
     }
 
-    /// Delays calls that would begin in this time until its end. The backend keeps them.
+    /// A call that would begin in this time begins at its end instead. Until then the backend keeps the call, and the
+    /// call keeps its server.
     pub fn hang(self, during: Range<Duration>) -> Self {
         self.disturbed(Disturbance::Hang, during)
     }

@@ -1,4 +1,5 @@
-//! The simulated world and its run: alternates between tasks that can make progress and the clock.
+//! The simulated world and its run. The run polls tasks until none can make progress, then advances the clock, and so
+//! on.
 
 mod sleep;
 mod streams;
@@ -49,6 +50,7 @@ struct Kernel {
     streams: RefCell<HashMap<Draws, u64>>,
     /// The tasks to wake, by instant, then by registration.
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
+    /// The number of sleepers registered so far. It orders the sleepers of one instant.
     asked: Cell<u64>,
     spawned: RefCell<Vec<Task>>,
     /// The calls that have not ended. The run waits for them.
@@ -290,7 +292,8 @@ impl Sim {
     }
 }
 
-/// Ends a world when dropped, for any end of its run. Backends and tasks refer to their world, and the world to them.
+/// Ends a world when dropped, however its run ends. Backends and tasks refer to their world, and the world to them, so
+/// without this none of them would be freed.
 pub(super) struct Ending(pub(super) Sim);
 
 impl Drop for Ending {

@@ -44,8 +44,8 @@ impl Latency {
     }
 
     /// Returns a model of congestion collapse: `base`, plus `per_call` for each call in the backend when the call
-    /// begins, itself included. A busier backend is a slower one (M. Brooker, "Metastability and Distributed Systems",
-    /// 2021).
+    /// begins, itself included. On a link, where no calls are counted, it is `base`. A busier backend is a slower one
+    /// (M. Brooker, "Metastability and Distributed Systems", 2021).
     pub const fn growing_with_in_flight(base: Duration, per_call: Duration) -> Self {
         Self { shape: Shape::GrowingWithInFlight { base, per_call } }
     }

@@ -85,8 +85,8 @@ impl Ledger {
         }
     }
 
-    /// Returns the class of a call, and the span in which it arrived: the last span that begins no later, in whole
-    /// nanoseconds, as the edges are. `None` for a call of the warm-up.
+    /// Returns the class of a call, and the span in which it arrived: the last span that does not begin after the call.
+    /// Calls and the edges of spans are compared in whole nanoseconds. `None` for a call of the warm-up.
     fn entry(&mut self, class: usize, begin: Duration) -> Option<(&mut Class, usize)> {
         let since = whole_nanos(begin.checked_sub(self.counted.start)?);
         // The edge of span i is i * length / SPANS, rounded down. Times are at most a year, so this cannot overflow.

@@ -18,7 +18,8 @@ pub(super) const LEAST_ROUND: Duration = Duration::from_millis(1);
 /// The most callers of a closed load, because each takes memory.
 const MOST_CALLERS: usize = 1_000_000;
 
-/// The calls of one class over time. Open-loop: a call arrives whether or not earlier calls were answered.
+/// The calls of one class over time. Open-loop, unless it is [`closed`](Self::closed): a call arrives whether or not
+/// earlier calls were answered.
 ///
 /// ```
 /// use std::time::Duration;
@@ -91,7 +92,7 @@ impl Load {
         Self { criticality, ..self }
     }
 
-    /// Draws the key of each call, such as a shard or a user, uniformly from 0 to below `keys`. Default: one key, 0.
+    /// Draws the key of each call, such as a shard or a user, uniformly from 0 to `keys - 1`. Default: one key, 0.
     pub fn keys(self, keys: u64) -> Self {
         Self { keys, ..self }
     }
@@ -103,7 +104,7 @@ impl Load {
     }
 
     /// Sets another rate, in calls per second, from one instant of the run to another. The end must be within the run.
-    /// It counts as a disturbance for [`Report::recovery`](super::Report::recovery).
+    /// A spike, a step and a ramp count as disturbances for [`Report::recovery`](super::Report::recovery).
     pub fn spike(self, from: Duration, to: Duration, rps: f64) -> Self {
         self.ramp(from, to, rps, rps)
     }

@@ -12,8 +12,8 @@ const LEAST_EVIDENCE: u64 = 20;
 /// Goodput has recovered at this share of its earlier value.
 const BACK: f64 = 0.95;
 
-/// If calls fail by chance, a window has more failures than this number of standard deviations above the mean once in
-/// 740 times.
+/// A window may have this number of standard deviations more failures than the mean. If calls fail by chance, one
+/// window in 740 has more than that.
 const DEVIATIONS: f64 = 3.0;
 
 /// Whether goodput recovered after the last disturbance.

@@ -89,13 +89,15 @@ impl Report {
     /// Returns how long after the last disturbance goodput recovered and stayed good: the longest of these times over
     /// all classes.
     ///
-    /// Goodput is good if it is at least 95% of the share that was answered in time before the first disturbance, or of
-    /// all calls if fewer than 20 arrived before it. The time is exact to a span, a hundredth of the run.
+    /// Goodput is good if it is at least 95% of its usual value: the share of calls that was answered in time before
+    /// the first disturbance. If fewer than 20 calls arrived before the disturbance, the usual value is 1. The time is
+    /// exact to a span, a hundredth of the run.
     ///
     /// A few calls prove little, and some calls of a healthy system may fail. Goodput has therefore recovered at the
-    /// first span that meets three conditions. First, the span itself is at least half as good. Second, goodput is good
-    /// in every window of 200 calls from there on, less three standard deviations of random failures. Third, at least
-    /// 200 calls arrive from there on, or half of all calls after the disturbance if those are fewer than 400.
+    /// first span that meets three conditions. First, goodput in the span itself is at least half its usual value.
+    /// Second, goodput is good in every window of about 200 calls from there on. Each window may have more failures by
+    /// chance: up to three standard deviations. Third, at least 200 calls arrive from there on. If fewer than 400 calls
+    /// arrive after the disturbance, half of them are enough.
     ///
     /// A class with fewer than 20 calls after the disturbance does not count. If that is true of all classes, the calls
     /// of all classes together decide.
@@ -120,11 +122,11 @@ impl Report {
         check_goodput(Some(self.goodput()), share, self);
     }
 
-    /// Fails the test if more calls arrived at the backends, per call that was made.
+    /// Fails the test if the [`amplification`](Self::amplification) is above this factor.
     ///
     /// # Panics
     ///
-    /// If they did, or if there is no backend. The message contains the report.
+    /// If it is, or if there is no backend. The message contains the report.
     #[track_caller]
     pub fn assert_amplification_at_most(&self, factor: f64) {
         let Some(amplification) = self.amplification() else {

@@ -14,7 +14,8 @@ use std::{cell::RefCell, ops::RangeInclusive, rc::Rc, time::Duration};
 use tokio::runtime;
 use tower::{Service, ServiceExt};
 
-/// The longest settling time. A run waits for a call that never ends in steps of a millisecond, so it needs a limit.
+/// The longest settling time. If a call never ends, the run waits and advances the clock in steps of a millisecond. The
+/// wait therefore needs a limit.
 const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A run: loads, a length, a seed, and the system under test.
@@ -71,8 +72,8 @@ impl Scenario {
         Self { warm_up, ..self }
     }
 
-    /// Sets the time that the run then waits for calls to end, at most a day. A call that has not ended by then counts
-    /// as unanswered. Default: 120 s.
+    /// Sets the time that the run waits for calls to end after its [`length`](Self::length), at most a day. A call that
+    /// has not ended by then counts as unanswered. Default: 120 s.
     pub fn settle_within(self, limit: Duration) -> Self {
         Self { settle_within: limit, ..self }
     }
@@ -173,7 +174,7 @@ impl Scenario {
             }
         }
         sim.run(self.length, self.length.saturating_add(self.settle_within)).await;
-        // The averages cover the whole run.
+        // The averages cover the whole run, so the clock advances to its end.
         sim.idle_until(self.length).await;
 
         let backends = sim.backends();

@@ -80,7 +80,7 @@ impl Seeds {
 
 /// Returns the result of a run for each of these seeds, in their order. The runs share nothing and use all cores.
 ///
-/// Use it for runs that are no [`Scenario`], or combine several.
+/// Use it for a run that is not a [`Scenario`], or that combines several scenarios.
 ///
 /// # Errors
 ///

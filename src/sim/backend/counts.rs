@@ -22,8 +22,9 @@ pub struct BackendCounts {
     pub refused: u64,
     /// The most calls in it at once, including waiting ones.
     pub most_in_flight: u64,
-    /// The mean number of busy servers, from the end of the warm-up to the end of the run. The time after the run,
-    /// while the last calls settle, does not count.
+    /// The mean number of busy servers, from the end of the warm-up to the end of the run. A server is not busy if its
+    /// call has not begun because the backend hangs. The time after the run, while the last calls settle, does not
+    /// count.
     pub mean_busy: f64,
     /// The mean number of calls that waited for a server, over the same time.
     pub mean_waiting: f64,
@@ -37,13 +38,14 @@ pub struct BackendCounts {
 /// Sums over time, for the averages of a backend.
 #[derive(Default)]
 pub(super) struct Averages {
-    /// The busy servers.
+    /// The servers that process a call. A server whose call has not begun, because the backend hangs, is not one of
+    /// them.
     pub(super) working: usize,
-    /// The end of the sums.
+    /// The time up to which the sums count.
     pub(super) until: Duration,
     /// The length of time in the sums.
     length: Duration,
-    /// Each number times its seconds.
+    /// The sum of each number times the seconds for which it held.
     working_seconds: f64,
     waiting_seconds: f64,
 }

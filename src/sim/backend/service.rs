@@ -12,7 +12,7 @@
 //! | working | wasted | its time ends, and its caller has gone |
 //! | working | abandoned | its caller goes, and the backend notices |
 //!
-//! While the backend hangs, a working call has a server but has not begun.
+//! A call that gets a server while the backend hangs is working, but begins only when the hang ends.
 
 use super::{Backend, BackendCounts, counts::Averages};
 use crate::sim::{
@@ -88,6 +88,7 @@ impl BackendService {
     fn look(&self, state: &mut BackendState) {
         let counted = self.sim.counted();
         let now = self.sim.elapsed();
+        // At the end of the warm-up, the maximum starts again, from the calls in flight.
         if now >= counted.start && state.averages.until < counted.start {
             state.counts.most_in_flight = state.in_flight;
         }
@@ -257,7 +258,7 @@ impl Future for Answer {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Err(failure) => Poll::Ready(Err(*failure)),
-            // A backend that ends with the run answers no more calls.
+            // The sender is dropped without an answer only when the run ends.
             Ok(receiver) => Pin::new(receiver).poll(cx).map(|result| result.unwrap_or(Err(Failure::Failed))),
         }
     }

@@ -63,10 +63,10 @@ impl Piece {
 
     /// Returns when this number of calls has arrived in it, in seconds since its start.
     fn time_of(&self, calls: f64) -> f64 {
-        // rate * x + slope * x^2 / 2 = calls, in the form that is exact for a small slope.
+        // Solves rate * x + slope * x^2 / 2 = calls for x, in the form that is exact for a small slope.
         let root = (self.rate * self.rate + 2.0 * self.slope * calls).max(0.0).sqrt();
         let divisor = self.rate + root;
-        // Zero calls at a zero rate arrive at once, not never.
+        // The divisor is zero only for zero calls at a zero rate. They arrive at once.
         if divisor > 0.0 { 2.0 * calls / divisor } else { 0.0 }
     }
 }
@@ -114,8 +114,8 @@ impl Rate {
     }
 }
 
-/// Iterates over the pieces of a rate. A call arrives when the rate's integral has grown by the distance between two
-/// calls.
+/// Iterates over the pieces of a rate. A call arrives when the integral of the rate has grown by the distance between
+/// two calls: by 1, or for a Poisson load by a random number with mean 1.
 struct Instants<P> {
     arrivals: Arrivals,
     pieces: P,
@@ -145,7 +145,7 @@ impl<P: Iterator<Item = Piece>> Iterator for Instants<P> {
             if self.calls < all {
                 let time = Duration::try_from_secs_f64(piece.time_of(self.calls)).ok()?;
                 let instant = piece.from.saturating_add(time);
-                // A call that is due at exactly its end belongs to the next piece, if that has any calls.
+                // A call that is due at exactly the end of a piece belongs to the next piece, if that has any calls.
                 if piece.to.is_none_or(|to| instant < to) {
                     return Some(instant);
                 }
