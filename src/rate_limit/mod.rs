@@ -74,7 +74,8 @@
 //! # Semantics
 //!
 //! - Most limits admit or refuse a call in the first poll of its future. If calls may [wait](RateLimit::wait), a call
-//!   that would be refused takes a place in the wait queue in that poll, provided that its turn comes in time.
+//!   that would be refused takes a place in the wait queue in that poll. It is refused if its turn would come too
+//!   late.
 //! - Two limits may ask their store first, and the call then waits for the answer, up to a deadline.
 //!   [`Exact`](distributed::Exact) may ask in each call, [`Leased`](distributed::Leased) in the first call of a key.
 //! - A refusal contains the limit's [name](RateLimit::named), if it has one. It states the time until there are enough

@@ -12,8 +12,8 @@ use tower::{Service, ServiceExt};
 /// A network between a caller and a service: every request and every answer arrives after a latency.
 ///
 /// A sent request arrives even if its caller has gone, and the service continues with it. Without a link, a service is
-/// part of its caller: a caller that gives up drops its call, together with the permits that the service's layers gave
-/// it. The call's [`CallContext`](crate::CallContext) arrives with the request.
+/// part of its caller. A caller that gives up then drops its call, together with the permits that the service's layers
+/// gave it. The call's [`CallContext`](crate::CallContext) arrives with the request.
 #[derive(Clone)]
 pub struct Link<S> {
     sim: Sim,

@@ -1,6 +1,6 @@
 //! The state of a token bucket that all its handles share, and how threads change it.
 //!
-//! A [`RefillSchedule`] says how many subtokens have been minted by each instant, beginning with a full bucket at its
+//! A [`RefillSchedule`] says how many subtokens have been minted by each instant. It begins with a full bucket at its
 //! anchor, or at the start of its warm-up. The bucket contains the minted subtokens minus the spent ones. Both numbers
 //! grow, and must fit in 64 bits. Once the schedule has been at its full rate for a horizon (18 minutes), the next call
 //! that takes the lock therefore moves the anchor later. It lowers both numbers by the same amount. This is a rebase.
@@ -46,7 +46,7 @@ pub(super) struct Word(pub(super) AtomicU64);
 /// The part of a token bucket that all its handles share.
 #[repr(align(128))]
 pub(super) struct BucketShared {
-    /// Names the current schedule, says whether calls need the lock, and counts the spent subtokens: the bucket
+    /// Names the current schedule, says whether calls need the lock, and counts the spent subtokens. The bucket
     /// contains the subtokens that the schedule has minted, minus this number. Subtokens that were minted into a full
     /// bucket are lost, and count as spent. See the constants below.
     ///

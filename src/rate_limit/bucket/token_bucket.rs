@@ -53,11 +53,11 @@ use tokio::time::Instant;
 /// change the price of tokens that were spent before.
 ///
 /// A token consists of subtokens. Reduce the rate to lowest terms, as tokens per nanoseconds: 100 per second is 1 in
-/// 10,000,000, and 1,500,000 per second is 3 in 2,000. If the numerator (1 or 3 in these examples) is at most 2^14, and
-/// a burst is at most 2^55 subtokens, the bucket mints a whole number of subtokens per nanosecond, and everything is
-/// exact. All other rates are exact to at least one part in 10^10, or in 10^15 if a burst is minted within an hour.
-/// Their tokens may come one subtoken too early or too late: less than a nanosecond, or 2^-54 of the time in which a
-/// burst is minted, whichever is longer.
+/// 10,000,000, and 1,500,000 per second is 3 in 2,000. The numerator, 1 or 3 in these examples, must be at most 2^14,
+/// and a burst at most 2^55 subtokens. Then the bucket mints a whole number of subtokens per nanosecond, and everything
+/// is exact. All other rates are exact to at least one part in 10^10, or in 10^15 if a burst is minted within an hour.
+/// Their tokens may come one subtoken too early or too late. That is less than a nanosecond, or 2^-54 of the time in
+/// which a burst is minted, whichever is longer.
 ///
 /// # Cost
 ///
@@ -151,7 +151,7 @@ impl TokenBucket {
     /// Dropping the future gives up its place, and the waiters behind it move up. If the tokens were granted but the
     /// task has not run since, dropping the future gives them back.
     ///
-    /// A future that is neither polled nor dropped costs its tokens, but delays no other waiter: the bucket sets the
+    /// A future that is neither polled nor dropped costs its tokens, but delays no other waiter. The bucket sets the
     /// tokens aside for it, at the latest when the turn of the next waiter has come. If the rate rises or a waiter
     /// leaves, the waiters behind such a future are not woken early. They are served at the time at which they expected
     /// their turn before.
@@ -181,9 +181,9 @@ impl TokenBucket {
     /// follows tokio's clock. Dropping the future has the effect that `acquire` describes.
     ///
     /// `now` is the present by the caller's clock, not a plan. An instant ahead of the clock has the effect that
-    /// [`try_acquire_at`](Self::try_acquire_at) describes: the call takes the tokens available then at once, without a
-    /// wait, and dropping the future does not undo that. If `now` is before the bucket was built, or before the last
-    /// change of its quota, the call counts as made at that time. To learn when a wait ends, read [`Acquire::due_at`].
+    /// [`try_acquire_at`](Self::try_acquire_at) describes. The call takes the tokens available then at once, without a
+    /// wait. Dropping the future does not undo that. If `now` is before the bucket was built, or before the last change
+    /// of its quota, the call counts as made at that time. To learn when a wait ends, read [`Acquire::due_at`].
     ///
     /// # Errors
     ///

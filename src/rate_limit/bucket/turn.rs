@@ -27,8 +27,8 @@ impl TokenBucket {
         deadline.remaining(now).map_or(longest, |left| longest.min(Nanos::of(left).saturating_sub(Nanos(1))))
     }
 
-    /// Takes the tokens at once, or else a place in the wait queue, if the wait ends before the deadline and takes at
-    /// most the longest wait.
+    /// Takes the tokens at once, or else a place in the wait queue. Refuses if the wait would not end before the
+    /// deadline, or would take more than the longest wait.
     pub(super) fn join_at(
         &self,
         tokens: u64,

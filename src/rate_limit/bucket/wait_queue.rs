@@ -22,8 +22,8 @@ const CLASS: usize = 0;
 struct Waiter {
     tokens: Tokens,
     /// [`WaitQueue::joined`] just after this call joined. This number minus that of the first waiter is a sum of
-    /// tokens: those of all calls that joined after the first waiter, up to and including this one. Some of these calls
-    /// may have given up.
+    /// tokens. It covers all calls that joined after the first waiter, up to and including this one. Some of these
+    /// calls may have given up.
     joined: u64,
 }
 

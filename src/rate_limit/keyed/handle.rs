@@ -84,7 +84,7 @@ use tokio::time::Instant;
 ///
 /// Like a [`TokenBucket`](crate::rate_limit::TokenBucket), in subtokens of which at most one is minted per nanosecond.
 /// If the period in nanoseconds is a multiple of the count, everything is exact. At other rates a token may come up to
-/// 2 ns too early or too late, and up to 4 ns for a burst that takes half a year to fill.
+/// 2 ns too early or too late. If a burst takes half a year to fill, it is up to 4 ns.
 ///
 /// A clock that goes back by up to two years mints nothing for a key with a slot. If the clocks of threads differ, a
 /// key that is full by the latest clock may lose its slot, and is then full for all threads.

@@ -63,8 +63,8 @@ impl Estimate {
     /// jump when a period ends: at that instant the window still covers all of the ended period.
     fn time_until_free(self, tokens: u64, limit: u64, now: Instant, window: Duration) -> Duration {
         let Self { began, present, last } = self;
-        // Tokens become free in the present period, while the window leaves the period before; or in the next period,
-        // while the window leaves the present one.
+        // Tokens become free in the present period, while the window leaves the period before. If that is not enough,
+        // they become free in the next period, while the window leaves the present one.
         let (sliding, room, after) = match (limit - tokens).checked_sub(present) {
             Some(room) => (last, room, Duration::ZERO),
             None => (present, limit - tokens, window),

@@ -39,10 +39,10 @@ use tokio::time::Instant;
 /// # How it counts
 ///
 /// Strictly, by default. The window keeps admitted tokens in up to 256 cells of about a 256th of the limit each. A cell
-/// counts in full until its last admission has left the window, so the error is always on the safe side: fewer tokens
+/// counts in full until its last admission has left the window, so the error is always on the safe side. Fewer tokens
 /// than a 256th of the limit stay longer than in an exact log. A limit of up to 256 is exact for any arrivals and
-/// costs. Under a larger limit, calls at random instants that ask for at least the limit get about 0.2% fewer tokens
-/// than an exact log would admit.
+/// costs. A larger limit admits fewer tokens than an exact log. The difference is about 0.2% if calls at random
+/// instants ask for at least the limit.
 ///
 /// With [`estimate`](SlidingWindowBuilder::estimate), the window keeps two counters and estimates. See there for the
 /// error.
@@ -116,7 +116,7 @@ impl SlidingWindow {
     /// an instant in the future.
     ///
     /// `now` is the present by the caller's clock. A `now` ahead of the clock does not plan a call. If the call is
-    /// admitted, `now` becomes the window's time: older admissions leave the window, and later calls count as made at
+    /// admitted, `now` becomes the window's time. Older admissions leave the window, and later calls count as made at
     /// that instant until the clock reaches it. Calls may then be refused until a window's length after `now`, and more
     /// than the limit may pass in real time. A refund does not undo that. To plan, read
     /// [`available_at`](Self::available_at), which changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket)
@@ -248,10 +248,10 @@ impl SlidingWindowBuilder {
     ///
     /// Time is divided into periods of a window's length, from the instant at which the window was built. The present
     /// period counts in full. The period before counts by the part of it that the window still covers, as if its calls
-    /// had been spread evenly. If they were not, more than the limit passes. With a limit of 100 per minute, the most
-    /// in any true minute of ten hours was 118 with random arrivals and 186 with bursts of 100. The worst case is 199,
-    /// with an adversary that fills a period at its end. The estimate may also refuse a call that an exact log would
-    /// admit.
+    /// had been spread evenly. If they were not, more than the limit passes. Take a limit of 100 per minute. In ten
+    /// simulated hours, the most in any 60 s was 118 with random arrivals, and 186 with bursts of 100. The worst case
+    /// is 199, with an adversary that fills a period at its end. The estimate may also refuse a call that an exact log
+    /// would admit.
     ///
     /// Default: strict.
     #[doc(alias("sliding counter", "SlidingCounter"))]

@@ -115,7 +115,7 @@ impl Rate {
 }
 
 /// Iterates over the pieces of a rate. A call arrives when the integral of the rate has grown by the distance between
-/// two calls: by 1, or for a Poisson load by a random number with mean 1.
+/// two calls. That is 1, or for a Poisson load a random number with mean 1.
 struct Instants<P> {
     arrivals: Arrivals,
     pieces: P,
