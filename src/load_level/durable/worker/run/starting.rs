@@ -38,11 +38,11 @@ impl Starting {
         self.hold_until = self.hold_until.max(now + hold);
     }
 
-    /// Returns when the next call may begin by the pace and by the pause. `None`: it depends on an event.
+    /// Returns when both the pace and the pause allow the next call. `None`: it depends on an event.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let held = (now < self.hold_until).then_some(self.hold_until);
         let paced = self.pace.as_ref().map(|pace| pace.next(now));
-        held.into_iter().chain(paced).min()
+        held.into_iter().chain(paced).max()
     }
 }
 
@@ -93,5 +93,31 @@ impl<C> Run<C> {
         let attempt = memory.failed.saturating_add(1);
         let delivery = Delivery { id: memory.id.to_string(), payload, attempt, may_have_begun: memory.is_suspect, age };
         Job { ticket, delivery }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_call_waits_for_the_pace_and_for_the_pause() {
+        let now = Instant::now();
+        let pace = Pace::new("pace", 1, Duration::from_secs(1)).unwrap();
+        let mut starting = Starting::new(Some(pace), now);
+        assert_eq!(starting.due(now), Some(now));
+        starting.hold(None, now);
+        assert_eq!(starting.due(now), Some(now + HOLD), "before the end of the pause, the loop has nothing to do");
+        assert!(starting.pace.as_mut().unwrap().begin(now));
+        assert_eq!(
+            starting.due(now),
+            Some(now + Duration::from_secs(1)),
+            "the pace is later than the end of the pause"
+        );
+        assert_eq!(starting.due(now + HOLD), Some(now + Duration::from_secs(1)));
+        let mut unpaced = Starting::new(None, now);
+        assert_eq!(unpaced.due(now), None);
+        unpaced.hold(Some(Duration::from_secs(9)), now);
+        assert_eq!(unpaced.due(now), Some(now + LONGEST_HOLD));
     }
 }
