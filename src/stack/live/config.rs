@@ -119,7 +119,7 @@ impl StackConfig {
     pub(super) fn completed_by(&self, built: &Self) -> Result<Self, ConfigError> {
         let Self { switched_off, ref rate_limit, .. } = *self;
         if !rate_limit.is_empty() && rate_limit.len() != built.rate_limit.len() {
-            let rule = "must be as many as the stack has, or none";
+            let rule = format!("must be {}, the number of rate limits of the stack, or 0", built.rate_limit.len());
             return Err(ConfigError::new("rate_limit", rate_limit.len(), rule));
         }
         let rate_limit = if rate_limit.is_empty() { &built.rate_limit } else { rate_limit }.clone();

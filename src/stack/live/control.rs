@@ -67,7 +67,7 @@ impl Control {
     ///
     /// - Those of [`check`](Self::check).
     /// - The caller runs within a pass, as the function for the key of a request does.
-    /// - The caller runs within a change, as a user's own [`LiveLimit`](crate::rate_limit::LiveLimit) can.
+    /// - The caller runs within a change or a read, as a user's own [`LiveLimit`](crate::rate_limit::LiveLimit) can.
     ///
     /// After an error the old configuration stays in force.
     ///
@@ -88,8 +88,7 @@ impl Control {
         if let Ok(Err(error)) = &applied {
             news.add(Outcome::Refused(error.clone()));
         }
-        // Within a change or a read, locks are held. The outer change delivers the news at its end. News that was added
-        // within a read waits for the next change.
+        // Within a change or a read, locks are held. The outer change or read delivers the news at its end.
         if !depth::is_in_change() {
             news.deliver();
         }
@@ -98,8 +97,9 @@ impl Control {
 
     fn apply_quietly(&self, config: &StackConfig) -> Result<(), ConfigError> {
         if depth::is_within() {
-            let rule = "must not be called by code that runs while a call is admitted, or within another change";
-            return Err(ConfigError::new("apply", "within a call", rule));
+            let rule =
+                "must not be called by code that runs while a call is admitted, or within another change or read";
+            return Err(ConfigError::new("apply", "within a call, a change or a read", rule));
         }
         let complete = self.complete(config)?;
         let Inside { shared, pieces, .. } = &*self.0;

@@ -96,10 +96,13 @@ impl LiveShared {
         if depth::is_in_change() {
             return work();
         }
-        self.config_gate.between_changes(|| {
+        let result = self.config_gate.between_changes(|| {
             let _depth = depth::change();
             work()
-        })
+        });
+        // User code that runs within a read may call `apply`. It is refused, and adds news.
+        self.news.deliver();
+        result
     }
 }
 

@@ -197,7 +197,7 @@ fn listeners_learn_each_change_of_many_threads_once_and_in_order() {
     }
 }
 
-/// A limit that applies a configuration while it is changed, and panics on demand.
+/// A limit that applies a configuration while it is described or changed, and panics on demand.
 #[derive(Clone, Default)]
 struct Meddling {
     control: Arc<Mutex<Option<Control>>>,
@@ -223,6 +223,9 @@ impl<Request> Limit<Request> for Meddling {
 
 impl DescribeLimit for Meddling {
     fn describe(&self) -> String {
+        if let Some(control) = &*self.control.lock().unwrap() {
+            assert!(control.apply(&StackConfig::default()).is_err());
+        }
         "any".to_owned()
     }
 }
@@ -249,6 +252,27 @@ impl LiveLimit for Meddling {
     }
 }
 
+/// Returns the note of a change that a change or a read tried to apply.
+fn refused_within() -> String {
+    let rule = "must not be called by code that runs while a call is admitted, or within another change or read";
+    format!("configuration: offered => refused: apply = \"within a call, a change or a read\": {rule} (trouble)")
+}
+
+#[test]
+fn listeners_run_after_a_read_in_which_a_change_was_refused() {
+    let (collector, limit) = (Collector::default(), Meddling::default());
+    let server = steadfast::server().observe("api", collector.clone()).rate_limit(RateLimit::new(limit.clone()));
+    let (_, control) = server.live().unwrap();
+    let live = live_one(&collector);
+    let own = control.clone();
+    // Within the read, this would wait for itself.
+    let notes = Notes::also(&*live, move || drop(own.apply(&own.config())));
+    *limit.control.lock().unwrap() = Some(control.clone());
+    let explanation = control.explain();
+    assert!(explanation.to_string().contains("any"), "{explanation}");
+    assert_eq!(notes.take(), [refused_within()]);
+}
+
 #[test]
 fn listeners_run_after_a_change_even_if_a_limit_panicked_in_it() {
     let (collector, limit) = (Collector::default(), Meddling::default());
@@ -264,8 +288,7 @@ fn listeners_run_after_a_change_even_if_a_limit_panicked_in_it() {
         ..StackConfig::default()
     };
     control.apply(&quota(7)).unwrap();
-    let within = "apply = \"within a call\": must not be called by code that runs while a call is admitted, or within another change";
-    let refused = format!("configuration: offered => refused: {within} (trouble)");
+    let refused = refused_within();
     let applied = |from: u64, to: u64| {
         format!(
             "configuration: offered => applied: rate_limit[0].quotas: {from} per 1s, bursts of {from} => {to} per 1s, bursts of {to}"

@@ -192,7 +192,7 @@ fn nothing_is_applied_from_within_a_pass() {
         let error = control.apply(&StackConfig::default()).unwrap_err();
         assert_eq!(
             error.rule(),
-            "must not be called by code that runs while a call is admitted, or within another change"
+            "must not be called by code that runs while a call is admitted, or within another change or read"
         );
         1
     });
