@@ -13,7 +13,7 @@ const DOUBLINGS: u32 = 64;
 const REMEMBERED: u32 = 64;
 
 /// No valid configuration has more retries. The worst case adds up this many waits one by one, and multiplies the rest.
-const MOST_RETRIES: u32 = 1000;
+const SUMMED_RETRIES: u32 = 1000;
 
 /// The wait before each retry: a ceiling that grows up to a cap, and a jitter that draws the wait around the ceiling.
 ///
@@ -236,7 +236,7 @@ impl Backoff {
             }
             Jitter::Full | Jitter::Equal | Jitter::None => self.ceiling(retry),
         };
-        let summed = retries.min(MOST_RETRIES);
+        let summed = retries.min(SUMMED_RETRIES);
         let rest = longest(u32::MAX).saturating_mul(retries - summed);
         (1..=summed).map(longest).fold(rest, Duration::saturating_add)
     }

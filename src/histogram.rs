@@ -91,8 +91,8 @@ impl Histogram {
         let nanos = all.sums[bucket].wrapping_sub(*sum) as i64;
         let mean = nanos as f64 / 1e9 / more as f64;
         let inside = within(bucket, mean);
-        let told = if inside == mean { nanos } else { (inside * 1e9 * more as f64) as i64 };
-        (*count, *sum) = (all.counts[bucket], sum.wrapping_add_signed(told));
+        let reported = if inside == mean { nanos } else { (inside * 1e9 * more as f64) as i64 };
+        (*count, *sum) = (all.counts[bucket], sum.wrapping_add_signed(reported));
         Some((more, inside))
     }
 
@@ -143,22 +143,22 @@ mod tests {
     fn a_sum_read_early_or_late_stays_in_its_bucket_and_is_corrected_later() {
         let (millis, bucket) = (1_000_000, bucket(Nanos(20_000_000)));
         let mut all = Histogram::default();
-        let mut told = Histogram::default();
+        let mut reported = Histogram::default();
         let mut sum = 0.0;
         // 20 ms each. The sum of the second comes late, with the third. The sum of the fifth comes early, with the
         // fourth.
         for (count, nanos) in [(1, 20 * millis), (1, 0), (1, 40 * millis), (1, 40 * millis), (1, 0), (5, 100 * millis)]
         {
             all.add(bucket, count, nanos);
-            let (more, mean) = told.follow(&all, bucket).unwrap();
+            let (more, mean) = reported.follow(&all, bucket).unwrap();
             assert!(more == count && mean > BUCKETS[bucket - 1] && mean <= BUCKETS[bucket], "{mean}");
             sum += more as f64 * mean;
         }
         assert!((sum - all.sum()).abs() < 1e-9, "{sum}");
-        assert_eq!(told.follow(&all, bucket), None);
+        assert_eq!(reported.follow(&all, bucket), None);
 
         // A state with lower counts than before adds no durations, and no difference wraps around.
-        assert_eq!(told.follow(&Histogram::default(), bucket), None);
+        assert_eq!(reported.follow(&Histogram::default(), bucket), None);
         assert_eq!(Histogram::default().since(&all), Histogram::default());
         let most = all;
         all.raise(&Histogram::default());

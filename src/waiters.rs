@@ -346,5 +346,5 @@ pub(crate) fn drop_waker(waker: Option<Waker>) {
 
 #[cfg(test)]
 impl<W, A, const CLASSES: usize> Waiters<W, A, CLASSES> {
-    pub(crate) const PLACE_BYTES: usize = size_of::<Slot<W, A>>();
+    pub(crate) const SLOT_BYTES: usize = size_of::<Slot<W, A>>();
 }

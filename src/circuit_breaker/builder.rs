@@ -282,7 +282,7 @@ impl fmt::Display for BreakerBuilder {
         }
         if let Some((rate, threshold)) = self.slow_call_rate {
             let (percent, minimum) = (f64::from(parts(rate)) / 1e4, self.minimum_calls);
-            write!(f, " or when {percent}% of at least {minimum} calls are slower than {threshold:?}")?;
+            write!(f, " or when {percent}% of at least {minimum} calls take at least {threshold:?}")?;
         }
         write!(f, ", for {:?}", self.open_for)?;
         if self.longest_open() > self.open_for {

@@ -9,7 +9,7 @@ use crate::{
 use tokio::time::Instant;
 
 impl<Request> Gate<Request> for Breaker {
-    const HOLDS_PLACE: bool = false;
+    const HOLDS_ROOM: bool = false;
 
     type Permit = Ticket;
 

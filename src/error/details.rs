@@ -81,7 +81,7 @@ enum Never {
 
 impl RateLimited {
     /// Makes the rejection of a call that found too few tokens. `retry_after` is the time until there are enough, or
-    /// `None` if the call costs more than the burst and can never be admitted.
+    /// `None` if the call costs more than the burst, so that no wait helps.
     pub fn new(retry_after: Option<Duration>) -> Self {
         let retry_after = Wait::of(retry_after);
         Self { retry_after, limit: None, number: 0, never: Never::TooMuch, reached: Flag::NO }
@@ -207,12 +207,14 @@ impl QueueFull {
         match self.cause {
             QueueFullCause::Depth => format!("the queue is at its depth limit of {bound}"),
             QueueFullCause::Deadline => {
-                format!("the queue is at its depth limit of {bound} for calls that may wait that long")
+                format!("the queue is at its depth limit of {bound} for calls with this maximum wait")
             }
             QueueFullCause::Weight => format!("the queue is at its weight limit of {bound}"),
             QueueFullCause::TooHeavy => format!("the call is heavier than the queue's weight limit of {bound}"),
             QueueFullCause::Displaced => "a call that is worth more took the place in the queue".to_owned(),
-            QueueFullCause::OnTheWay => format!("what is on its way to the queue is at the limit of {bound}"),
+            QueueFullCause::OnTheWay => {
+                format!("the messages or bytes that are on their way to the queue are at the limit of {bound}")
+            }
         }
     }
 }

@@ -49,7 +49,9 @@ impl Overloaded {
             OverloadedCause::Limit => {
                 format!("{limit} {} in flight already", if *limit == 1 { "call is" } else { "calls are" })
             }
-            OverloadedCause::Class => format!("what is left of the limit of {limit} in flight is for other classes"),
+            OverloadedCause::Class => {
+                format!("the free places of the limit of {limit} in flight are for other classes")
+            }
             OverloadedCause::Tenant => format!("the tenant has its share of the limit of {limit} in flight"),
             OverloadedCause::Signal => format!("an overload signal has lowered the limit to {limit} in flight"),
         }

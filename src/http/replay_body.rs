@@ -175,9 +175,9 @@ fn rest_of(body: &impl Body) -> BodyRest {
 
 /// Fails the body for all readers when dropped, unless `poll_source` has set it to `None`. `poll_source` leaves it set
 /// only if the source returns an error or panics.
-struct FailOnPanic<'reader>(Option<(&'reader ReplayBuffer, &'reader ReadPosition)>);
+struct FailUnlessDisarmed<'reader>(Option<(&'reader ReplayBuffer, &'reader ReadPosition)>);
 
-impl Drop for FailOnPanic<'_> {
+impl Drop for FailUnlessDisarmed<'_> {
     fn drop(&mut self) {
         if let Some((buffer, position)) = self.0 {
             buffer.fail(position);
@@ -191,7 +191,7 @@ impl<B: Body<Data = Bytes> + Unpin> BodyReader<B> {
     fn poll_source(&self) -> Poll<Option<Result<Frame<Bytes>, ReplayError<B::Error>>>> {
         let Self { source, position } = self;
         let buffer = &*source.buffer;
-        let mut guard = FailOnPanic(Some((buffer, position)));
+        let mut guard = FailUnlessDisarmed(Some((buffer, position)));
         let Some(mut body) = lock(&source.body).take() else { return Poll::Ready(None) };
         let waker = Waker::from(source.buffer.clone());
         let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(&waker));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// A place in the service, which dropping the permit returns.
 #[derive(Debug)]
-#[must_use = "a permit that is dropped at once holds no id"]
+#[must_use = "a permit that is dropped at once holds no place"]
 pub struct Permit {
     queue: Queue,
 }

@@ -34,7 +34,7 @@ fn waiting(queue: &Queue) -> Pin<Box<Acquire>> {
 async fn once_the_last_waiter_has_left_in_any_way_no_call_takes_the_lock() {
     let queue = Queue::builder(2, 10).build().unwrap();
     assert!(is_fast(&queue));
-    for how in ["served", "cancelled", "let in and cancelled", "late", "late at its turn"] {
+    for how in ["served", "cancelled", "admitted and cancelled", "late", "late at its turn"] {
         let (one, other) = (queue.try_acquire().unwrap(), queue.try_acquire().unwrap());
         let mut last = waiting(&queue);
         drop(one);
@@ -48,7 +48,7 @@ async fn once_the_last_waiter_has_left_in_any_way_no_call_takes_the_lock() {
                 drop(one);
             }
             "cancelled" => drop((last, one, other)),
-            "let in and cancelled" => {
+            "admitted and cancelled" => {
                 drop((one, other));
                 drop(last);
             }
@@ -93,7 +93,7 @@ async fn an_adaptive_queue_without_waiters_takes_no_lock() {
 
 #[test]
 fn a_place_in_the_queue_has_the_size_that_its_page_states() {
-    let bytes = Waiters::<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>::PLACE_BYTES;
+    let bytes = Waiters::<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>::SLOT_BYTES;
     let page = include_str!("queue.rs").replace("\n///", "");
     assert!(page.contains(&format!("A place in the queue has {bytes} bytes")), "{bytes}");
 }

@@ -34,7 +34,7 @@ impl Classes {
     pub(super) const BY_CRITICALITY: [f64; CLASSES] = [0.5, 0.7, 0.9, 1.0];
 
     pub(super) fn see(&mut self, shares: [f64; CLASSES]) -> Result<(), ConfigError> {
-        const RULE: &str = "must be above 0 and at most 1, and grow with the criticality";
+        const RULE: &str = "must be above 0 and at most 1, and not smaller for a more critical class";
         let mut least = 0.0;
         for share in shares {
             if !(share > 0.0 && share <= 1.0 && share >= least) {
@@ -88,11 +88,11 @@ impl Classes {
         if total >= limit {
             return Err(Full::Limit);
         }
-        let lane = class as usize;
-        if self.unused(lane, limit, in_flight) > 0 {
+        let index = class as usize;
+        if self.unused(index, limit, in_flight) > 0 {
             return Ok(());
         }
-        let taken = total.saturating_add(self.reserved(lane, limit, in_flight));
+        let taken = total.saturating_add(self.reserved(index, limit, in_flight));
         if taken < limit && total < self.visible(class, limit) { Ok(()) } else { Err(Full::Class) }
     }
 
@@ -100,20 +100,20 @@ impl Classes {
     pub(super) fn free_beside_guarantees(&self, class: Criticality, limit: u64, in_flight: InFlight) -> u64 {
         let total = in_flight.total();
         let free = limit.saturating_sub(total);
-        let lane = class as usize;
-        let own = self.unused(lane, limit, in_flight);
+        let index = class as usize;
+        let own = self.unused(index, limit, in_flight);
         let open = self.visible(class, limit).saturating_sub(total);
-        free.saturating_sub(self.reserved(lane, limit, in_flight)).min(open).max(own).min(free)
+        free.saturating_sub(self.reserved(index, limit, in_flight)).min(open).max(own).min(free)
     }
 
     /// Returns the guaranteed places of a class that it does not use.
-    fn unused(&self, lane: usize, limit: u64, in_flight: InFlight) -> u64 {
-        part(limit, self.guaranteed[lane]).saturating_sub(in_flight.of(lane))
+    fn unused(&self, index: usize, limit: u64, in_flight: InFlight) -> u64 {
+        part(limit, self.guaranteed[index]).saturating_sub(in_flight.of(index))
     }
 
     /// Returns the unused guaranteed places of all other classes.
-    fn reserved(&self, lane: usize, limit: u64, in_flight: InFlight) -> u64 {
-        (0..CLASSES).filter(|other| *other != lane).map(|other| self.unused(other, limit, in_flight)).sum()
+    fn reserved(&self, index: usize, limit: u64, in_flight: InFlight) -> u64 {
+        (0..CLASSES).filter(|other| *other != index).map(|other| self.unused(other, limit, in_flight)).sum()
     }
 }
 

@@ -7,15 +7,15 @@ use crate::{
 
 pub(super) const CLASSES: usize = 4;
 /// The bits of the count of one class. Loom models have fewer.
-const LANE: u32 = if cfg!(steadfast_loom) { 2 } else { 16 };
+const CLASS_BITS: u32 = if cfg!(steadfast_loom) { 2 } else { 16 };
 /// The most calls of one class that are counted by class.
-pub(super) const MOST_IN_CLASS: u64 = (1 << LANE) - 1;
+pub(super) const MOST_IN_CLASS: u64 = (1 << CLASS_BITS) - 1;
 
 /// The number of calls in flight, of all classes together or of each class. Relaxed: the counts guard no other memory,
 /// and each change is one atomic step.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// All calls in flight; or the calls of each class, [`LANE`] bits each and at most [`MOST_IN_CLASS`].
+    /// All calls in flight; or the calls of each class, [`CLASS_BITS`] bits each and at most [`MOST_IN_CLASS`].
     word: AtomicU64,
     /// The calls that entered while their class was at [`MOST_IN_CLASS`]. Zero where calls are not counted by class.
     beyond: AtomicU64,
@@ -63,7 +63,7 @@ impl InFlight {
     /// Returns the calls of one class, if they are counted by class: at most [`MOST_IN_CLASS`].
     #[inline]
     pub(super) fn of(self, class: usize) -> u64 {
-        (self.word >> (class as u32 * LANE)) & MOST_IN_CLASS
+        (self.word >> (class as u32 * CLASS_BITS)) & MOST_IN_CLASS
     }
 }
 
@@ -90,15 +90,15 @@ impl Places {
     ) -> Result<(InFlight, Place), InFlight> {
         let mut in_flight = self.in_flight();
         loop {
-            let lane = class as usize;
+            let index = class as usize;
             if !has_room(in_flight) {
                 return Err(in_flight);
             }
-            if self.by_class && in_flight.of(lane) == MOST_IN_CLASS {
+            if self.by_class && in_flight.of(index) == MOST_IN_CLASS {
                 self.beyond.fetch_add(1, Ordering::Relaxed);
                 return Ok((in_flight, Place(Place::BEYOND)));
             }
-            let more = in_flight.word + self.one(lane);
+            let more = in_flight.word + self.one(index);
             match self.word.compare_exchange_weak(in_flight.word, more, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok((in_flight, Place::of(class))),
                 Err(newer) => in_flight = self.with(newer),
@@ -126,8 +126,8 @@ impl Places {
     }
 
     #[inline]
-    fn one(&self, lane: usize) -> u64 {
-        if self.by_class { 1 << (lane as u32 * LANE) } else { 1 }
+    fn one(&self, index: usize) -> u64 {
+        if self.by_class { 1 << (index as u32 * CLASS_BITS) } else { 1 }
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
             steps in prop::collection::vec((0..CLASSES, any::<Option<prop::sample::Index>>()), 1..100),
         ) {
             let places = Places::new(true);
-            let word = (0..CLASSES).map(|class| first[class] << (class as u32 * LANE)).sum::<u64>();
+            let word = (0..CLASSES).map(|class| first[class] << (class as u32 * CLASS_BITS)).sum::<u64>();
             places.word.store(word, Ordering::Relaxed);
             let total = first.iter().sum::<u64>();
             let mut taken = Vec::new();

@@ -65,7 +65,7 @@ where
     K: Hash,
     F: Fn(&Request) -> K,
 {
-    const HOLDS_PLACE: bool = T::HOLDS_PLACE;
+    const HOLDS_ROOM: bool = T::HOLDS_ROOM;
     const READS_DEADLINE: bool = T::READS_DEADLINE;
 
     type Permit = Admitted<T, K, T::Permit>;

@@ -231,10 +231,10 @@ impl<T: Mechanism, K> Keys<T, K> {
             return Placed::Before(earlier);
         }
         // Removes a breaker from the count, if the bound on open circuits allows one breaker less.
-        let may_be_fewer = || self.most_open.remove_breaker();
-        let mut gone = order.remove_old(&self.table, moment, idle_after, may_be_fewer);
+        let remove_breaker = || self.most_open.remove_breaker();
+        let mut gone = order.remove_old(&self.table, moment, idle_after, remove_breaker);
         // `max_keys` was lowered.
-        while order.len() > max_keys && may_be_fewer() {
+        while order.len() > max_keys && remove_breaker() {
             match order.remove(&self.table, moment, idle_after) {
                 Some(entry) => gone.push(entry),
                 None => {

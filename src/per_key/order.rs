@@ -112,20 +112,20 @@ impl Order {
         None
     }
 
-    /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after`, if `may_be_fewer` agrees to each
-    /// removal. `may_be_fewer` runs last: if it returns `true`, the entry is removed.
+    /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after`, if `may_remove` agrees to each
+    /// removal. `may_remove` runs last: if it returns `true`, the entry is removed.
     pub(super) fn remove_old<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,
         moment: Moment,
         idle_after: Nanos,
-        may_be_fewer: impl Fn() -> bool,
+        may_remove: impl Fn() -> bool,
     ) -> Vec<Arc<Entry<T, K>>> {
         let mut removed = Vec::new();
         for _ in 0..LOOKS_AT_OLD {
             let is_old = |since| moment.nanos.saturating_sub(since) >= idle_after;
             let Some(turn) = self.first(table).filter(|turn| is_old(turn.since)) else { break };
-            let goes = |used, memory| is_old(used) && memory != Memory::InUse && may_be_fewer();
+            let goes = |used, memory| is_old(used) && memory != Memory::InUse && may_remove();
             match table.remove_if(turn.hash, moment.now, goes) {
                 Some(entry) => {
                     self.turns.pop();

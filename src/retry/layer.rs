@@ -87,8 +87,8 @@ impl<P> Retry<P> {
     /// Also waits after refusals by inner layers: for an open circuit until it lets probes through, and for a rate
     /// limit until it has tokens. Use it for batch work, which may be late but should not fail.
     ///
-    /// The wait is the `retry_after` of the refusal, at most [`max_hint`](Self::max_hint), plus the backoff. It must
-    /// end before the deadline of the call, and costs an attempt. A refusal without a `retry_after` ends the call.
+    /// The wait is the `retry_after` of the refusal, plus the backoff. It must end before the deadline of the call, and
+    /// costs an attempt. A refusal without a `retry_after`, or with one above [`max_hint`](Self::max_hint), ends the call.
     ///
     /// Each wait takes a retry from the budget; if there is none, the call fails at once. A new process has none, and a
     /// full default budget lets ten calls wait. Give batch work [`initial(n)`](super::RetryBudgetBuilder::initial) with

@@ -87,10 +87,10 @@ pub trait Admission<Request, Response, ServiceError> {
 
     /// Whether the permit of an admitted call takes up room in the limit, such as one of the calls in flight. `false`
     /// if the permit only waits for the verdict on the call, as that of a circuit breaker. See
-    /// [`Gate::HOLDS_PLACE`](super::Gate::HOLDS_PLACE). Default: `true`.
+    /// [`Gate::HOLDS_ROOM`](super::Gate::HOLDS_ROOM). Default: `true`.
     ///
     /// This room is not the [`Place`](Self::Place) of a waiting call, which has no permit yet.
-    const HOLDS_PLACE: bool = true;
+    const HOLDS_ROOM: bool = true;
 
     /// The permit of an admitted call. The stage settles or refunds it exactly once, so it needs no destructor. The
     /// admission itself settles a permit that [`keep`](Self::keep) has kept.

@@ -33,7 +33,7 @@ pub struct Frame {
     /// timeout, or else the timeout of the stack; see [`Ending::CutShort`].
     cut_short: Flag,
     /// When the attempt that ends in this poll has had half of its full time.
-    patient_from: Deadline,
+    half_time: Deadline,
     /// The context and deadline that the next stage inherits. Stages narrow it on the way in.
     inherited: Option<Inherited>,
     /// The settings that the call started with, in a live stack.
@@ -235,15 +235,15 @@ impl Frame {
 
     /// Notes when the attempt that ends in this poll has had half of its full time.
     #[inline]
-    pub(super) fn set_patient_from(&mut self, patient_from: Deadline) {
-        self.patient_from = patient_from;
+    pub(super) fn set_half_time(&mut self, half_time: Deadline) {
+        self.half_time = half_time;
     }
 
     /// Returns when the attempt that ends in this poll has had half of its full time. The end of a streamed body, which
     /// comes later, is judged by this instant. Returns never if the stack has no timeout.
     #[inline]
-    pub fn patient_from(&self) -> Deadline {
-        self.patient_from
+    pub fn half_time(&self) -> Deadline {
+        self.half_time
     }
 
     /// Returns what the call inherits. Valid while [`start`](super::Stage::start) or

@@ -22,7 +22,7 @@ pub trait Gate<Request> {
     /// The difference matters in a stack that holds permits until the end of the response body (`whole_body`, feature
     /// `http`). There the head of a response settles a permit that takes up no room, unless that head is a success. A
     /// retry that then asks [`would_refuse`](Self::would_refuse) sees the verdict counted.
-    const HOLDS_PLACE: bool = true;
+    const HOLDS_ROOM: bool = true;
 
     /// Whether the gate reads the deadline from the frame's context; see
     /// [`Stage::READS_DEADLINE`](super::Stage::READS_DEADLINE). Default: `false`.
@@ -71,7 +71,7 @@ where
     G: Gate<Request>,
 {
     const READS_DEADLINE: bool = G::READS_DEADLINE;
-    const HOLDS_PLACE: bool = G::HOLDS_PLACE;
+    const HOLDS_ROOM: bool = G::HOLDS_ROOM;
 
     type Permit = G::Permit;
     type Place = Infallible;

@@ -40,7 +40,7 @@ pin_project! {
         next: Call,
         context: CallContext,
         // When the attempt has had half of its full time. Never, if the stack has no timeout.
-        patient_from: Deadline,
+        half_time: Deadline,
         // Whether a retry was forbidden in any poll so far.
         retry_forbidden: Flag,
     }
@@ -58,9 +58,9 @@ where
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
         let inherited = frame.inherited();
-        let patient_from = inherited.half_of_patience(frame);
+        let half_time = inherited.half_time(frame);
         let next = self.next.start(request, frame);
-        ScopeCall { next, context: inherited.context(), patient_from, retry_forbidden: Flag::NO }
+        ScopeCall { next, context: inherited.context(), half_time, retry_forbidden: Flag::NO }
     }
 
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
@@ -83,13 +83,13 @@ where
         }
         drop(within);
         if polled.is_ready() {
-            frame.set_patient_from(*call.patient_from);
+            frame.set_half_time(*call.half_time);
             if call.retry_forbidden.is_set() {
                 forbid_retry(frame);
             }
         }
         if polled.is_ready() && frame.reported().is_some_and(may_be_by_deadline) {
-            judge_answer(call.context.deadline_or_never(), *call.patient_from, frame);
+            judge_answer(call.context.deadline_or_never(), *call.half_time, frame);
         }
         polled
     }
@@ -103,8 +103,8 @@ where
         frame: &mut Frame,
     ) {
         let call = call.project();
-        if let (Abandonment::TimedOut, Some(patient_from)) = (cause, call.patient_from.instant()) {
-            let cut_short = frame.now() < patient_from;
+        if let (Abandonment::TimedOut, Some(half_time)) = (cause, call.half_time.instant()) {
+            let cut_short = frame.now() < half_time;
             frame.set_cut_short(cut_short);
         }
         call.context.stack_scope(|| self.next.abandon(call.next, callee, cause, frame));
@@ -148,12 +148,12 @@ fn may_be_by_deadline(ending: Ending) -> bool {
 /// The service may give up almost a millisecond early: a deadline is rounded down when it is sent, and timers fire at
 /// whole milliseconds.
 #[cold]
-fn judge_answer(deadline: Deadline, patient_from: Deadline, frame: &mut Frame) {
+fn judge_answer(deadline: Deadline, half_time: Deadline, frame: &mut Frame) {
     let now = frame.now();
     let is_over = deadline.remaining(now).is_some_and(|left| left < Duration::from_millis(1));
-    match (patient_from.instant(), frame.reported()) {
-        (Some(patient_from), _) if now < patient_from && is_over => frame.report(Ending::CutShort),
-        (Some(patient_from), Some(Ending::CutShort)) if now >= patient_from => frame.report(Ending::TimedOut),
+    match (half_time.instant(), frame.reported()) {
+        (Some(half_time), _) if now < half_time && is_over => frame.report(Ending::CutShort),
+        (Some(half_time), Some(Ending::CutShort)) if now >= half_time => frame.report(Ending::TimedOut),
         _ => {}
     }
 }

@@ -51,7 +51,7 @@ struct Kernel {
     /// The tasks to wake, by instant, then by registration.
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
     /// The number of sleepers registered so far. It orders the sleepers of one instant.
-    asked: Cell<u64>,
+    registered: Cell<u64>,
     spawned: RefCell<Vec<Task>>,
     /// The calls that have not ended. The run waits for them.
     calls: Cell<u64>,
@@ -63,7 +63,7 @@ struct Kernel {
     /// The permits, places and probes that must be returned by the end of the run.
     watched: RefCell<Vec<(String, Box<dyn Fn() -> u64>)>>,
     /// The error of the first invalid part of this world.
-    refused: RefCell<Option<ConfigError>>,
+    invalid: RefCell<Option<ConfigError>>,
 }
 
 impl Sim {
@@ -76,14 +76,14 @@ impl Sim {
             seed,
             streams: RefCell::default(),
             sleepers: RefCell::default(),
-            asked: Cell::new(0),
+            registered: Cell::new(0),
             spawned: RefCell::default(),
             calls: Cell::new(0),
             timed: Cell::new(0),
             most_tasks: Cell::new(0),
             backends: RefCell::default(),
             watched: RefCell::default(),
-            refused: RefCell::new(None),
+            invalid: RefCell::new(None),
         }))
     }
 
@@ -191,7 +191,7 @@ impl Sim {
     /// Makes the run return the error, if there is one.
     pub(super) fn expect(&self, checked: Result<(), ConfigError>) {
         if let Err(error) = checked {
-            self.0.refused.borrow_mut().get_or_insert(error);
+            self.0.invalid.borrow_mut().get_or_insert(error);
         }
     }
 
@@ -199,8 +199,8 @@ impl Sim {
         self.0.backends.borrow().clone()
     }
 
-    pub(super) fn refused(&self) -> Result<(), ConfigError> {
-        self.0.refused.borrow_mut().take().map_or(Ok(()), Err)
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.0.invalid.borrow_mut().take().map_or(Ok(()), Err)
     }
 
     pub(super) fn most_tasks(&self) -> u64 {

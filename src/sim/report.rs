@@ -185,7 +185,7 @@ pub(super) fn check_recovery(recovery: Recovery, limit: Duration, shown: &impl D
         Recovery::After(time) => {
             assert!(time <= limit, "it took {time:?} to recover, wanted at most {limit:?}\n{shown}");
         }
-        Recovery::Never => panic!("it never recovered, wanted {limit:?} at most\n{shown}"),
+        Recovery::Never => panic!("goodput never recovered, wanted recovery within {limit:?}\n{shown}"),
         Recovery::Untested => {
             panic!("too few calls came after the last disturbance to know whether it recovered\n{shown}")
         }

@@ -149,7 +149,7 @@ impl Scenario {
         let sim = Sim::new(self.seed, counted.clone(), keys);
         let _ending = Ending(sim.clone());
         let clients: Rc<[S]> = build(&sim)?.into();
-        sim.refused()?;
+        sim.check()?;
         if clients.is_empty() {
             return Err(ConfigError::new("sim.clients", 0, "must be at least 1"));
         }

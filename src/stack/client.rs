@@ -286,7 +286,7 @@ where
         let service = observer.attempt(ScopeStage::new(leaf));
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
         let stages = observer.call(self.timeout.build(self.retry.build(attempt)?)?);
-        observer.learns(&stages).check()?;
+        observer.give_instruments(&stages).check()?;
         Ok(StackLayer::from_stages(stages, border))
     }
 }
@@ -325,7 +325,7 @@ where
         let attempt = attempt(circuit_breaker, rate_limit, load_shed, attempt_timeout, service)?;
         let attempt = parts.attempt(parts.switch(attempt));
         let stages = observer.call(parts.call(timeout.build(retry.build(attempt)?)?));
-        observer.learns(&stages).check()?;
+        observer.give_instruments(&stages).check()?;
         parts.finish(stages, self.border, pieces)
     }
 }

@@ -48,7 +48,7 @@ where
     F: Fn(&Request) -> bool,
 {
     const READS_DEADLINE: bool = A::READS_DEADLINE;
-    const HOLDS_PLACE: bool = A::HOLDS_PLACE;
+    const HOLDS_ROOM: bool = A::HOLDS_ROOM;
 
     /// `None` for an exempt request.
     type Permit = Option<A::Permit>;

@@ -232,7 +232,7 @@ where
         let mut observer = self.observer;
         observer.watches();
         let stages = observer.call(self.rate_limit.build(inner)?);
-        observer.learns(&stages).check()?;
+        observer.give_instruments(&stages).check()?;
         Ok(StackLayer::from_stages(stages, self.border))
     }
 
@@ -261,7 +261,7 @@ where
         let mut observer = self.observer;
         observer.watches();
         let stages = observer.call(parts.call(parts.switch(stages)));
-        observer.learns(&stages).check()?;
+        observer.give_instruments(&stages).check()?;
         parts.finish(stages, self.border, pieces)
     }
 

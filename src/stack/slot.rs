@@ -81,7 +81,7 @@ pub trait Watch {
     fn watches(&mut self) {}
 
     /// Gives the observer the readings of the mechanisms. Returns the explanation of the stages.
-    fn learns(&self, stages: &impl Describe) -> Explanation;
+    fn give_instruments(&self, stages: &impl Describe) -> Explanation;
 
     /// Observes calls.
     fn call<Next>(&self, next: Next) -> Self::Stage<Next>;
@@ -93,7 +93,7 @@ pub trait Watch {
 impl Watch for Off {
     type Stage<Next> = Next;
 
-    fn learns(&self, stages: &impl Describe) -> Explanation {
+    fn give_instruments(&self, stages: &impl Describe) -> Explanation {
         Explanation::of(stages)
     }
 
@@ -120,7 +120,7 @@ impl<O: Observer + Clone> Watch for Watched<O> {
         self.observer.watches(self.stack);
     }
 
-    fn learns(&self, stages: &impl Describe) -> Explanation {
+    fn give_instruments(&self, stages: &impl Describe) -> Explanation {
         let (explanation, instruments) = Explanation::with_instruments(stages);
         self.observer.instruments(&instruments);
         explanation

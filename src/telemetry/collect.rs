@@ -62,9 +62,9 @@ impl Metrics {
                 SampleValue::Gauge(value) => recorder.register_gauge(&key, &METADATA).set(value),
                 SampleValue::Histogram(all) => {
                     let histogram = recorder.register_histogram(&key, &METADATA);
-                    let told = collected.entry((name, labels)).or_default();
+                    let received = collected.entry((name, labels)).or_default();
                     for bucket in 0..COUNT {
-                        if let Some((count, mean)) = told.follow(&all, bucket) {
+                        if let Some((count, mean)) = received.follow(&all, bucket) {
                             histogram.record_many(mean, count as usize);
                         }
                     }

@@ -54,12 +54,12 @@ use std::{fmt, sync::Arc};
 /// use steadfast::{load_shed::Limiter, telemetry::Events};
 /// use tower::{ServiceExt, service_fn};
 ///
-/// let (told, tells) = mpsc::channel();
+/// let (sender, lines) = mpsc::channel();
 /// let (events, delivery) = Events::builder()
 ///     .on_transition(|stack, change| println!("{stack}: {} is {}", change.mechanism(), change.to()))
 ///     .on_refusals(move |stack, refusals| {
 ///         for (mechanism, reason, count) in refusals.iter() {
-///             let _ = told.send(format!("{stack}: {mechanism}, {reason}: {count}"));
+///             let _ = sender.send(format!("{stack}: {mechanism}, {reason}: {count}"));
 ///         }
 ///     })
 ///     .build(Duration::from_secs(10))?;
@@ -73,7 +73,7 @@ use std::{fmt, sync::Arc};
 /// assert!(shop.oneshot(()).await.is_err());
 /// // The stack and with it the last handle of the events are dropped: the delivery delivers the rest and ends.
 /// delivery.await?;
-/// assert_eq!(tells.try_iter().collect::<Vec<_>>(), ["shop: load_shed, limit: 2"]);
+/// assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["shop: load_shed, limit: 2"]);
 /// # Ok(())
 /// # }
 /// ```

@@ -51,11 +51,11 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "circuit_failure_ratio" Gauge ["stack"] "The share of failures among the calls that the circuit breaker counts.";
     "circuit_half_open_in_seconds" Gauge ["stack"] "The time until an open circuit becomes half-open, else 0.";
     "circuit_state" Gauge ["stack", "state"] "1 for the state of the circuit, else 0; per key, the number of circuits in it.";
-    "circuit_transitions_total" Counter ["stack", "to"] "Changes of the circuit to a state.";
-    "config_age_seconds" Gauge ["source"] "The time since the configuration in force was published.";
+    "circuit_transitions_total" Counter ["stack", "to"] "Transitions of the circuit, by the new state.";
+    "config_age_seconds" Gauge ["source"] "The time since the last good configuration was published.";
     "config_changes_total" Counter ["stack", "result"] "Changes of the configuration of a live stack.";
     "config_refused_total" Counter ["source", "reason"] "Refused configurations.";
-    "config_version" Gauge ["source"] "The version of the configuration in force.";
+    "config_version" Gauge ["source"] "The version of the last good configuration.";
     "durable_dead" Gauge ["name"] "The dead letters of a durable queue.";
     "durable_oldest_seconds" Gauge ["name"] "The age of the oldest message of a durable queue.";
     "durable_pending" Gauge ["name"] "The messages of a durable queue that are not done.";

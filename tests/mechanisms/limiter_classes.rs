@@ -198,7 +198,7 @@ fn an_invalid_configuration_is_an_error_that_names_the_field() {
         (error(Limiter::adaptive().share(f64::NAN)), "load_shed.share"),
         (error(Limiter::adaptive().share(1.01)), "load_shed.share"),
         (error(Limiter::adaptive().deadline(Duration::ZERO)), "load_shed.deadline"),
-        (error(Limiter::at_most(9).class_shares([0.5, 0.4, 1.0, 1.0])), "grow with the criticality"),
+        (error(Limiter::at_most(9).class_shares([0.5, 0.4, 1.0, 1.0])), "not smaller for a more critical class"),
         (error(Limiter::at_most(9).class_shares([0.0, 0.4, 1.0, 1.0])), "load_shed.class_shares"),
         (error(Limiter::at_most(9).guarantee(Criticality::Critical, -0.1)), "load_shed.guarantee"),
         (

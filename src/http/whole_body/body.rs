@@ -191,7 +191,7 @@ where
             if let Some(deadline) = this.deadline.filter(|deadline| deadline.ends_body) {
                 let now = frame.now();
                 if deadline.at <= now {
-                    let counts_against_service = reader_waited && deadline.had_patience(now);
+                    let counts_against_service = reader_waited && deadline.had_half_time(now);
                     this.body.set(None);
                     permits.end(if counts_against_service { BodyEnd::TimedOut } else { BodyEnd::CutShort });
                     return Poll::Ready(Some(deadline_item(*this.is_grpc)));
@@ -233,7 +233,7 @@ fn excuse_if_cut_short(end: BodyEnd, deadline: Option<BodyDeadline>) -> BodyEnd 
     match deadline {
         Some(deadline) if matches!(end, BodyEnd::Failed | BodyEnd::Judged(Outcome::Failure)) => {
             let now = Instant::now();
-            if deadline.at <= now && !deadline.had_patience(now) { BodyEnd::CutShort } else { end }
+            if deadline.at <= now && !deadline.had_half_time(now) { BodyEnd::CutShort } else { end }
         }
         _ => end,
     }

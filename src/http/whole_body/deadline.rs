@@ -33,13 +33,13 @@ pub(super) struct BodyDeadline {
     /// body itself.
     pub(super) ends_body: bool,
     /// The time at which the attempt has had half of its [full time](crate::shell::Ending::CutShort).
-    pub(super) patient_from: Deadline,
+    pub(super) half_time: Deadline,
 }
 
 impl BodyDeadline {
     /// Returns whether the attempt has had half of its full time.
-    pub(super) fn had_patience(&self, now: Instant) -> bool {
-        self.patient_from.instant().is_none_or(|patient_from| patient_from <= now)
+    pub(super) fn had_half_time(&self, now: Instant) -> bool {
+        self.half_time.instant().is_none_or(|half_time| half_time <= now)
     }
 }
 
@@ -92,7 +92,7 @@ where
             // An inner timeout has noted its own deadline, which is no later.
             if extensions.get::<BodyDeadline>().is_none() {
                 let ends_body = self.is_on && extensions.get::<NoBodyDeadline>().is_none();
-                extensions.insert(BodyDeadline { at, ends_body, patient_from: frame.patient_from() });
+                extensions.insert(BodyDeadline { at, ends_body, half_time: frame.half_time() });
             }
         }
         Poll::Ready(result)

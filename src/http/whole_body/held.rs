@@ -179,7 +179,7 @@ where
     E: 'static,
 {
     const READS_DEADLINE: bool = A::READS_DEADLINE;
-    const HOLDS_PLACE: bool = A::HOLDS_PLACE;
+    const HOLDS_ROOM: bool = A::HOLDS_ROOM;
 
     type Permit = A::Permit;
     type Place = A::Place;
@@ -218,7 +218,7 @@ where
 
     fn keep(&self, permit: A::Permit, response: &mut Response<B>, head: Ending) -> Option<A::Permit> {
         let permit = self.0.keep(permit, response, head)?;
-        if !A::HOLDS_PLACE && head != Ending::Answered(Outcome::Success) {
+        if !A::HOLDS_ROOM && head != Ending::Answered(Outcome::Success) {
             // A failed head settles a permit without a place at once: the end of the body cannot change its outcome.
             return Some(permit);
         }

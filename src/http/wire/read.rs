@@ -90,9 +90,9 @@ impl ClaimedContext {
         }
     }
 
-    fn add_attempt(&mut self, value: &HeaderValue, at_hand: u64) {
+    fn add_attempt(&mut self, value: &HeaderValue, current: u64) {
         if let Some(attempts) = read_or_count(number(trimmed(value), DIGITS), IgnoredHeader::Attempt) {
-            self.attempt = self.attempt.max(attempts.saturating_sub(at_hand));
+            self.attempt = self.attempt.max(attempts.saturating_sub(current));
         }
     }
 

@@ -262,7 +262,7 @@ fn read(core: &Core, answer: Value) -> Result<Answers, Fault> {
     let mut answers = list(answer)?.into_iter();
     let mut next = || number(&answers.next().ok_or_else(nonsense)?);
     let (millis, backlog, appended, ended) = (next()?, next()?, next()?, next()?);
-    core.consumption.heard(Counted { millis, backlog, appended, ended });
+    core.consumption.learn(Counted { millis, backlog, appended, ended });
     answers.map(|answer| Ok(read_one(core, backlog, bytes(answer)?))).collect()
 }
 

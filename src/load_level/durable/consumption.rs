@@ -49,7 +49,7 @@ impl Default for Consumption {
 }
 
 impl Consumption {
-    pub(super) fn heard(&self, counted: Counted) {
+    pub(super) fn learn(&self, counted: Counted) {
         let known = &mut *lock(&self.0);
         let last = known.last;
         let went_back = counted.millis.saturating_add(STANDSTILL) < last.millis;
@@ -111,45 +111,45 @@ mod tests {
     #[test]
     fn a_backlog_drains_if_more_messages_end_than_are_appended() {
         let consumption = Consumption::default();
-        consumption.heard(counted(10_000, 1000, 1000, 0));
+        consumption.learn(counted(10_000, 1000, 1000, 0));
         assert_eq!((consumption.time_for(100), consumption.drain_time()), (None, DrainTime::Unknown));
         // 300 ended in a second, and 100 came.
-        consumption.heard(counted(11_000, 800, 1100, 300));
+        consumption.learn(counted(11_000, 800, 1100, 300));
         assert_eq!(consumption.time_for(300), Some(Duration::from_secs(1)));
         assert_eq!(consumption.drain_time(), DrainTime::In(Duration::from_secs(4)));
-        consumption.heard(counted(12_000, 1100, 1700, 600));
+        consumption.learn(counted(12_000, 1100, 1700, 600));
         assert_eq!(consumption.drain_time(), DrainTime::Never, "more came");
     }
 
     #[test]
     fn a_backlog_without_a_worker_never_drains() {
         let consumption = Consumption::default();
-        consumption.heard(counted(10_000, 5, 5, 0));
-        consumption.heard(counted(19_999, 5, 5, 0));
+        consumption.learn(counted(10_000, 5, 5, 0));
+        consumption.learn(counted(19_999, 5, 5, 0));
         assert_eq!(consumption.drain_time(), DrainTime::Unknown);
-        consumption.heard(counted(20_000, 5, 5, 0));
+        consumption.learn(counted(20_000, 5, 5, 0));
         assert_eq!((consumption.time_for(5), consumption.drain_time()), (None, DrainTime::Never));
-        consumption.heard(counted(20_001, 0, 5, 5));
+        consumption.learn(counted(20_001, 0, 5, 5));
         assert_eq!(consumption.drain_time(), DrainTime::In(Duration::ZERO));
     }
 
     #[test]
     fn a_clock_that_goes_back_restarts_the_rates() {
         let consumption = Consumption::default();
-        consumption.heard(counted(10_000_000, 1000, 1000, 0));
-        consumption.heard(counted(10_001_000, 900, 1000, 100));
-        consumption.heard(counted(6_400_000, 900, 1000, 100));
+        consumption.learn(counted(10_000_000, 1000, 1000, 0));
+        consumption.learn(counted(10_001_000, 900, 1000, 100));
+        consumption.learn(counted(6_400_000, 900, 1000, 100));
         assert_eq!((consumption.time_for(500), consumption.drain_time()), (None, DrainTime::Unknown));
-        consumption.heard(counted(6_401_000, 400, 1000, 600));
+        consumption.learn(counted(6_401_000, 400, 1000, 600));
         assert_eq!(consumption.time_for(500), Some(Duration::from_secs(1)));
     }
 
     #[test]
     fn a_server_that_loses_its_data_restarts_the_rates() {
         let consumption = Consumption::default();
-        consumption.heard(counted(10_000, 1000, 1000, 0));
-        consumption.heard(counted(11_000, 800, 1100, 300));
-        consumption.heard(counted(12_000, 7, 7, 0));
+        consumption.learn(counted(10_000, 1000, 1000, 0));
+        consumption.learn(counted(11_000, 800, 1100, 300));
+        consumption.learn(counted(12_000, 7, 7, 0));
         assert_eq!((consumption.time_for(7), consumption.drain_time()), (None, DrainTime::Unknown));
     }
 }

@@ -107,7 +107,7 @@ fn read(core: &Core, answer: Value) -> Result<QueueReadings, Fault> {
     let appended_at = appended_at.map_or(0, |id| id.millis);
     let oldest = (!oldest.is_empty()).then(|| Duration::from_millis(millis.saturating_sub(appended_at)));
     let ended = acknowledged.saturating_add(dead).saturating_add(dropped_for_age);
-    core.consumption.heard(Counted {
+    core.consumption.learn(Counted {
         millis: *millis,
         backlog: stream.saturating_add(*waiting_for_retry),
         appended,

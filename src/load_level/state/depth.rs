@@ -49,7 +49,7 @@ impl QueueState {
         // waiter.
         while depth < self.depth && self.before(newcomer.class, gives_up_at, now).calls >= depth {
             let Some(late) = self.late(now) else {
-                let retry_after = Some(rate.time_for(self.and_one_more()));
+                let retry_after = Some(rate.time_for(self.waiters_and_one()));
                 return Err(QueueRefusal::Full { cause: QueueFullCause::Deadline, bound: depth as u64, retry_after });
             };
             // Waiting => Refused

@@ -70,15 +70,15 @@ impl QueueState {
 
     /// Returns the time until the turn of a call that comes now and is served after all waiters.
     pub(in crate::load_level) fn expected_wait(&self, now: Nanos) -> Option<Duration> {
-        time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.left)
+        time_for(self.waiters_and_one(), self.rates.flow(now, self.totals)?.left)
     }
 
     /// Returns the time to serve all waiters and one more call, if none of them leaves unserved.
     fn time_to_serve(&self, now: Nanos) -> Option<Duration> {
-        time_for(self.and_one_more(), self.rates.flow(now, self.totals)?.served)
+        time_for(self.waiters_and_one(), self.rates.flow(now, self.totals)?.served)
     }
 
-    pub(super) fn and_one_more(&self) -> u64 {
+    pub(super) fn waiters_and_one(&self) -> u64 {
         (self.waiters.all().calls as u64).saturating_add(1)
     }
 }

@@ -172,7 +172,7 @@ impl Adaptive {
         }
         allowed < MEASURED
             || self.published.measures_all()
-            || self.published.is_in_slack(level, allowed)
+            || self.published.is_near(level, allowed)
             || level > 1 && own(&self.completed).load(Ordering::Relaxed) % SAMPLED == 0
     }
 

@@ -34,8 +34,8 @@ pub(in crate::load_shed) struct Published {
 /// exact to a millionth from four calls per second on.
 const SHIFT: u32 = 48;
 const PER_SECOND: f64 = (1_u64 << SHIFT) as f64 / 1e9;
-/// Calls above `SLACK / (SLACK + 1)` of the limit are near it, and are measured.
-const SLACK: u64 = 8;
+/// Calls above `NEAR / (NEAR + 1)` of the limit are near it, and are measured.
+const NEAR: u64 = 8;
 
 impl Published {
     pub(super) fn new(limit: Limit, initial: u64, deadline: Nanos, measures_all: bool) -> Self {
@@ -80,8 +80,8 @@ impl Published {
 
     /// Returns whether a call is near the limit, if `level` calls are in flight with it.
     #[inline]
-    pub(super) fn is_in_slack(&self, level: u64, allowed: u64) -> bool {
-        level.saturating_add(level / SLACK) >= allowed
+    pub(super) fn is_near(&self, level: u64, allowed: u64) -> bool {
+        level.saturating_add(level / NEAR) >= allowed
     }
 
     #[inline]

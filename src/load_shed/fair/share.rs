@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn large_tenants_have_the_same_and_leave_one_part_free() {
+    fn large_tenants_get_equal_shares_and_leave_one_share_free() {
         assert_eq!(fill(600, 1.0, 0, 5), [100; 5]);
         assert_eq!(fill(700, 0.5, 0, 5), [100; 5]);
         // Large tenants together do not fill the limit: about one part in `large + 1` stays free.

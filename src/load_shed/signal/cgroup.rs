@@ -166,7 +166,7 @@ impl CgroupPressureBuilder {
             ConfigError::new(
                 "load_shed.cgroup.folder",
                 fault.path,
-                format!("must be a file of cgroup v2: {}", fault.why),
+                format!("must be a readable file of cgroup v2: {}", fault.why),
             )
         })?;
         let [level, read_at] = [UNKNOWN, 0].map(AtomicU64::new);

@@ -50,7 +50,7 @@ impl Signals {
         }
         let mut known = list.iter().enumerate();
         if let Some((_, twice)) = known.find(|(at, one)| list[..*at].iter().any(|other| other.name == one.name)) {
-            return Err(ConfigError::new("load_shed.signal", twice.name, "must have a name of its own"));
+            return Err(ConfigError::new("load_shed.signals", twice.name, "must have a name of its own"));
         }
         let [overloaded, next] = [0; 2].map(AtomicU64::new);
         let cap = AtomicU64::new(Cap::NONE.0);
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn two_signals_with_one_name_are_an_error() {
         let error = Signals::new(vec![watched("cpu", || 0.0), watched("cpu", || 0.0)], Instant::now()).unwrap_err();
-        assert_eq!(error.to_string(), r#"load_shed.signal = "cpu": must have a name of its own"#);
+        assert_eq!(error.to_string(), r#"load_shed.signals = "cpu": must have a name of its own"#);
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl LiveLimit for Leased {
             return Err(ConfigError::new(
                 "rate_limit.quotas",
                 quotas,
-                "must stay as built, because leases were granted by it",
+                "must stay as built, because leases were granted by these quotas",
             ));
         }
         Ok(())

@@ -142,7 +142,7 @@ impl RetryBudgetBuilder {
         }
         match self.floor {
             None => Ok(None),
-            Some((0, _)) => Err(ConfigError::new("retry.budget.floor", 0, "must be at least 1, or use `no_floor`")),
+            Some((0, _)) => Err(ConfigError::new("retry.budget.floor", 0, "must be at least 1, or left out")),
             Some((retries, period)) => {
                 check_duration("retry.budget.floor", period)?;
                 let quota = quota(retries, period);

@@ -96,7 +96,7 @@ impl Inherited {
     /// Returns when an attempt that begins now has had half of its full time. Without an outer timeout it returns
     /// never, and does not read the clock.
     #[inline]
-    pub(in crate::shell) fn half_of_patience(&self, frame: &mut Frame) -> Deadline {
+    pub(in crate::shell) fn half_time(&self, frame: &mut Frame) -> Deadline {
         if self.patience == Nanos::ZERO {
             return Deadline::NEVER;
         }

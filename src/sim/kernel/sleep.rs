@@ -62,8 +62,8 @@ impl Future for Sleep {
         }
         self.waker = Some(cx.waker().clone());
         let kernel = &self.sim.0;
-        let order = kernel.asked.get();
-        kernel.asked.set(order + 1);
+        let order = kernel.registered.get();
+        kernel.registered.set(order + 1);
         let sleeper = Sleeper { at: self.until, order, waker: cx.waker().clone() };
         kernel.sleepers.borrow_mut().push(Reverse(sleeper));
         Poll::Pending

@@ -92,7 +92,7 @@ async fn a_state_change_of_a_circuit_has_its_evidence() {
     let told = [
         ("WARN", "closed", "open", "3 of 4 calls failed, 3 in a row"),
         ("INFO", "open", "half_open", "the open time has passed"),
-        ("WARN", "half_open", "open", "the probes failed"),
+        ("WARN", "half_open", "open", "the probes failed or did not answer"),
         ("INFO", "open", "half_open", "the open time has passed"),
         ("INFO", "half_open", "closed", "the probes succeeded"),
         ("INFO", "closed", "forced_open", "by hand"),

@@ -44,7 +44,7 @@ fn a_small_class_that_stays_dead_has_not_recovered() {
     assert_eq!(report.recovery(), Recovery::Never);
     report.class("large").assert_recovers_within(secs(1));
     let text = complaint(|| one_stays_dead().class("small").assert_recovers_within(secs(60)));
-    assert!(text.starts_with("it never recovered, wanted 60s at most\nclass "), "{text}");
+    assert!(text.starts_with("goodput never recovered, wanted recovery within 60s\nclass "), "{text}");
 }
 
 #[test]

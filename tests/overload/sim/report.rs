@@ -273,7 +273,7 @@ fn a_run_that_never_recovers_fails_the_assertion() {
         let dead = Backend::new(Latency::fixed(ms(1))).outage(secs(1)..secs(2)).failing(1.0);
         bare(Load::constant(10.0), secs(10), dead).assert_recovers_within(secs(5));
     });
-    assert!(text.starts_with("it never recovered, wanted 5s at most\nclass "), "{text}");
+    assert!(text.starts_with("goodput never recovered, wanted recovery within 5s\nclass "), "{text}");
 }
 
 #[test]

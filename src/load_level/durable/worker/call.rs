@@ -120,7 +120,7 @@ mod tests {
     use crate::error::{Closed, Overloaded, QueueFull, RateLimited, TimedOut};
 
     #[test]
-    fn only_a_rejection_that_may_be_admitted_later_does_not_count_as_a_try() {
+    fn only_a_rejected_call_that_may_be_admitted_later_does_not_count_as_a_try() {
         let second = Some(Duration::from_secs(1));
         let rejections: [(Rejection, bool); 8] = [
             (Overloaded::new(3, None).into(), true),

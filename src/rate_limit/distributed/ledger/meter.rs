@@ -69,17 +69,17 @@ impl Meter {
         let own = since(last.own, first.own);
         let all = since(last.total, first.total).max(own);
         let parts = u128::from(processes.max(1));
-        let besides = u128::from(besides(quota).0);
+        let extra_tokens = u128::from(extra_tokens(quota).0);
         // Scaled by the number of processes, so that nothing is rounded away.
-        let own = (u128::from(own.0) * parts).saturating_add(besides);
-        let all = (u128::from(all.0) + besides).saturating_mul(parts);
+        let own = (u128::from(own.0) * parts).saturating_add(extra_tokens);
+        let all = (u128::from(all.0) + extra_tokens).saturating_mul(parts);
         let shrink = (all / u128::from(u64::MAX)) + 1;
         ProcessShare::of((own / shrink) as u64, (all / shrink) as u64)
     }
 }
 
 /// Returns the extra tokens: those of a tenth of a second, at least 8, at most a quarter of a burst.
-fn besides(quota: &Quota) -> Tokens {
+fn extra_tokens(quota: &Quota) -> Tokens {
     const TENTH: u128 = 100_000_000;
     let in_a_tenth = u128::from(quota.count()) * TENTH / u128::from(Nanos::of(quota.period()).0.max(1));
     Tokens(u64::try_from(in_a_tenth).unwrap_or(u64::MAX).max(8).min(quota.burst() / 4).max(1))

@@ -6,7 +6,7 @@ use std::{fmt, future::Future, pin::Pin};
 /// makes further flushers: [`Exact::flusher`](crate::rate_limit::distributed::Exact::flusher),
 /// [`Leased::flusher`](crate::rate_limit::distributed::Leased::flusher),
 /// [`WriteBehind::flusher`](crate::rate_limit::distributed::WriteBehind::flusher).
-#[must_use = "a limit without its flusher has no store"]
+#[must_use = "a limit whose flusher does not run never asks its store"]
 pub struct Flusher(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl Flusher {

@@ -72,8 +72,13 @@ async fn a_store_that_ignores_the_age_of_a_hint() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_forgives_debt() {
     let store = asks(|charge| charge.max_debt = 0);
-    store.fails(&["spends_are_owed_up_to_the_largest_debt", "debt_is_repaid_before_anything_is_granted"]).await;
-    asks(|charge| charge.max_debt = u64::MAX).fails(&["spends_are_owed_up_to_the_largest_debt"]).await;
+    store
+        .fails(&[
+            "spends_raise_the_level_up_to_the_burst_plus_max_debt",
+            "a_level_above_the_burst_drains_before_anything_is_granted",
+        ])
+        .await;
+    asks(|charge| charge.max_debt = u64::MAX).fails(&["spends_raise_the_level_up_to_the_burst_plus_max_debt"]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,7 +56,7 @@ pub(super) struct Job {
 struct CallsShared {
     state: Mutex<CallsState>,
     /// One permit for each job that no task has come for yet.
-    looks: Semaphore,
+    permits: Semaphore,
 }
 
 #[derive(Default)]
@@ -69,7 +69,7 @@ struct CallsState {
 
 impl Calls {
     pub(super) fn new() -> Self {
-        let shared = CallsShared { state: Mutex::default(), looks: Semaphore::new(0) };
+        let shared = CallsShared { state: Mutex::default(), permits: Semaphore::new(0) };
         Self { shared: Arc::new(shared), tasks: JoinSet::new(), in_flight: 0 }
     }
 
@@ -84,7 +84,7 @@ impl Calls {
         }
         self.in_flight += jobs.len();
         let waiting = self.shared.put(jobs);
-        self.shared.looks.add_permits(waiting.saturating_sub(self.shared.looks.available_permits()));
+        self.shared.permits.add_permits(waiting.saturating_sub(self.shared.permits.available_permits()));
         // A task that has ended makes no calls, but counts until it is joined.
         while self.tasks.try_join_next().is_some() {}
         while self.tasks.len() < self.in_flight {
@@ -134,7 +134,7 @@ impl CallsShared {
 
     /// Wakes the worker's loop if calls have ended. Call it only just before the task yields or waits: tokio may queue
     /// the woken loop behind this task, where no other thread can steal it.
-    fn tell(&self) {
+    fn wake_collector(&self) {
         let mut state = lock(&self.state);
         let collector = if state.ended.is_empty() { None } else { state.collector.take() };
         drop(state);
@@ -160,7 +160,7 @@ impl Drop for InProgress<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.shared.end(ticket, Verdict::Failed { reason: "the task of the call has ended".to_owned() });
-            self.shared.tell();
+            self.shared.wake_collector();
         }
     }
 }
@@ -179,7 +179,7 @@ impl TaskTurn {
 }
 
 async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
-    while let Ok(look) = shared.looks.acquire().await {
+    while let Ok(look) = shared.permits.acquire().await {
         look.forget();
         let mut turn = TaskTurn::default();
         while let Some(Job { ticket, delivery }) = shared.next() {
@@ -189,20 +189,20 @@ async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
                 turn.began.get_or_insert_with(Instant::now);
                 let polled = call.as_mut().poll(cx);
                 if polled.is_pending() && mem::take(&mut turn).calls > 0 {
-                    shared.tell();
+                    shared.wake_collector();
                 }
                 polled
             });
             in_progress.end(ended.await.unwrap_or_else(of_panic));
             turn.calls += 1;
             if turn.is_over() {
-                shared.tell();
+                shared.wake_collector();
                 yield_now().await;
                 break;
             }
         }
         // The task may wait now.
-        shared.tell();
+        shared.wake_collector();
     }
 }
 

@@ -22,9 +22,17 @@ pub(super) async fn less_than_the_least_is_not_granted(probe: Probe<'_>) -> Outc
     let bucket = probe.charge_of(slow(10));
     probe.charge(Charge { want: 7, ..bucket.clone() }).await?;
     let refused = probe.charge(Charge { want: 5, least: 4, ..bucket.clone() }).await?;
-    same("grant, level, total of at least 4 of 3", (0, 7, 7), (refused.granted, refused.level, refused.total))?;
+    same(
+        "grant, level, total when at least 4 are wanted and 3 are free",
+        (0, 7, 7),
+        (refused.granted, refused.level, refused.total),
+    )?;
     let granted = probe.charge(Charge { want: 5, least: 3, ..bucket }).await?;
-    same("grant, level, total of at least 3 of 3", (3, 10, 10), (granted.granted, granted.level, granted.total))
+    same(
+        "grant, level, total when at least 3 are wanted and 3 are free",
+        (3, 10, 10),
+        (granted.granted, granted.level, granted.total),
+    )
 }
 
 pub(super) async fn a_charge_that_wants_nothing_changes_nothing(probe: Probe<'_>) -> Outcome {
@@ -34,7 +42,7 @@ pub(super) async fn a_charge_that_wants_nothing_changes_nothing(probe: Probe<'_>
     probe.charge(Charge { want: 4, ..bucket.clone() }).await?;
     for least in [0, 1, 6, 10] {
         let nothing = probe.charge(Charge { least, ..bucket.clone() }).await?;
-        same("grant, level, total after 4", (0, 4, 4), (nothing.granted, nothing.level, nothing.total))?;
+        same("grant, level, total after a grant of 4", (0, 4, 4), (nothing.granted, nothing.level, nothing.total))?;
     }
     same("grant of the rest", 6, probe.charge(Charge { want: 10, ..bucket }).await?.granted)
 }

@@ -6,7 +6,7 @@ use crate::rate_limit::Quota;
 use std::time::Duration;
 use tokio::time::sleep;
 
-pub(super) async fn spends_are_owed_up_to_the_largest_debt(probe: Probe<'_>) -> Outcome {
+pub(super) async fn spends_raise_the_level_up_to_the_burst_plus_max_debt(probe: Probe<'_>) -> Outcome {
     // Spends that are not late raise the level above the burst. Only late ones become a debt beside the level.
     let bucket = Charge { want: 1, max_debt: 5, ..probe.charge_of(slow(10)) };
     let owed = probe.charge(Charge { sequence: 1, spent: 12, ..bucket.clone() }).await?;
@@ -18,7 +18,7 @@ pub(super) async fn spends_are_owed_up_to_the_largest_debt(probe: Probe<'_>) -> 
     same("grant, level with no debt allowed", (0, 15), (less.granted, less.level))
 }
 
-pub(super) async fn debt_is_repaid_before_anything_is_granted(probe: Probe<'_>) -> Outcome {
+pub(super) async fn a_level_above_the_burst_drains_before_anything_is_granted(probe: Probe<'_>) -> Outcome {
     let bucket = Charge { max_debt: 10, want: 1, ..probe.charge_of(Quota::new(10, millis(100))) };
     let owed = probe.charge(Charge { sequence: 1, spent: 20, ..bucket.clone() }).await?;
     same("grant, level of 20 spent", (0, 20), (owed.granted, owed.level))?;

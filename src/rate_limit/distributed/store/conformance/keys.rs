@@ -44,7 +44,7 @@ pub(super) async fn a_key_is_any_bytes(probe: Probe<'_>) -> Outcome {
         for name in &names {
             let charge = Charge { key: probe.key(name), want: 3, ..probe.charge_of(slow(10)) };
             let answer = probe.charge(charge).await?;
-            let what = format!("grant, level of a key of {} bytes, the {turn}. time", own + name.len());
+            let what = format!("grant, level of a key of {} bytes, time {turn}", own + name.len());
             same(&what, (3, 3 * turn), (answer.granted, answer.level))?;
         }
     }

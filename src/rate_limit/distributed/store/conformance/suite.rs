@@ -40,8 +40,8 @@ const CHECKS: &[(&str, Run)] = checks! {
         concurrent_charges_share_the_burst,
     }
     debts {
-        spends_are_owed_up_to_the_largest_debt,
-        debt_is_repaid_before_anything_is_granted,
+        spends_raise_the_level_up_to_the_burst_plus_max_debt,
+        a_level_above_the_burst_drains_before_anything_is_granted,
         late_spends_take_room_up_to_the_burst_and_are_owed_beyond,
         a_debt_is_repaid_with_two_fifths_of_the_rate,
         a_debt_takes_the_whole_rate_of_an_empty_bucket,

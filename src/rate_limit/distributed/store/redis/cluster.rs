@@ -49,7 +49,7 @@ struct Known {
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// The time that a server has to answer such a request.
-const TO_SAY_WHO: Duration = Duration::from_millis(500);
+const SLOTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Cluster {
     /// Connects to one server, and through it to all.
@@ -181,7 +181,7 @@ impl ClusterShared {
     /// so.
     fn look_soon(self: &Arc<Self>) {
         let Ok(handle) = Handle::try_current() else { return };
-        if let Some(duty) = self.looking.begin(2 * (TO_SAY_WHO + BETWEEN_LOOKS), Instant::now()) {
+        if let Some(duty) = self.looking.begin(2 * (SLOTS_TIMEOUT + BETWEEN_LOOKS), Instant::now()) {
             handle.spawn(look(Arc::downgrade(self), duty));
         }
     }
@@ -194,7 +194,7 @@ impl ClusterShared {
         let ask = servers.into_iter().map(|server| {
             Box::pin(async move {
                 let ask = server.ask(async |connection| cmd("CLUSTER").arg("SLOTS").query_async(connection).await);
-                let answer = timeout(TO_SAY_WHO, ask).await.ok()?.ok()?;
+                let answer = timeout(SLOTS_TIMEOUT, ask).await.ok()?.ok()?;
                 ranges_of(&answer, server.server().host())
             })
         });

@@ -21,11 +21,11 @@ pub(crate) struct BucketEntry {
 
 pub(crate) struct BucketEntryState {
     pub(crate) ledger: BucketLedger,
-    turn: Turn,
+    request: RequestState,
 }
 
 /// Whether a key is in the flusher's queue.
-enum Turn {
+enum RequestState {
     /// Not in the queue. No caller waits.
     Idle,
     /// In the queue, once. These callers wait for tokens of the store, in order of arrival.
@@ -62,7 +62,7 @@ pub(super) enum Enqueued {
 
 impl BucketEntry {
     pub(super) fn new(name: Arc<[u8]>, key: Arc<[u8]>, quota: &Quota, now: Nanos) -> Self {
-        let state = BucketEntryState { ledger: BucketLedger::new(quota, now), turn: Turn::Idle };
+        let state = BucketEntryState { ledger: BucketLedger::new(quota, now), request: RequestState::Idle };
         Self { key, name, state: Mutex::new(state) }
     }
 }
@@ -70,30 +70,30 @@ impl BucketEntry {
 impl BucketEntryState {
     /// Queues the key: there is something to report.
     pub(super) fn enqueue(&mut self) -> Enqueued {
-        match self.turn {
+        match self.request {
             // Idle => Queued
-            Turn::Idle => {
-                self.turn = Turn::Queued { waiting: Vec::new() };
+            RequestState::Idle => {
+                self.request = RequestState::Queued { waiting: Vec::new() };
                 Enqueued::Now
             }
             // Queued => Queued
-            Turn::Queued { .. } => Enqueued::Before,
+            RequestState::Queued { .. } => Enqueued::Before,
         }
     }
 
     /// Adds a caller that waits. Also returns callers that have gone: drop them without a lock, since the drop may run
     /// the code of a waker.
     pub(super) fn wait(&mut self, waiter: Waiter) -> (Enqueued, Vec<Waiter>) {
-        match &mut self.turn {
+        match &mut self.request {
             // Idle => Queued
-            Turn::Idle => {
+            RequestState::Idle => {
                 let mut waiting = Vec::with_capacity(8);
                 waiting.push(waiter);
-                self.turn = Turn::Queued { waiting };
+                self.request = RequestState::Queued { waiting };
                 (Enqueued::Now, Vec::new())
             }
             // Queued => Queued
-            Turn::Queued { waiting } => {
+            RequestState::Queued { waiting } => {
                 let gone = make_room(waiting, |waiter| waiter.verdict.is_closed());
                 waiting.push(waiter);
                 (Enqueued::Before, gone)
@@ -103,23 +103,23 @@ impl BucketEntryState {
 
     /// Takes the key out of the queue, for the flusher. Returns the callers that wait.
     pub(super) fn dequeue(&mut self) -> Vec<Waiter> {
-        match mem::replace(&mut self.turn, Turn::Idle) {
+        match mem::replace(&mut self.request, RequestState::Idle) {
             // Queued => Idle
-            Turn::Queued { waiting } => waiting,
-            Turn::Idle => Vec::new(),
+            RequestState::Queued { waiting } => waiting,
+            RequestState::Idle => Vec::new(),
         }
     }
 
     /// Takes the callers that wait. The key stays in the queue.
     pub(super) fn take_waiting(&mut self) -> Vec<Waiter> {
-        match &mut self.turn {
-            Turn::Queued { waiting } => mem::take(waiting),
-            Turn::Idle => Vec::new(),
+        match &mut self.request {
+            RequestState::Queued { waiting } => mem::take(waiting),
+            RequestState::Idle => Vec::new(),
         }
     }
 
     /// Returns whether the entry holds nothing that a new entry would not know.
     pub(super) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
-        matches!(self.turn, Turn::Idle) && self.ledger.is_idle(policy, quota, now)
+        matches!(self.request, RequestState::Idle) && self.ledger.is_idle(policy, quota, now)
     }
 }

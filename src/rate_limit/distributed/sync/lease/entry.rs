@@ -1,4 +1,4 @@
-use super::flush::Whose;
+use super::flush::FlushKeys;
 use crate::{
     answer::{answer, make_room},
     rate_limit::{
@@ -31,7 +31,7 @@ pub(crate) struct LeaseEntry {
 
 pub(crate) struct LeaseEntryState {
     pub(crate) ledger: LeaseLedger,
-    pub(super) flight: Flight,
+    pub(super) batch: BatchState,
     /// Decides in an outage if the policy is a local quota.
     pub(super) local: Local,
     /// The callers that wait until the store first answers for this key.
@@ -40,7 +40,7 @@ pub(crate) struct LeaseEntryState {
 
 /// Whether the key is in a batch on its way to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flight {
+pub(super) enum BatchState {
     Landed,
     /// The key is in one batch.
     InFlight,
@@ -49,7 +49,7 @@ pub(super) enum Flight {
 impl LeaseEntry {
     pub(super) fn new(key: Arc<[u8]>, terms: LeaseTerms) -> Self {
         let ledger = LeaseLedger::new(terms.window);
-        let state = LeaseEntryState { ledger, flight: Flight::Landed, local: Local::default(), waiting: Vec::new() };
+        let state = LeaseEntryState { ledger, batch: BatchState::Landed, local: Local::default(), waiting: Vec::new() };
         Self {
             key,
             credit: AtomicU64::new(0),
@@ -76,11 +76,11 @@ impl LeaseEntry {
     }
 
     /// Returns the excess to the store, and makes the demand: what was spent, and what is wanted.
-    pub(super) fn demand(&self, now: Instant, whose: Whose) -> Demand {
+    pub(super) fn demand(&self, now: Instant, which: FlushKeys) -> Demand {
         let mut state = lock(&self.state);
         let ledger = &mut state.ledger;
         let refused = Tokens(self.refused.swap(0, Ordering::Relaxed));
-        let is_leaving = whose == Whose::AllLeaving;
+        let is_leaving = which == FlushKeys::AllLeaving;
         // A process that leaves spends nothing more, even if it is cut off.
         if is_leaving || !ledger.is_cut_off() {
             let excess = if is_leaving { u64::MAX } else { ledger.excess(refused, self.terms.limit).0 };
@@ -100,13 +100,13 @@ impl LeaseEntryState {
     /// Takes the key into a batch, unless it is already in one.
     pub(super) fn take_off(&mut self) -> bool {
         // (Landed | InFlight) => InFlight
-        mem::replace(&mut self.flight, Flight::InFlight) == Flight::Landed
+        mem::replace(&mut self.batch, BatchState::InFlight) == BatchState::Landed
     }
 
     /// Notes that the batch has landed. Returns the callers that wait for it.
     pub(super) fn land(&mut self) -> Vec<oneshot::Sender<()>> {
         // InFlight => Landed
-        self.flight = Flight::Landed;
+        self.batch = BatchState::Landed;
         self.take_waiting()
     }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 /// The keys of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum FlushKeys {
     /// The keys for which the store was never asked.
     Newcomers,
     All,
@@ -28,7 +28,7 @@ pub(super) enum Whose {
 /// The batches of a flush, one after the other. Before `until`, newcomers may join the flush.
 struct LeaseBatches<'a> {
     sync: &'a LeaseSync,
-    whose: Whose,
+    which: FlushKeys,
     known: Chunks<'a, Arc<LeaseEntry>>,
     last: Last,
     until: Instant,
@@ -45,7 +45,7 @@ impl LeaseBatches<'_> {
     /// Returns the next keys, without those in flight.
     fn next(&mut self) -> Option<Vec<Arc<LeaseEntry>>> {
         // Callers wait for newcomers, so these go first. But every other batch has known keys, so that the flush ends.
-        let takes_newcomers = self.whose == Whose::Newcomers || self.last == Last::Known;
+        let takes_newcomers = self.which == FlushKeys::Newcomers || self.last == Last::Known;
         let mut batch = match takes_newcomers && Instant::now() < self.until {
             true => self.sync.next_newcomers(),
             false => Vec::new(),
@@ -62,11 +62,11 @@ impl LeaseBatches<'_> {
 
 impl LeaseSync {
     /// Settles with the store, two batches at a time.
-    pub(super) async fn flush(self: &Arc<Self>, whose: Whose, until: Instant) {
+    pub(super) async fn flush(self: &Arc<Self>, which: FlushKeys, until: Instant) {
         let now = Instant::now();
-        let known = match whose {
-            Whose::Newcomers => Vec::new(),
-            Whose::All | Whose::AllLeaving => {
+        let known = match which {
+            FlushKeys::Newcomers => Vec::new(),
+            FlushKeys::All | FlushKeys::AllLeaving => {
                 self.note(now);
                 let mut entries = self.entries.all();
                 entries.retain(|entry| !self.forget_if_idle(entry));
@@ -74,9 +74,9 @@ impl LeaseSync {
             }
         };
         let known = known.chunks(LARGEST_BATCH);
-        let mut batches = LeaseBatches { sync: self, whose, known, last: Last::Known, until };
+        let mut batches = LeaseBatches { sync: self, which, known, last: Last::Known, until };
         // While the store is down, it is asked once in each period, and not for newcomers.
-        let mut may_probe = whose != Whose::Newcomers;
+        let mut may_probe = which != FlushKeys::Newcomers;
         let mut flights = Flights::new();
         loop {
             while flights.has_room() && (self.health().decides() || flights.are_done()) {
@@ -85,7 +85,7 @@ impl LeaseSync {
                     continue;
                 }
                 if mem::take(&mut may_probe) || self.health().decides() {
-                    flights.start(self.clone().ask(batch, now, whose));
+                    flights.start(self.clone().ask(batch, now, which));
                 } else {
                     batch.iter().for_each(|entry| self.cut_off(entry));
                 }
@@ -109,8 +109,8 @@ impl LeaseSync {
     }
 
     /// Settles one batch.
-    async fn ask(self: Arc<Self>, batch: Vec<Arc<LeaseEntry>>, now: Instant, whose: Whose) {
-        let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, whose)).collect();
+    async fn ask(self: Arc<Self>, batch: Vec<Arc<LeaseEntry>>, now: Instant, which: FlushKeys) {
+        let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, which)).collect();
         let mut batch = LeaseBatch { sync: &self, entries: batch };
         let sent = Instant::now();
         let answer = ask(|| self.store.settle(&demands), batch.entries.len(), self.deadline).await;

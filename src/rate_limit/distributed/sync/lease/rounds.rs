@@ -1,4 +1,4 @@
-use super::{flush::Whose, synchronizer::LeaseSync};
+use super::{flush::FlushKeys, synchronizer::LeaseSync};
 use crate::{
     rate_limit::distributed::sync::synchronizer::{Handle, Synchronizer},
     sync::Ordering,
@@ -34,7 +34,7 @@ impl LeaseRounds {
         while handles.strong_count() > 0 {
             self.work().await;
         }
-        self.sync.flush(Whose::AllLeaving, Instant::now()).await;
+        self.sync.flush(FlushKeys::AllLeaving, Instant::now()).await;
     }
 
     /// Runs one round: settles what is due, and waits for newcomers or until something is due.
@@ -44,7 +44,7 @@ impl LeaseRounds {
         self.sync.looked.store(self.sync.origin.to(now).0, Ordering::Relaxed);
         if now >= self.flush {
             self.flush = now + self.period(0.9..1.1);
-            self.sync.flush(Whose::All, self.flush).await;
+            self.sync.flush(FlushKeys::All, self.flush).await;
         } else if now >= self.look {
             self.sync.note(now);
         }
@@ -52,7 +52,7 @@ impl LeaseRounds {
             self.look = now + self.sync.window.div_f64(40.0);
         }
         if timeout_at(self.flush.min(self.look), self.sync.link().hurry.notified()).await.is_ok() {
-            self.sync.flush(Whose::Newcomers, self.flush).await;
+            self.sync.flush(FlushKeys::Newcomers, self.flush).await;
         }
     }
 
