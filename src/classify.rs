@@ -80,7 +80,7 @@ pub trait Classify<Response, Error> {
     ///
     /// Default: removes nothing.
     #[inline]
-    fn disbelieve(&self, _response: &mut Response) {}
+    fn remove_untrusted(&self, _response: &mut Response) {}
 
     /// Returns the rejection inside an error, if the service is itself a layer of this crate.
     ///
@@ -179,8 +179,8 @@ where
         }
     }
 
-    fn disbelieve(&self, response: &mut Response) {
-        self.0.disbelieve(response);
+    fn remove_untrusted(&self, response: &mut Response) {
+        self.0.remove_untrusted(response);
     }
 
     fn rejection<'error>(&self, error: &'error Error<E>) -> Option<&'error Rejection> {
@@ -203,8 +203,8 @@ where
         self.0.forbids_retry(result)
     }
 
-    fn disbelieve(&self, response: &mut Response) {
-        self.0.disbelieve(response);
+    fn remove_untrusted(&self, response: &mut Response) {
+        self.0.remove_untrusted(response);
     }
 
     fn rejection<'error>(&self, error: &'error BoxError) -> Option<&'error Rejection> {

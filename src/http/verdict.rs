@@ -63,7 +63,7 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// **Trust.** Any peer may say that it is overloaded and when to retry, because callers then send less. Only an
 /// [internal](Peer::Internal) peer may say more with `steadfast-retry`. `unprocessed` says that the peer did not
 /// process the request; a retry may then repeat any request. `never` says that no outer caller may retry. The stack
-/// [removes](Classify::disbelieve) this header from responses of external peers. Otherwise a proxy that passes such a
+/// [removes](Classify::remove_untrusted) this header from responses of external peers. Otherwise a proxy that passes such a
 /// response on would vouch for the header.
 ///
 /// # Sources
@@ -282,7 +282,7 @@ impl<B, E, U: Unsent<E>> Classify<Response<B>, E> for Verdict<U> {
     }
 
     #[inline]
-    fn disbelieve(&self, response: &mut Response<B>) {
+    fn remove_untrusted(&self, response: &mut Response<B>) {
         if self.peer == Peer::External && !self.is_own {
             response.headers_mut().remove(RETRY);
         }

@@ -33,7 +33,9 @@ pub enum RedisError {
         reason: String,
     },
     /// The version of the server is too old.
-    #[error("the Redis server at {address} is version {version}: upgrade it to {least} or later, or to Valkey")]
+    #[error(
+        "the Redis server at {address} is too old (version: {version}): upgrade it to {least} or later, or to Valkey"
+    )]
     TooOld {
         /// The address of the server.
         address: String,

@@ -142,7 +142,7 @@ impl<C, W> Leaf<C, W> {
             CallContext::forbid_retry();
         }
         if let Ok(response) = &mut result {
-            self.classifier.disbelieve(response);
+            self.classifier.remove_untrusted(response);
         }
         result.map_err(Error::Service)
     }

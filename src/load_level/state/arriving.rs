@@ -98,19 +98,19 @@ impl QueueState {
         if fits(self.waiters.all(), self) {
             return Ok(());
         }
+        let full = |this: &Self| {
+            let is_deep = this.waiters.all().calls >= this.depth;
+            this.full(if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight }, now)
+        };
         // The waiters that would be served before the newcomer leave no room for it.
         let is_hopeless = |this: &Self| !fits(this.before(class, gives_up_at, now), this);
         while !fits(self.waiters.all(), self) {
             let (id, refusal) = match self.late(now) {
                 Some(late) => (late, self.waited_too_long(late, now)),
-                None if is_hopeless(self) => {
-                    let is_deep = self.waiters.all().calls >= self.depth;
-                    let cause = if is_deep { QueueFullCause::Depth } else { QueueFullCause::Weight };
-                    return Err(self.full(cause, now));
-                }
+                None if is_hopeless(self) => return Err(full(self)),
                 None => match self.least_worthy(class, now) {
                     Some(id) => (id, self.full(QueueFullCause::Displaced, now)),
-                    None => return Err(self.full(QueueFullCause::Depth, now)),
+                    None => return Err(full(self)),
                 },
             };
             // Waiting => Refused
