@@ -12,7 +12,8 @@ const DOUBLINGS: u32 = 64;
 /// A decorrelated wait follows from the wait before it, but hardly from waits more than this many retries earlier.
 const REMEMBERED: u32 = 64;
 
-/// No valid configuration has more retries. The worst case adds up this many waits one by one, and multiplies the rest.
+/// At least the retries of every valid configuration, which allows at most 1000 attempts. The worst case adds up the
+/// waits of this many retries one by one. For each retry beyond, it adds the longest wait.
 const SUMMED_RETRIES: u32 = 1000;
 
 /// The wait before each retry: a ceiling that grows up to a cap, and a jitter that draws the wait around the ceiling.
@@ -72,7 +73,8 @@ pub(crate) enum Growth {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Uniform from zero to the ceiling. The default: it spreads clients best, with the fewest calls.
+    /// Uniform from zero to the ceiling. The default: it spreads the retries of many clients best, so that they succeed
+    /// with the fewest attempts.
     #[default]
     Full,
     /// Uniform from half of the ceiling to the ceiling.
@@ -80,16 +82,17 @@ pub enum Jitter {
     /// Uniform from the base to three times the previous wait. Ignores the ceiling. The published formula cuts a wait
     /// above the cap off at the cap. Here such a wait is drawn again, uniformly from the last quarter below the cap.
     Decorrelated,
-    /// Uniform around the ceiling, plus or minus this fraction of the ceiling: above 0 and at most 1. `PlusMinus(0.2)`
-    /// of 100 ms draws from 80 to 120 ms. No wait is longer than the cap: near it, waits are uniform from
-    /// `ceiling * (1 - factor)` to the cap.
+    /// Uniform around the ceiling, plus or minus this fraction (above 0, at most 1) of the ceiling. With a ceiling of
+    /// 100 ms, `PlusMinus(0.2)` draws from 80 to 120 ms. No wait is longer than the cap: with a cap of 110 ms, it draws
+    /// uniformly from 80 to 110 ms.
     PlusMinus(f64),
     /// The ceiling itself. Clients that fail together retry together. Use it in tests and comparisons.
     None,
 }
 
 impl Jitter {
-    /// Returns the number and the factor by which the jitter is stored.
+    /// Returns the number of the variant, and the factor of [`PlusMinus`](Self::PlusMinus) or zero. Both are stored in
+    /// place of the jitter, in a call and in a snapshot.
     pub(crate) fn numbers(self) -> (u32, f64) {
         match self {
             Self::Full => (0, 0.0),

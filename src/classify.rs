@@ -119,14 +119,14 @@ impl<Response, Error> Classify<Response, Error> for AnyError {
 
 /// Recognizes rejections by inner layers of this crate that were stacked by hand with `ServiceBuilder`.
 ///
-/// A layer used alone does not know that its inner service is a layer too, and treats the refusal of an inner breaker
-/// as any other error. This classifier finds the [`Rejection`] in an [`Error`] and in tower's `BoxError`, and passes
+/// A layer used alone does not know that its inner service is a layer too. It treats the refusal of an inner breaker as
+/// any other error. This classifier finds the [`Rejection`] in an [`Error`] and in tower's `BoxError`, and passes
 /// all else to the inner classifier. A stack of [`client`](crate::client) or [`server`](crate::server) does not need it
 /// for its own layers.
 ///
 /// A recognized rejection has the meaning that it has inside a stack:
 ///
-/// | rejection | evidence | tokens | [retry](crate::retry) |
+/// | rejection | evidence about the service | tokens of rate limits | [retry](crate::retry) |
 /// |---|---|---|---|
 /// | did not reach the service | none | returned | ends the call, unless [asked to wait](crate::retry::Retry::wait_for_refusals) |
 /// | a timeout in the service | a failure | spent | sends the call again |

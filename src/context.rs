@@ -179,9 +179,9 @@ impl CallContext {
     /// An outer retry then makes no further attempt ([`Denied::Marked`](crate::shell::Denied::Marked)) and returns the
     /// answer that it has.
     ///
-    /// Call this in the task that works on the call, during a poll of the call. It does not reach the callers from a
-    /// spawned task, or from a future in a [`scope`](Self::scope) that the handler opened. If such a task or future
-    /// fails, call this in the handler. Outside of any call it does nothing.
+    /// Call this function in the task that works on the call, during a poll of the call. A mark that is set in a
+    /// spawned task, or in a [`scope`](Self::scope) that the handler opened, does not reach the callers. If such a task
+    /// or scope fails, call this function in the handler. Outside of any call it does nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -210,8 +210,9 @@ impl CallContext {
     ///
     /// In nested scopes the earlier deadline counts, because an answer is useless after the outer call has ended. Each
     /// poll takes the outer deadline from the scope in which the poll runs, not from the one in which `scope` was
-    /// called. The criticality and the attempt are those of this context. [`forbid_retry`](Self::forbid_retry) in the
-    /// future has no effect outside of it. Use `tokio::spawn` for work that is to outlive the call.
+    /// called. The criticality and the attempt are those of this context. If the scoped future calls
+    /// [`forbid_retry`](Self::forbid_retry), that has no effect outside of the scope. Use `tokio::spawn` for work that
+    /// is to outlive the call.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -242,8 +243,8 @@ impl CallContext {
         self.narrowed(Self::current().deadline)
     }
 
-    /// Runs a closure for a stack: unlike [`sync_scope`](Self::sync_scope), it reads no outer context, and does not
-    /// keep the mark of a forbidden retry to itself.
+    /// Runs a closure for a stack. Unlike [`sync_scope`](Self::sync_scope), this function reads no outer context. A
+    /// mark of a forbidden retry that the closure sets stays set for the outer scope.
     #[inline]
     pub(crate) fn stack_scope<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)

@@ -173,7 +173,7 @@ fn parse(text: &str) -> Result<Duration, String> {
         let unit = units.find(|(names, _)| names.contains(&name)).map(|(_, nanos)| u128::from(*nanos));
         let (Some(unit), false) = (unit, whole.is_empty()) else { return Err(wrong()) };
         let whole: u64 = whole.parse().map_err(|_| too_long())?;
-        // A number of 64 bits times a unit of less than 2^47, at most seven times: it fits.
+        // The total fits into 128 bits: it adds at most seven products of a 64-bit number and a unit below 2^47.
         total += u128::from(whole) * unit + part_of(unit, fraction).ok_or_else(wrong)?;
         if after.is_empty() {
             break;
@@ -197,7 +197,7 @@ fn part_of(unit: u128, fraction: &str) -> Option<u128> {
         return Some(0);
     }
     // A day is 2^16 * 3^3 * 5^11 ns. A fraction of more than 16 digits, without trailing zeros, is therefore never a
-    // whole number of nanoseconds. Below, a fraction of up to 18 digits times a unit fits into 128 bits.
+    // whole number of nanoseconds. The limit here is 18 digits: such a fraction times a unit fits into 128 bits.
     let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?).filter(|scale| *scale <= 10_u128.pow(18))?;
     let nanos = fraction.parse::<u128>().ok()? * unit;
     (nanos % scale == 0).then_some(nanos / scale)

@@ -122,7 +122,7 @@ impl Rejection {
         }
     }
 
-    /// Marks the rejection as having reached the service in an earlier attempt.
+    /// Marks the call of this rejection as one that reached the service in an earlier attempt.
     pub(crate) fn after_reaching_the_service(mut self) -> Self {
         match &mut self {
             Self::TimedOut(details) => details.reached = Flag::YES,

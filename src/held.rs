@@ -20,10 +20,10 @@ impl<T> Deref for Held<'_, T> {
     }
 }
 
-/// Returns whether another handle shares this state. If not, the caller sees everything that other handles did.
+/// Returns whether another handle shares this state. If not, the caller sees all that former handles wrote to it.
 pub(crate) fn is_held<T>(shared: &Arc<T>) -> bool {
     let is_held = Arc::strong_count(shared) > 1;
-    // Pairs with the release of the drop of the last other handle.
+    // `Arc` drops each handle with release ordering. This fence pairs with the drop of the last other handle.
     fence(Ordering::Acquire);
     is_held
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// The inclusive upper bounds of the buckets of all histograms, in seconds. One more bucket holds longer durations.
 ///
-/// The bounds range from 0.1 ms, for calls within a data center, to a minute, for queues, with 1, 2.5 and 5 in each
-/// decade. Those from 5 ms to 10 s are the bounds that OpenTelemetry recommends for requests.
+/// The bounds range from 0.1 ms, for calls within a data center, to a minute, for queues. Up to 10 s, each decade has
+/// the bounds 1, 2.5 and 5. Those from 5 ms to 10 s are among the bounds that OpenTelemetry recommends for requests.
 pub const BUCKETS: [f64; 18] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -82,8 +82,9 @@ impl Histogram {
     /// Updates one bucket to its state in `all`. Returns the number of new durations and their mean in seconds, or
     /// `None` if there are none.
     ///
-    /// The count and the sum of a bucket are not read atomically, so the sum may be ahead or behind by a few durations.
-    /// The returned mean is kept within the bounds of the bucket, and the next update corrects the difference.
+    /// The count and the sum of a bucket are not read at one instant. The sum may be ahead or behind by a few
+    /// durations. The returned mean is kept within the bounds of the bucket, and the next update corrects the
+    /// difference.
     pub(crate) fn follow(&mut self, all: &Self, bucket: usize) -> Option<(u64, f64)> {
         let (count, sum) = (self.counts.get_mut(bucket)?, self.sums.get_mut(bucket)?);
         let more = all.counts[bucket].checked_sub(*count).filter(|more| *more > 0)?;
@@ -103,7 +104,7 @@ impl Histogram {
         }
     }
 
-    /// Returns the durations added since an `earlier` state. A bucket whose count went down counts as empty.
+    /// Returns the durations added since an `earlier` state. A bucket whose count went down is empty in the result.
     #[must_use]
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let mut since = Self::default();

@@ -87,7 +87,7 @@
 //!
 //! - All services that one layer makes share its state. All clones of a handle share theirs.
 //! - A service is always ready. A refusal comes out of the response future. A future that its caller drops gives its
-//!   permits back at once. A future that its caller keeps after the end holds none.
+//!   permits back at once. A future that its caller keeps after the call has ended holds none.
 //! - Time is tokio's time, so a test with a paused clock moves every layer.
 //! - A call that is admitted or refused at once allocates nothing in this crate; the pages of the modules name the
 //!   exceptions. A call that is still pending after its first poll makes one timer, for any number of layers.

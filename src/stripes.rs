@@ -1,4 +1,7 @@
-//! Striped counters: each thread writes to a stripe of its own, so that threads do not contend for one cache line.
+//! Striped counters: the threads are spread over 8 stripes, so that few threads contend for one cache line.
+//!
+//! At its first write, a thread takes the next stripe in turn, and keeps it. The first 8 threads have different
+//! stripes.
 
 use std::{
     array,

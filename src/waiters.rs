@@ -1,7 +1,8 @@
 //! A list of waiters: their slots, their order, and their wakers.
 //!
-//! The load-leveling queue and the token bucket each keep one under their lock. The methods take it by reference, so
-//! the caller holds the lock. The owner of the list decides whose turn it is. A slot of the list has these states:
+//! The load-leveling queue and the token bucket are the owners of such lists. Each owner keeps its list inside a mutex,
+//! so it holds the lock while it calls a method. The owner decides whose turn it is. A slot of the list has these
+//! states:
 //!
 //! | from | to | by | when |
 //! |---|---|---|---|
@@ -23,7 +24,7 @@ use std::{
 /// The waiters of each class in order of arrival, and those that were answered but have not polled since.
 ///
 /// `W` is the owner's data about a waiter, `A` the answer to it. Joining, answering and leaving take constant time.
-/// Slots are reused: the list allocates only when it becomes longer than ever before.
+/// Slots are reused: `slots` grows only when the list becomes longer than ever before.
 #[derive(Debug)]
 pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     slots: Vec<Slot<W, A>>,

@@ -139,13 +139,13 @@
 //!
 //! # Costs
 //!
-//! A tick computes one CRC over the snapshot, decodes and validates each slot once, compares the slots once, and calls
-//! the target's `check` and `build` once each. It allocates one `Arc` for the value, and what the rules and the target
-//! allocate themselves. With a last-good file it also spawns one blocking task, which writes the file once and syncs it
-//! to disk. If a step cannot use the fetched bytes, a failed tick runs it on the last good snapshot, or on the
-//! defaults before there is one. If `build` panics, a tick can call it twice. A refusal that names a value (`rule`,
-//! `check`) also allocates its text of up to 200 characters, and a panic costs its unwinding. The first tick also reads
-//! the last-good file.
+//! A tick computes one CRC over the snapshot. It decodes and validates each slot once, and compares the slots once with
+//! those of the last good snapshot. It calls the target's `check` and `build` once each. It allocates one `Arc` for the
+//! value, and what the rules and the target allocate themselves. With a last-good file it also spawns one blocking
+//! task, which writes the file once and syncs it to disk. If a step cannot use the fetched bytes, a failed tick runs it
+//! on the last good snapshot, or on the defaults before there is one. If `build` panics, a tick can call it twice. A
+//! refusal that names a value (`rule`, `check`) also allocates its text of up to 200 characters, and a panic costs its
+//! unwinding. The first tick also reads the last-good file.
 //!
 //! A poller keeps in memory:
 //!

@@ -63,9 +63,9 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
         self.readings.clone()
     }
 
-    /// Returns the offset within each period at which [`run`](Self::run) ticks, counted from its start: from one
-    /// nanosecond to the period. The poller draws it once, so that the ticks of a fleet that starts at once are spread
-    /// over the period.
+    /// Returns the offset within each period at which [`run`](Self::run) ticks. The periods count from the first poll
+    /// of `run`, and the offset is from one nanosecond to the period. The builder draws it once, so that the ticks of a
+    /// fleet that starts at once are spread over the period.
     pub fn phase(&self) -> Duration {
         self.phase
     }

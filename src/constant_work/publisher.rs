@@ -23,8 +23,8 @@ use versions::Found;
 /// # One publication
 ///
 /// 1. The publisher validates all rules and encodes them to a snapshot of the fixed size.
-/// 2. It reads the published snapshot. That must not be later than the publisher's own last publication, and must not
-///    have other rules under the same version.
+/// 2. It reads the published snapshot and compares that with its own last publication, if there is one. The published
+///    snapshot must not be later, and must not have other rules under the same version.
 /// 3. Changed rules get the next version. Unchanged rules keep their version and get a new publication time.
 /// 4. It decodes the snapshot with the code that readers use, and [checks](PublisherBuilder::check) it.
 /// 5. It writes the snapshot.
@@ -44,12 +44,14 @@ use versions::Found;
 ///
 /// # Two publishers
 ///
-/// The publisher that starts later continues from the versions of the earlier one. The earlier one is then
-/// [overtaken](PublishError::Overtaken) and publishes no more, so a rolling update may start the new publisher before
-/// it ends the old one. There is no lock. Two publishers can both read the sink and then publish different rules under
-/// the same version. Their next publications return a [conflict](PublishError::Conflict), and readers keep the snapshot
-/// that they read first until a later version is published. Restart the publisher that reports the conflict: its rules
-/// then get the next version.
+/// The publisher that starts later continues from the versions of the earlier one. Once the later one has published
+/// changed rules, the earlier one is [overtaken](PublishError::Overtaken) and publishes no more. A rolling update may
+/// therefore start the new publisher before it ends the old one.
+///
+/// There is no lock. Two publishers can both read the sink and then publish different rules under the same version.
+/// Their next publications return a [conflict](PublishError::Conflict), and readers keep the snapshot that they read
+/// first until a later version is published. Restart the publisher that reports the conflict: its rules then get the
+/// next version.
 ///
 /// # Time of publication
 ///
@@ -188,13 +190,13 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         checked.map_err(PublishError::Unreadable)
     }
 
-    /// Asks for the rules and publishes them, at once and then in every period. Never returns.
+    /// Calls the function for the rules and publishes them, at once and then in every period. Never returns.
     ///
     /// The [readings](Self::readings) record a failure, and the publisher tries again in the next period. While the
-    /// function returns no rules, the publisher publishes nothing, so readers see the age of their rules grow. A
-    /// publication that takes longer than the period skips the publications that become due during it; the later ones
-    /// keep their times. A panic of the function ends the future. Where a runtime may end before the process does, call
-    /// [`publish`](Self::publish) instead: each call may run in another runtime.
+    /// function fails or does not return in time, the publisher publishes nothing, so readers see the age of their
+    /// rules grow. A publication that takes longer than the period skips the publications that become due during it;
+    /// the later ones keep their times. A panic of the function ends the future. Where a runtime may end before the
+    /// process does, call [`publish`](Self::publish) instead: each call may run in another runtime.
     ///
     /// ```no_run
     /// # use std::{error::Error, io};

@@ -19,7 +19,7 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
             Some(refusal) => Err(refusal),
             None => Ok(file),
         },
-        // A socket cannot be opened, and a device may lack a driver.
+        // A socket cannot be opened, and a device may lack a driver. Then the type is that of the file at the path.
         Err(error) => Err(fs::metadata(path).ok().and_then(|found| refusal(path, found.file_type())).unwrap_or(error)),
     }
 }

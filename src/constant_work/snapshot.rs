@@ -13,9 +13,10 @@ pub(super) const CHECKSUM: usize = 4;
 const MAGIC: [u8; 8] = *b"STDFSTCW";
 const FORMAT: u16 = 1;
 
-/// The version of a snapshot. Later publications have greater versions, ordered first by epoch, then by version.
+/// The version of a snapshot. Versions are ordered first by epoch, then by version within the epoch.
 ///
-/// A publisher counts the version up. A publisher that lost its state needs a new, greater epoch.
+/// If the rules have changed, a publisher adds one to the version. Unchanged rules keep their version. A publisher that
+/// lost its state needs a new, greater epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// The epoch.

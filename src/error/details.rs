@@ -87,8 +87,8 @@ impl RateLimited {
         Self { retry_after, limit: None, number: 0, never: Never::TooMuch, reached: Flag::NO }
     }
 
-    /// Makes the rejection of a call whose key has `length` bytes, more than the maximum of `longest`. It never
-    /// succeeds.
+    /// Makes the rejection of a call whose key has `length` bytes, more than the maximum of `longest`. Such a call
+    /// never succeeds.
     pub fn long_key(length: usize, longest: usize) -> Self {
         let half = |length: usize| u64::from(u32::try_from(length).unwrap_or(u32::MAX));
         Self { never: Never::LongKey, number: half(length) << 32 | half(longest), ..Self::new(None) }
@@ -180,8 +180,8 @@ pub enum QueueFullCause {
 }
 
 impl QueueFull {
-    /// Makes the rejection of a queue with this bound: the maximum number of waiting calls, or their maximum weight.
-    /// `retry_after` is the expected time until the current waiters are served, if known.
+    /// Makes the rejection of a queue with this [bound](Self::bound). `retry_after` is the expected time until the
+    /// current waiters are served, if known.
     pub fn new(cause: QueueFullCause, bound: u64, retry_after: Option<Duration>) -> Self {
         Self { bound, retry_after: Wait::of(retry_after), cause, reached: Flag::NO }
     }
@@ -191,13 +191,14 @@ impl QueueFull {
         self.cause
     }
 
-    /// Returns the bound of the queue: a number of calls or a weight, depending on the [cause](Self::cause).
+    /// Returns the bound that the [cause](Self::cause) names: a number of calls, a weight, or the messages or bytes
+    /// that one process sends at a time.
     pub fn bound(&self) -> u64 {
         self.bound
     }
 
     /// Returns the expected time until the current waiters are served. `None` if the queue has not been busy long
-    /// enough to know, if the call can never find a place, or if only the path to the queue is full.
+    /// enough to know. Also `None` if the call can never find a place, or if only the path to the queue is full.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }

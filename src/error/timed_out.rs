@@ -5,8 +5,9 @@ use thiserror::Error as ThisError;
 
 /// The call ran out of time.
 ///
-/// Two values are equal if the same limit ended the call with the same consequences. The [`phase`](Self::phase) and the
-/// time spent are measurements and are not compared.
+/// Two values are equal if their limits and the deadlines that ended the calls are equal, and if both or neither were
+/// cut short and reached the service. The [`phase`](Self::phase) and the time spent are measurements and are not
+/// compared.
 #[derive(Clone, Debug, ThisError)]
 #[error("{}", self.text())]
 pub struct TimedOut {
@@ -102,11 +103,10 @@ impl TimedOut {
     }
 
     /// Returns whether a deadline ended the call too early to say something about the service. Two conditions must
-    /// hold. The call had less than half of the timeout that ended it. The current attempt had less than half of its
-    /// own timeout, if it has one.
+    /// hold. The call had less than half of its own timeout, or has no timeout. The current attempt had less than half
+    /// of its full time, as [`Ending::CutShort`](crate::shell::Ending::CutShort) defines it.
     ///
-    /// A call that was cut short is no evidence about the service. Circuit breakers do not count it; see
-    /// [`Ending::CutShort`](crate::shell::Ending::CutShort).
+    /// A call that was cut short is no evidence about the service. Circuit breakers do not count it.
     pub fn was_cut_short(&self) -> bool {
         self.how.cut_short
     }

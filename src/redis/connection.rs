@@ -119,9 +119,12 @@ impl Connection {
         }
     }
 
-    /// Sends a request. Without a connection, fails at once if a keeper is reconnecting, or outside of a runtime. If
-    /// there is no keeper, because there was no runtime yet or the runtime has ended or stalled, spawns a keeper. This
-    /// call and calls that follow wait for the first attempt of that keeper, at most for the connect timeout.
+    /// Sends a request. Without a connection, the call fails at once if a keeper is reconnecting, or outside of a
+    /// runtime.
+    ///
+    /// There is no keeper if there was no runtime yet, or if the keeper's runtime has ended or stalled. Then the call
+    /// spawns a keeper. This call and calls that follow wait for the first attempt of that keeper, at most for the
+    /// connect timeout.
     pub(crate) async fn ask(
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<Value, ::redis::RedisError>,

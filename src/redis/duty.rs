@@ -4,8 +4,9 @@ use tokio::time::Instant;
 
 /// Background work that one task does at a time. A call that needs the work spawns the task.
 ///
-/// A task whose runtime has ended gives up its duty. A task that was not seen for a while is in a runtime that no
-/// longer runs, and the next task takes over.
+/// A task whose runtime has ended gives up its duty. A task is seen when it begins and when it calls
+/// [`goes_on`](OnDuty::goes_on). A task that was not seen for a while is taken to be in a runtime that no longer runs,
+/// and the next task takes over.
 #[derive(Default)]
 pub(crate) struct Duty(Mutex<Roster>);
 

@@ -160,9 +160,9 @@ pub(crate) enum Means {
 /// Returns the effect of this error on its connection.
 pub(crate) fn means(error: &::redis::RedisError) -> Means {
     match Said::of(error) {
-        // After a failover the name of the server may resolve to another server.
+        // After a failover the name of the server may resolve to the new master, which a new connection then reaches.
         Some(Said::ReadOnly | Said::MasterDown) => return Means::Broken,
-        // A new connection authenticates.
+        // A new connection authenticates, with the credentials that are current then.
         Some(Said::Unauthenticated) => return Means::Broken,
         Some(_) => return Means::Alive,
         None => {}

@@ -37,7 +37,8 @@ impl Drop for Lost {
     }
 }
 
-/// A guard of a keeper. When it is dropped, there is no keeper.
+/// A guard of a keeper, which is dropped when the keeper ends for any reason. Its drop changes the state to `Left`,
+/// unless the keeper has connected or another keeper has taken over.
 pub(super) struct Keeping {
     pub(super) shared: Weak<ConnectionShared>,
     pub(super) number: u64,
@@ -61,8 +62,8 @@ impl Drop for Keeping {
     }
 }
 
-/// Runs the keeper. After a first pause, it attempts to connect until one attempt succeeds, no handle of the connection
-/// is left, or another keeper has taken over.
+/// Runs the keeper. After a pause of up to `first`, it attempts to connect until one attempt succeeds. It also ends if
+/// no handle of the connection is left, or if another keeper has taken over.
 pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
     let mut attempts = JoinSet::new();
     let mut pause = FIRST_PAUSE;

@@ -1,5 +1,5 @@
-//! The parts that everything in Redis shares: a connection that is replaced when it breaks, the check of a server, the
-//! call of a script, and the errors.
+//! The parts that limits, durable queues and snapshots in Redis share: a connection that is replaced when it breaks,
+//! the check of a server, the call of a script, and the errors.
 
 mod connection;
 mod duty;

@@ -26,7 +26,7 @@ pub(crate) enum Said {
     Busy,
     /// The server does not know the script of this hash.
     NoScript,
-    /// The connection has not authenticated, or with a wrong password.
+    /// The connection has not authenticated, or the user or the password is wrong.
     Unauthenticated,
     /// The user may not run the command or access the key.
     NotPermitted,

@@ -12,10 +12,11 @@ impl Script {
         Self { text, hash: ::redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// Calls the script by its hash, or with its text if the server does not know the hash; from then on the server
-    /// does. A separate load would reach one server only, and would not survive a restart. `write` adds the number of
-    /// keys, the keys and the arguments. With `asking` the server is about to get the keys from another server, and
-    /// should already answer for them.
+    /// Calls the script by its hash. If the server does not know the hash, sends the text, which the server then keeps
+    /// under the hash. A separate load would reach one server only, and would not survive a restart.
+    ///
+    /// `write` adds the number of keys, the keys and the arguments. `asking` is set if the server is about to get the
+    /// keys from another server, and should already answer for them.
     pub(crate) async fn run(
         &self,
         connection: &mut MultiplexedConnection,

@@ -11,7 +11,8 @@
 //! | `Down`, `Moving` | the keeper is gone | `Left` |
 //! | `Left`, or the keeper was not seen for a long time | a call comes | `Moving`, with a keeper |
 //!
-//! In `Down` calls fail at once. In `Moving` they wait for the first attempt.
+//! A connection that was opened lazily begins as `Down`, with a keeper, or outside of a runtime as `Left`. A connection
+//! that was opened at once begins as `Up`. In `Down` calls fail at once. In `Moving` they wait for the first attempt.
 
 use super::{duty::Duty, error::Fault, keeper::LONGEST_PAUSE};
 use ::redis::aio::MultiplexedConnection;

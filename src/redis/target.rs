@@ -82,7 +82,7 @@ impl Target {
             Place::Info(info) => (**info).clone(),
         };
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // Saves two commands for each connection.
+        // Without the name of the library, a new connection sends two commands fewer.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         #[cfg(feature = "redis-tls")]

@@ -3,7 +3,7 @@ use crate::error::ConfigError;
 /// Builds a value from the rules: an index, a set of limiters, a routing table.
 ///
 /// A closure over `&[T]` is a target without a check. `rules` are the rules of all slots, with inert rules in unused
-/// slots, so that the work does not depend on the number of used slots.
+/// slots. The work therefore does not depend on the number of used slots.
 ///
 /// Both methods run on the poller's task and should not block. The poller catches a panic in either: the value in force
 /// stays, the tick counts as refused with the kind `panicked`, and the next tick calls them again. An implementation

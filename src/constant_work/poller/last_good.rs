@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Counts the writes of the last-good file.
+/// Counts the writes of the last-good file, and whether the poller refused it at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastGoodCounts {

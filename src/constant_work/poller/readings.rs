@@ -46,7 +46,7 @@ pub struct Readings {
     pub last_refusal: Option<Refusal>,
     /// The time since that refusal, by tokio's clock.
     pub since_last_refusal: Option<Duration>,
-    /// The writes of the last-good file.
+    /// The writes and the refusal of the last-good file.
     pub last_good: LastGoodCounts,
     /// Why that file was last not used or not written, such as a full disk. `None` after a successful write.
     pub last_good_error: Option<String>,

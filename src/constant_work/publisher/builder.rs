@@ -29,11 +29,12 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
         Self { sink, shape, epoch: 1, period, timeout, wall_clock, check, nearly_full, rule }
     }
 
-    /// Sets the epoch of all publications. Epochs order snapshots before versions do. Default: 1.
+    /// Sets the epoch of all publications. Default: 1. A snapshot of a greater epoch is the later one, with any
+    /// version.
     ///
-    /// Readers refuse snapshots that are older than their last good one. If publications were lost (a sink lost its
-    /// data or was restored from a backup), the publisher's versions start below those that readers have seen, and
-    /// readers refuse them. Raise the epoch then, and only then.
+    /// Readers refuse snapshots that are older than their last good one. Raise the epoch if publications were lost, and
+    /// only then: a sink lost its data, or was restored from a backup. A publisher that has just started then begins
+    /// with versions below those that readers have seen. Readers refuse them, unless the epoch is greater.
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }
     }

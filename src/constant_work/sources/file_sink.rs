@@ -52,6 +52,7 @@ pub struct FileSink {
     random: Random,
     /// The buffer of the next call.
     buffer: Vec<u8>,
+    /// Whether this sink has already removed the temporary files of killed publishers.
     is_clean: bool,
     task: BlockingTask<(Vec<u8>, io::Result<()>)>,
 }

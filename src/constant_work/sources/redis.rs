@@ -28,7 +28,7 @@ use std::{sync::Arc, time::Duration};
 ///
 /// # Cancellation
 ///
-/// The answer is discarded when it arrives.
+/// If a fetch is dropped, its answer is discarded when it arrives.
 ///
 /// # Runtimes
 ///
@@ -37,8 +37,8 @@ use std::{sync::Arc, time::Duration};
 ///
 /// # Costs
 ///
-/// One round trip for two commands (`GETRANGE`, `EXISTS`). The server sends at most `at_most` bytes of
-/// the value, for any length. Each source has its own connection.
+/// One round trip for two commands (`GETRANGE`, `EXISTS`). The server sends at most `at_most` bytes of the value, for
+/// any length. Each source has its own connection.
 pub struct RedisSource(Kept);
 
 /// Writes a snapshot to a string in Redis.
@@ -48,9 +48,9 @@ pub struct RedisSource(Kept);
 ///
 /// If no answer arrives, the server may have stored the new bytes, or may store them later. A
 /// [`Publisher`](crate::constant_work::Publisher) therefore reads before it writes again. If two publishers read at the
-/// same time and then both write, their next publications detect it. After a crash, the server's persistence settings
-/// decide whether the last write survives. See [`Publisher`](crate::constant_work::Publisher) for the effect of an old
-/// snapshot.
+/// same time and then write different rules, their next publications detect that. After a crash, the server's
+/// persistence settings decide whether the last write survives. See [`Publisher`](crate::constant_work::Publisher) for
+/// the effect of an old snapshot.
 ///
 /// The errors and the runtimes are those of [`RedisSource`], and so are the costs of reading the published snapshot.
 /// Writing a snapshot costs one round trip and one copy of the bytes.

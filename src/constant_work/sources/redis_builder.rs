@@ -27,9 +27,12 @@ impl<End> RedisBuilder<End> {
 
     /// Sets the time limit for connecting and checking the server. Default: 1 s.
     ///
-    /// [`connect`](RedisBuilder::<RedisSource>::connect) waits for the connection. So does the first call after the
-    /// runtime of the connection has ended, and the first call of all if
-    /// [`connect_lazily`](RedisBuilder::<RedisSource>::connect_lazily) ran outside of a runtime.
+    /// Three calls wait for the connection, at most for this limit:
+    ///
+    /// - [`connect`](RedisBuilder::<RedisSource>::connect);
+    /// - the first call after the runtime of the connection has ended;
+    /// - the first call of all, if [`connect_lazily`](RedisBuilder::<RedisSource>::connect_lazily) ran outside of a
+    ///   runtime.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
@@ -37,8 +40,8 @@ impl<End> RedisBuilder<End> {
 
     /// Sets the time limit of an answer. Default: 1 s, in which a typical network transfers the largest snapshot.
     ///
-    /// The limit must suffice for all bytes of a snapshot. After three answers in a row that did not arrive, a
-    /// connection that does not answer a `PING` either is replaced.
+    /// The limit must suffice for all bytes of a snapshot. If three answers in a row do not arrive in time, the source
+    /// or sink sends a `PING`. If the server does not answer the `PING` either, the connection is replaced.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.options.answer_timeout = timeout;
         self
