@@ -15,7 +15,8 @@ pub(crate) fn answer<T>(caller: oneshot::Sender<T>, answer: T) -> bool {
 }
 
 /// Makes room for one more waiting caller. If the list is full, removes the callers that have gone and returns them.
-/// The caller of this function drops them without a lock, because that may drop a waker.
+/// The caller of this function drops the returned callers without a lock, because that may drop a waker, which is user
+/// code.
 pub(crate) fn make_room<T>(waiting: &mut Vec<T>, has_gone: impl Fn(&T) -> bool) -> Vec<T> {
     if waiting.len() < waiting.capacity() {
         return Vec::new();

@@ -66,6 +66,7 @@ pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
 }
 
 impl Rule for StackRule {
+    // `ST` in ASCII, then the number of the encoding in `wire`.
     const SCHEMA: u32 = 0x5354_0004;
 
     /// Returns a rule for no stack. Each section of the configuration is present, so that checking this rule costs

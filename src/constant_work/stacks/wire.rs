@@ -1,4 +1,7 @@
 //! The encoding of a rule: every field has a fixed place, given or not, and every number a fixed length.
+//!
+//! The fields and their order are the encoding. A change of either needs another
+//! [`SCHEMA`](crate::constant_work::Rule::SCHEMA).
 
 use super::{
     fixed_length::{FixedLength, Listed, WireCursor, WireError, structs, variants},
