@@ -77,8 +77,8 @@ impl QueueBuilder {
     /// than some paces, so calls that are due within five milliseconds may begin together. In every interval of length
     /// t at most `1 + (t + 5 ms) * calls / period` calls begin. Default: calls begin as soon as the service has room.
     ///
-    /// A call begins when its turn comes. If its task runs late, its call to the service is late too. With a pace each
-    /// call takes the lock.
+    /// A call begins when its turn comes. If its task then runs late, the task also calls the service late. With a pace
+    /// each call takes the lock.
     pub fn pace(self, calls: u64, period: Duration) -> Self {
         Self { pace: Some((calls, period)), ..self }
     }

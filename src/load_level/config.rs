@@ -123,8 +123,8 @@ impl Reconfigure for Queue {
         config.check()
     }
 
-    /// In one step, under the queue's lock. A queue may let a call wait instead of refusing it, so neither of two
-    /// configurations is stricter than the other.
+    /// In one step, under the queue's lock. Which calls a queue refuses depends on the calls that wait. No intermediate
+    /// configuration therefore refuses exactly the calls that the old or the new one refuses.
     fn course(&self, _now: &LoadLevelConfig, _to: &LoadLevelConfig) -> Course<LoadLevelConfig> {
         Course::AtOnce
     }

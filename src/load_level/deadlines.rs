@@ -15,7 +15,7 @@ use std::{cmp::Ordering, iter};
 /// Programming 21(3), 2011. A path has at most 2.5 log2(n) + 1 nodes. Joining, leaving and [`before`](Self::before)
 /// each walk one path.
 ///
-/// The node of a waiter has the number of its [`WaiterId`] as index, so the tree allocates only when the list of
+/// The node of a waiter has the number of its [`WaiterId`] as index. The tree therefore allocates only when the list of
 /// waiters grows longer than ever before.
 #[derive(Debug)]
 pub(super) struct Deadlines {
@@ -40,7 +40,7 @@ pub(super) struct Node {
 /// The key of the order: a waiter is served before those of later turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
-    /// The number of classes above its own.
+    /// [`CLASSES`] minus its class, so that a higher class sorts first.
     rank: usize,
     /// The end of its time to wait.
     until: Nanos,
@@ -51,7 +51,7 @@ struct Turn {
 const NONE: u32 = u32::MAX;
 /// The largest ratio of the weights of two sides.
 const BALANCE: usize = 3;
-/// An inner grandchild that weighs this many times as much as the outer one is raised by a double rotation.
+/// An inner grandchild that weighs at least this many times as much as the outer one is raised by a double rotation.
 const DOUBLE: usize = 2;
 
 impl Node {

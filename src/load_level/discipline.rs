@@ -64,7 +64,7 @@ impl Discipline {
     /// call waits for up to half of the time until its deadline, as [by deadline](Self::by_deadline).
     ///
     /// Use it if calls have different deadlines. First in, first out serves a patient call before an urgent one, which
-    /// is then refused. If all calls have the same deadline, both orders are equal, and
+    /// is then refused. If all calls have the same time until their deadline, both orders are equal, and
     /// [`by_deadline`](Self::by_deadline) costs less.
     ///
     /// It orders by the instant until which a call may wait, not by the deadline itself. A call without a deadline
@@ -100,13 +100,13 @@ impl Discipline {
     /// Adaptive LIFO with CoDel's target and interval: first in, first out while the queue empties regularly, and last
     /// in, first out while it does not.
     ///
-    /// A call may wait for the interval. Once the queue has not been empty for longer than the interval, it serves the
-    /// newest call first. Newcomers then may wait only for the target, and a waiter that has waited longer than the
-    /// target is refused when its turn comes.
+    /// A call may wait for the interval. Once calls have been waiting without a break for longer than the interval, the
+    /// queue serves the newest call first. Newcomers then may wait only for the target, and a waiter that has waited
+    /// longer than the target is refused when its turn comes.
     ///
     /// Use it for requests without deadlines. It is the adaptive LIFO with the controlled delay (CoDel) of B. Maurer,
-    /// "Fail at Scale", ACM Queue 13(8), 2015. The defaults are those of the article, a target of 5 ms and an interval
-    /// of 100 ms, which it recommends for all kinds of services. The service must complete more than one call per
+    /// "Fail at Scale", ACM Queue 13(8), 2015. The defaults are those of the article: a target of 5 ms and an interval
+    /// of 100 ms. It recommends them for all kinds of services. The service must complete more than one call per
     /// target, on average.
     pub const fn adaptive() -> Self {
         Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
@@ -179,8 +179,8 @@ impl fmt::Display for Discipline {
     }
 }
 
-/// A [`Discipline`] in integers. There is a standing queue once calls have been waiting
-/// without a pause for longer than the interval.
+/// A [`Discipline`] in integers. There is a *standing queue* once calls have been waiting without a break for longer
+/// than the interval. In each row a wait also ends at the call's deadline and after `max_wait`.
 ///
 /// | rule | next | a newcomer may wait for | a waiter is also refused at its turn after |
 /// |---|---|---|---|
@@ -205,7 +205,7 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// Returns how long a newcomer may wait that has `left` until its deadline.
+    /// Returns how long a newcomer may wait by this rule, if `left` remains until its deadline.
     pub(super) fn patience(self, left: Nanos, has_standing_queue: bool) -> Nanos {
         match self {
             Self::Deadline { share } if left < Nanos::MAX => {

@@ -17,7 +17,7 @@ impl LoadLevel {
 }
 
 impl<C> LoadLevel<WeighsOne, C> {
-    /// Sets the weight of a call while it waits, from its request: bytes, rows. See
+    /// Sets the weight of a call while it waits, from its request: for example its bytes or its rows. See
     /// [`max_weight`](super::QueueBuilder::max_weight).
     ///
     /// The function runs when a call has to wait, before it takes its place in the queue. It may also run for a call
@@ -97,7 +97,7 @@ impl<Request, F: Fn(&Request) -> u64> Weigh<Request> for WeighsBy<F> {
 /// A tower layer that lets calls wait in a [`Queue`]. See the [module](super).
 ///
 /// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
-/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+/// [`respond_with`](StackLayer::respond_with) choose another error type, or a response.
 #[doc(alias("BufferLayer", "BulkheadLayer", "ConcurrencyLimitLayer"))]
 pub type LoadLevelLayer<W = WeighsOne, C = CriticalityOfContext, X = KeepError> =
     StackLayer<AdmissionStage<LoadLevel<W, C>, Leaf>, X>;

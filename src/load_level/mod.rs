@@ -40,24 +40,29 @@
 //!   whose callers still waited.
 //! - The deadline is the one in the call's [context](crate::CallContext). It does not travel by itself: a server reads
 //!   it from the request and runs the service in the context's [`scope`](crate::CallContext::scope). No call waits
-//!   longer than [`max_wait`](QueueBuilder::max_wait), the only limit for a call without a deadline. Set it to half of
-//!   the callers' usual timeout.
+//!   longer than [`max_wait`](QueueBuilder::max_wait). Except with [`Discipline::adaptive`], this is the only limit for
+//!   a call without a deadline. Set it to half of the callers' usual timeout.
 //! - If calls have different deadlines, [`Discipline::earliest_deadline`] serves the most urgent call first.
 //! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). If a new call does not
 //!   fit, the queue refuses calls until the others fit. It chooses each one by the first rule that applies:
-//!   - the next waiter of a class, if its time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
-//!   - a waiter of a lower class, if calls are served [by criticality](QueueBuilder::by_criticality)
-//!     ([`QueueFull`](crate::Rejection::QueueFull));
-//!   - the call that would be served last (`QueueFull`). That is the newcomer, if the oldest waiter is served first.
-//! - [`Queue::adaptive`] finds its depth by itself. (It is not [`Discipline::adaptive`], which sets the order.) It
-//!   refuses a new call at once if the calls before it take longer, at the measured service rate, than the new call may
-//!   wait.
-//! - Refusals carry a `retry_after`: the time to serve all waiters at the present rate, if none of them leaves. It is
-//!   `None` while the rate is not known.
-//! - A call that ends gives its place to the next call before it returns. An admitted call can still end before it
-//!   reaches the service: its deadline passes, an inner layer refuses it, or its caller drops it. Such a call returns
-//!   its start time of the [pace](QueueBuilder::pace). The start time is lost if the queue has admitted another call
-//!   since.
+//!   - the oldest waiter of a class ([by earliest deadline](Discipline::earliest_deadline) the most urgent one), if its
+//!     time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
+//!   - the new call, if the waiters that are served before it leave no room for it
+//!     ([`QueueFull`](crate::Rejection::QueueFull)): by default all waiters are served before it, so that this applies
+//!     to each new call;
+//!   - the waiter that would be served last (`QueueFull`): one of a lower class, for example, if calls are served [by
+//!     criticality](QueueBuilder::by_criticality).
+//! - A queue made by [`Queue::adaptive`] finds its depth by itself. ([`Discipline::adaptive`] is another setting: it
+//!   changes the order.) An adaptive queue measures the service rate. It refuses a new call at once if, at this rate,
+//!   the calls before it take longer than the new call may wait.
+//! - A refusal by a full queue, or after too long a wait, has a `retry_after`: the time to serve all waiters and one
+//!   more call at the present rate, if none of them leaves. It is `None` while the rate is not known, and for a call
+//!   that alone exceeds the weight limit.
+//! - A call that ends gives its place to the next call before its own future returns the answer. With a
+//!   [pace](QueueBuilder::pace), each admitted call takes a start time. An admitted call can still end before it
+//!   reaches the service: its deadline passes, an inner layer refuses it, or its caller drops it. Such a call gives its
+//!   start time back, and the next call can use it. The start time is lost if the queue has admitted another call in
+//!   between.
 //! - A [`Queue`] is a handle: read and change it while calls wait, share it among layers, or use it without tower.
 //! - A queue reads one clock. Build the queue in the runtime that uses it. Another runtime can have another clock, such
 //!   as a paused clock in a test. While that clock is behind the latest time that the queue has seen, the queue's time
@@ -132,14 +137,15 @@
 //!
 //! # For an autoscaler
 //!
-//! [`Readings`] state the number of waiters, the age of the oldest, the expected wait of a new call, the time until the
-//! backlog is gone, the present [depth](Readings::depth), and the concurrency that the service would need to keep up.
+//! [`Readings`] state the number of waiters, the age of the oldest, and the present [depth](Readings::depth). They also
+//! state the expected wait of a new call, the time until the backlog is gone, and the concurrency that the service
+//! would need to keep up.
 //!
 //! # Differences from other queues
 //!
 //! `tower::buffer` runs its service in a task of its own. A readiness error ends that task for all callers, and
 //! cancelled entries keep their place. `tower::limit::ConcurrencyLimit` and most bulkheads queue without a bound and in
-//! order of arrival. Under overload the wait grows until they serve calls only when the callers give up, or after that.
+//! order of arrival. Under overload the wait grows, until each call is served only when its caller gives up, or later.
 
 mod acquire;
 mod builder;

@@ -27,7 +27,7 @@ pub struct PaceSlot(Nanos);
 
 impl PaceSlot {
     /// The slot of a call that took none. [`Pace::give_back`] ignores it: once a call has taken a slot, the next call
-    /// is due later than zero.
+    /// is due later than zero. Before that the next call is due at zero, and stays so.
     pub(super) const NONE: Self = Self(Nanos::ZERO);
 }
 
@@ -69,7 +69,7 @@ impl Pace {
         rounded_up(self.due)
     }
 
-    /// Returns when a call may begin that is behind `before` others.
+    /// Returns when the call behind `before` others may begin.
     pub(super) fn due_after(&self, before: usize) -> Nanos {
         rounded_up(self.due.saturating_add(self.interval.saturating_mul(before as u128)))
     }

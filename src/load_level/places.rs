@@ -8,8 +8,8 @@
 //! | from | to | when | in |
 //! |---|---|---|---|
 //! | fast, slow | slow | a thread takes the lock to change the queue | [`Word::take_over`] |
-//! | slow | fast | it releases the lock; no call waits, there is no pace, and the queue is open | [`Word::hand_back`] |
-//! | slow | slow | it releases the lock; a call waits, there is a pace, or the queue is closed | [`Word::hand_back`] |
+//! | slow | fast | its change is done; no call waits, there is no pace, and the queue is open | [`Word::hand_back`] |
+//! | slow | slow | its change is done; a call waits, there is a pace, or the queue is closed | [`Word::hand_back`] |
 
 use super::state::QueueState;
 use crate::sync::{AtomicU64, MutexGuard, Ordering};

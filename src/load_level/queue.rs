@@ -20,9 +20,9 @@ use tokio::time::Instant;
 
 /// A bounded wait queue and a concurrency limit in front of a service.
 ///
-/// No call waits while the service has room. The others wait for their turn, in the order of the
-/// [`Discipline`](super::Discipline). The queue bounds their number, their total weight and the time that they wait.
-/// Clones share the queue.
+/// A call waits only while all places in the service are taken, while other calls wait, or while the
+/// [pace](QueueBuilder::pace) holds it back. Waiters are served in the order of the [`Discipline`](super::Discipline).
+/// The queue bounds their number, their total weight and the time that they wait. Clones share the queue.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -82,19 +82,20 @@ impl Queue {
     /// [`Deadline`](crate::error::QueueFullCause::Deadline).
     ///
     /// - The rate is measured over the last 200 to 400 calls that waited (with a concurrency above 100: over the last
-    ///   two to four calls for each place in the service). If fewer calls waited in the last 5 to 10 s of waiting time,
-    ///   it is measured over that time. Time in which no call waits does not count.
-    /// - The rate is known once the service has taken 10 waiters, plus one for each of its places, in at least 50 ms of
-    ///   waiting time. The queue measures it again after ten seconds without a waiter (20 times the mean time of a
-    ///   call, if that is longer), and after a new [pace](QueueBuilder::pace). It also measures it again after a
-    ///   standstill: calls waited, and the service took none of them for 20 times the mean time of a call. While the
-    ///   rate is not known, the [depth](QueueBuilder::depth) is the only bound.
+    ///   two to four calls for each place in the service). Time in which no call waits does not count. If fewer calls
+    ///   waited in the last 5 to 10 s of the time that counts, the rate is measured over these seconds.
+    /// - The rate is known once the service has taken enough waiters: after the first one 10 more, plus one for each of
+    ///   its places. Calls must have been waiting for at least 50 ms of that time. The queue measures the rate again
+    ///   after a new [pace](QueueBuilder::pace), after an idle time, and after a standstill. The idle time is ten
+    ///   seconds without a waiter, or 20 times the mean time of a call, if that is longer. In a standstill calls wait,
+    ///   and the service takes none of them for 20 times the mean time of a call. While the rate is not known, the
+    ///   [depth](QueueBuilder::depth) is the only bound.
     /// - If no call waits, the next call may wait, however low the measured rate is. A measured rate that is too low
     ///   therefore makes the queue shorter for a while, but the service stays busy. A rate that is too high lets calls
     ///   wait that are refused later.
     ///
-    /// [`Readings`] state the rate and the depth that follows from it. A call that waits costs the same as in any
-    /// queue, and one division when it comes.
+    /// [`Readings`] state the rate and the depth that follows from it. A call that waits costs one division more than
+    /// in another queue, when it comes.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -10,8 +10,8 @@ pub enum DrainTime {
     /// The backlog does not shrink: at least as many calls join the queue as leave it. A burst counts in the rates for
     /// up to ten seconds after its end.
     Never,
-    /// The backlog is too young: it has lasted neither for 50 ms with ten calls that left the queue, nor for ten
-    /// seconds.
+    /// The backlog is too young for rates. They are known once it has lasted for 50 ms and ten calls have left the
+    /// queue, or once it has lasted for ten seconds.
     Unknown,
 }
 
@@ -38,8 +38,9 @@ pub(crate) struct Flow {
     pub(crate) left: f64,
 }
 
-/// How fast a queue grew and shrank in the last ten seconds, or since the backlog began. If calls come and go less
-/// often than twice per second, the time is longer.
+/// How fast a queue grew and shrank in the last ten seconds, or since the backlog began. A sample is taken only when
+/// the queue changes, as when a call comes or goes. If this happens less often than twice per second, the rates cover
+/// more than ten seconds.
 ///
 /// Rates are unknown until a backlog has lasted for [`SHORTEST`] and [`FEWEST`] calls have left the queue, or until it
 /// has lasted for [`LONG`]. Rates without a backlog would measure the demand, not the capacity.
@@ -50,13 +51,13 @@ pub(crate) struct Flow {
 /// | backlog | backlog | the capacity changes: [`begin_again`](Self::begin_again) |
 /// | backlog | no backlog | no call waits: [`end`](Self::end) |
 ///
-/// It keeps the counts of about twenty instants.
+/// It keeps the counts of 21 instants.
 #[derive(Debug)]
 pub(crate) struct Rates {
     samples: [Sample; SAMPLES],
-    /// The number of samples taken since the backlog began; the last of them are kept. Zero without a backlog.
+    /// The number of samples taken since the backlog began. The last 21 are kept. Zero without a backlog.
     taken: usize,
-    /// The rates of the previous backlog, until this one has lasted for long enough.
+    /// The last known rates of an earlier backlog. They apply until this backlog has lasted for long enough.
     before: Option<Flow>,
 }
 
@@ -116,7 +117,7 @@ impl Rates {
         }
     }
 
-    /// Returns the rates until now, or those of the previous backlog.
+    /// Returns the rates of this backlog until now, or the last known rates of an earlier one.
     pub(crate) fn flow(&self, at: Nanos, totals: Totals) -> Option<Flow> {
         self.flow_of_this(at, totals).or(self.before)
     }

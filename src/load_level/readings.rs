@@ -36,10 +36,10 @@ pub struct Readings {
     /// The calls that wait.
     pub waiting: usize,
     /// The most that may wait now. In an [adaptive](super::Queue::adaptive) queue this is one more than the calls that
-    /// the service takes within the longest wait of a call without a deadline, and at most `max_depth`. That wait is
-    /// `max_wait`, or the shorter interval of [`Discipline::adaptive`](super::Discipline::adaptive). A call that may
-    /// wait less is refused behind fewer calls. Equal to `max_depth` while the rate of the service is not known, while
-    /// the newest calls are served first, and in all other queues.
+    /// the service takes within the longest wait, and at most `max_depth`. The longest wait of a call without a
+    /// deadline is `max_wait`, or the shorter interval of [`Discipline::adaptive`](super::Discipline::adaptive). A call
+    /// that may wait less is refused behind fewer calls. In an adaptive queue this equals `max_depth` while the rate of
+    /// the service is not known, and while the newest calls are served first. In all other queues it always does.
     pub depth: usize,
     /// The configured bound of the waiters.
     pub max_depth: usize,
@@ -52,8 +52,8 @@ pub struct Readings {
     /// How long the oldest waiter has waited. Zero if no call waits.
     pub oldest_age: Duration,
     /// The expected wait of a call that comes now and is served after all waiters: their number plus one, divided by
-    /// the calls that leave the queue per second. If no call waits and the service has room, it is the time until the
-    /// pace allows the call, or zero.
+    /// the calls that leave the queue per second. If no call waits and a place in the service is free, it is the time
+    /// until the pace allows the call, or zero.
     ///
     /// `None` while it is not known, in a closed queue, and while no call leaves. It is known once a backlog has lasted
     /// for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last known
@@ -61,8 +61,8 @@ pub struct Readings {
     /// discards them.
     pub expected_wait: Option<Duration>,
     /// The time until the backlog is gone, at the rates of the last ten seconds: B / (u - l), where B calls wait, u
-    /// calls leave the queue and l calls join it per second. A backlog younger than ten seconds has grown from zero
-    /// within them, so it reads [`Never`](DrainTime::Never).
+    /// calls leave the queue and l calls join it per second. While a backlog is younger than ten seconds, the rates
+    /// cover all of it. More calls have then joined than left, so it reads [`Never`](DrainTime::Never).
     ///
     /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see
     /// [`expected_wait`](Self::expected_wait). The previous backlog does not count here.

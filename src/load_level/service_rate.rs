@@ -11,13 +11,13 @@ use std::time::Duration;
 ///
 /// | from | to | when |
 /// |---|---|---|
-/// | unknown | known | the service took [`FEWEST`] calls, and one for each of its places, in at least [`SHORTEST`] |
+/// | unknown | known | after a first call it took [`FEWEST`] more, and one for each place, in at least [`SHORTEST`] |
 /// | known | unknown | for longer than [`LONGEST_IDLE`], and longer than the pause, no call has waited |
 /// | known | unknown | the service took no call for longer than the pause while calls waited: it stood still |
 /// | known | unknown | the pace changes |
 ///
-/// The *pause* is [`PAUSE`] times the mean time of a call. Until a standstill ends, the rate before it applies: it
-/// predicts how fast the service goes on.
+/// The *pause* is [`PAUSE`] times the mean time of a call. Until a standstill ends, the rate measured before still
+/// applies: it predicts how fast the service goes on.
 ///
 /// Before the rate is known, a standstill shows only in comparison with later calls. The longest wait between two calls
 /// is therefore set aside. It counts once the rate is known, unless it is longer than the pause that follows from all
@@ -46,19 +46,19 @@ pub(super) struct Span {
 const FEWEST: u64 = 10;
 /// The shortest time that gives a rate.
 const SHORTEST: Nanos = Nanos(50_000_000);
-/// A span ends after 200 calls, and at least two for each place: with 200 the relative error of the rate is about
-/// 1/√200, a fourteenth.
+/// A span ends once it has 200 calls, at least two for each place, and lasts for [`SHORTEST`]. With 200 calls the
+/// relative error of the rate is about 1/√200, a fourteenth.
 const LONG: u64 = 200;
-/// A span also ends after five seconds.
+/// A span also ends after five seconds, if it has enough calls for a rate.
 const LONGEST: Nanos = Nanos(5_000_000_000);
-/// After ten idle seconds the rate no longer applies.
+/// After ten seconds without a waiter the rate no longer applies, unless the pause is longer.
 const LONGEST_IDLE: Nanos = Nanos(10_000_000_000);
 /// A service that takes no call for 20 times the mean time of a call stands still. If it serves one call at a time in
 /// exponentially distributed times, one call in 500 million takes that long.
 const PAUSE: u128 = 20;
 
 impl ServiceRate {
-    /// Counts a waiter that a service of `places` takes. Calls have been waiting without a pause since `backlog_since`.
+    /// Counts a waiter that a service of `places` takes. Calls have been waiting without a break since `backlog_since`.
     pub(super) fn record_service(&mut self, backlog_since: Nanos, now: Nanos, places: u32) {
         let last = self.last.unwrap_or(now);
         let wait = now.saturating_sub(last.max(backlog_since));

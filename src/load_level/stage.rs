@@ -26,7 +26,7 @@ where
 {
     const READS_DEADLINE: bool = true;
 
-    /// A place in the service, with the slot of the pace that it took.
+    /// The call's place in the service, with the slot that the call took from the pace.
     type Permit = PaceSlot;
     type Place = WaiterId;
 

@@ -9,6 +9,7 @@
 //! | new | refused | the queue is full or closed, or the call has no time to wait | `arriving` |
 //! | new | refused | the queue is adaptive, and the calls before it take longer than it may wait | `depth` |
 //! | waiting | refused | the queue is full, and a newcomer is worth more or this call is late | `arriving` |
+//! | waiting | refused | the queue is adaptive, a newcomer would be served too late, and this call is late | `depth` |
 //! | waiting | admitted | it is next, and there is room | `turns` |
 //! | waiting | refused | it is next, and has waited too long | `turns` |
 //! | waiting | refused | its task polls it after its time to wait has ended | `polling` |
@@ -65,8 +66,7 @@ pub(super) struct QueueState {
     /// No call waits in a closed queue.
     is_closed: bool,
     pub(super) waiters: Waiters<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>,
-    /// The last instant at which no call waited: when the present backlog began. Written only when the queue becomes
-    /// empty, and when it stops being empty.
+    /// When the present backlog began. While no call waits, when the last backlog ended.
     nonempty_since: Nanos,
     /// The latest instant that any thread has brought. The clock of another thread may be behind it.
     latest: Nanos,
@@ -152,7 +152,7 @@ impl QueueState {
         self.latest.max(now)
     }
 
-    /// Moves the present to `now`, for a call that arrives, is polled or leaves. Returns the present.
+    /// Moves the present to `now`, for a thread that takes the lock to change the queue. Returns the present.
     pub(super) fn advance_to(&mut self, now: Nanos) -> Nanos {
         self.latest = self.time_at(now);
         self.rates.note(self.latest, self.totals);

@@ -119,8 +119,8 @@ pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> H
     handed
 }
 
-/// The most batches in flight. While one is at the server, the next one is built and sent. More batches would be
-/// smaller.
+/// The most batches in flight. While one is at the server, the next one is built and sent. With more in flight, each
+/// batch would be smaller.
 const IN_FLIGHT: usize = 2;
 
 /// The sending task. It ends once no message is left to send and all are answered.

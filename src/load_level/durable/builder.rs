@@ -83,7 +83,7 @@ impl DurableQueueBuilder {
     /// Bounds the memory of the appends of this process: the most messages that wait to be sent to Redis, and the most
     /// bytes of these messages and of the two batches in flight. A message beyond either bound is refused. While no
     /// other message is on the way, a message may be longer than the bound of the bytes. Default: 10,000 messages and
-    /// 64 MiB. From 1 to 2^24 messages, and to 2^53 bytes.
+    /// 64 MiB. From 1 to 2^24 messages, and from 1 to 2^53 bytes.
     pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
         (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
         self

@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep};
 /// | reading | of |
 /// |---|---|
 /// | `durable_pending` | the number of messages that are waiting, in progress, or waiting for another try |
-/// | `durable_oldest_seconds` | the age of the oldest message that is waiting or in progress; 0 if there is none |
+/// | `durable_oldest_seconds` | the age of the stream's first message, waiting or in progress; 0 if there is none |
 /// | `durable_dead` | the dead letters that are kept |
 /// | `durable_redelivered_total` | the messages that were delivered again since the first answer of Redis |
 /// | `store_up` | 1 if Redis gave the readings at the last refresh, else 0; 0 before the first one |
@@ -83,8 +83,7 @@ impl QueueInstrument {
         answer
     }
 
-    /// Refreshes now, and again each `period` after an answer, for ever. Spawn the future, and abort its task to end
-    /// it.
+    /// Refreshes now, and again `period` after each answer, for ever. Spawn the future, and abort its task to end it.
     ///
     /// # Errors
     ///

@@ -63,8 +63,9 @@ pub struct Delivery {
     /// The number of this try, from 1. Each failed call of the message counts as an earlier try. So does each death of
     /// a worker that was calling the message [as a suspect](super#messages-that-kill-their-worker).
     pub attempt: u32,
-    /// Whether a worker that had the message before died, or was cut off. That worker may have begun a call that did a
-    /// part of the work. Such a call does not always count in [`attempt`](Self::attempt).
+    /// Whether a worker that had the message died or was cut off, and no call of the message has ended since then. That
+    /// worker may have begun a call that did a part of the work. Such a call does not always count in
+    /// [`attempt`](Self::attempt).
     pub may_have_begun: bool,
     /// The time since its first append, by the server's clock.
     pub age: Duration,

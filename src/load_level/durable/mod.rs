@@ -65,12 +65,13 @@
 //!   around the service, since nothing else bounds a call. The number of the try is in the [`Delivery`]. Give the
 //!   worker no more concurrency than the layers around its service admit; otherwise they keep rejecting its calls.
 //! - A [rejection](crate::Rejection) by the service, or by a layer around it, is no try if the call had not reached the
-//!   service. The message comes again after the rejection's `retry_after` plus at most one backoff delay. A rejection
-//!   by a circuit breaker, a load shed or a queue also pauses the worker, because the service is overloaded. The worker
-//!   then begins no call for the rejection's `retry_after`, at most 1 s, or for 100 ms if there is none. A rate limit
-//!   does not pause the worker, because it may be the limit of one key. Nor does a timeout. Set a
-//!   [`max_age`](WorkerBuilder::max_age) if these redeliveries must end. A rejection of a call that costs more than the
-//!   limit ever allows is a failure, since no later try would be admitted.
+//!   service. The message comes again after the rejection's `retry_after` plus a delay of at most the first backoff.
+//!   Some rejections also pause the worker, because the service takes no calls now: those by a circuit breaker, a load
+//!   shed, a queue, a kill switch or a closed limit. The worker then begins no call for the rejection's `retry_after`,
+//!   at most 1 s, or for 100 ms if there is none. A rate limit does not pause the worker, because it may be the limit
+//!   of one key. Nor does a timeout pause it. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries must end.
+//!   A rejection of a call that costs more than the limit ever allows is a failure, since no later try would be
+//!   admitted.
 //! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). If there are too
 //!   many, the oldest are removed and counted.
 //! - All times come from the server's clock. A step of that clock makes delays and ages wrong by the same amount. It
@@ -80,7 +81,7 @@
 //!
 //! Every message with a receipt is processed with success, becomes a dead letter, or is dropped for its age. The one
 //! condition is that Redis keeps its data. It does not matter which command fails: each step of a message is one script
-//! or one command. That command writes the message to its new place before it removes the message from the old one. A
+//! or one command. A script writes the message to its new place before it removes the message from the old one. A
 //! message is processed twice, or more often, when
 //!
 //! - a worker dies, or its future is dropped, after the work was done and before Redis has recorded it;
@@ -100,8 +101,8 @@
 //! A poison message can kill the process that works on it, by an abort or by using up its memory. In the end this
 //! message must become a dead letter. The other messages that the process had must not:
 //!
-//! - All messages of a dead worker become *suspects*, with [`may_have_begun`](Delivery::may_have_begun). This alone
-//!   does not count as a try, since their calls may not have begun.
+//! - As a rule, all messages of a dead worker become *suspects*, with [`may_have_begun`](Delivery::may_have_begun).
+//!   This alone does not count as a try, since their calls may not have begun.
 //! - A worker calls suspects one at a time. It first lets its other calls end. Then it tells Redis that the suspect's
 //!   call begins, and begins no other call until Redis has recorded the end of this one. During this time it takes no
 //!   messages; other workers do.
@@ -109,13 +110,13 @@
 //!   worker's other messages have not begun. Those messages do not become suspects, unless they were suspects before.
 //! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. A message that kills each of its
 //!   workers therefore kills `max_tries` workers and one more.
-//! - A suspect's call that ends, with any result, clears the suspicion. A rejection that had not reached the service
-//!   does not.
+//! - The end of a suspect's call clears the suspicion, whatever the result. The exception is a rejected call that had
+//!   not reached the service: its message stays a suspect.
 //! - A suspect's call that takes longer than a second no longer delays other calls. If the worker dies then, the death
 //!   still counts as a try of this message, and all other messages become suspects.
 //!
-//! If a worker is killed from outside, or cut off for long, this counts as a try only of the suspects that it was
-//! calling. If each worker dies before it calls a message, the message is delivered again without end.
+//! A worker may also be killed from outside, or be cut off for long. This counts as a try only of the suspects that it
+//! was calling. If each worker dies before it calls a message, the message is delivered again without end.
 //!
 //! A suspect costs one more script, and another if its call takes longer than a second. An ordinary message needs
 //! neither. The delivery counts of the consumer group record which messages are suspects, and how many workers died
@@ -155,9 +156,9 @@
 //! - `maxmemory-policy noeviction`. Any other policy may evict the queue itself. When the memory is full, appends are
 //!   [refused](AppendError::Refused). Ends, retries and takeovers continue and free memory.
 //!
-//! No failure of Redis ends a worker. It asks again after at most 50 ms, then with a backoff. The backoff grows up to a
-//! second, or up to an eighth of `takeover_after` if that is shorter. It creates the consumer group if it is missing,
-//! and [reports](WorkerReadings::redis_error) the last error.
+//! No failure of Redis ends a worker. The worker asks again after at most 50 ms, then with a backoff. The backoff grows
+//! up to a second, or up to an eighth of `takeover_after` if that is shorter. The worker creates the consumer group if
+//! it is missing, and [reports](WorkerReadings::redis_error) the last error.
 //!
 //! # Metrics
 //!
@@ -174,9 +175,9 @@
 //!
 //! # Cost
 //!
-//! Appends of many callers share one call of Redis, with two calls in flight at a time: appends that come in between
-//! form the next batch. A message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`, and the
-//! trimming; each further try costs a few commands more.
+//! Appends of many callers share one call of Redis. At most two such calls are in flight at a time. Appends that come
+//! in between form the next batch. A message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`,
+//! and the trimming; each further try costs a few commands more.
 //!
 //! An idle worker asks five times per second for a message, and gets one at once when it is appended. It asks ten times
 //! per second for messages that are due. It needs a second connection for the waiting request. Calls run in tasks of

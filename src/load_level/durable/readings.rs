@@ -29,8 +29,8 @@ pub struct QueueReadings {
     pub appended: u64,
     /// All messages that were processed with success.
     pub acknowledged: u64,
-    /// The number of redeliveries: of messages put back after a failure, after a rejection, or by a worker that ended,
-    /// and of messages taken over from a worker that died.
+    /// The number of redeliveries. A worker puts a message back after a failure or a rejection, or when the worker
+    /// ends. Other workers take over the messages of a worker that died.
     pub redelivered: u64,
     /// All messages that became dead letters.
     pub dead: u64,
@@ -39,8 +39,9 @@ pub struct QueueReadings {
     /// The dead letters that were removed because there were too many.
     pub dead_letters_trimmed: u64,
     /// The time until the backlog is gone, at the rates of the last ten seconds. This handle and its clones learn the
-    /// rates from the answers of Redis to readings and appends. Unknown with the first reading. `Never` also if no
-    /// message has ended for ten seconds.
+    /// rates from the answers of Redis to readings and appends. [`Unknown`](DrainTime::Unknown) until there are enough
+    /// answers for rates, as with a first reading. [`Never`](DrainTime::Never) also if no message of the backlog has
+    /// ended for ten seconds.
     pub drain_time: DrainTime,
 }
 
@@ -69,7 +70,7 @@ impl DurableQueue {
     ///
     /// # Errors
     ///
-    /// As of [`readings`](Self::readings).
+    /// As [`readings`](Self::readings).
     pub async fn dead_letters(&self, count: usize) -> Result<Vec<DeadLetter>, QueueError> {
         if count == 0 {
             return Ok(Vec::new());

@@ -26,13 +26,13 @@ pub(in crate::load_level) struct ArrivingCall {
 }
 
 impl Queue {
-    /// Takes a place in the service if this needs no lock. [`end`](Self::end) returns the place.
+    /// Takes a place in the service if one is free and no lock is needed. [`end`](Self::end) returns the place.
     #[inline]
     pub(in crate::load_level) fn enter(&self) -> bool {
         self.shared.word.enter()
     }
 
-    /// Takes a place in the service under the lock, if one is free. Does not wait.
+    /// Takes a place in the service under the lock, if a call may begin now. Does not wait.
     #[cold]
     pub(super) fn enter_slowly(&self, now: Instant) -> bool {
         self.locked(now, |state, places, now| state.try_arrive(places, now).is_some()).0
@@ -47,11 +47,12 @@ impl Queue {
         })
     }
 
-    /// Asks whether the turn of this waiter has come. If it keeps waiting, it asks again at the instant in `Waiting`,
-    /// or when `waker` is woken. An admitted waiter has a place in the service; a refused one has left the queue.
+    /// Returns whether the turn of this waiter has come. While the call waits, its task polls again at the instant in
+    /// `Waiting`, or when `waker` is woken. An admitted waiter has a place in the service; a refused one has left the
+    /// queue.
     pub(in crate::load_level) fn poll(&self, id: WaiterId, waker: &Waker, now: Instant) -> CallPhase<Instant> {
-        // A waker is user code, and no user code may run while the lock is held: it is cloned before, and dropped
-        // after.
+        // A waker is user code, and no user code may run while the lock is held. The waker is therefore cloned before
+        // the lock is taken, and dropped after it is released.
         let mut waker = Some(waker.clone());
         let ((phase, wait), _) = self.locked(now, |state, places, nanos| {
             let phase = state.poll(id, &mut waker, places, nanos);
@@ -98,8 +99,8 @@ impl Queue {
         self.locked(now, |state, places, now| state.end(unused, places, now)).1
     }
 
-    /// Returns whether the queue would refuse a call that weighs 1 and is worth no more than any waiter. A closed queue
-    /// refuses every call. Reads the clock and takes the lock in the slow mode only.
+    /// Returns whether the queue would refuse a call that weighs 1 and would be served after all waiters. A closed
+    /// queue refuses every call. Reads the clock and takes the lock in the slow mode only.
     pub(in crate::load_level) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
         let QueueShared { word, origin, state } = &*self.shared;
         if word.mode() == Mode::Fast {

@@ -82,8 +82,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes or removes the pace, for the waiters too. The interval of the new pace counts from the call that began
-    /// last. A call that is due by now begins now.
+    /// Changes or removes the pace, for the waiters too. If the next call was due by now under the old pace, or there
+    /// was no pace, it may begin now. Otherwise the interval of the new pace counts from the call that began last.
     ///
     /// # Errors
     ///

@@ -79,7 +79,8 @@ impl QueueState {
         is_full && self.late(now).is_none()
     }
 
-    /// Returns a waiter whose time to wait has ended, so that its place is free.
+    /// Returns a waiter whose time to wait has ended, so that a newcomer may take its place. Looks only at the oldest
+    /// waiter of each class, or by earliest deadline at the most urgent one.
     pub(super) fn late(&self, now: Nanos) -> Option<WaiterId> {
         let next = |class| match &self.deadlines {
             Some(deadlines) => deadlines.first_of(class),
@@ -119,7 +120,7 @@ impl QueueState {
         Ok(())
     }
 
-    /// Returns the waiter that would be served last, and after a newcomer of this class.
+    /// Returns the waiter that would be served last, if it would be served after a newcomer of this class.
     fn least_worthy(&self, class: usize, now: Nanos) -> Option<WaiterId> {
         if let Some(deadlines) = &self.deadlines {
             return deadlines.last();
@@ -139,7 +140,7 @@ impl QueueState {
         (kept..CLASSES).map(|class| self.waiters.of_class(class)).fold(Backlog::default(), Backlog::plus)
     }
 
-    /// Returns how long a call may wait that arrives now.
+    /// Returns how long a call that arrives now may wait.
     pub(super) fn patience(&self, deadline: Nanos, now: Nanos) -> Nanos {
         let left = if deadline == NEVER { NEVER } else { deadline.saturating_sub(now) };
         self.rule.patience(left, self.newest_first(now)).min(self.max_wait)

@@ -9,8 +9,8 @@ use crate::{
 use std::task::Waker;
 
 impl QueueState {
-    /// Answers the task of a waiter. The call stays in the queue only while it waits; its task polls again at the
-    /// instant in `Waiting`. In that case `waker` is swapped with the stored one.
+    /// Answers the task of a waiter. If the call keeps waiting, its task polls again at the instant in `Waiting`, and
+    /// `waker` is swapped with the stored one. Otherwise the call has left the queue.
     pub(in crate::load_level) fn poll(
         &mut self,
         id: WaiterId,
@@ -46,7 +46,8 @@ impl QueueState {
         }
         // Waiting => Waiting
         let next_poll_at = match &self.pace {
-            // The next waiter polls when the pace allows it. The queue wakes the others when they become the next.
+            // The next waiter polls when the pace allows it. Each of the others polls at its expected turn, if that is
+            // still to come. The queue wakes a waiter that becomes the next one earlier.
             Some(pace) if places.are_free() && self.next(now) == Some(id) => pace.due(),
             _ => self.waiters.next_poll_at(id).filter(|at| *at > now).unwrap_or(NEVER),
         };

@@ -57,7 +57,7 @@ impl QueueState {
         }
     }
 
-    /// Returns whether there is a standing queue: the queue has not been empty for longer than the interval.
+    /// Returns whether there is a standing queue: calls have been waiting without a break for longer than the interval.
     fn has_standing_queue(&self, interval: Nanos, now: Nanos) -> bool {
         self.waiters.all().calls > 0 && now.saturating_sub(self.nonempty_since) > interval
     }

@@ -44,7 +44,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
     /// Sets the most messages to fetch beyond those in calls, so that no call waits for Redis. Prefetched messages are
     /// in progress: no other worker gets them unless this one dies. Default: the [concurrency](Self::concurrency),
     /// which leaves no gap between calls that take longer than a round trip to Redis. Up to 2^20. With 0 a message is
-    /// fetched when a call is free for it.
+    /// fetched only when the concurrency has room for its call.
     pub fn prefetch(self, messages: usize) -> Self {
         Self { prefetch: Some(messages), ..self }
     }
@@ -85,9 +85,9 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
     /// Sets the time after which other workers take over the messages of a worker that has not kept them alive: the
     /// visibility timeout of other queues. Default: 30 s.
     ///
-    /// A live worker keeps its messages alive four times in that time, however long the calls take. A shorter time
-    /// redelivers the messages of a dead worker sooner. It also takes messages sooner from a worker that is only cut
-    /// off from Redis. From 100 ms to 366 days. A time below the [answer
+    /// A live worker keeps its messages alive three to four times in that time, however long the calls take. A shorter
+    /// time redelivers the messages of a dead worker sooner. It also takes messages sooner from a worker that is only
+    /// cut off from Redis. From 100 ms to 366 days. A time below the [answer
     /// timeout](super::super::DurableQueueBuilder::answer_timeout) turns a slow answer of Redis into a takeover.
     pub fn takeover_after(mut self, idle: Duration) -> Self {
         self.settings.takeover_after = idle;

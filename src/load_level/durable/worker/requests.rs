@@ -193,8 +193,8 @@ impl Requests {
         Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
     }
 
-    /// Tells Redis that the worker still processes these messages. Returns them, and those of them that other workers
-    /// have.
+    /// Tells Redis that the worker still processes these messages. Returns these messages, and those of them that this
+    /// worker no longer has.
     pub(super) async fn keep(self, held: Vec<Entry>) -> (Vec<Entry>, Result<Vec<Entry>, Fault>) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(&held);

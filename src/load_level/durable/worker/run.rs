@@ -92,7 +92,7 @@ enum Phase {
     Working,
     /// Takes no messages and begins no call. Calls are in progress.
     Draining,
-    /// No call has been in progress since then. Redis has not confirmed every end.
+    /// Since the instant `since` no call is in progress. Redis has not confirmed every end.
     Closing { since: Instant },
 }
 
@@ -120,8 +120,8 @@ impl<Decode, S> Worker<Decode, S> {
     /// No failure of Redis ends it earlier. At its end it waits for Redis for at most the time after which others [take
     /// over](super::WorkerBuilder::takeover_after), counted from the end of the last call.
     ///
-    /// Dropping the future stops the worker and its calls at once; others take over its messages after that time. The
-    /// future must be polled to keep the messages alive, best in a task of its own.
+    /// Dropping the future stops the worker and its calls at once; others take over its messages after the takeover
+    /// time. The future must be polled to keep the messages alive, best in a task of its own.
     pub async fn run<T, E>(self, shutdown: impl Future<Output = ()>) -> WorkerReport
     where
         Decode: Fn(Delivery) -> Result<T, E> + Send + Sync + 'static,
@@ -197,7 +197,7 @@ impl<C> Run<C> {
         }
     }
 
-    /// Handles all events. Ready if there were any.
+    /// Handles all events. Ready if there were any, or if the timer has ended.
     fn poll<Shutdown>(&mut self, shutdown: Pin<&mut Shutdown>, timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()>
     where
         Shutdown: Future<Output = ()>,

@@ -143,7 +143,7 @@ impl<C> Run<C> {
         }
     }
 
-    /// Handles the events of the current suspect.
+    /// Handles the events of the current suspect. Returns whether there were any.
     pub(super) fn poll_alone(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         match mem::take(&mut self.alone.phase) {
             AlonePhase::Off => false,

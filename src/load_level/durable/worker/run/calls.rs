@@ -7,7 +7,8 @@
 //! A call that blocks its thread delays no other call, because of two invariants:
 //!
 //! - There are at least as many tasks as calls in progress.
-//! - Each message in the queue has a permit of the semaphore, or a task that took that permit and has not looked yet.
+//! - Each message in the queue has a permit of the semaphore, or a task. The task has taken the permit, and has not
+//!   looked into the queue since.
 
 use super::super::{
     call::{Caller, Verdict},

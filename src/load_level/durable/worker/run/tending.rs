@@ -62,7 +62,7 @@ impl Tending {
 }
 
 impl Tending {
-    /// Creates the group with the next request, at once.
+    /// Makes the next request create the group, and makes it due at once.
     pub(super) fn make_group(&mut self, now: Instant) {
         self.group = Group::Unknown;
         if let TendingPhase::Idle { until } = &mut self.phase {
@@ -122,7 +122,8 @@ impl<C> Run<C> {
         };
         self.tending.phase = TendingPhase::Idle { until: now + pause };
         for taken in tended.taken {
-            // It may be a message of this worker, which it could not keep alive in time. No other worker has it now.
+            // The message may be one that this worker already has and could not keep alive in time. No other worker has
+            // it now.
             if !self.keeping.renew(taken.entry, now) {
                 self.report.taken_over += 1;
                 self.receive(taken, now);
