@@ -44,6 +44,7 @@ struct Turn {
     rank: usize,
     /// The end of its time to wait.
     until: Nanos,
+    /// How many waiters had joined when this one did, itself included. An older waiter has a lower number.
     number: u64,
 }
 

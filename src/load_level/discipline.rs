@@ -48,8 +48,8 @@ impl Default for Discipline {
 }
 
 impl Discipline {
-    /// First in, first out; refuses a call that has waited for a share of the time until its deadline, counted from its
-    /// arrival. The default, with a share of one half.
+    /// First in, first out. Refuses a call that has waited for a share of the time from its arrival to its deadline.
+    /// The default is this discipline, with a share of one half.
     ///
     /// A call that waits longer would often be answered after its caller has gone. Refusing it lets the service serve
     /// the others in time. Choose a share that leaves enough time for the work itself. A call without a deadline waits

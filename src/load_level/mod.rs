@@ -30,9 +30,9 @@
 //!
 //! # Semantics
 //!
-//! - A call takes its place in the first poll of its future. If the service has room and no call waits, the call goes
-//!   on at once. Otherwise its future waits. The queue spawns no task, and polls the service's readiness only after the
-//!   call's turn has come.
+//! - A call takes its place in the first poll of its future. If a place in the service is free, no call waits, and the
+//!   [pace](QueueBuilder::pace) allows it, the call goes on at once. Otherwise its future waits. The queue spawns no
+//!   task, and polls the service's readiness only after the call's turn has come.
 //! - The [`Discipline`] says which waiter is served next, and which has waited too long. By default the oldest waiter
 //!   is next. A call may wait for half of the time from its arrival to its deadline. After that it is refused
 //!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. Simulations offered two and ten

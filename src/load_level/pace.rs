@@ -48,8 +48,8 @@ impl Pace {
         Ok(Self { due: 0, interval, calls, period })
     }
 
-    /// Returns this pace from now on, in place of another one. The last call under the other pace counts for this one,
-    /// so that setting a pace again and again admits no additional calls.
+    /// Returns this pace as it applies from now on, in place of another one. The last call under the other pace counts
+    /// for this one, so that setting a pace again and again admits no additional calls.
     pub(super) fn in_place_of(self, before: Option<Self>, now: Nanos) -> Self {
         let due = match before {
             None => fixed(now),

@@ -64,18 +64,19 @@
 //! - A call has no [context](crate::CallContext), so it has neither a deadline nor an attempt number. Put a timeout
 //!   around the service, since nothing else bounds a call. The number of the try is in the [`Delivery`]. Give the
 //!   worker no more concurrency than the layers around its service admit; otherwise they keep rejecting its calls.
-//! - A [rejection](crate::Rejection) by the service, or by a layer around it, is no try if the call had not reached the
-//!   service. The message comes again after the rejection's `retry_after` plus a delay of at most the first backoff.
-//!   Some rejections also pause the worker, because the service takes no calls now: those by a circuit breaker, a load
-//!   shed, a queue, a kill switch or a closed limit. The worker then begins no call for the rejection's `retry_after`,
-//!   at most 1 s, or for 100 ms if there is none. A rate limit does not pause the worker, because it may be the limit
-//!   of one key. Nor does a timeout pause it. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries must end.
+//! - A [rejection](crate::Rejection) by the service, or by a layer around it, does not count as a try if the call had
+//!   not reached the service. The message comes again after the rejection's `retry_after` plus the first delay of the
+//!   worker's backoff, by default up to 1 s. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries must end.
 //!   A rejection of a call that costs more than the limit ever allows is a failure, since no later try would be
 //!   admitted.
+//! - Some of these rejections also pause the worker, because the service takes no calls now: those by a circuit
+//!   breaker, a load shed, a queue, a kill switch or a closed limit. The worker then begins no call for the rejection's
+//!   `retry_after`, at most 1 s, or for 100 ms if there is none. A rate limit does not pause the worker, because it may
+//!   be the limit of one key. Nor does a timeout pause it.
 //! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). If there are too
 //!   many, the oldest are removed and counted.
-//! - All times come from the server's clock. A step of that clock makes delays and ages wrong by the same amount. It
-//!   loses no message, except that with a `max_age` a step ahead drops messages too early.
+//! - All times come from the clock of the Redis server. A step of that clock makes delays and ages wrong by the same
+//!   amount. It loses no message, except that with a `max_age` a step ahead drops messages too early.
 //!
 //! # At least once
 //!
@@ -88,7 +89,7 @@
 //! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that
 //!   time: other workers take over its messages while it still processes them. After an outage of Redis, workers wait
 //!   for half of that time before they take over. Meanwhile a worker that still has messages tells Redis so;
-//! - the server's clock steps ahead by more than that time: messages in progress look abandoned;
+//! - the server's clock steps ahead by more than `takeover_after`: messages in progress look abandoned;
 //! - the call fails after it had effects, as a timeout may, and is tried again;
 //! - a producer appends it twice: without a key, or after the key has expired;
 //! - Redis loses its last writes, and with them the end of a delivery.

@@ -75,15 +75,15 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         self
     }
 
-    /// Sets the age, by the server's clock, above which a message is dropped and counted when its call would begin.
-    /// Default: no message is dropped.
+    /// Sets the longest age of a message, by the server's clock. A message that is older when its call would begin is
+    /// dropped and counted. Default: no message is dropped.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.settings.max_age = Some(age);
         self
     }
 
-    /// Sets the time after which other workers take over the messages of a worker that has not kept them alive: the
-    /// visibility timeout of other queues. Default: 30 s.
+    /// Sets the time after which other workers take over the messages of a worker that has not kept them alive. Other
+    /// queues call it the visibility timeout. Default: 30 s.
     ///
     /// A live worker keeps its messages alive three to four times in that time, however long the calls take. A shorter
     /// time redelivers the messages of a dead worker sooner. It also takes messages sooner from a worker that is only

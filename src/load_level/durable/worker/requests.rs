@@ -169,6 +169,7 @@ impl Requests {
         (outcomes, answer.map(drop).map_err(Fault::from))
     }
 
+    /// Moves due messages to the stream, and does these duties.
     pub(super) async fn tend(self, duties: Duties) -> Result<Tended, Fault> {
         let keys = &self.core.keys;
         let (idle, most) = duties.take_over.unwrap_or_default();
