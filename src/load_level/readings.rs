@@ -87,7 +87,7 @@ impl Readings {
         let flow = state.rates.flow(now, state.totals);
         let (in_service, concurrency) = (places.taken as usize, places.limit as usize);
         let desired_concurrency = match flow {
-            // If the service has room, the calls wait for the pace, and more concurrency does not help.
+            // If a place in the service is free, the calls wait for the pace, and more concurrency does not help.
             _ if in_service < concurrency => in_service,
             Some(flow) if waiting > 0 && flow.served > 0.0 => {
                 let needed = (flow.arrived + waiting as f64 / TO_WORK_OFF) / flow.served;

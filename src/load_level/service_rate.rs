@@ -46,8 +46,8 @@ pub(super) struct Span {
 const FEWEST: u64 = 10;
 /// The shortest time that gives a rate.
 const SHORTEST: Nanos = Nanos(50_000_000);
-/// A span ends once it has 200 calls, at least two for each place, and lasts for [`SHORTEST`]. With 200 calls the
-/// relative error of the rate is about 1/√200, a fourteenth.
+/// A span ends once it has 200 calls, has at least two for each place, and has lasted for [`SHORTEST`]. With 200 calls
+/// the relative error of the rate is about 1/√200, a fourteenth.
 const LONG: u64 = 200;
 /// A span also ends after five seconds, if it has enough calls for a rate.
 const LONGEST: Nanos = Nanos(5_000_000_000);
