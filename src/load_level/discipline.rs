@@ -173,7 +173,10 @@ impl fmt::Display for Discipline {
             Kind::Fifo => f.write_str("oldest first"),
             Kind::Lifo => f.write_str("newest first"),
             Kind::Adaptive { target, interval } => {
-                write!(f, "oldest first; newest first, for up to {target:?}, once not empty for {interval:?}")
+                write!(
+                    f,
+                    "oldest first; newest first for up to {target:?} once calls have waited for {interval:?} without a break"
+                )
             }
         }
     }

@@ -14,9 +14,10 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// Refused by this process or, if the queue is full, by the script: not appended. Layers around a producer refuse
-    /// with this variant too.
-    #[error("the message was not appended")]
+    /// Refused by this process or, if the queue is full, by the script: not appended. Layers around a producer reject
+    /// with this variant too. A rejection that [reached](Rejection::reached_service) the producer, such as that of a
+    /// timeout, leaves open whether Redis has the message.
+    #[error("{}", rejected(.0))]
     Rejected(#[from] Rejection),
     /// The message could not be encoded: not appended.
     #[error("the message could not be encoded, and was not appended")]
@@ -45,8 +46,15 @@ pub enum AppendError {
 
 impl AppendError {
     /// Returns whether Redis may have the message, now or later. `false`: it certainly does not have it, and will not.
+    ///
+    /// Layers that were stacked by hand know only their own part of the call. If a retry among them has sent the message
+    /// before, an earlier attempt may have appended it in spite of `false`.
     pub fn may_be_appended(&self) -> bool {
-        matches!(self, Self::Unknown { .. })
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Rejected(rejection) => rejection.reached_service(),
+            Self::Encode(_) | Self::Refused { .. } | Self::NoIdentity { .. } => false,
+        }
     }
 
     /// Returns the rejection, if the queue or a layer refused the message.
@@ -71,6 +79,13 @@ impl AppendError {
 
     pub(super) fn unknown(fault: &Fault) -> Self {
         Self::Unknown { reason: fault.to_string() }
+    }
+}
+
+fn rejected(rejection: &Rejection) -> &'static str {
+    match rejection.reached_service() {
+        true => "Redis may or may not have appended the message",
+        false => "the message was not appended",
     }
 }
 
@@ -109,5 +124,22 @@ impl From<Failure> for QueueError {
 impl From<Fault> for QueueError {
     fn from(fault: Fault) -> Self {
         Self { reason: fault.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::TimedOut;
+    use std::time::Duration;
+
+    #[test]
+    fn a_message_that_a_timeout_cut_off_may_be_appended() {
+        for (reached, text) in
+            [(true, "Redis may or may not have appended the message"), (false, "the message was not appended")]
+        {
+            let error = AppendError::from(Rejection::from(TimedOut::new(Some(Duration::from_secs(1)), reached)));
+            assert_eq!((error.may_be_appended(), error.to_string().as_str()), (reached, text));
+        }
     }
 }

@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     Rejected {
         retry_after: Option<Duration>,
         /// Whether the worker begins no call for a while, because the service is overloaded.
-        holds_up: bool,
+        pauses_worker: bool,
     },
     /// The message cannot be decoded. Another try would fail in the same way.
     Undecodable {
@@ -79,7 +79,7 @@ impl Verdict {
         match rejection(error) {
             Some(rejection) if comes_again(rejection) => Self::Rejected {
                 retry_after: rejection.retry_after(),
-                holds_up: !matches!(rejection, Rejection::RateLimited(_) | Rejection::TimedOut(_)),
+                pauses_worker: !matches!(rejection, Rejection::RateLimited(_) | Rejection::TimedOut(_)),
             },
             _ => Self::Failed { reason: chain(error) },
         }

@@ -42,9 +42,9 @@ impl<C> Run<C> {
                 self.report.failed += 1;
                 self.bury(ticket.after_a_failure(), reason);
             }
-            Verdict::Rejected { retry_after, holds_up } => {
+            Verdict::Rejected { retry_after, pauses_worker } => {
                 self.report.rejected += 1;
-                if holds_up {
+                if pauses_worker {
                     self.starting.hold(retry_after, now);
                 }
                 let spread = self.settings.backoff.draw(1, &self.core.random);
