@@ -10,8 +10,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A distributed limit as a [`RateLimit`] asks it: [`Exact`](super::Exact), [`Leased`](super::Leased) or
-/// [`WriteBehind`](super::WriteBehind).
+/// The interface through which a [`RateLimit`] asks a distributed limit: [`Exact`](super::Exact),
+/// [`Leased`](super::Leased) or [`WriteBehind`](super::WriteBehind).
 pub trait Distributed {
     /// Whether a call may wait for the store.
     const WAITS: bool;
@@ -42,10 +42,10 @@ pub trait Distributed {
     /// Returns the time at which the call stops waiting for the store.
     fn give_up_at(&self, place: &Self::Place) -> Instant;
 
-    /// Gives up a place, and returns the tokens that were granted to it.
+    /// Gives up a place. Tokens that were granted to it go back to the store.
     fn leave(&self, place: &mut Self::Place);
 
-    /// Returns the tokens of a call that was not made after all.
+    /// Gives back the tokens of a call that was not made after all.
     fn refund(&self, permit: Self::Permit);
 
     /// Describes in words how much the limit allows.

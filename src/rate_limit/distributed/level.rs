@@ -68,7 +68,8 @@ impl Level {
     /// Drains up to `now` at the old rate, and then takes the rate of `quota`.
     pub(crate) fn drain(&mut self, quota: &Quota, now: Nanos) {
         let drained = self.drains_in(now.saturating_sub(self.at)).0;
-        // Also exact if level or debt reaches zero in between: the other one then drains at the whole rate.
+        // The result is exact even if level or debt reaches zero in between. The other one then drains at the whole
+        // rate.
         let repaid =
             self.debt.0.min(drained / REPAID.1 * REPAID.0 + (drained % REPAID.1 * REPAID.0).div_ceil(REPAID.1));
         let left = drained - repaid;
@@ -146,8 +147,8 @@ impl Level {
         self.level = self.level.saturating_sub(parts);
     }
 
-    /// Adds what surely drains from the level in `time`: all that the rate gives, or three fifths of it beside a debt.
-    /// The level rises to `most` tokens at most.
+    /// Raises the level by the least that drains from it in `time`: all that the rate gives, or three fifths of that
+    /// while there is a debt. The level rises to `most` tokens at most.
     pub(crate) fn add_what_drains_in(&mut self, time: Nanos, most: Tokens) {
         let Subtokens(drains) = self.drains_in(time);
         let (to_debt, of) = REPAID;

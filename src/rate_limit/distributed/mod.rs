@@ -38,23 +38,24 @@
 //! | | [`Exact`] | [`Leased`] | [`WriteBehind`] |
 //! |---|---|---|---|
 //! | who decides | the store | this process, from its lease | this process, from the last answer of the store and what it admitted since |
-//! | a call waits | for the store, for a round trip, at most the deadline (5 ms) | for the store, only in `acquire` or a stack, and only in the first call of a key | never |
+//! | a call waits | for the store, for a round trip, at most the deadline (5 ms) | for the store, only in `acquire` or a stack, and only until the store first answers for the key | never |
 //! | the most tokens that a call may cost | B | L | U, if it was set; else B |
 //! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
 //! | all processes admit in any interval of length t at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
 //! | the part of the limit that is usable in the long run | all | 91% to 95% | all |
 //! | choose it if | each call is worth a round trip | a partner sets the limit and counts your calls | the limit protects you, and calls are cheap |
 //!
-//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. If U was not set, a [`WriteBehind`]
-//! call may cost more than U. Its cost then takes the place of U in the bound.
+//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. If U was not set, it is the tokens
+//! that the rate gives in a flush period. A [`WriteBehind`] call may then cost more than U, and its cost takes the
+//! place of U in the bound.
 //!
 //! Two limits that share a store and have keys in common need two [namespaces](ExactBuilder::namespace).
 //!
 //! # How the limits work
 //!
 //! The state of a bucket is a level and a total. The level is the number of spent tokens, and drains at the rate by the
-//! store's clock. The total counts all tokens ever spent, and does not fall. If it is lower than a process has seen it
-//! before, the store has lost the bucket, or has forgotten an empty one. A bucket admits the same calls as a token
+//! store's clock. The total counts all tokens ever spent, and does not fall. A process may see a lower total than
+//! before. The store has then lost the bucket, or has forgotten an empty one. A bucket admits the same calls as a token
 //! bucket, with three differences:
 //!
 //! 1. A new rate does not revalue tokens that are already spent.
@@ -93,8 +94,9 @@
 //! A step of the store's clock counts as time that passed. After a step forward by S, a bucket admits again what drains
 //! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
-//! A call waits for a new connection only if the [runtime](#runtimes) that owned the old one has ended, and never
-//! beyond the deadline. An error of the store never reaches the caller; the outage policy decides instead.
+//! A call waits for a connection only if the [runtime](#runtimes) that owned the last one has ended, or if the store
+//! was made lazily, outside of a runtime. It never waits beyond the deadline. An error of the store never reaches the
+//! caller; the outage policy decides instead.
 //!
 //! # Shares
 //!
@@ -174,7 +176,7 @@
 //! | limit | setting | default | because |
 //! |---|---|---|---|
 //! | [`Exact`] | deadline | 5 ms | about ten round trips within a data center |
-//! | [`Exact`] | probe of a store that is down | every 100 ms | the store decides again 2.5 probes after it is back |
+//! | [`Exact`] | probe of a store that is down | every 100 ms | the store decides again 2.5 probe periods after it is back |
 //! | [`Exact`] | processes, for a key without a known share | 8 | |
 //! | [`WriteBehind`] | flush | every 100 ms | |
 //! | [`WriteBehind`] | deadline | the period of the flush | |

@@ -81,7 +81,7 @@ impl Taken {
 
 impl Asked {
     fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
-        // Without a flusher no answer will come.
+        // A sender without a verdict is dropped only with its flusher. No answer will come then.
         Pin::new(&mut self.verdict).poll(cx).map(|verdict| verdict.unwrap_or(Verdict::Unanswered))
     }
 
@@ -143,7 +143,8 @@ impl Distributed for Exact {
         }
         let at = sync.origin.to(now);
         let room = state.ledger.known(&quota, at).room(&quota);
-        // Tokens may have been returned since, or the key deleted. So a refusal counts for a limited time.
+        // Since the last answer, other processes may have returned tokens, or the store may have lost the key. So this
+        // process refuses by an answer only for one probe period.
         let is_news = state.ledger.is_younger(Nanos::of(sync.pace.period()), at);
         if room < tokens && is_news {
             let wait = state.ledger.until_room(&quota, tokens, at).duration();

@@ -42,7 +42,7 @@ use tokio::time::{Instant, sleep_until};
 /// [`probe_every`](ExactBuilder::probe_every) whether it is back.
 ///
 /// When the store is back, each process reports the part of what it admitted that has not drained since. The processes
-/// decide by themselves for another two and a half probes, plus the time that they [need to
+/// decide by themselves for another 2.5 probe periods, plus the time that they [need to
 /// reconnect](crate::rate_limit::distributed::Store::returns_within). So no process takes tokens that another has
 /// spent. [`StoreHealth::is_up`](crate::rate_limit::distributed::StoreHealth::is_up) is false until then.
 ///
@@ -103,8 +103,9 @@ impl Exact {
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
     /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted, and
-    /// the store decides again two and a half probes later.
+    /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted. The
+    /// store decides again 2.5 probe periods after its next answer, plus the time that processes [need to
+    /// reconnect](Store::returns_within).
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }

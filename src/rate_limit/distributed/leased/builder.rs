@@ -34,7 +34,8 @@ impl LeasedBuilder {
         Self { settings: Settings::new(store), limit, window, period: None, deadline: None, processes: None }
     }
 
-    /// Sets how often the process settles with the store. Default: a tenth of the window, at most a second.
+    /// Sets how often the process reports its spends to the store and adjusts its leases. Default: a tenth of the
+    /// window, at most a second.
     pub fn flush_every(self, period: Duration) -> Self {
         Self { period: Some(period), ..self }
     }
@@ -54,8 +55,8 @@ impl LeasedBuilder {
 
     /// Sets how this process decides while the store is down. Default: [`OnOutage::FairShare`], which is exact here:
     /// the share is the tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] does the same.
-    /// The other policies give up the limit for the time of the outage, and the processes report to the store
-    /// afterwards.
+    /// With [`OnOutage::Open`] and [`OnOutage::Local`] the processes may exceed the limit in the outage. They report to
+    /// the store afterwards.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
         self

@@ -163,15 +163,16 @@ impl Leased {
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
     /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit continues as after an outage. The process reports what it spent, and
-    /// takes new tokens 1.2 periods later.
+    /// After a time without a flusher the limit continues as after an outage. The process reports what it spent. It
+    /// takes new tokens 1.2 periods after the next answer of the store, plus the time that processes [need to
+    /// reconnect](Store::returns_within).
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }
 
-    /// Gives back the tokens of a call that was not made after all. The limit accepts only tokens that a call took
-    /// within the last window, less 1.2 periods. Tokens that were admitted in an outage beyond what this process holds
-    /// stay spent.
+    /// Gives back the tokens of a call that was not made after all. The call must have taken them less than a window
+    /// minus 1.2 periods ago: with a window of 10 s and a period of 1 s, less than 8.8 s ago. Older tokens stay spent.
+    /// Tokens that were admitted in an outage beyond what this process holds stay spent, too.
     pub fn refund(&self, spent: Spent) {
         if let Some(withdrawn) = spent.taken {
             self.sync().refund(withdrawn, spent.tokens, Instant::now());
@@ -184,8 +185,8 @@ impl Leased {
     }
 
     /// Returns how many tokens beyond the limit may be spent in any window, while the store keeps its data and every
-    /// process reaches it: always 0. If some processes cannot reach the store while others can, these processes may
-    /// also spend their shares, which together are at most the limit.
+    /// process reaches it: always 0. If some processes reach the store and others do not, those that do not may spend
+    /// their shares in addition. Their shares together are at most the limit.
     pub fn overshoot_bound(&self) -> u64 {
         0
     }

@@ -49,11 +49,11 @@ pub(crate) struct BucketLedger {
     /// Granted and not used, and the time of the first such grant, by the store's clock.
     refund: Tokens,
     refund_of: Duration,
-    /// The most by which the level was ever above the burst.
+    /// The most by which the level was ever above the burst, with the debt added.
     overshoot: Tokens,
 }
 
-/// The process that owns the ledger, and how much a key may owe.
+/// The process that owns the ledger, how much a key may owe, and the expected number of processes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
     pub(crate) client: u64,

@@ -5,7 +5,7 @@ use crate::rate_limit::{
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// About the most spends that a window has in the log, independent of the number of calls.
+/// About the most entries that the log has for a window, independent of the number of calls.
 const MOST_SPENDS: u32 = 80;
 
 /// A process asks for one 16th of the limit before it knows its demand.
@@ -36,7 +36,7 @@ pub(crate) struct LeaseLedger {
     log: VecDeque<Spend>,
     /// All tokens that were ever spent.
     spent: Tokens,
-    /// The demand: the tokens that were spent since the store last answered.
+    /// The tokens that were spent since the store last answered.
     spent_since: Tokens,
     /// The sequence of the last demand. Zero until the store is asked.
     sequence: u64,
@@ -150,8 +150,9 @@ impl LeaseLedger {
         self.credit.saturating_sub(self.target(refused, limit))
     }
 
-    /// Returns the tokens that are likely to be spent before the next demand: a quarter more than since the last one.
-    /// For the first demand, when nothing is known, it is a part of the limit that leaves something for others.
+    /// Returns the tokens that are likely to be spent before the next demand: a quarter more than callers asked for
+    /// since the last one. For the first demand, when nothing is known, it is at least a 16th of the limit, which
+    /// leaves something for others.
     fn target(&self, refused: Tokens, limit: Tokens) -> Tokens {
         let demand = self.spent_since.saturating_add(refused);
         let least = if self.was_settled() { Tokens::ZERO } else { Tokens(limit.0.div_ceil(FIRST_SHARE)) };
@@ -192,8 +193,8 @@ impl LeaseLedger {
         }
     }
 
-    /// Returns the total that the store must know. After two windows without an answer the store may have forgotten the
-    /// key.
+    /// Returns the total that the store must know. It is zero after two windows without an answer, since the store may
+    /// then have forgotten the key.
     fn known_total(&self, window: Duration, now: Instant) -> Tokens {
         let is_recent = |at| now.saturating_duration_since(at) < window.saturating_mul(2);
         if self.answered_at.is_some_and(is_recent) { self.total } else { Tokens::ZERO }

@@ -29,8 +29,8 @@ struct Mark {
     total: Tokens,
 }
 
-/// Few seconds, so that the share soon follows the demand. But enough of them that it averages over a few hundred
-/// calls.
+/// Few seconds, so that the share soon follows the demand. But enough of them that the share is an average over many
+/// calls: 400 of them at 100 calls per second.
 const SECONDS: usize = 4;
 
 /// The age from which an answer says nothing about the present.

@@ -9,7 +9,7 @@ use std::mem;
 /// | `UnderWay` | the store answers the charge | `Nothing` |
 /// | `UnderWay` | the store does not answer it | `Unanswered` |
 /// | `Unanswered` | the next charge leaves with the same spends and no new ones | `UnderWay` |
-/// | `Unanswered` | the next charge leaves, and all of them have drained | `Nothing`, or `UnderWay` with new ones |
+/// | `Unanswered` | the next charge leaves, and all unanswered spends have drained | `Nothing`, or `UnderWay` with new ones |
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Reported {
     #[default]
@@ -44,7 +44,8 @@ impl Reported {
         }
     }
 
-    /// Notes that a charge leaves. Returns the spends that it reports: those without an answer, or else the `new` ones.
+    /// Notes that a charge leaves. Returns the spends that it reports: none while others are under way, else those
+    /// without an answer, or else the `new` ones.
     pub(crate) fn leave(&mut self, new: impl FnOnce() -> Spends) -> Spends {
         let spends = match self {
             // UnderWay => UnderWay

@@ -21,9 +21,9 @@ impl ProcessShare {
         Tokens((u128::from(tokens.0) * u128::from(self.0) / 1024) as u64)
     }
 
-    /// Returns the cost of `tokens` in a bucket of which only this part is available, in the parts of a token that
-    /// `level` counts. A process with a share of two thirds pays 1.5 tokens for one. Rounded up to 2 whole tokens, the
-    /// cost would take a quarter of its share.
+    /// Returns the cost of `tokens` in a bucket of which only this part is available. The unit is the parts of a token
+    /// that `level` counts. A process with a share of two thirds pays 1.5 tokens for one. In whole tokens it would pay
+    /// 2, and so get only three quarters of its share.
     pub(crate) fn cost(self, tokens: Tokens, level: &Level) -> Subtokens {
         Subtokens(level.in_parts(tokens).0.saturating_mul(1024).div_ceil(u128::from(self.0)))
     }

@@ -12,8 +12,8 @@ use std::{sync::Arc, time::Duration};
 ///    went back, nothing drains, and draining continues from the time that the clock shows. From here on the new quota
 ///    applies.
 /// 2. If its total is less than the total of the hint, it takes the hint's total. It raises the level to the hint's
-///    level, less what has drained since [`Hint::at`], and at most to the burst plus `max_debt`. A higher level stays,
-///    and so does the debt.
+///    level, of which at most the burst plus `max_debt` counts, less what has drained since [`Hint::at`]. A higher
+///    level stays, and so does the debt.
 /// 3. It lowers the level by the refund, less what has drained since `refund_of`. The total stays.
 /// 4. If the sequence is new, it counts `spent`, and adds all of it to the total. It adds `spent - late` to the level,
 ///    which may rise above the burst, at most to the burst plus `max_debt`. Then it adds `late`: the part that fits
@@ -29,8 +29,8 @@ pub struct Charge {
     pub quota: Quota,
     /// The number of the process that sends this charge. It is unique to that process.
     pub client: u64,
-    /// The number of a charge that reports spends. It is at least 1, and rises, with gaps, between such charges of one
-    /// process for one key. A charge whose sequence is not above the last one is a repetition, and the store does not
+    /// The number of a charge that reports spends. It is at least 1. With each such charge of one process for one key
+    /// it rises, with gaps. A charge whose sequence is not above the last one is a repetition, and the store does not
     /// count its `spent` again. If `spent` is zero, the sequence has no meaning, and the store does not remember it.
     pub sequence: u64,
     /// The tokens that the process admitted without asking, since its last charge with a lower sequence.
@@ -49,7 +49,8 @@ pub struct Charge {
     pub want: u64,
     /// The fewest tokens that the process can use.
     pub least: u64,
-    /// The last state that the process knows. If the total of the store is lower, the store has lost its data.
+    /// The last state that the process knows. If the total of the store is lower, the store has lost its data or has
+    /// forgotten an empty bucket.
     pub hint: Hint,
 }
 
@@ -95,10 +96,10 @@ pub struct Charged {
     /// The debt beside the level, in whole tokens, rounded up.
     pub debt: u64,
     /// All tokens ever counted or granted, forgiven ones included. A refund does not lower it. It only falls if the
-    /// store loses its data.
+    /// store loses its data or forgets an empty bucket.
     pub total: u64,
-    /// If nothing was granted, the time until there is room for `least`, if no other process takes it. A debt makes it
-    /// longer, since then three fifths of the rate make room. Zero if something was granted.
+    /// If nothing was granted, the time until there is room for `least`, if no other process takes it. A debt makes
+    /// this time longer, since then only three fifths of the rate make room. Zero if something was granted.
     pub retry_after: Duration,
     /// The time of the charge by the store's clock, counted from any fixed time.
     pub at: Duration,

@@ -3,8 +3,9 @@ use std::{sync::Arc, time::Duration};
 /// A request of one process about the window of one key: its spends, the tokens that it holds, and those that it wants.
 ///
 /// For each key the store keeps the spent tokens with their times, the tokens that each process holds, and the total of
-/// all spent tokens. If its clock went back, the store uses the latest time that the clock has shown. The store takes
-/// these steps in order:
+/// all spent tokens. If its clock goes back a little, the store uses the latest time that the clock has shown. If the
+/// clock can go back far, as when an operator sets it, the store moves all its times back with it, so that every spend
+/// keeps its age. The store takes these steps in order:
 ///
 /// 1. It forgets spends of more than a window ago. It may keep them by fortieths of the window: a spend then counts
 ///    until a window after the end of its fortieth.
@@ -18,9 +19,9 @@ use std::{sync::Arc, time::Duration};
 /// 5. It counts as new the part of `spent` beyond the `spent` of this process's last demand. If the process is not
 ///    known, all of `spent` is new. It counts the new tokens at the times in `spends`, the latest first, and adds them
 ///    to the total. New tokens beyond those in `spends` are older than a window and count for nothing.
-/// 6. It grants as much of `want` as is free, and nothing while data are lost. Free is the limit, less the spends that
-///    still count, less all tokens that processes hold; for this process that is `held`. From then on the process holds
-///    the grant, too.
+/// 6. It grants as much of `want` as is free, and nothing in the window of step 3. Free is the limit, less the spends
+///    that still count, less all tokens that processes hold; for this process that is `held`. From then on the process
+///    holds the grant, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
     /// The key, with its namespace: at most [`LONGEST_NAME`](super::LONGEST_NAME) bytes.
@@ -31,8 +32,8 @@ pub struct Demand {
     pub window: Duration,
     /// The number of the process that sends this demand. It is unique to that process.
     pub client: u64,
-    /// Counts the demands of this process for this key, from 1. A demand that is not above the last one is late or a
-    /// repetition, and is ignored.
+    /// Counts the demands of this process for this key, from 1. A demand whose number is not above the last one is late
+    /// or a repetition, and is ignored.
     pub sequence: u64,
     /// All tokens of this key that this process ever spent.
     pub spent: u64,

@@ -1,6 +1,6 @@
 //! Stores keep the state of each key for all processes, and settle a batch of keys at a time.
 //!
-//! Nothing here knows limits, callers or tasks.
+//! A store knows keys and processes. It does not know limits, their callers or their flushers.
 //!
 //! | file | content |
 //! |---|---|

@@ -4,7 +4,8 @@ use std::sync::Arc;
 /// The longest namespace, in bytes.
 const LONGEST: usize = 64;
 
-/// The longest key with its namespace, in bytes.
+/// The longest key with its namespace, in bytes. Before the key are the length of the namespace, the namespace, and a
+/// colon after each: at most 68 bytes.
 pub const LONGEST_NAME: usize = LONGEST_KEY + 68;
 
 /// The longest key, in bytes.

@@ -12,7 +12,7 @@ use std::{
 /// other.
 const PARTS: usize = 16;
 
-/// The number of places at which a new key looks for an idle entry: in its own part, and in each other part.
+/// The number of places at which a new key looks for an idle entry: first in its own part, and then in every part.
 const LOOKS: usize = 64;
 const LOOKS_ELSEWHERE: usize = 16;
 

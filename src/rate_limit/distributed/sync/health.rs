@@ -59,7 +59,8 @@ pub(crate) struct Health {
 struct HealthState {
     store: StoreState,
     /// The number of the present outage, or of the last one. It rises at the first failure of a store that is up, even
-    /// if no outage follows.
+    /// if no outage follows. It also rises when the last flusher is dropped while the store is up and its last call did
+    /// not fail.
     outage: Outage,
     answered: Instant,
     /// When the last failure that counts (see `note`) was noticed.

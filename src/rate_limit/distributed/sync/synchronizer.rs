@@ -22,7 +22,7 @@ pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
     /// Works until the last handle is dropped, and then settles the ledgers.
     fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send;
 
-    /// Releases all callers that wait, since no task asks the store.
+    /// Releases all callers that wait, when the last flusher is dropped or the store no longer decides.
     fn let_no_caller_wait(&self);
 }
 

@@ -38,8 +38,9 @@ use tokio::time::Instant;
 /// the store answers raise the bucket's level above the burst. They drain before more is admitted, so the rate is kept
 /// in the long run.
 ///
-/// By default `max_unflushed` is what the rate gives in a period, a tenth of a second. A call that costs more is then
-/// admitted, up to the burst, if this process has nothing else of its key to report.
+/// One call may exceed these bounds, if it fits below the burst and this process has nothing else of its key to report.
+/// If `max_unflushed` was set, the call may cost at most that. By default `max_unflushed` is what the rate gives in a
+/// period, a tenth of a second, and the call may cost up to the burst.
 ///
 /// # Bound
 ///
@@ -52,15 +53,15 @@ use tokio::time::Instant;
 /// A process continues until it has `max_unflushed` tokens to report. After three failures in a row it decides as
 /// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks in each period whether the store is back. When
 /// it is, the process reports the part of what it admitted that has not drained since. It decides by itself for another
-/// two and a half periods, plus the time that processes [need to
+/// 2.5 periods, plus the time that processes [need to
 /// reconnect](crate::rate_limit::distributed::Store::returns_within). In this time all others can report, too. Tokens
 /// that do not fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
 ///
 /// # Cost
 ///
-/// A decision costs two hashes, three short locks and one reading of the clock. For a known key it allocates nothing,
-/// except when the queue of keys to report grows. A period costs one batch to the store for each 64 keys in which
-/// something was spent.
+/// A decision costs two hashes, three short locks and one reading of the clock. The first call of a key in a period
+/// takes a fourth lock, of the queue of keys to report. For a known key, a decision allocates nothing, except when this
+/// queue grows. A period costs one batch to the store for each 64 keys in which something was spent.
 ///
 /// # Cancellation
 ///
@@ -143,8 +144,9 @@ impl WriteBehind {
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
     /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
     ///
-    /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted, and
-    /// the store decides again two and a half periods later.
+    /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted. The
+    /// store decides again 2.5 periods after its next answer, plus the time that processes [need to
+    /// reconnect](Store::returns_within).
     pub fn flusher(&self) -> Flusher {
         self.handle.flusher()
     }

@@ -13,7 +13,7 @@ pub(super) async fn spends_raise_the_level_up_to_the_burst_plus_max_debt(probe: 
     same("grant, level of 12 spent", (0, 12), (owed.granted, owed.level))?;
     let most = probe.charge(Charge { sequence: 2, spent: 20, ..bucket.clone() }).await?;
     same("grant, level of 32 spent", (0, 15), (most.granted, most.level))?;
-    // A charge that allows less debt does not change the debt.
+    // A charge with a smaller `max_debt` does not lower a level that is already above it.
     let less = probe.charge(Charge { sequence: 3, spent: 1, max_debt: 0, ..bucket }).await?;
     same("grant, level with no debt allowed", (0, 15), (less.granted, less.level))
 }
@@ -172,6 +172,7 @@ pub(super) async fn the_same_sequence_of_another_client_is_counted(probe: Probe<
 }
 
 pub(super) async fn a_hint_repairs_lost_data(probe: Probe<'_>) -> Outcome {
+    // A time in the future, so that nothing has drained since the hint.
     let at = Duration::MAX;
     let hint = Hint { level: 8, at, total: 100 };
     let bucket = probe.charge_of(slow(10));

@@ -39,7 +39,7 @@ pub(super) struct Passed {
 /// The coarsest clock that a store may have.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
-/// A store that takes longer than this to answer does not answer.
+/// A store that takes longer than this counts as one that does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl<'a> Probe<'a> {

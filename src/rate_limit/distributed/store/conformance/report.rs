@@ -2,8 +2,8 @@ use std::{error::Error, fmt};
 
 /// The result of the suite for a store: each check, passed or failed.
 ///
-/// `Display`, `Debug` and so the message of a failed `unwrap` have a line for each check, with its failure if there is
-/// one.
+/// `Display` and `Debug` print a line for each check, with its failure if there is one. The message of a failed
+/// `unwrap` has these lines, too.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Report {

@@ -88,7 +88,8 @@ impl Cluster {
         &self.0.seed
     }
 
-    /// Calls a script once for each slot that has some of the keys, all at the same time. If one call fails, all fail.
+    /// Calls a script once for each slot that has some of the keys, all at the same time. If one call fails, the batch
+    /// fails, although the other calls may have been counted.
     pub(super) async fn call(&self, script: &'static Script, keys: Vec<ScriptKey>) -> Result<Vec<Vec<u8>>, StoreError> {
         let count = keys.len();
         let mut by_slot: BTreeMap<u16, (Vec<usize>, Vec<ScriptKey>)> = BTreeMap::new();

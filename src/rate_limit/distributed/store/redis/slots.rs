@@ -1,4 +1,4 @@
-//! The slot of each key, and the server of each slot.
+//! The hash slot of each key in a Redis Cluster, and the server of each slot.
 
 use ::redis::Value;
 

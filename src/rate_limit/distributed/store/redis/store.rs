@@ -26,8 +26,8 @@ use tokio::runtime::Handle;
 /// reconnect, plus some periods of the limit. See [the failures](crate::rate_limit::distributed#when-something-fails).
 ///
 /// The store needs Redis 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
-/// and `PING`; in a cluster also `CLUSTER SLOTS`. It reads `INFO memory` if it may. For `rediss://` enable the feature
-/// `redis-tls`.
+/// and `PING`; in a cluster also `CLUSTER SLOTS` and `ASKING`. It reads `INFO` if it may, to check the server and its
+/// policy for eviction. For `rediss://` enable the feature `redis-tls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

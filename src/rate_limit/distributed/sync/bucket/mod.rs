@@ -7,7 +7,8 @@
 //! | idle | a caller asks for tokens, or there is something to report | queued, with the waiters |
 //! | queued | the flusher takes it into a batch | in flight, with those waiters |
 //! | in flight | the store answers | idle, or queued if there is more to report. The waiters get their verdicts |
-//! | in flight | the store does not answer, or the batch is dropped | queued, to report all of it again. The waiters decide alone |
+//! | in flight | the store does not answer | idle, or queued if there are spends to report again. The process decides alone about the waiters |
+//! | in flight | the batch is dropped with its flusher | idle. The next flusher queues the key if there are spends to report again. The process decides alone about the waiters |
 //!
 //! The flusher has one of three duties.
 //!

@@ -37,11 +37,11 @@ pub(super) struct BucketRounds {
 /// The duty of the flusher towards the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FlusherDuty {
-    /// The store is up. It is asked as soon as there is something to ask.
+    /// The store is not given up. It is asked as soon as there is something to ask.
     AtOnce,
-    /// The store is up. It is asked at each tick.
+    /// The store is not given up. It is asked at each tick.
     EachPeriod,
-    /// The store is down. It is probed at each tick.
+    /// The store is given up. It is probed at each tick.
     Probe,
 }
 

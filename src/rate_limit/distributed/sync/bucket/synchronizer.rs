@@ -208,7 +208,7 @@ impl BucketSync {
         }
     }
 
-    /// Asks the store for tokens. The receiver gets the verdict.
+    /// Queues the key, so that the flusher asks the store for tokens. The receiver gets the verdict.
     pub(crate) fn ask(
         &self,
         entry: &Arc<BucketEntry>,

@@ -60,7 +60,8 @@ impl LeaseEntry {
         }
     }
 
-    /// Waits for the first answer of the store for this key, if there was none. The next demand asks for `tokens` more.
+    /// Returns a receiver for the first answer of the store for this key. The next demand then asks for `tokens` more.
+    /// Returns `None` if the store has already answered or failed.
     pub(super) fn wait_for_first_answer(&self, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         let mut state = lock(&self.state);
         if state.ledger.was_settled() {
@@ -75,13 +76,15 @@ impl LeaseEntry {
         Some(settled)
     }
 
-    /// Returns the excess to the store, and makes the demand: what was spent, and what is wanted.
+    /// Takes the excess from the credit, to give it back to the store, and makes the demand: what was spent, and what
+    /// is wanted.
     pub(super) fn demand(&self, now: Instant, which: FlushKeys) -> Demand {
         let mut state = lock(&self.state);
         let ledger = &mut state.ledger;
         let refused = Tokens(self.refused.swap(0, Ordering::Relaxed));
         let is_leaving = which == FlushKeys::AllLeaving;
-        // A process that leaves spends nothing more, even if it is cut off.
+        // A process that is cut off keeps its share. But a process that leaves spends nothing more, so it returns
+        // everything.
         if is_leaving || !ledger.is_cut_off() {
             let excess = if is_leaving { u64::MAX } else { ledger.excess(refused, self.terms.limit).0 };
             let taken = self

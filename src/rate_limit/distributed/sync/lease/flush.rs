@@ -44,7 +44,7 @@ enum Last {
 impl LeaseBatches<'_> {
     /// Returns the next keys, without those in flight.
     fn next(&mut self) -> Option<Vec<Arc<LeaseEntry>>> {
-        // Callers wait for newcomers, so these go first. But every other batch has known keys, so that the flush ends.
+        // Callers wait for newcomers, so these go first. But every second batch has known keys, so that the flush ends.
         let takes_newcomers = self.which == FlushKeys::Newcomers || self.last == Last::Known;
         let mut batch = match takes_newcomers && Instant::now() < self.until {
             true => self.sync.next_newcomers(),

@@ -1,6 +1,6 @@
 //! The synchronizer of leases: it reports to the store what was spent and what is held, and asks for what is wanted.
 //!
-//! A key is in one of three states.
+//! A key is in one of three states. A newcomer is a key for which the store was never asked.
 //!
 //! | state | event | next |
 //! |---|---|---|

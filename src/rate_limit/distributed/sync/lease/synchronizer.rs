@@ -46,8 +46,8 @@ pub(crate) struct LeaseSync {
     pub(super) random: Random,
     /// Draws the client numbers. It is seeded by the operating system, so that no two processes have the same number.
     clients: Random,
-    /// The time in which all processes report, once the store answers again. Until then this process takes nothing from
-    /// it.
+    /// The time in which all processes report, once the store answers again. In this time, this process takes nothing
+    /// from it.
     pub(super) report_for: Duration,
     pub(super) processes: Option<u64>,
     on_outage: OnOutage,
@@ -82,7 +82,7 @@ impl LeaseSync {
         let LeaseParts { settings, limit, window, period, deadline, processes } = parts;
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
-        // Every other process sends its demands once in each period. With its jitter, a period lasts up to 1.1.
+        // Each of the other processes sends its demands once in each period. With its jitter, a period lasts up to 1.1.
         let report_for = period.mul_f64(1.2).saturating_add(store.returns_within().min(LONGEST_RETURN));
         Self {
             store,
@@ -133,8 +133,8 @@ impl LeaseSync {
         Ok(entry)
     }
 
-    /// Waits until the store first answers for a key. Returns `None` if it has answered or failed, or does not decide
-    /// now.
+    /// Returns a receiver for the first answer of the store for a key. Returns `None` if the store has already answered
+    /// or failed, or does not decide now.
     pub(crate) fn wait_for_first_answer(&self, entry: &LeaseEntry, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         // A credit shows that the store has answered.
         if entry.credit.load(Ordering::Relaxed) > 0 || !self.health().decides() {
@@ -185,8 +185,9 @@ impl LeaseSync {
         })
     }
 
-    /// Gives tokens back to the credit that they were taken from, if they were taken within the last window, less 1.2
-    /// periods. The store then still counts them as spent when the next demand reports them as held.
+    /// Gives tokens back to the credit that they were taken from, if they were taken less than a window minus 1.2
+    /// periods ago. The next demand, at most 1.1 periods later, reports them as held. The store still counts them as
+    /// spent then, so it has granted them to no other process.
     pub(crate) fn refund(&self, Withdrawn { entry, at }: Withdrawn, tokens: Tokens, now: Instant) {
         let age = self.origin.to(now).saturating_sub(at).duration();
         if age < self.window.saturating_sub(self.period.mul_f64(1.2)) {
@@ -248,7 +249,7 @@ impl Synchronizer for LeaseSync {
         self.read(now)
     }
 
-    /// After a time without a flusher, cuts all keys off: none has an answer of the store.
+    /// After a time without a flusher, cuts all keys off, since the store answered for none of them in that time.
     fn take_over(&self, was_unasked: bool) {
         if was_unasked {
             self.entries.all().iter().for_each(|entry| self.cut_off(entry));
