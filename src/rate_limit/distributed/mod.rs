@@ -54,9 +54,9 @@
 //! # How the limits work
 //!
 //! The state of a bucket is a level and a total. The level is the number of spent tokens, and drains at the rate by the
-//! store's clock. The total counts all tokens ever spent, and does not fall. A process may see a lower total than
-//! before. The store has then lost the bucket, or has forgotten an empty one. A bucket admits the same calls as a token
-//! bucket, with three differences:
+//! store's clock. The total counts all tokens ever spent. It falls only if the store loses the bucket, or forgets an
+//! empty one; a process then sees a lower total than before. A bucket admits the same calls as a token bucket, with
+//! three differences:
 //!
 //! 1. A new rate does not revalue tokens that are already spent.
 //! 2. The bucket can be in debt for tokens that were admitted without the store.
@@ -77,8 +77,8 @@
 //! flush period. Until the store is back, the process decides as [`OnOutage`] says. By default it keeps to its
 //! [share](#shares) of the limit.
 //!
-//! When the store is back, each process reports what it admitted in the outage. The store decides again after 2.5 of
-//! these periods ([`Leased`]: 1.2), plus the time that the processes [need to reconnect](Store::returns_within).
+//! When the store is back, each process reports what it admitted in the outage. The store decides again after 2.5 probe
+//! or flush periods ([`Leased`]: 1.2), plus the time that the processes [need to reconnect](Store::returns_within).
 //!
 //! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|
@@ -91,7 +91,7 @@
 //! The part that does not fit below the burst becomes a [debt](ExactBuilder::max_debt). Two fifths of the rate repay
 //! the debt, and callers have the rest. No outage, however long, locks callers out.
 //!
-//! A step of the store's clock counts as time that passed. After a step forward by S, a bucket admits again what drains
+//! A step forward of the store's clock counts as time that passed. After a step by S, a bucket admits again what drains
 //! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
 //! A call waits for a connection only if the [runtime](#runtimes) that owned the last one has ended, or if the store

@@ -316,7 +316,8 @@ impl BucketLedger {
     }
 }
 
-/// Returns the lowest level that fits this answer, and a time: the level may be higher by what drains in it.
+/// Returns the lowest level that fits this answer, and a time. The level in the store may be higher, at most by what
+/// drains in that time. The store made its answer after `asked`, but the returned level drains from `asked` on.
 ///
 /// The store states its level in whole tokens, rounded up. But with a refusal it also states the time until it would
 /// grant the tokens, which gives the level exactly.
@@ -326,12 +327,14 @@ fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Leve
     let passed = now.saturating_sub(asked);
     let wait = Nanos::of(charged.retry_after);
     if *want > 0 && charged.granted == 0 && wait > Nanos::ZERO {
+        // `least` fits after `wait`. So the level is the burst less `least`, plus the least that drains in `wait`.
         let mut level = Level::of(quota, Tokens(quota.burst()).saturating_sub(least), asked).with_debt(debt);
         level.add_what_drains_in(wait.saturating_sub(Nanos(1)), Tokens(charged.level));
         let until_room = level.until_room(least, quota).saturating_add(Nanos(1));
         return (level, passed.saturating_add(Nanos(1)).saturating_add(wait.saturating_sub(until_room)));
     }
     let a_token = Nanos(Nanos::of(quota.period()).0.div_ceil(quota.count().max(1)));
+    // The store rounds up, so its level is above this one by at most a token.
     let level = Level::of(quota, Tokens(charged.level.saturating_sub(1)), asked).with_debt(debt);
     (level, passed.saturating_add(a_token))
 }

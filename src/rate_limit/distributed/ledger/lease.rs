@@ -67,8 +67,8 @@ enum LeaseState {
     /// So the process continues with the tokens that it held and had spent when it was cut off. While no process
     /// reaches the store, no other process has these tokens.
     CutOff,
-    /// The store answers again, or has lost its data. The process takes nothing from it until all other processes have
-    /// reported what they spent.
+    /// The store answers again, or has lost its data. The process takes nothing from it until all other processes had
+    /// time to report what they spent.
     Reporting { until: Instant },
 }
 

@@ -19,8 +19,8 @@ impl Flusher {
     ///
     /// One flusher of a limit works at a time, and the others wait for their turn. When the working flusher is dropped,
     /// for example with its runtime, the next one continues. Spawn one in each runtime that uses the limit and may
-    /// outlive the others. A working flusher whose runtime no longer runs, but was not dropped, keeps its turn and
-    /// blocks the others.
+    /// outlive the others. A runtime can stop running without being dropped, such as a current-thread runtime after its
+    /// `block_on`. A working flusher in it keeps its turn and blocks the others.
     ///
     /// For an orderly shutdown, wait until this function returns. To other processes, dropping the last flusher looks
     /// like a crash. The limit itself then decides as it does while the store is down, until another flusher runs.

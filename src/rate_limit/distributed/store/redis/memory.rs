@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// The server's answer about its memory. It is asked once.
+/// The server's answer about its memory. The server is asked until it has answered once.
 #[derive(Default)]
 pub(super) struct Memory {
     /// Relaxed: it guards no other memory.

@@ -51,8 +51,8 @@ use tokio::runtime::Handle;
 /// runtime. All calls then wait for that first attempt, at most for the
 /// [`connect_timeout`](RedisBuilder::connect_timeout). After a failed attempt calls fail at once.
 ///
-/// A connection whose runtime no longer runs, but was not dropped, does not answer. It is replaced after three calls
-/// were given up.
+/// A runtime can stop running without being dropped, such as a current-thread runtime after its `block_on`. A
+/// connection that it drives does not answer. The connection is replaced after three calls were given up.
 ///
 /// # Keys
 ///
