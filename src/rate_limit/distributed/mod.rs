@@ -67,8 +67,8 @@
 //! 1.25 times the tokens that callers asked for in the last period. The store counts leased tokens as spent. The store
 //! divides time into fortieths of the window and keeps one sum of spends for each. A spend counts until one window
 //! after the end of its fortieth. All processes together therefore spend at most L in any window, and a little less in
-//! the long run. With a flush each second and a window of 10 s, the limit admits 91% of the tokens that a log of all
-//! calls would admit. If the demand is far above the limit, it admits 95%.
+//! the long run. With a flush each second and a window of 10 s, the limit admits 91% of what an exact log of all calls
+//! would admit. If the demand is far above the limit, it admits 95%.
 //!
 //! # When something fails
 //!
@@ -94,9 +94,9 @@
 //! A step forward of the store's clock counts as time that passed. After a step by S, a bucket admits again what drains
 //! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
-//! A call waits for a connection only if the [runtime](#runtimes) that owned the last one has ended, or if the store
-//! was made lazily, outside of a runtime. It never waits beyond the deadline. An error of the store never reaches the
-//! caller; the outage policy decides instead.
+//! A call waits for a connection only in two cases. The [runtime](#runtimes) that owned the last one has ended, or the
+//! store was made lazily, outside of a runtime. The call never waits beyond the deadline. An error of the store never
+//! reaches the caller; the outage policy decides instead.
 //!
 //! # Shares
 //!
@@ -104,9 +104,9 @@
 //! seconds before the outage. While the demand is steady, the shares of all processes add up to one. With
 //! [`OnOutage::LastKnown`] every process applies the whole limit instead.
 //!
-//! With [`Leased`], the share of a process is set when it loses the store. It is the tokens that the process then
-//! holds, and those that it has spent in the last window. All shares together are at most the limit, unless
-//! [`processes`](LeasedBuilder::processes) is set. Here [`OnOutage::LastKnown`] does the same as
+//! With [`Leased`], the share of a process is set when the process loses the store. The share is the tokens that the
+//! process then holds, and those that it has spent in the last window. All shares together are at most the limit,
+//! unless [`processes`](LeasedBuilder::processes) is set. Here [`OnOutage::LastKnown`] does the same as
 //! [`OnOutage::FairShare`].
 //!
 //! # Shutting down
@@ -114,8 +114,8 @@
 //! A flusher ends when the last handle of its limit is dropped, including every stack and router that has one. Before
 //! it ends, it reports the unreported tokens and returns the held ones. If the store does not answer, this takes at
 //! most a few times the limit's deadline. Keep the handle that `spawn` returned, and wait for it at the end. To other
-//! processes a flusher that is dropped earlier looks like a crash: they get the tokens of its lease about three windows
-//! later.
+//! processes a flusher that is dropped earlier looks like a crash: the others get the tokens of its lease about three
+//! windows later.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -138,7 +138,7 @@
 //! A limit belongs to no runtime. A flusher belongs to the runtime that it is spawned in. When that runtime ends, the
 //! limit decides as [`OnOutage`] says until another flusher runs. `limit.flusher()` makes another one. One flusher
 //! works at a time; when it is dropped, the next one continues at once. A process with a runtime in each thread spawns
-//! a flusher in each runtime, and so does a test suite with a runtime in each test.
+//! a flusher in each runtime. A test suite with a runtime in each test does so, too.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

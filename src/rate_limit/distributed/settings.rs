@@ -60,7 +60,7 @@ macro_rules! common_settings {
             self
         }
 
-        /// Draws the start of the first period, and the jitter of each period, from this generator. They keep processes
+        /// Draws the start of the first period, and the jitter of each period, from this generator. Both keep processes
         /// from asking the store at the same time.
         pub fn random(mut self, random: Random) -> Self {
             self.settings.random = random;

@@ -28,9 +28,9 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # Bound
 ///
-/// While the store answers, all processes together admit at most `burst + rate * (t + deadline)` tokens of a key in any
-/// interval of length t. The store grants as a token bucket does, but a caller may use a grant up to one deadline after
-/// the store made it. `rate * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
+/// While the store answers, all processes together admit at most `burst + rate * (t + deadline)` tokens of a key. This
+/// holds for any interval of length t. The store grants as a token bucket does, but a caller may use a grant up to one
+/// deadline after the store made it. `rate * deadline` is the [`overshoot_bound`](Self::overshoot_bound).
 ///
 /// # When the store does not answer
 ///

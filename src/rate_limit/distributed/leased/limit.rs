@@ -34,20 +34,20 @@ use tokio::{
 
 /// A limit that many processes share: at most `limit` tokens in any window, for each key, by all processes.
 ///
-/// Each process holds a lease for each key in use: a small credit of tokens. It takes tokens from the credit in one
+/// Each process holds a lease for each key in use: a small credit of tokens. A call takes tokens from the credit in one
 /// atomic step, without asking the store. In the background its [`Flusher`] reports what was spent and when, and
-/// returns tokens that are not needed. It then asks for the tokens that the demand of the last period suggests. The
-/// store counts leased tokens as spent for all other processes. So the limit is never exceeded in any window, even if
-/// the demand moves between processes.
+/// returns tokens that are not needed. The flusher then asks for the tokens that the demand of the last period
+/// suggests. The store counts leased tokens as spent for all other processes. So the limit is never exceeded in any
+/// window, even if the demand moves between processes.
 ///
 /// # When the store does not answer
 ///
 /// A process continues with what it holds. One window after it spent tokens, it may spend them again. So it keeps to
 /// its share: the tokens that it held, and had spent in a window, when it lost the store. All shares together are at
 /// most the limit. When the store answers again, a process first reports what it spent. Then it takes no new tokens
-/// until the other processes had time to report, too. This lasts 1.2 periods, plus the time that they [need to
-/// reconnect](Store::returns_within). If a store fails again and again within less than that time, little is admitted,
-/// and never too much.
+/// until the other processes had time to report, too. The process waits for 1.2 periods, plus the time that the others
+/// [need to reconnect](Store::returns_within). If a store fails again and again within less than that time, little is
+/// admitted, and never too much.
 ///
 /// # Cost
 ///

@@ -3,14 +3,14 @@ use std::{sync::Arc, time::Duration};
 /// A request of one process about the window of one key: its spends, the tokens that it holds, and those that it wants.
 ///
 /// For each key the store keeps the spent tokens with their times, the tokens that each process holds, and the total of
-/// all spent tokens. If its clock goes back a little, the store uses the latest time that the clock has shown. If the
-/// clock can go back far, as when an operator sets it, the store moves all its times back with it, so that every spend
-/// keeps its age. The store takes these steps in order:
+/// all spent tokens. If its clock goes back a little, the store uses the latest time that the clock has shown. A clock
+/// may also go back far, as when an operator sets it. The store then moves all its times back with the clock, so that
+/// every spend keeps its age. The store takes these steps in order:
 ///
 /// 1. It forgets spends of more than a window ago. It may keep them by fortieths of the window: a spend then counts
 ///    until a window after the end of its fortieth.
-/// 2. If a process has sent no demand for more than two windows, it counts the tokens that the process holds as spent
-///    now. It then forgets the process.
+/// 2. It forgets each process that has sent no demand for more than two windows. The tokens that such a process held
+///    count as spent now.
 /// 3. It compares totals, before it counts anything of this demand, and even if it then ignores the demand. If its own
 ///    total is lower, data were lost. It takes the demand's total and answers [`lost`](Settled::lost). For a window
 ///    from now it grants nothing to any process. A further loss within that window does not extend it.

@@ -26,8 +26,8 @@ const SHARED: [u8; LONGEST_KEY + 1] = [0; LONGEST_KEY + 1];
 pub(crate) struct Entries<E> {
     hasher: RandomState,
     parts: [Mutex<Part<E>>; PARTS],
-    /// The number of keys, and its bound. Relaxed: it guards no other memory. It only grows and shrinks under the lock
-    /// of a part.
+    /// The number of keys, and its bound. Relaxed: it guards no other memory. The number only grows and shrinks under
+    /// the lock of a part.
     keys: AtomicUsize,
     max_keys: usize,
 }
@@ -87,8 +87,8 @@ impl<E> Entries<E> {
         lock(self.part(key)).find(key).cloned()
     }
 
-    /// Calls `look` for each entry under the lock of its part, one part at a time. It takes no reference, so idle
-    /// entries can still make way.
+    /// Calls `look` for each entry under the lock of its part, one part at a time. Takes no reference to the entries,
+    /// so idle ones can still make way.
     pub(crate) fn look_at_all(&self, mut look: impl FnMut(&E)) {
         for part in &self.parts {
             lock(part).places.iter().for_each(|(_, entry)| look(entry));

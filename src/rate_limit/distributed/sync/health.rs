@@ -13,8 +13,8 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. It does not in three cases. It failed three times in a row, and the flusher only
-    /// probes it. Or it answers again, but processes still report. Or there is no flusher.
+    /// Whether the store decides. In three cases the store does not decide. It failed three times in a row, and the
+    /// flusher only probes it. Or it answers again, but processes still report. Or there is no flusher.
     pub is_up: bool,
     /// The number of calls to the store by this limit, probes included.
     pub asked: u64,
@@ -25,8 +25,8 @@ pub struct StoreHealth {
     /// The error of the last failure. It stays after the store answers again. For an alert, use [`is_up`](Self::is_up).
     pub last_error: Option<StoreError>,
     /// A sentence for an operator about a property of the store that lets limits admit too much: see
-    /// [`Store::concern`]. `None` if no such property is known. It does not depend on outages. Alert on it once, and
-    /// change the store's configuration.
+    /// [`Store::concern`]. `None` if no such property is known. The sentence does not depend on outages. Alert on it
+    /// once, and change the store's configuration.
     pub concern: Option<String>,
 }
 

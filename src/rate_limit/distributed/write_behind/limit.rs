@@ -45,8 +45,8 @@ use tokio::time::Instant;
 /// # Bound
 ///
 /// While the store answers, N processes together admit at most `burst + rate * t + (N - 1) * max_unflushed` tokens of a
-/// key in any interval of length t. The last term is the [`overshoot_bound`](Self::overshoot_bound). If a call costs
-/// more than `max_unflushed`, its cost takes the place of `max_unflushed` in this bound.
+/// key. This holds for any interval of length t. The last term is the [`overshoot_bound`](Self::overshoot_bound). If a
+/// call costs more than `max_unflushed`, its cost takes the place of `max_unflushed` in this bound.
 ///
 /// # When the store does not answer
 ///

@@ -21,7 +21,7 @@
 //! - A tokio runtime with its timer. With a real clock the suite takes less than three seconds. With a paused clock it
 //!   takes no time, and the store must then use the same clock.
 //! - A store that is not used for anything else. Every run has its own keys, so the suite can run again on the same
-//!   data. It also uses the empty key.
+//!   data. The suite also uses the empty key.
 //! - Answers within 20 ms. A check computes the expected answer from the times at which a charge was sent and answered.
 //!   A slower store rarely fails because it is slow, but the suite then finds out less about it.
 //! - A clock that runs at the speed of this process's clock, and counts in milliseconds or finer. The two clocks may

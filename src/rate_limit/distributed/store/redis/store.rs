@@ -26,8 +26,8 @@ use tokio::runtime::Handle;
 /// reconnect, plus some periods of the limit. See [the failures](crate::rate_limit::distributed#when-something-fails).
 ///
 /// The store needs Redis 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
-/// and `PING`; in a cluster also `CLUSTER SLOTS` and `ASKING`. It reads `INFO` if it may, to check the server and its
-/// policy for eviction. For `rediss://` enable the feature `redis-tls`.
+/// and `PING`; in a cluster also `CLUSTER SLOTS` and `ASKING`. The store reads `INFO` if it may, to check the server
+/// and its policy for eviction. For `rediss://` enable the feature `redis-tls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -166,7 +166,8 @@ impl Store for Redis {
         LONGEST_PAUSE + LONGEST_PAUSE / 5
     }
 
-    /// Returns whether the server may evict keys. It is asked once, with the first call.
+    /// Returns a sentence if the server may evict keys. The store asks the server with its first call, and again only
+    /// if the server did not answer.
     fn concern(&self) -> Option<String> {
         self.inner.memory.concern().map(str::to_owned)
     }

@@ -29,7 +29,7 @@ impl LeaseRounds {
         rounds
     }
 
-    /// Settles with the store in each period until no handle is left. Then it returns what is held.
+    /// Settles with the store in each period until no handle is left. Then returns to the store what is held.
     pub(super) async fn run(mut self, handles: Weak<Handle<LeaseSync>>) {
         while handles.strong_count() > 0 {
             self.work().await;
