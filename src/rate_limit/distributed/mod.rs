@@ -85,7 +85,7 @@
 //! | the store is down for all processes | B + N. If the shares add up to `s > 1`, also `(s - 1) r t` | nothing: each process keeps what it held and had spent in a window |
 //! | the store loses its data, or a key | at most B. It is less if the first processes to ask still know a level: the store then continues from that level, not from an empty bucket | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
 //! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report what they admitted in that time, less what has drained since. In this, a process counts only its share of the rate as drained. The store adds the reported tokens to the level, up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their [share](#shares), because the store grants these tokens to other processes as well. It grants spent tokens one window after they were spent. It grants held tokens about three windows after the process last asked it |
-//! | a process crashes | nothing | nothing: its lease stays taken for two windows, and then counts as spent for one more |
+//! | a process crashes | [`Exact`]: nothing. [`WriteBehind`]: the tokens that the process had not reported, at most U, if another process takes its place | nothing: its lease stays taken for two windows, and then counts as spent for one more |
 //!
 //! The level also drains during an outage. A process therefore reports only the admitted tokens that have not drained.
 //! The part that does not fit below the burst becomes a [debt](ExactBuilder::max_debt). Two fifths of the rate repay

@@ -62,7 +62,7 @@ impl Meter {
     /// equal parts. They keep a process with few calls from taking the whole limit.
     pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> ProcessShare {
         let [last, .., first] = self.seconds;
-        // In its first second a process has no earlier mark.
+        // If no token was admitted in the four seconds, as in the first second of a process, the present second counts.
         let last = if last.total == first.total { self.latest } else { last };
         let is_fresh = now.saturating_sub(self.noted_at) < FRESH;
         let since = |last: Tokens, first: Tokens| if is_fresh { last.saturating_sub(first) } else { Tokens::ZERO };

@@ -33,10 +33,10 @@ pub struct Charge {
     /// it rises, with gaps. A charge whose sequence is not above the last one is a repetition, and the store does not
     /// count its `spent` again. If `spent` is zero, the sequence has no meaning, and the store does not remember it.
     pub sequence: u64,
-    /// The tokens that the process admitted without asking, since its last charge with a lower sequence.
+    /// The tokens that the process admitted without a grant, since its last charge with a lower sequence.
     pub spent: u64,
-    /// The part of `spent` that was admitted because the store did not answer, and that has not drained since. It takes
-    /// room below the burst only; the rest becomes a debt.
+    /// The part of `spent` that the process admitted in an outage, and that has not drained since. It takes room below
+    /// the burst only; the rest becomes a debt.
     pub late: u64,
     /// The most tokens that may be owed beyond the burst. The store forgives spends beyond that.
     pub max_debt: u64,

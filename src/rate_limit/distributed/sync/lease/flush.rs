@@ -75,7 +75,7 @@ impl LeaseSync {
         };
         let known = known.chunks(LARGEST_BATCH);
         let mut batches = LeaseBatches { sync: self, which, known, last: Last::Known, until };
-        // While the store is down, it is asked once in each period, and not for newcomers.
+        // While the store is down, each flush of all keys asks it once. A flush of newcomers does not ask it.
         let mut may_probe = which != FlushKeys::Newcomers;
         let mut flights = Flights::new();
         loop {
