@@ -38,7 +38,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns the longest time from the end of an outage until every process gets answers again. If processes
     /// reconnect by themselves, it is the longest pause before they try. In this time, and until the processes have
-    /// reported what they spent in the outage, no process takes tokens that others may have spent. Default: zero.
+    /// reported what they spent in the outage, no process takes tokens from the store. Other processes may have spent
+    /// these tokens. Default: zero.
     fn returns_within(&self) -> Duration {
         Duration::ZERO
     }
