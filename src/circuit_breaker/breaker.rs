@@ -36,8 +36,10 @@ use tokio::time::Instant;
 ///
 /// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate. If
 /// only consecutive failures count, a success takes one only if it ends a run of failures, or is the first of an era.
-/// In an open circuit, a refusal takes one load and one clock reading. Only probes and changes of state take a lock,
-/// and some records once a sixteenth of the window has held more than 262,143 calls.
+/// In an open circuit, a refusal takes a few loads and one clock reading.
+///
+/// Probes and changes of state take a lock. Recording a call takes one only in rare cases, such as after a sixteenth of
+/// the window has held more than 262,143 calls.
 #[doc(alias("CircuitBreaker", "fuse", "failure accrual"))]
 #[derive(Clone)]
 pub struct Breaker {
@@ -143,9 +145,10 @@ impl Breaker {
     /// the breaker. If it panics, no call fails. A breaker can have several listeners and keeps them as long as it
     /// lives. A listener that keeps a handle of the breaker keeps the breaker alive forever.
     ///
-    /// When a call finds that the open time has passed, it makes the circuit half-open while it passes the gates of its
-    /// stack. A [live](crate::stack::live) stack refuses a configuration that the listener applies during this
-    /// transition. It accepts one during other transitions.
+    /// A call can change the state while it passes the gates of its stack. After the open time, it makes the circuit
+    /// half-open. After the probe timeout, it opens a half-open circuit again. A [live](crate::stack::live) stack
+    /// refuses a configuration that the listener applies during such a transition. It accepts one during other
+    /// transitions.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -196,9 +199,10 @@ impl Breaker {
     ///   circuit stays open until the instant that its refusals have stated, and the present probes keep their probe
     ///   timeout. New values of `open_for`, `max_open_for` and `probe_timeout` take effect at the next opening or
     ///   series of probes. A forced circuit stays forced.
-    /// - The failures in a row and the calls in the window stay. If they already exceed a new threshold, the circuit
-    ///   opens at the next call that counts, or at the next failure if failures in a row count. A limit that is added
-    ///   ignores earlier calls: failures in a row start at zero, and the window of a new rate is empty.
+    /// - The failures in a row and the calls in the window stay. If the calls in the window already reach a new rate,
+    ///   the circuit opens at the next call that counts. If the failures in a row already reach a new limit, it opens
+    ///   at the next failure, unless a success comes first. A limit that is added ignores earlier calls: failures in a row
+    ///   start at zero, and the window of a new rate is empty.
     /// - If the window becomes shorter, it forgets the calls that are older than the new length, exact to a sixteenth
     ///   of the old length. After any change of the length, the calls that it keeps expire oldest first within the new
     ///   length. Some expire too early, so the rate counts somewhat fewer calls until one window has passed.
@@ -316,8 +320,8 @@ impl Breaker {
         }
     }
 
-    /// Records that a call is still in flight, and whether it has reached the service. Counts it if it is already slow,
-    /// or returns when it will be.
+    /// Records that a call is still in flight, and whether it has reached the service. Counts the call as slow
+    /// if its threshold has passed. Otherwise returns when the threshold will pass.
     #[inline]
     pub(super) fn under_way(
         &self,

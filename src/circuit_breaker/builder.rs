@@ -105,7 +105,8 @@ impl BreakerBuilder {
     /// - A call that was abandoned is slow if it had reached the threshold, and otherwise does not count.
     /// - A probe that reaches the threshold has failed, and opens the circuit at once.
     ///
-    /// With 1,000 calls per second, a service that stops answering opens the circuit 20 calls after the threshold:
+    /// In this example, 1,000 calls begin per second, and the service has stopped answering. The circuit opens when the
+    /// 20th call reaches the threshold, 19 ms after the first one:
     ///
     /// ```
     /// use std::time::Duration;
@@ -182,8 +183,10 @@ impl BreakerBuilder {
 
     /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
     /// opens the circuit again. The time starts with the first probe, and again at each success. It also starts again
-    /// with a probe that is admitted while no other is in flight. There is one exception: if a probe reached the
-    /// service and was abandoned, no newly admitted probe starts the time again within half of this time after that.
+    /// with a probe that is admitted while no other is in flight. There is one exception: after a probe that reached
+    /// the service is abandoned, new probes do not start the time again for half of the probe timeout. Otherwise callers that
+    /// abandon their probes early could keep the circuit half-open forever.
+    ///
     /// Default: 30 s; a timeout inside the breaker ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }

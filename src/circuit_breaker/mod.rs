@@ -39,7 +39,7 @@
 //!   The breaker checks the rate after each call that counts, so a success that completes the minimum of calls can open
 //!   the circuit too.
 //! - If a [rate of slow calls](BreakerBuilder::slow_call_rate) is configured, the circuit opens when that rate reaches
-//!   its limit. An in-flight call counts as soon as it exceeds the threshold, so the breaker notices a hanging service
+//!   its limit. An in-flight call counts as soon as it reaches the threshold, so the breaker notices a hanging service
 //!   before the calls to it end.
 //! - The first open time is exactly [`open_for`](BreakerBuilder::open_for). Each failed probe [doubles
 //!   it](BreakerBuilder::max_open_for), with some jitter, up to `max_open_for`: by default a minute, or `open_for`
@@ -49,13 +49,12 @@
 //!   that counts as nothing in the table below returns its place to the next call.
 //! - If the probes bring neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
 //!   they hang or are dropped, the next call opens the circuit again. The time starts again at each success. It also
-//!   starts again with a probe that is admitted while no other is in flight. There is one exception: if a probe reached
-//!   the service and was abandoned, no newly admitted probe starts the time again within half of the probe timeout
-//!   after that.
+//!   starts again with a probe that is admitted while no other is in flight. There is one exception: after a probe that
+//!   reached the service is abandoned, new probes do not start the time again for half of the probe timeout.
 //! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
 //!   era counts for nothing.
-//! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them: a
-//!   failure a year ahead counts at that instant, and keeps the circuit open for a year.
+//! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them:
+//!   if a failure a year ahead opens the circuit, the circuit stays open for a year.
 //! - A refusal states how long the circuit stays open, unless it was opened by hand or waits for probes.
 //!
 //! | the call ended with | counts as |
@@ -71,8 +70,9 @@
 //! | dropped by the caller | nothing, or a failure [after some time](BreakerBuilder::cancelled_is_failure_after) |
 //! | any call that spent at least the threshold of slow calls in the service, unless an inner layer refused it | also a slow call, once |
 //!
-//! The full time of an attempt is the attempt timeout, or the timeout of the stack if there is no attempt timeout. An
-//! attempt that a deadline ends before half of that proves nothing about the service, which had too little time.
+//! The full time of an attempt is the attempt timeout, or the timeout of the stack if there is no attempt timeout. If
+//! a deadline ends an attempt before half of its full time, the service had too little time. The attempt then proves
+//! nothing about the service.
 //!
 //! # Reconfiguration
 //!
@@ -85,11 +85,11 @@
 //! # Cost
 //!
 //! Admitting a call through a closed circuit takes one load. Recording its result takes a few more loads, one clock
-//! reading and one compare-and-swap. The loads read one cache line that no call writes. A failure also reads the
+//! reading and one compare-and-swap. The loads read two cache lines that no call writes. A failure also reads the
 //! window: 16 words. A success reads the window only while it might open the circuit by completing the minimum of
 //! calls.
 //!
-//! A refusal takes one load and one clock reading. The windows have a fixed size. No call allocates. A rate of slow
+//! A refusal takes a few loads and one clock reading. The windows have a fixed size. No call allocates. A rate of slow
 //! calls costs [more](BreakerBuilder::slow_call_rate).
 //!
 //! # One breaker per host or shard

@@ -26,7 +26,8 @@ pub struct MostOpen {
     /// compares both and changes one of them.
     ///
     /// Each change of the word keeps `places taken <= max(1, breakers * share)`. Lowering the share can break this
-    /// bound. Returning a place releases, and taking it acquires: the next holder has seen the former one closed.
+    /// bound. A thread that returns a place releases, and a thread that takes a place acquires. The taker therefore
+    /// sees that the breaker which held the place before is no longer open.
     word: AtomicU64,
     /// The share of breakers that may be open, in [`PARTS`]; [`OFF`] without a bound. Relaxed: it guards no other
     /// memory.
@@ -41,7 +42,7 @@ pub struct MostOpen {
 /// The listeners at one moment.
 pub(super) type Listeners = Arc<[Weak<StateListener>]>;
 
-/// The place of an open breaker, until it is dropped.
+/// The place that an open breaker has taken. Dropping this value returns the place.
 pub(super) struct OpenPlace(Arc<MostOpen>);
 
 impl MostOpen {

@@ -6,10 +6,10 @@ use std::time::Duration;
 ///
 /// | the circuit opens | for |
 /// |---|---|
-/// | the first time | `open_for` |
+/// | the first time, or the first time after a change by hand | `open_for` |
 /// | after a failed probe | twice its last open time, times U(0.75, 1.25), at most `max_open_for` |
 /// | after it was closed for less than its last open time | its last open time |
-/// | after it was closed for longer | `open_for` |
+/// | after it was closed for at least its last open time | `open_for` |
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpenTime {
     /// The last open time; zero to start with `open_for`.

@@ -81,7 +81,8 @@ pub(super) fn calls_are_timed(config: &BreakerBuilder) -> bool {
 
 impl Published {
     pub(super) fn new(word: Word, config: &BreakerBuilder) -> Self {
-        // Without a rate, no call is counted in a window. A window that is added later starts empty.
+        // Without a rate, no call is counted in a window, so any length will do. A window that is added later starts
+        // empty, with its own length.
         let ticks = Ticks::new(window_of(config).unwrap_or(DEFAULT_WINDOW));
         Self {
             word: AtomicU64::new(word.0),

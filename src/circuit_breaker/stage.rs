@@ -55,7 +55,8 @@ impl<Request> Gate<Request> for Breaker {
 }
 
 impl Breaker {
-    /// Tells the frame that listeners, which are user code, may have run if this call has ended its era.
+    /// Listeners are user code, and run when the era ends. If `era` has ended, reports to the frame that user code may
+    /// have run.
     #[inline]
     fn listeners_may_have_run(&self, era: u32, frame: &mut Frame) {
         if self.era() != era {

@@ -107,8 +107,8 @@ pub(super) enum CircuitState {
 pub(super) struct Probes {
     in_flight: u32,
     succeeded: u32,
-    /// While no probe is in flight, the series ends at this time. A probe that reached the service and was abandoned
-    /// before its answer moves it to half a probe timeout from then, if that is later. Zero if there was no such probe
+    /// While no probe is in flight, the series ends at this time. If a probe that reached the service is abandoned
+    /// before its answer, the series lasts for at least half a probe timeout more. Zero if there was no such probe
     /// since the last success.
     lasts_until: Nanos,
 }

@@ -14,8 +14,8 @@ pub(super) fn has_passed(instant: Nanos, now: Nanos) -> bool {
 /// of the configuration that admitted it.
 #[derive(Debug)]
 pub struct Ticket {
-    /// The era that admitted the call. All fields are whole words, so that a later load never waits for a narrower
-    /// store.
+    /// The era that admitted the call. All fields are whole words: a processor that copies the ticket by words would
+    /// wait for an earlier store that is narrower than its load.
     era: u64,
     /// When the times began; [`NEVER`] while the call waits.
     begun: Nanos,

@@ -25,7 +25,8 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
-    /// The latest recorded tick, not truncated. It detects a silence after which tags are ambiguous.
+    /// The latest recorded tick, in full. A tag holds only the lowest 28 bits of a tick, so tags are ambiguous after a
+    /// long time without a record. This tick detects such a time.
     latest: AtomicU64,
     /// Before this tick, a good call also checks the rate, because the window may have enough bad calls to reach it.
     /// The tick only increases. Relaxed: a good call that ends at the same moment may miss the increase, and is then
@@ -64,7 +65,7 @@ impl Window {
 
     /// Empties the window. No other thread may call it at the same time.
     ///
-    /// A concurrent record counts if its thread finds the bucket empty: it is a call of the present.
+    /// A call that another thread records meanwhile counts if that thread finds its bucket already emptied.
     pub(super) fn clear(&self, newest: u64) {
         let mut emptied = lock(&self.emptied);
         self.wipe(newest);
@@ -111,7 +112,8 @@ impl Window {
         self.counts_at(ticks.at(era, now))
     }
 
-    /// Returns whether the counts reach this rate. If good calls can bring them there, later good calls will check too.
+    /// Returns whether the counts reach this rate. If good calls alone can bring the counts to the rate, later good
+    /// calls will check the rate too.
     pub(super) fn reaches(&self, rate: Rate, ticks: &Ticks, era: u32, now: Nanos) -> bool {
         let tick = ticks.at(era, now);
         let counts = self.counts_at(tick);

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 impl BreakerShared {
     /// Refuses a call, or admits it as a probe. `word` is the state that the call has read.
     pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
-        // Takes no lock while nothing can have changed, so that a refusal costs the same on any number of threads.
+        // Takes no lock if the call is refused and changes nothing. Such a refusal then costs the same on any number of
+        // threads.
         match word.state() {
             BreakerState::Open if !self.has_passed(&self.open_until, now) => return Err(self.circuit_open(now)),
             BreakerState::HalfOpen if word.places() == 0 && !self.has_passed(&self.probes_until, now) => {
@@ -84,9 +85,9 @@ impl BreakerShared {
                 self.stay_half_open(machine, Probes { succeeded, lasts_until: Nanos::ZERO, ..probes });
             }
             Evidence::Cancelled | Evidence::Unanswered => {
-                // Half of the probe timeout. With no probe in flight, a series outlasts its probe timeout only if a
-                // probe was abandoned after the first half of that timeout. A probe that was abandoned earlier opens
-                // nothing.
+                // The series lasts for at least half a probe timeout more. If a probe is abandoned in the second half
+                // of the probe timeout, the series therefore outlasts the timeout. A call between the two ends opens
+                // the circuit. A probe that is abandoned in the first half has no such effect.
                 let half = Nanos(Nanos::of(machine.config.probe_timeout).0 / 2);
                 let lasts_until = probes.lasts_until.max(now.saturating_add(half));
                 self.stay_half_open(machine, Probes { lasts_until, ..probes });

@@ -28,7 +28,7 @@ impl BreakerShared {
     pub(in crate::circuit_breaker) fn settle_timed(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
         let evidence = ticket.resolve(evidence, now);
         let slow = ticket.is_slow(now);
-        // It is unknown whether a call that was abandoned earlier would have been slow.
+        // It is unknown whether a call that was abandoned before the threshold would have been slow.
         if slow || ticket.can_be_slow() && evidence.is_answer() {
             self.record_slowness(ticket.era(), slow, now);
         }
