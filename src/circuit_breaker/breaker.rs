@@ -201,8 +201,8 @@ impl Breaker {
     ///   series of probes. A forced circuit stays forced.
     /// - The failures in a row and the calls in the window stay. If the calls in the window already reach a new rate,
     ///   the circuit opens at the next call that counts. If the failures in a row already reach a new limit, it opens
-    ///   at the next failure, unless a success comes first. A limit that is added ignores earlier calls: failures in a row
-    ///   start at zero, and the window of a new rate is empty.
+    ///   at the next failure, unless a success comes first. A limit that is added ignores earlier calls: failures in a
+    ///   row start at zero, and the window of a new rate is empty.
     /// - If the window becomes shorter, it forgets the calls that are older than the new length, exact to a sixteenth
     ///   of the old length. After any change of the length, the calls that it keeps expire oldest first within the new
     ///   length. Some expire too early, so the rate counts somewhat fewer calls until one window has passed.

@@ -184,8 +184,8 @@ impl BreakerBuilder {
     /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
     /// opens the circuit again. The time starts with the first probe, and again at each success. It also starts again
     /// with a probe that is admitted while no other is in flight. There is one exception: after a probe that reached
-    /// the service is abandoned, new probes do not start the time again for half of the probe timeout. Otherwise callers that
-    /// abandon their probes early could keep the circuit half-open forever.
+    /// the service is abandoned, new probes do not start the time again for half of the probe timeout. Otherwise
+    /// callers that abandon their probes early could keep the circuit half-open forever.
     ///
     /// Default: 30 s; a timeout inside the breaker ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {

@@ -52,9 +52,10 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// `Fn() -> Result<T, ConfigError>` that makes a new mechanism each time, such as `|| Limiter::adaptive().build()`.
     /// If keys need different configurations, use [`with`](Self::with).
     ///
-    /// `key_of` is a closure or function `Fn(&Request) -> Key`. It runs once per attempt, before the call is admitted,
-    /// and so does `Hash` of the key. Keys are compared by 64 bits of a hash with a secret seed. Among 1024 keys, the
-    /// probability that any two share a mechanism is 3 in 10^14.
+    /// `key_of` is a closure or function `Fn(&Request) -> Key`. It runs once per attempt, before the attempt is
+    /// admitted, and once more if a retry asks in advance whether the attempt would be refused. Each time, `Hash` of
+    /// the key runs too. Keys are compared by 64 bits of a hash with a secret seed. Among 1024 keys, the probability
+    /// that any two share a mechanism is 3 in 10^14.
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// Makes a mechanism for each key with the function `make`. Use it if keys have different limits, or if each needs
     /// its own listener.
     ///
-    /// `make` runs when a key is new or was forgotten, and no lock is held. It must return a new mechanism each time: a
+    /// `make` runs without a lock, when a key is new or was forgotten. It must return a new mechanism each time: a
     /// mechanism with another handle is never forgotten. If two threads bring a key at the same time, each may make a
     /// mechanism, and one of the two is dropped. The first key that finds no place makes the [overflow](Self::overflow)
     /// mechanism.
@@ -190,8 +191,9 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         self.len() == 0
     }
 
-    /// Returns how often a key used the [overflow](Self::overflow) mechanism because no place was free. The count
-    /// wraps. If it grows, [`max_keys`](Self::max_keys) is too small.
+    /// Returns how often a key used the [overflow](Self::overflow) mechanism, because no place was free, or because a
+    /// function that [`new`](Self::new) received has failed. The count wraps. If it grows although no function fails,
+    /// [`max_keys`](Self::max_keys) is too small.
     pub fn overflowed(&self) -> u64 {
         self.keys.overflowed()
     }
@@ -221,8 +223,8 @@ impl<K, F> PerKey<Breaker, K, F> {
     /// - Neither an opening circuit nor a forgotten key breaks the bound, even under contention. A circuit takes its
     ///   place before it opens. No key is forgotten if too many of the remaining circuits would be open. Lowering the
     ///   bound closes no circuit.
-    /// - A circuit that finds no place stays closed, lets all calls through and keeps counting. It opens at the next
-    ///   failure when there is a place, if its calls still justify that.
+    /// - A circuit that finds no place stays closed, lets all calls through and keeps counting. Once a place is free, a
+    ///   later result opens the circuit, if its calls still justify that.
     ///
     /// ```
     /// use steadfast::{circuit_breaker::{Breaker, BreakerState}, per_key::PerKey};

@@ -39,12 +39,12 @@ pub struct Keys<T: Mechanism, K> {
     hasher: RandomState,
     origin: Origin,
     make: Make<T, K>,
-    /// The mechanism that keys without a place share. Made with the rest, or for the first key that needs it.
+    /// The mechanism that keys without a place share. Made by `PerKey::new`, or for the first key that needs it.
     overflow: OnceLock<Arc<Entry<T, K>>>,
     /// Relaxed, as the next one: each is read by itself.
     max_keys: AtomicUsize,
     idle_after: AtomicU64,
-    /// Counts the keys that found no place.
+    /// Counts the uses of the overflow mechanism.
     overflowed: Counter,
     most_open: Arc<MostOpen>,
     order: Mutex<Order>,

@@ -73,7 +73,7 @@
 //! - A key is also in use while a call that it admitted is in flight, and while your code holds a handle of it.
 //! - A new key therefore never replaces an open circuit that is not due. A key is idle for
 //!   [`idle_after`](PerKey::idle_after) if no call has used it for that long.
-//! - Each new key removes up to two keys that were idle for longer than `idle_after`, even if the table has room.
+//! - Each new key removes up to two keys that were idle for at least `idle_after`, even if the table has room.
 //! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. It is
 //!   made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search that found no key to
 //!   forget, new keys share it without another search for 10 µs times the number of keys: 10 ms for 1024 keys.
@@ -84,8 +84,8 @@
 //!   configuration that was set on the handle of one key alone is lost, unless your code keeps that handle.
 //!
 //! A caller that keeps sending new keys therefore replaces only keys without evidence, and keys that were idle for
-//! `idle_after`. After that, its keys share one mechanism with other new keys. Such a caller can occupy the table for
-//! `idle_after`, with keys that have evidence. Do not let untrusted callers choose keys.
+//! `idle_after`. When no such key is left, its further keys share one mechanism with other new keys. Such a caller can
+//! occupy the table for `idle_after`, with keys that have evidence. Do not let untrusted callers choose keys.
 //!
 //! # A breaker for each host
 //!

@@ -126,7 +126,7 @@ impl<T, K> Table<T, K> {
         shard.get_mut(&hash).map(|entry| (entry.used(), memory(entry, now)))
     }
 
-    /// Removes an entry, if `may_go` agrees to its last use and to what would be lost.
+    /// Removes an entry, if `may_go` agrees. `may_go` gets the entry's last use, and what would be lost.
     pub(super) fn remove_if(
         &self,
         hash: u64,
@@ -160,7 +160,7 @@ impl<T, K> Table<T, K> {
 /// Returns what would be lost if an entry of a locked shard were forgotten.
 fn memory<T: Mechanism, K>(entry: &mut Arc<Entry<T, K>>, now: Instant) -> Memory {
     match Arc::get_mut(entry) {
-        // No call is in flight.
+        // No call is in flight, and no code of the user holds a handle.
         Some(entry) if !entry.handle.is_shared() => entry.handle.memory_at(now),
         _ => Memory::InUse,
     }

@@ -58,19 +58,22 @@
 //! stack therefore ends the call at once. Before a backoff, the retry also asks the inner layers whether they would
 //! refuse the next attempt at the time it is due. If one would, the caller gets the result of the last attempt at once,
 //! and the budget is not charged. If a layer refuses the attempt although it had not predicted that, the caller gets
-//! the refusal, marked as [having reached the service](crate::Rejection::reached_service).
+//! the refusal. It is marked as [having reached the service](crate::Rejection::reached_service), because an earlier
+//! attempt did.
 //!
 //! Asking changes no state. Each layer answers from what it knows:
 //!
 //! | layer | predicts a refusal |
 //! |---|---|
-//! | circuit breaker | until the open time ends |
+//! | circuit breaker | until the open time ends; while a half-open circuit has no place for a probe; while the circuit is forced open |
 //! | rate limit | while the bucket has too few tokens |
 //! | rate limit with a wait queue | if the call's turn would come too late |
 //! | [distributed](crate::rate_limit::distributed) rate limit | by the last answer of the store |
+//! | [learned timeout](crate::timeout::Quantile) | if the time until the deadline is too short for any answer |
 //! | load shed, queue, lease, or a store that does not answer | never |
 //!
-//! Asking a rate limit runs its functions for the key and the cost of the request.
+//! Asking a rate limit runs its functions for the key and the cost of the request. Asking a
+//! [`PerKey`](crate::per_key::PerKey) runs its function for the key.
 //!
 //! A refusal by another stack is an answer of the service. The [classifier](crate::classify) judges a server's `429` or
 //! `503`, and an `Outcome::Overloaded` with a hint is retried. A rejection inside the service's own error is retried if
@@ -80,9 +83,10 @@
 //!
 //! # The budget
 //!
-//! A call deposits when its first attempt that was not refused ends. A retry withdraws before its backoff. The budget
-//! refunds the retry if an inner layer refuses the attempt, or if the caller drops the call before the attempt reaches
-//! the service. An attempt whose service fails to become ready has reached the service and is not refunded.
+//! A call makes one deposit, at the end of its first attempt that reached the service. A retry withdraws before its
+//! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also does so if the attempt has not
+//! reached the service when a timeout ends it or the caller drops the call. An attempt whose service fails to become
+//! ready has reached the service and is not refunded.
 //!
 //! # Short-lived programs
 //!
@@ -119,9 +123,9 @@
 //!
 //! Attempts multiply: three attempts here and three in the service are nine. This layer cannot see retries inside the
 //! service, so switch them off there: `retry::never()` in `reqwest`, `retry_canceled_requests(false)` in hyper-util's
-//! client, a setting in most SDKs. The hyper-util setting repeats only requests that were never sent, because the
-//! server had closed an idle connection. Without it such a request fails, so close idle connections earlier than the
-//! server does.
+//! client, a setting in most SDKs. By itself, hyper-util repeats only requests that were never sent, because the
+//! server had closed an idle connection. With these repeats switched off, such a request fails. Therefore close idle
+//! connections earlier than the server does.
 //!
 //! # Differences from `tower::retry`
 //!

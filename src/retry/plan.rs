@@ -79,7 +79,7 @@ impl<P, Next> RetryStage<P, Next> {
         let request = self.replay.look(kept).ok_or(Denied::NotRepeatable)?;
         frame.user_code_runs();
         if !self.waits_for_refusals {
-            // A rate limit with a wait queue reads the deadline.
+            // A rate limit with a wait queue reads the deadline, and so does a learned timeout.
             frame.set_inherited(progress.inherited);
             if self.next.would_refuse(request, due, frame) {
                 return Err(Some(Denied::RefusedFurtherIn));

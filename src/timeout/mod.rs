@@ -34,7 +34,7 @@
 //! - An answer that is ready when the time is up is returned.
 //! - When the time is up, the layer first drops the service's future. The call then ends as
 //!   [`TimedOut`](crate::error::TimedOut), which says whether the service had been called.
-//! - A call that an earlier deadline ends before it had half of the limit is [no evidence about the
+//! - If an earlier deadline ends a call before half of the limit has passed, the call is [no evidence about the
 //!   service](crate::error::TimedOut::was_cut_short). In a stack, this rule applies to each attempt. The limit is then
 //!   the attempt timeout, or without one the timeout of the stack; see
 //!   [`Ending::CutShort`](crate::shell::Ending::CutShort).

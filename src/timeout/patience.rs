@@ -65,7 +65,8 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     #[doc(hidden)]
     fn longest(&self) -> Option<Duration>;
 
-    /// Returns the limit that a configuration can set, or the rule that forbids to set it.
+    /// Returns the limit, if it is fixed and a configuration can replace it. Otherwise returns the rule that a
+    /// configuration with such a limit breaks.
     #[doc(hidden)]
     fn fixed(&self) -> Result<Duration, &'static str>;
 
@@ -144,7 +145,8 @@ impl<Request> PatienceWith<Request> for Duration {
     fn begin(&self, _request: &Request, _frame: &mut Frame) {}
 }
 
-/// When a call began, its limit at that time, and the era in which it counts.
+/// When a call began, its limit at that time, and the era in which it counts. A new era begins when the limit begins
+/// again at the ceiling.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {

@@ -74,10 +74,11 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Calls that cannot be answered in time
 ///
-/// A stack or a layer refuses a call before any work if its deadline comes before the fastest recent answer. Its answer
-/// would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window,
-/// the last slice and the calls since then, rounded down to its bucket. On average, less than a share `e / 5` of the
-/// calls is faster, and could be refused wrongly. While fewer than `5 / e` calls are known, no call is refused.
+/// A stack or a layer refuses a call before any work if its deadline leaves less time than the fastest recent answer
+/// took. The answer to the call would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window,
+/// the last slice and the calls since then, rounded down to its bucket. While fewer than `5 / e` calls are known, no
+/// call is refused. On average, therefore, less than a share `e / 5` of the calls is faster than all known ones, and
+/// could be refused wrongly.
 ///
 /// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
 /// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
