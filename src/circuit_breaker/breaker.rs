@@ -61,7 +61,7 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`CircuitOpen`] while the circuit is open, or half-open with all probes in flight.
+    /// [`CircuitOpen`] while the circuit is open, or half-open without a free place for a probe.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, CircuitOpen> {
         let ticket = self.admit(Instant::now)?;

@@ -79,9 +79,9 @@ impl BreakerBuilder {
     /// million, and the window slides in sixteenths.
     ///
     /// The breaker checks the rate after each call that counts, once there are the [minimum of
-    /// calls](Self::minimum_calls). A success that completes the minimum can therefore open the circuit too: with a
-    /// limit of one half of at least five calls, three failures and then two successes open it. If two calls end at the
-    /// same moment, each may be judged without the other.
+    /// calls](Self::minimum_calls). A success that completes the minimum can therefore open the circuit too. For
+    /// example, take a limit of one half of at least five calls: three failures and then two successes open the
+    /// circuit. If two calls end at the same moment, each may be judged without the other.
     ///
     /// Default, if neither this nor [`consecutive_failures`](Self::consecutive_failures) is set: one half over ten
     /// seconds.
@@ -183,7 +183,7 @@ impl BreakerBuilder {
 
     /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
     /// opens the circuit again. The time starts with the first probe, and again at each success. It also starts again
-    /// with a probe that is admitted while no other is in flight. There is one exception: after a probe that reached
+    /// with a probe that is admitted while no other is in flight. There is one exception. After a probe that reached
     /// the service is abandoned, new probes do not start the time again for half of the probe timeout. Otherwise
     /// callers that abandon their probes early could keep the circuit half-open forever.
     ///
@@ -214,9 +214,9 @@ impl BreakerBuilder {
     ///
     /// # Errors
     ///
-    /// A rate must be above 0 and at most 1; the window at least a microsecond and at most 366 days; failures in a row,
-    /// minimum calls and probes from 1 to 1,000,000; other durations above zero and at most 366 days; `max_open_for` at
-    /// least `open_for`.
+    /// A rate must be above 0 and at most 1. The window must be at least a microsecond and at most 366 days. Failures
+    /// in a row, minimum calls and probes must be from 1 to 1,000,000. Other durations must be above zero and at most
+    /// 366 days. `max_open_for` must be at least `open_for`.
     pub fn build(self) -> Result<Breaker, ConfigError> {
         self.check()?;
         Ok(Breaker::new(self))

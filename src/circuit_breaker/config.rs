@@ -32,7 +32,8 @@ pub struct BreakerConfig {
     /// The time in which the probes must bring a success or a failure.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::probe_timeout"))]
     pub probe_timeout: Duration,
-    /// The time after which a call that its caller drops counts as a failure.
+    /// A call that reached the service counts as a failure if its caller drops it after at least this time. Default: a
+    /// dropped call does not count.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::cancelled_is_failure_after"))]
     pub cancelled_is_failure_after: Option<Duration>,
     /// Whether [`Outcome::Overloaded`](crate::Outcome::Overloaded) counts as a failure.
@@ -136,7 +137,8 @@ impl Reconfigure for Breaker {
     }
 
     fn course(&self, now: &BreakerConfig, to: &BreakerConfig) -> Course<BreakerConfig> {
-        // A circuit that is forced open is the strictest, with any other settings.
+        // A configuration that forces the circuit open refuses every call. It is therefore the strictest, with any
+        // other settings.
         if to.forced == Some(Forced::Open) {
             return Course::Strictest(to.clone());
         }

@@ -5,8 +5,10 @@ use crate::shell::{Instrument, Reading, Readings, StateChange, StateListener};
 use std::{fmt, sync::Weak};
 use tokio::time::Instant;
 
-/// `circuit_state` and `circuit_transitions_total` of each state; `circuit_failure_ratio` of the window, 0 if it
-/// contains no call; and `circuit_half_open_in_seconds`, the time until an open circuit lets probes through.
+/// Gives four kinds of readings. `circuit_state` is 1 for the present state and 0 for the others.
+/// `circuit_transitions_total` counts how often each state was entered. `circuit_failure_ratio` is the share of
+/// failures in the window, or 0 if the window contains no call. `circuit_half_open_in_seconds` is the time until an
+/// open circuit lets probes through, or 0 in every other state.
 impl Instrument for Breaker {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let (present, entered) = (self.state(), self.times_entered());

@@ -49,7 +49,7 @@
 //!   that counts as nothing in the table below returns its place to the next call.
 //! - If the probes bring neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
 //!   they hang or are dropped, the next call opens the circuit again. The time starts again at each success. It also
-//!   starts again with a probe that is admitted while no other is in flight. There is one exception: after a probe that
+//!   starts again with a probe that is admitted while no other is in flight. There is one exception. After a probe that
 //!   reached the service is abandoned, new probes do not start the time again for half of the probe timeout.
 //! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
 //!   era counts for nothing.

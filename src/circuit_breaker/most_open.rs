@@ -1,5 +1,5 @@
-//! The shared state of many breakers: a bound on how many of them are open at once, the counts of their transitions,
-//! and the listeners of all of them.
+//! The state that many breakers share: a bound on how many are open at once, the counts of their transitions, and their
+//! listeners.
 
 use super::BreakerState;
 use crate::{

@@ -15,8 +15,8 @@ use std::time::Duration;
 /// The words that every call reads, in cache lines that no call writes while the circuit is closed.
 #[repr(align(64))]
 pub(super) struct Published {
-    /// A [`Word`]: a copy of the machine's state. Written with release and read with acquire: a thread that reads it
-    /// also sees the instants that were written before it, such as the end of the open time.
+    /// A [`Word`]: a copy of the machine's state. Written with release and read with acquire. A thread that reads the
+    /// word therefore also sees the instants that were written before it, such as the end of the open time.
     word: AtomicU64,
     /// [`Rules`] of the machine's configuration.
     rules: AtomicU64,

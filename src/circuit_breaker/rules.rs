@@ -3,8 +3,9 @@ use super::{BreakerBuilder, window::Counts};
 /// The rules for opening a circuit, in one word. A call that is settled reads the word once, and never sees a mixture
 /// of two configurations.
 ///
-/// From the lowest bit: the failures in a row and the rate (each zero if it is not configured), the minimum of calls,
-/// whether an overload is a failure, and the [numbering](Self::numbering) of the published slots.
+/// From the lowest bit: the failures in a row, the rate, the minimum of calls, whether an overload is a failure, and
+/// the [numbering](Self::numbering) of the published slots. The failures in a row and the rate are zero if they are not
+/// configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules(pub(super) u64);
 

@@ -60,8 +60,8 @@ impl Ticks {
     /// expire too early, because their ticks were shorter, or because fewer ticks are left. They never expire more than
     /// a tick too late.
     ///
-    /// If a thread has read a later clock and records with the old ticks after the change, its record may be ahead of
-    /// the new ticks. It counts once the new ticks reach it.
+    /// A thread that has read a later clock may record with the old ticks after the change. Its record may then be
+    /// ahead of the new ticks. It counts once the new ticks reach it.
     pub(super) fn resized(old: Duration, new: Duration, newest: u64, era: u32, now: Nanos) -> Self {
         let kept = (u128::from(BUCKETS) * new.as_nanos()).div_ceil(old.as_nanos().max(1));
         let forgotten = BUCKETS - u64::try_from(kept).unwrap_or(u64::MAX).min(BUCKETS);

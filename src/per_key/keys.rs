@@ -53,8 +53,8 @@ pub struct Keys<T: Mechanism, K> {
     labels: Mutex<Arc<Labels>>,
     /// Counts the calls that forgotten mechanisms let pass in shadow. Relaxed, as the next one.
     forgotten: AtomicU64,
-    /// The highest shadow count that a reading has given. No later reading gives less, although the sum may omit a
-    /// mechanism that is being forgotten: it is no longer present, and not yet added to `forgotten`.
+    /// The highest shadow count that a reading has given. No later reading gives less. The sum alone could fall for a
+    /// moment: a mechanism that is being forgotten is no longer present, and not yet added to `forgotten`.
     most_read: AtomicU64,
     /// Adds the instrument to an explanation. Stored as a function, because only [`new`](Self::new) has the bounds on
     /// `K` that it needs.

@@ -47,8 +47,8 @@
 //! | [`RetryBudget`](crate::retry::RetryBudget) | `RetryBudgetBuilder` | your code, by [`PerKey::handle`] |
 //!
 //! A [`LoadShed`](crate::load_shed::LoadShed) takes one limiter, and no `PerKey`. With a `PerKey` of limiters the
-//! criticality of a call comes from its [context](crate::CallContext). Requests bypass the limiters with the builder's
-//! [`exempt`](crate::stack::ServerBuilder::exempt).
+//! criticality of a call comes from its [context](crate::CallContext). To let requests bypass the limiters, use the
+//! builder's [`exempt`](crate::stack::ServerBuilder::exempt).
 //!
 //! A `PerKey` implements [`Gate`](crate::shell::Gate) or [`Limit`](crate::rate_limit::Limit) if its mechanism does, so
 //! it also works in a stage of your own. Without tower, [`PerKey::handle`] returns the mechanism of a key.
@@ -74,12 +74,13 @@
 //! - A new key therefore never replaces an open circuit that is not due. A key is idle for
 //!   [`idle_after`](PerKey::idle_after) if no call has used it for that long.
 //! - Each new key removes up to two keys that were idle for at least `idle_after`, even if the table has room.
-//! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. It is
-//!   made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search that found no key to
-//!   forget, new keys share it without another search for 10 µs times the number of keys: 10 ms for 1024 keys.
-//! - The last use of a key is the end of a call, the decision of its rate limit, a refusal, or a use of
-//!   [`PerKey::handle`], exact to a millisecond. A search moves the keys that it cannot forget to the end of the order.
-//!   That does not count as a use.
+//! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. The
+//!   overflow mechanism is made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search
+//!   that found no key to forget, no other search begins for 10 µs times the number of keys: 10 ms for 1024 keys.
+//!   Meanwhile, new keys share the overflow mechanism.
+//! - These count as a use of a key: the end of a call, the decision of its rate limit, a refusal, and
+//!   [`PerKey::handle`]. The time of the last use is exact to a millisecond. A search moves the keys that it cannot
+//!   forget to the end of the order. Such a move does not count as a use.
 //! - A forgotten key comes back as a new key does: a breaker comes back closed, with the common configuration. A
 //!   configuration that was set on the handle of one key alone is lost, unless your code keeps that handle.
 //!
@@ -165,9 +166,9 @@
 //!
 //! # Cost
 //!
-//! A call with a known key runs the key function, hashes the key, takes one read lock on a shard of the table, and
-//! clones and drops an `Arc`. At its end it reads the clock once, shared with the rest of the stack. It allocates
-//! nothing, and takes no exclusive lock.
+//! A call with a known key runs the key function, hashes the key, and takes one read lock on a shard of the table. The
+//! call also clones and drops an `Arc`. At its end it reads the clock once, shared with the rest of the stack. It
+//! allocates nothing, and takes no exclusive lock.
 //!
 //! A new key takes the lock of the list that orders all keys by their last use. In a full table it visits keys, the
 //! least recently used first, until it finds one that can be forgotten. A key that it cannot forget moves to the end of

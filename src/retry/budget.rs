@@ -55,7 +55,7 @@ const RETRY: u64 = 1 << 32;
 ///
 /// A ratio of 0.1, as in the "Site Reliability Engineering" book (chapter 21): a service that fails all calls gets 10%
 /// more load. A cap of 10 retries, the credit of 100 calls. A floor of one retry in 100 seconds: enough for a client
-/// with almost no traffic, and in the long run at most 10 calls per second from 1,000 clients.
+/// with almost no traffic. In the long run, the floors of 1,000 clients allow at most 10 retries per second.
 #[doc(alias("TpsBudget", "retry quota", "retry throttling"))]
 #[derive(Clone)]
 pub struct RetryBudget {
@@ -125,10 +125,10 @@ impl RetryBudget {
     ///
     /// - The balance stays, up to the new cap. Earlier withdrawals can still be refunded. The
     ///   [`initial`](RetryBudgetBuilder::initial) retries in `to` are ignored.
-    /// - The floor's saved retry stays. A floor that is added gives its first retry at a random instant within the time
-    ///   that it takes for one retry, as in a new budget. 1,000 clients that are reconfigured at once therefore do not
-    ///   retry at once. `configure` draws this instant from the generator in `to`. For everything else the budget keeps
-    ///   its own generator.
+    /// - The floor's saved retry stays. A floor that is added gives its first retry at a random instant, as in a new
+    ///   budget. The instant lies within the time that the floor takes for one retry. 1,000 clients that are
+    ///   reconfigured at once therefore do not retry at once. `configure` draws this instant from the generator in
+    ///   `to`. For everything else the budget keeps its own generator.
     /// - A deposit during the change may use the old ratio with the new cap, or the new ratio with the old cap. The
     ///   budget removes any excess over the new cap at once.
     ///
@@ -211,7 +211,7 @@ impl RetryBudget {
         self.withdraw_by(|| now)
     }
 
-    /// Reads the clock only for the floor.
+    /// Withdraws one retry. Reads the clock only for the floor.
     #[inline]
     fn withdraw_by(&self, now: impl FnOnce() -> Instant) -> Option<Withdrawal> {
         let shared = &*self.shared;

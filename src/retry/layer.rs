@@ -122,19 +122,20 @@ impl<P> Retry<P> {
     /// Retries only the requests for which `may_repeat` returns true. A payment without an idempotency key must not be
     /// repeated.
     ///
-    /// It runs once per call, before the first attempt. Other requests are sent once and not cloned.
+    /// `may_repeat` runs once per call, before the first attempt. Other requests are sent once and not cloned.
     ///
-    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that returns a [`Repeat`](super::Repeat):
-    /// then a payment is retried if the service provably did not process it. A closure names the type of its parameter:
-    /// `|order: &Order|`, or `|order: &&Order|` if the request is itself a reference.
+    /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that returns a [`Repeat`](super::Repeat).
+    /// With [`Repeat::IfUnprocessed`](super::Repeat::IfUnprocessed), a payment is retried if the service provably did
+    /// not process it. A closure names the type of its parameter: `|order: &Order|`, or `|order: &&Order|` if the
+    /// request is itself a reference.
     pub fn replay_if<F>(self, may_repeat: F) -> Retry<ReplayIf<F>> {
         self.replay_by(ReplayIf(may_repeat))
     }
 
     /// Copies requests with `copy` instead of `Clone`. A request for which it returns `None` is sent once.
     ///
-    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. It runs before the first attempt, and
-    /// before each retry except the last possible one.
+    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. `copy` runs before the first attempt,
+    /// and before each retry except the last possible one.
     ///
     /// If the requests borrow, pass a function that takes any lifetime, not a closure:
     /// `fn copy<'a>(text: &&'a str) -> Option<&'a str>`.

@@ -100,8 +100,9 @@
 //!
 //! The retry clones the request before the first attempt, and before each retry except the last possible one.
 //! [`Retry::replay_with`] copies requests that are not `Clone`. [`Retry::replay_if`] says which requests may be
-//! repeated, with `true`, `false` or a [`Repeat`]: a request that must not be processed twice may still be retried if
-//! the service provably did not process it. A [`Replay`] of your own can keep less than the whole request.
+//! repeated, with `true`, `false` or a [`Repeat`]. With [`Repeat::IfUnprocessed`], a request that must not be processed
+//! twice is retried if the service provably did not process it. A [`Replay`] of your own can keep less than the whole
+//! request.
 //!
 //! # Between attempts
 //!
@@ -116,8 +117,8 @@
 //!
 //! A call that succeeds at once clones the request once and makes one atomic step on the budget, or none while the
 //! budget is full. It allocates nothing. It reads no clock itself, but the clone runs user code, so an inner layer that
-//! needs the time reads the clock again. A retry takes one short lock for its jitter. Before the backoff it reads the
-//! inner rate limit; it reads a bucket that warms up, a window or a bucket per key under a lock.
+//! needs the time reads the clock again. A retry takes one short lock for its jitter. Before the backoff, the retry
+//! reads the inner rate limit. It takes a lock to read a bucket that warms up, a window or a bucket per key.
 //!
 //! # Services that retry by themselves
 //!

@@ -21,8 +21,8 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Retries a call while that is worth it: the service failed, attempts are left, the wait ends before the deadline, and
-/// the budget has a retry.
+/// Retries a call while four conditions hold: the service failed, attempts are left, the wait ends before the deadline,
+/// and the budget has a retry.
 #[derive(Clone, Debug)]
 pub struct RetryStage<P, Next> {
     pub(super) attempts: u32,
@@ -84,7 +84,7 @@ impl Progress {
         // A call with only one attempt is not retried here. An outer retry may still retry it.
         let was_single = denied == Some(Denied::Exhausted) && self.attempts == 1;
         if denied.is_some() && !was_single {
-            // An outer retry must not repeat an attempt that was not worth it here.
+            // An outer retry must not repeat an attempt that this stage has decided not to repeat.
             frame.forbid_retry();
             CallContext::forbid_retry();
         }

@@ -134,8 +134,8 @@ pin_project! {
         Begun {
             #[pin]
             next: Call,
-            // When the limit ends the call. `None` until the first pending poll, unless it is needed at the start: by
-            // an inner stage, by a limit that is not fixed, or beside an inherited deadline.
+            // When the limit ends the call. `None` until the first pending poll, unless it is needed at the start. That
+            // is so if an inner stage reads the deadline, if the limit is not fixed, or if `inherited` has a deadline.
             own: Option<Deadline>,
             // The deadline inherited from the caller. Never, if an outer timeout of the stack enforces it.
             inherited: Deadline,

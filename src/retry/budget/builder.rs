@@ -97,8 +97,8 @@ impl RetryBudgetBuilder {
     ///
     /// # Errors
     ///
-    /// The ratio must be a number from 0 to 1, the cap at least 1, the initial retries at most the cap, the floor's
-    /// period above zero and at most 366 days, and its rate within the bounds of a
+    /// The ratio must be a number from 0 to 1. The cap must be at least 1, and the initial retries at most the cap. The
+    /// floor's period must be above zero and at most 366 days, and its rate within the bounds of a
     /// [`TokenBucket`](crate::rate_limit::TokenBucket).
     pub fn build(self) -> Result<RetryBudget, ConfigError> {
         RetryBudget::new(self)

@@ -40,19 +40,19 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///   learned.
 /// - A call that timed out is a censored sample: it took longer than its limit. The Kaplan-Meier estimator (1958) takes
 ///   censored samples into account, so the limit does not creep down. If the answers do not reach the quantile because
-///   too many calls time out, the limit rises in steps: by at most a quarter each, and at most one step for each
-///   quarter of a window.
+///   too many calls time out, the limit rises in steps. A step raises it by at most a quarter. There is at most one
+///   step for each quarter of a window.
 /// - A call that another deadline ended is a censored sample, too: it took longer than the time that it had. The
-///   estimator may use it, since that deadline does not depend on how long the call would have taken. Without such
-///   calls, most of which are slow, the limit would creep down. They count neither as timed out nor towards overload.
-///   If other deadlines end all calls that would show the quantile, the limit stays as it is. If they end most calls,
-///   few answers in the window decide. The limit then varies more, and the share of false timeouts can differ more from
-///   `e`.
+///   estimator assumes that the time at which a call is given up does not depend on how long the call would have taken.
+///   Such a deadline satisfies this. Without such calls, most of which are slow, the limit would creep down. Such calls
+///   count neither as timed out nor towards overload. If other deadlines end all calls that would show the quantile,
+///   the limit stays as it is. If they end most calls, few answers in the window decide. The limit then varies more,
+///   and the share of false timeouts can differ more from `e`.
 /// - A service that knows the deadline, such as another stack, may give up by itself. A call that fails within a
 ///   millisecond of its deadline counts as ended by that deadline.
 /// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. A slice counts as
-///   overload if the share of its calls that time out is above a threshold: `10 * e`, but at least 0.1 and at most 0.9.
-///   Such a slice, and the slices before and after it, are not learned.
+///   overload if the share of its calls that time out is above a threshold. The threshold is `10 * e`, but at least 0.1
+///   and at most 0.9. Such a slice, and the slices before and after it, are not learned.
 /// - After `100 / e` calls that were not learned, which would fill ten windows, the limit begins again at the ceiling.
 ///   The service is then taken to have changed. A call that is learned makes up for ten that were not.
 ///   [`reset`](Self::reset) begins again at once.
@@ -67,25 +67,25 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # When the service becomes slower for good
 ///
-/// The limit does not begin again before `100 / e` calls were not learned, even if nearly all calls time out. A service
-/// that is ten times slower for a minute looks like one that stays ten times slower: in both, more than nine calls in
-/// ten time out. A limit at the ceiling keeps callers waiting for longest, which is worst during an outage. If you know
-/// of a change, such as a new version of the service, call [`reset`](Self::reset).
+/// The limit begins again only after `100 / e` calls were not learned, even if nearly all calls time out. A service
+/// that is ten times slower for a minute looks like one that stays ten times slower. In both cases more than nine calls
+/// in ten time out. A limit at the ceiling keeps callers waiting for longest, which is worst during an outage. If you
+/// know of a change, such as a new version of the service, call [`reset`](Self::reset).
 ///
 /// # Calls that cannot be answered in time
 ///
 /// A stack or a layer refuses a call before any work if its deadline leaves less time than the fastest recent answer
-/// took. The answer to the call would come too late, and the service would have worked for nothing. The fastest recent answer is that of the window,
-/// the last slice and the calls since then, rounded down to its bucket. While fewer than `5 / e` calls are known, no
-/// call is refused. On average, therefore, less than a share `e / 5` of the calls is faster than all known ones, and
-/// could be refused wrongly.
+/// took. The answer to the call would come too late, and the service would have worked for nothing. The fastest recent
+/// answer is the fastest of the window, the last slice and the calls since then, rounded down to its bucket. While
+/// fewer than `5 / e` calls are known, no call is refused. On average, therefore, less than a share `e / 5` of the
+/// calls is faster than all known ones, and could be refused wrongly.
 ///
 /// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
 /// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
 /// passes within two seconds. A retry does not wait for an attempt that would be refused.
 ///
-/// Use one `Quantile` at most once on the path of a call. In two nested places each call would count twice, and the
-/// inner place would refuse the call that the outer one lets pass.
+/// Use one `Quantile` at most once on the path of a call. In two nested places each call would count twice. The outer
+/// place would also use up the one call in a second that passes, so the inner place would refuse that call.
 ///
 /// # Cost
 ///
@@ -131,8 +131,8 @@ struct Learned {
 }
 
 impl Quantile {
-    /// Begins a timeout with this false-timeout rate: the share of calls that may be given up although an answer would
-    /// still have come, from 0.0001 to 0.1.
+    /// Begins a timeout with this false-timeout rate, from 0.0001 to 0.1. The rate is the share of calls that may be
+    /// given up although an answer would still have come.
     pub fn builder(rate: f64) -> QuantileBuilder {
         QuantileBuilder::new(rate)
     }
@@ -267,8 +267,8 @@ impl Quantile {
         }
     }
 
-    /// Learns a slice. A call that has taken its cell but not yet filled it is usually not learned: a later call with
-    /// the same cell overwrites its sample.
+    /// Learns a slice. Usually it does not learn a call that has taken its cell but not yet filled it: a later call
+    /// with the same cell overwrites that sample.
     #[cold]
     fn end_slice(&self, slice: usize) {
         // Another call updates the limit. This slice stays in its cells until newer samples overwrite it.

@@ -175,8 +175,9 @@ impl Window {
     /// Returns the quantile. If the known answers do not reach it, returns the share of calls that take longer than all
     /// of them, which is above the rate.
     ///
-    /// The Kaplan-Meier estimator. Bucket by bucket, `longer *= 1 - answered / left`: `longer` is the share of calls
-    /// that take longer than this bucket, and `left` the number of calls that did not end in an earlier bucket.
+    /// This is the Kaplan-Meier estimator. It computes `longer *= 1 - answered / left` bucket by bucket. `longer` is
+    /// the share of calls that take longer than this bucket. `left` is the number of calls that did not end in an
+    /// earlier bucket.
     fn quantile(&self) -> Result<Nanos, f64> {
         let mut longer = 1.0;
         let mut left = self.samples.len();
