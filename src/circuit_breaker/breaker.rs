@@ -141,9 +141,9 @@ impl Breaker {
     /// be [missed](Transition::missed).
     ///
     /// The listener runs without the breaker's lock, on the thread whose call changed the state, or on a thread that
-    /// delivers an earlier transition. It should be short: send the transition to a channel, or count it. It may use
-    /// the breaker. If it panics, no call fails. A breaker can have several listeners and keeps them as long as it
-    /// lives. A listener that keeps a handle of the breaker keeps the breaker alive forever.
+    /// delivers an earlier transition. A listener should be short: send the transition to a channel, or count it. It
+    /// may use the breaker. If a listener panics, no call fails. A breaker can have several listeners and keeps them as
+    /// long as it lives. A listener that keeps a handle of the breaker keeps the breaker alive forever.
     ///
     /// A call can change the state while it passes the gates of its stack. After the open time, it makes the circuit
     /// half-open. After the probe timeout, it opens a half-open circuit again. A [live](crate::stack::live) stack

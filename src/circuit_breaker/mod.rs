@@ -77,10 +77,9 @@
 //! # Reconfiguration
 //!
 //! [`Breaker::configure`] replaces the whole configuration of a running breaker: no call is judged by a mixture of the
-//! old and the new one.
-//! It changes thresholds and times, and keeps the state, the failures in a row, the calls in the window and the permits
-//! in flight. An open circuit stays open until the instant that its refusals have stated, and a forced circuit stays
-//! forced. The page of the method describes a window whose length changes.
+//! old and the new one. `configure` changes thresholds and times, and keeps the state, the failures in a row, the calls
+//! in the window and the permits in flight. An open circuit stays open until the instant that its refusals have stated,
+//! and a forced circuit stays forced. The page of the method describes a window whose length changes.
 //!
 //! # Cost
 //!

@@ -114,8 +114,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
 
     /// Sets the most keys that have their own mechanism, from now on and for all clones. Default: 1024.
     ///
-    /// It bounds the memory: a [`Breaker`] takes about 1 KiB. If it is lowered below the number of keys, each new key
-    /// removes the keys above the bound that can be forgotten. With zero, all keys share one mechanism.
+    /// This number bounds the memory: a [`Breaker`] takes about 1 KiB. If you lower the bound below the number of keys,
+    /// each new key removes the keys above the bound that can be forgotten. With zero, all keys share one mechanism.
     pub fn max_keys(self, max_keys: usize) -> Self {
         self.keys.set_max_keys(max_keys);
         self

@@ -153,7 +153,7 @@ impl<T: Mechanism, K> Keys<T, K> {
     }
 
     /// Returns the number of calls that mechanisms let pass in shadow, from the `sum` over forgotten and present ones.
-    /// It never falls.
+    /// The result never falls.
     pub(super) fn all_in_shadow(&self, sum: u64) -> u64 {
         self.most_read.fetch_max(sum, Ordering::Relaxed).max(sum)
     }

@@ -106,7 +106,7 @@ impl Order {
                 self.turns.pop();
                 return Some(entry);
             }
-            // It was used between `find` and `remove_if`.
+            // The entry was used between `find` and `remove_if`.
             self.postpone(turn.since.max(moment.nanos));
         }
         None

@@ -38,7 +38,7 @@ pub struct RetryConfig {
 /// How a retry budget earns retries. See [`RetryBudget`](crate::retry::RetryBudget).
 ///
 /// The retries that a new budget starts with, [`initial`](crate::retry::RetryBudgetBuilder::initial), are not part of
-/// it, because they have no meaning for a running budget.
+/// this configuration, because they have no meaning for a running budget.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct BudgetConfig {

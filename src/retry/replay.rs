@@ -84,8 +84,8 @@ pub trait Replay<Request> {
     /// `None` if the request must never be sent twice.
     fn keep(&self, request: Request, frame: &mut Frame) -> (Request, Option<(Repeat, Self::Kept)>);
 
-    /// Returns the request of a further attempt as the inner layers will see it. They are asked whether they would
-    /// refuse it. `None` if no further attempt is possible: then the caller gets the last answer.
+    /// Returns the request of a further attempt as the inner layers will see it. The retry asks these layers whether
+    /// they would refuse the request. `None` if no further attempt is possible: then the caller gets the last answer.
     fn look<'kept>(&self, kept: &'kept Self::Kept) -> Option<&'kept Request>;
 
     /// Runs before each further attempt except the last possible one. Returns a copy of the kept request. `None` if

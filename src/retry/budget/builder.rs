@@ -66,10 +66,10 @@ impl RetryBudgetBuilder {
     /// Sets the retries that a new budget starts with, at most the [`cap`](Self::cap). Default: a random fraction of
     /// one retry.
     ///
-    /// Short-lived programs need it: a command-line tool, a cron job, a cloud function. When their first call fails,
-    /// they have earned only a tenth of a retry. With the random fraction, that is a whole retry in one of ten cases.
-    /// Long-lived services should not set it: after a deployment or a burst of new clients, every client would have the
-    /// credit at once. With enough credit, 1,000 quiet clients triple the load on a failing service.
+    /// Short-lived programs need initial retries: a command-line tool, a cron job, a cloud function. When their first
+    /// call fails, they have earned only a tenth of a retry. With the random fraction, that is a whole retry in one of
+    /// ten cases. Long-lived services should set none: after a deployment or a burst of new clients, every client would
+    /// have the credit at once. With enough credit, 1,000 quiet clients triple the load on a failing service.
     ///
     /// A running budget ignores it: see [`configure`](RetryBudget::configure).
     ///
