@@ -19,9 +19,10 @@ const CEILING: usize = 10_000;
 /// The default limit until the limiter has learned. Most services have fewer calls in flight when they start, and
 /// finish this number soon.
 const INITIAL: usize = 100;
-/// The default share of the remaining deadline. The limit varies by up to 2.5 standard deviations around that share.
-/// For example, two standard deviations are 14% of 200 calls: a call at that limit ends within four fifths of its
-/// deadline. The rest is for the variation of the latency.
+/// The default share of the remaining deadline. The limit varies by up to 2.5 standard deviations around the number of
+/// calls that end within that share. For example, two standard deviations of 200 calls are 28 calls, or 14%. At a limit
+/// that is higher by 14%, a call ends within four fifths of its deadline (0.7 * 1.14). The last fifth is left for the
+/// variation of the latency.
 const SHARE: f64 = 0.7;
 /// The default deadline of calls without one.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -69,7 +70,8 @@ impl LimiterBuilder {
         Self { adapts: Some(adapts), ..Self::fixed(CEILING) }
     }
 
-    /// Sets the upper bound of an adaptive limit. Default: 10,000, to bound memory. Of a fixed limit it is the limit.
+    /// Sets the upper bound of an adaptive limit. Default: 10,000, to bound memory. For a fixed limit, replaces the
+    /// limit itself.
     pub fn ceiling(self, ceiling: usize) -> Self {
         Self { limit: ceiling, ..self }
     }
@@ -90,8 +92,8 @@ impl LimiterBuilder {
         self.adapting(|adapts| adapts.initial = initial)
     }
 
-    /// Sets the share of its remaining deadline within which a call should end. Default: 0.7. A smaller share sheds
-    /// earlier and leaves more time for other layers and the network. Has no effect with another
+    /// Sets the share of a call's remaining deadline within which the call should end. Default: 0.7. A smaller share
+    /// sheds earlier and leaves more time for other layers and the network. Has no effect with another
     /// [`algorithm`](Self::algorithm) or a fixed limit.
     pub fn share(self, share: f64) -> Self {
         self.adapting(|adapts| adapts.share = share)
@@ -157,7 +159,8 @@ impl LimiterBuilder {
     }
 
     /// Hashes tenants with this seed, so that a simulation can be repeated. Default: a secret seed. With a known seed,
-    /// a caller that chooses its own key can choose the tenants with which it shares cells.
+    /// a caller that chooses its own key can choose with which tenants it shares cells of the sketch that
+    /// [`fair_share`](Self::fair_share) describes.
     pub fn tenant_seed(self, seed: u64) -> Self {
         Self { tenant_seed: Some(seed), ..self }
     }

@@ -37,7 +37,7 @@ impl Reconfigure for Limiter {
     }
 
     fn course(&self, now: &LoadShedConfig, to: &LoadShedConfig) -> Course<LoadShedConfig> {
-        // A limiter in shadow refuses no call.
+        // A limiter in shadow refuses no call, so of two configurations one that is not in shadow is the stricter.
         Course::Strictest(match (now.shadow, to.shadow) {
             (true, _) => *to,
             (false, true) => *now,

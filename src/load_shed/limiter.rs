@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// A limit on the calls in flight, with an exact count of them.
 ///
 /// Under any concurrency it never admits more calls than the limit, and never refuses a call while there is room. A
-/// refused call is never counted, not even briefly. Clones share the count and the limit.
+/// refused call never counts as in flight, not even briefly. Clones share the count and the limit.
 ///
 /// ```
 /// use steadfast::load_shed::Limiter;
@@ -145,7 +145,8 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] where all places are taken.
+    /// [`Overloaded`] if no place is free for this call. Its [cause](crate::error::OverloadedCause) says why. For
+    /// example, the free places may be reserved for more critical calls.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, Overloaded> {
         let ticket = self.enter_now()?;
@@ -174,7 +175,7 @@ impl Limiter {
     ///
     /// # Cost
     ///
-    /// One clone of an `Arc` more.
+    /// One clone of an `Arc` more than [`try_acquire`](Self::try_acquire).
     pub fn try_acquire_owned(&self) -> Result<Permit<'static>, Overloaded> {
         let ticket = self.enter_now()?;
         Ok(Permit::new(Held::Owned(self.clone()), ticket))
@@ -212,7 +213,8 @@ impl Limiter {
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire). The cause is
-    /// [`OverloadedCause::Tenant`](crate::error::OverloadedCause::Tenant) if the tenant has its share.
+    /// [`OverloadedCause::Tenant`](crate::error::OverloadedCause::Tenant) if the tenant has its share, while a call
+    /// without a tenant would be admitted.
     pub fn try_acquire_for(
         &self,
         tenant: &impl Hash,
@@ -239,7 +241,8 @@ impl Limiter {
 
     /// Returns the most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
     ///
-    /// For an adaptive limiter it is the present limit for a call of the highest class with the usual remaining time.
+    /// For an adaptive limiter it is the present limit for a call of the highest class with the usual remaining time,
+    /// which is [`Readings::deadline`](super::Readings::deadline).
     pub fn limit(&self) -> usize {
         let rule = self.rule();
         let Some(terms) = self.shared.terms.as_deref() else { return rule.limit() };

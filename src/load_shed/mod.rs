@@ -29,13 +29,15 @@
 //! # Semantics
 //!
 //! - A call takes a place in the first poll of its future. It gives the place back when it ends, panics or is dropped.
-//!   The service's future is dropped before that.
+//!   The service's future is dropped before the place is given back. Only after a panic it is dropped later, with the
+//!   response future.
 //! - A service handle that was polled ready but not called takes no place.
 //! - A call gives its place back when the service returns the head of the response, so the place does not cover a
 //!   streamed body. In a stack with `whole_body` (feature `http`) the call keeps its place until the end of the body.
 //! - A call that ends by a timeout gives its place back, although a spawned task or another process may still work on
-//!   it. Such work no longer counts, so up to `limit` more calls can begin in each timeout. Where that happens, choose
-//!   a limit for which `limit / timeout` stays below the rate at which the service finishes calls.
+//!   it. Such work no longer counts. Within the length of one timeout, up to `limit` more calls can therefore begin.
+//!   If your service goes on with such work, choose a limit for which `limit / timeout` stays below the rate at which
+//!   the service finishes calls.
 //! - A refusal has no `retry_after`, because the limit does not know when there will be room. It has a
 //!   [cause](crate::error::OverloadedCause).
 //! - The [`Limiter`] is a handle. It can be read and changed while calls are in flight, shared by many layers, and used
@@ -73,17 +75,18 @@
 //! - By default a call is refused if it would take longer than 70% of its remaining time. By Little's law a call that
 //!   finds `n` others in flight ends after about `(n + 1) / rate`, where `rate` is the rate of completions. The rate is
 //!   measured over about 0.7 of the deadline, or longer if fewer than 128 calls end in that time.
-//! - At that rate `m` calls end within the 70%. The limit is `m` plus or minus up to 2.5 standard deviations, each the
-//!   square root of `m`. It settles where about 3% of the answers near the limit take more than 85% of their time.
+//! - Let `m` be the number of calls that end at that rate within 70% of the remaining time. The limit differs from `m`
+//!   by at most 2.5 standard deviations. One standard deviation is the square root of `m`. The limit settles where
+//!   about 3% of the answers near it take more than 85% of their time.
 //! - A call is late if it takes more than 85% of its time, and early if it takes less than 60%. A higher measured rate
 //!   raises the limit at once. A lower measured rate lowers the limit only slowly while the limit is not tested: to
 //!   half in about 60 deadlines. The limit is not tested while no call is late and either less than half of it is in
 //!   use or all answers are early.
 //! - No latency is compared with an ideal latency. A service that becomes three times slower for good gets a limit that
 //!   fits it, and one fast answer changes nothing. The limiter does not probe: it refuses no call to learn something.
-//! - While more calls are given up than answered, the limiter admits two calls at a time until the service answers
-//!   again. Calls in flight do not count among the two if no call ended for the length of a deadline. Work on calls
-//!   that were given up may go on, and no limit can observe it.
+//! - If more calls are given up than answered, the limiter admits two calls at a time until the service answers again.
+//!   If then no call ends for the length of a deadline, the calls in flight no longer count: two more are admitted.
+//!   Work on calls that were given up may go on, and no limit can observe it.
 //! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. The
 //!   experiments in `examples/experiments` simulate both. In a metastable collapse (E4) the default served 83% to 97%
 //!   of the calls, `Gradient` 56% to 78%, and `Aimd` 44% to 58%. While a service was three times slower (E11), the
@@ -95,7 +98,8 @@
 //!
 //! # Classes, tenants, signals
 //!
-//! These work with fixed limits, too: see [`Limiter::at_most`].
+//! These work with fixed limits, too: see [`Limiter::at_most`]. A fixed limit with none of them is a *plain* fixed
+//! limit.
 //!
 //! - [`by_criticality`](LimiterBuilder::by_criticality): less critical calls see a lower limit. A class can be
 //!   [guaranteed](LimiterBuilder::guarantee) a share of the limit. It gets those places even when its own lower limit

@@ -15,14 +15,15 @@ pub(super) const MOST_IN_CLASS: u64 = (1 << CLASS_BITS) - 1;
 /// and each change is one atomic step.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// All calls in flight; or the calls of each class, [`CLASS_BITS`] bits each and at most [`MOST_IN_CLASS`].
+    /// The number of all calls in flight. If `by_class`, instead four numbers of [`CLASS_BITS`] bits: the calls of each
+    /// class, at most [`MOST_IN_CLASS`].
     word: AtomicU64,
     /// The calls that entered while their class was at [`MOST_IN_CLASS`]. Zero where calls are not counted by class.
     beyond: AtomicU64,
     by_class: bool,
 }
 
-/// The calls in flight at one instant.
+/// The calls in flight at one instant. `beyond` is read just after `word`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InFlight {
     word: u64,
@@ -106,8 +107,8 @@ impl Places {
         }
     }
 
-    /// Gives a place back, exactly once for each place that [`enter`](Self::enter) took. Returns the number of calls in
-    /// flight after it.
+    /// Gives a place back, and returns the number of calls in flight after that. The caller runs it exactly once for
+    /// each place that [`enter`](Self::enter) took.
     #[inline]
     pub(super) fn leave(&self, place: Place) -> u64 {
         if place.is_beyond() {

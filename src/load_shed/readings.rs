@@ -6,7 +6,8 @@ use std::{fmt, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readings {
-    /// The most calls that may be in flight, for a call of the highest class with the usual remaining time.
+    /// The most calls that may be in flight, for a call of the highest class with the remaining time
+    /// [`deadline`](Self::deadline).
     pub limit: usize,
     /// The calls in flight.
     pub in_flight: usize,
@@ -33,9 +34,9 @@ pub enum LimitReason {
     Rate,
     /// The algorithm returned it as a number of calls.
     Algorithm,
-    /// The algorithm's limit is lower than the floor.
+    /// The algorithm's limit is at or below the floor.
     Floor,
-    /// The algorithm's limit is higher than the ceiling.
+    /// The algorithm's limit is at or above the ceiling.
     Ceiling,
     /// A signal lowered it. The overload may be over: the limit grows back slowly.
     Signal,

@@ -136,7 +136,7 @@ impl Limiter {
         }
     }
 
-    /// Gives one place back, exactly once for each [`enter`](Self::enter) that took one.
+    /// Gives one place back. The caller runs it exactly once for each [`enter`](Self::enter) that took one.
     #[inline]
     pub(super) fn leave(&self, ticket: Ticket, end: End, now: impl FnOnce() -> Instant) {
         let left = self.shared.places.leave(ticket.place());

@@ -6,10 +6,10 @@ use crate::error::ConfigError;
 /// After a window with late calls the limit is multiplied by a factor. After a window without late calls it grows by
 /// one call, if at least half of it was in use.
 ///
-/// Use it where deadlines are known but do not reflect the load, as with streams. [`Little`](super::Little) does better
-/// in a metastable collapse: in simulations it served 83% to 97% of the calls, AIMD 44% to 58%. While a service was
-/// three times slower, AIMD lost less than 1% of the goodput of the best fixed limit, and `Little` 3% to 4%. See
-/// `examples/experiments`, E4 and E11.
+/// Use it where deadlines are known but say little about how long a call should take, as with streams.
+/// [`Little`](super::Little) does better in a metastable collapse: in simulations it served 83% to 97% of the calls,
+/// AIMD 44% to 58%. While a service was three times slower, AIMD lost less than 1% of the goodput of the best fixed
+/// limit, and `Little` 3% to 4%. See `examples/experiments`, E4 and E11.
 #[derive(Clone, Debug)]
 pub struct Aimd {
     limit: f64,

@@ -1,4 +1,5 @@
-//! The interface of an algorithm that adapts a limit: a pure function of the observed calls and of time.
+//! The interface of an algorithm that adapts a limit. The limit depends only on the windows that the algorithm has
+//! seen.
 
 use std::{fmt, time::Duration};
 
@@ -8,7 +9,7 @@ use std::{fmt, time::Duration};
 /// each window it passes a [`Window`] to the algorithm and applies the [`Limit`] that the algorithm returns. The
 /// algorithm reads no clock and draws no random number, so it can be tested as a plain function.
 ///
-/// One caller runs it at a time, under a lock that no other caller waits for. It must not block.
+/// One caller runs the algorithm at a time, under a lock that no other caller waits for. The algorithm must not block.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,7 +46,8 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
 
     /// Returns the length of a window, for callers with this deadline. Default: the deadline.
     ///
-    /// A window in which fewer than four calls ended lasts longer, up to the deadline.
+    /// A window in which fewer than four calls were answered lasts longer, up to the deadline. While the limit is below
+    /// four, one answer suffices.
     fn window(&self, deadline: Duration) -> Duration {
         deadline
     }

@@ -1,12 +1,15 @@
 use super::algorithm::{Algorithm, Limit, Window};
 use crate::error::ConfigError;
 
-/// Compares the latency of a window with the mean of many windows, and lowers the limit when it has grown.
+/// Compares the latency of a window with the mean of many windows, and lowers the limit when the latency has grown.
 ///
-/// The formula is that of Netflix's `Gradient2Limit`. The limit is multiplied by the ratio of the two latencies,
-/// clamped to between one half and one. The square root of the limit is added, for a queue. Each window moves the limit
-/// half of the way. The limit does not grow while less than half of it is in use. The mean follows a changed latency
-/// within some hundred windows, so that a service that becomes slower for good is not throttled forever.
+/// The formula is that of Netflix's `Gradient2Limit`. The gradient is `tolerance * mean / latency`, clamped to between
+/// one half and one. The wanted limit is the present limit times the gradient, plus the square root of the present
+/// limit as room for a queue. Each window moves the limit half of the way to the wanted limit. The limit does not grow
+/// while less than half of it is in use.
+///
+/// The mean follows a changed latency within some hundred windows, so that a service that becomes slower for good is
+/// not throttled forever.
 ///
 /// It needs no deadlines. If they are known, [`Little`](super::Little) does better in a metastable collapse: in
 /// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. Other simulations made a service three times

@@ -47,7 +47,7 @@ const ENOUGH: u64 = 32;
 const ENOUGH_TO_BEGIN: u64 = 8;
 /// The most by which the limit differs from `share * deadline * rate`, in standard deviations.
 const SLACK: f64 = 2.5;
-/// The gain in trust from one limit's worth of answers in time.
+/// The gain in [trust](Little::trust) when the answers in time are as many as the calls that the limit allows.
 const TRUST_GAINED: f64 = 1.0 / 4.0;
 /// One late answer cancels the trust gained by this number of answers in time.
 const LATE: f64 = 32.0;
@@ -79,6 +79,7 @@ pub struct Little {
     deadline: Duration,
 }
 
+/// The state of the [table](self). `has_begun` is set after the first window in which a call was answered or given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LittleState {
     Unknown { has_begun: bool },
@@ -86,6 +87,7 @@ enum LittleState {
     Starved,
 }
 
+/// The busy time, in seconds, and the completions of one window, or of several together.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     busy: f64,

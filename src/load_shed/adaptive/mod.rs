@@ -242,8 +242,8 @@ impl Adaptive {
         let enough = if self.usual_limit() < SMALL { 1 } else { COMPLETIONS };
         let is_over = busy >= length && completed >= enough || busy >= deadline;
         if !is_over {
-            // Busy time passes no faster than time, so the window cannot end before the missing part of its length has
-            // passed. If only completions are missing, an eighth of the length passes before a call looks again.
+            // Busy time passes no faster than the clock, so the window cannot end before the missing part of its length
+            // has passed. If only completions are missing, an eighth of the length passes before a call looks again.
             let wait = length.saturating_sub(busy).0.max(length.0 / 8).max(1);
             self.due.store(now.0.saturating_add(wait), Ordering::Relaxed);
             return;

@@ -8,15 +8,15 @@
 //! An exact table of the tenants in flight would have no such error. But finding, claiming and freeing its slots takes
 //! a lock, or several atomic steps between which one tenant may claim two slots.
 //!
-//! | step | cells |
+//! | step | result |
 //! |---|---|
-//! | read all four | the smallest is the anchor. If it has no room, the call is refused and nothing was written |
-//! | add to the other three | |
+//! | read all four cells | the smallest is the anchor. If it has no room, the call is refused and nothing was written |
+//! | add one to the other three cells | not decided yet |
 //! | compare-and-swap the anchor, if it has room | the call is admitted: one atomic step decides |
-//! | the anchor has no room any more | subtract from the three, and start again |
+//! | otherwise, subtract one from the other three cells | start again, with at most four tries in all |
 //!
 //! An admitted call is counted in all four of its cells. Each anchor therefore counts all earlier calls of its tenant,
-//! in whichever row their anchor was, and no race lets a tenant exceed its share.
+//! in whichever row their own anchors were. So no race lets a tenant exceed its share.
 
 use super::Share;
 use crate::sync::{AtomicU64, Ordering};
@@ -37,8 +37,9 @@ const TRIES: usize = 4;
 
 /// The calls in flight by tenant. Methods take the hash of a tenant, made by [`hash_of`](Self::hash_of).
 ///
-/// 16 KiB. Cells share cache lines: the probability of false sharing between two tenants is 1/64 in each row. With a
-/// cache line for each cell the sketch would take 256 KiB, and most calls would miss the first-level cache four times.
+/// 16 KiB. Cells share cache lines: the probability of false sharing between two tenants is 1/64 in each row. If each
+/// cell had 128 bytes of its own, the sketch would take 256 KiB, and most calls would miss the first-level cache four
+/// times.
 pub struct Tenants {
     /// The rows, one after the other. Each change of a cell is `AcqRel` and pairs with every other change of that cell.
     /// A call that changes a cell after another call also observes what that other call changed before, in any cell.
@@ -74,9 +75,10 @@ impl Tenants {
     /// Takes a place for a tenant that has fewer than `allowed`, and returns whether it did. [`leave`](Self::leave)
     /// gives the place back.
     ///
-    /// No allocation and no lock. Four loads and four atomic additions to admit, four loads to refuse. A call may be
-    /// refused although there is room. That happens only if another call of the tenant is being admitted or refused at
-    /// that moment. Calls of other tenants in its cells must also end then.
+    /// No allocation and no lock. Four loads and four atomic additions to admit, four loads to refuse.
+    ///
+    /// A call may be refused although its tenant has room. That takes two coincidences: another call of the tenant is
+    /// being admitted or refused at that moment, and calls of other tenants that share its cells end.
     #[inline]
     pub fn enter(&self, tenant: u64, allowed: u64) -> bool {
         let cells = self.cells_of(tenant);
@@ -93,7 +95,8 @@ impl Tenants {
         false
     }
 
-    /// Gives a place back, exactly once for each [`enter`](Self::enter) or [`add`](Self::add) that took one.
+    /// Gives a place back. The caller runs it exactly once for each [`enter`](Self::enter) or [`add`](Self::add) that
+    /// took one.
     #[inline]
     pub fn leave(&self, tenant: u64) {
         for cell in self.cells_of(tenant) {

@@ -27,9 +27,9 @@ pub trait Signal: Send + Sync {
     /// Returns the level at this instant: 0 for no load, 1 at the bound of overload. `None` if it is unknown, which
     /// never counts as overload.
     ///
-    /// A limiter reads it at most every 10 ms, in an arriving call, under no lock. It must return at once and do no
-    /// I/O: measure an expensive signal in a task and publish it in an atomic. A panic and NaN count as unknown. Levels
-    /// below 0 count as 0, and levels above 1 as 1.
+    /// A limiter reads the level at most every 10 ms, in an arriving call, under no lock. This method must return at
+    /// once and do no I/O: measure an expensive signal in a task and publish it in an atomic. A panic and NaN count as
+    /// unknown. Levels below 0 count as 0, and levels above 1 as 1.
     fn level(&self, now: Instant) -> Option<f64>;
 }
 

@@ -76,7 +76,7 @@ impl Signals {
     #[inline]
     pub(in crate::load_shed) fn refresh(&self, in_flight: u64, limit: u64, now: Instant) -> bool {
         let (now_nanos, next) = (self.origin.to(now), self.next.load(Ordering::Relaxed));
-        // If the clock went back by more than a period, they are due as well.
+        // The signals are also due if the clock went back to before their last reading.
         let is_due = now_nanos.0 >= next || next - now_nanos.0 > EVERY.0;
         if !is_due {
             return false;
@@ -92,7 +92,7 @@ impl Signals {
         let passed = if is_overloaded == was_overloaded { now_nanos.0.saturating_sub(next) / EVERY.0 } else { 0 };
         let cap = Cap(self.cap.load(Ordering::Relaxed));
         // One caller at a time gets here: the one that advanced `next`. There are two only if a thread was preempted
-        // for a whole period after it did.
+        // for a whole period after it had advanced `next`.
         self.cap.store(cap.after(passed + 1, is_overloaded, in_flight, limit).0, Ordering::Relaxed);
         true
     }
