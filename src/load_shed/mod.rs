@@ -29,8 +29,8 @@
 //! # Semantics
 //!
 //! - A call takes a place in the first poll of its future. It gives the place back when it ends, panics or is dropped.
-//!   The service's future is dropped before the place is given back. Only after a panic it is dropped later, with the
-//!   response future.
+//!   The service's future is dropped before the place is given back. After a panic of the service, its future is
+//!   dropped later, with the response future.
 //! - A service handle that was polled ready but not called takes no place.
 //! - A call gives its place back when the service returns the head of the response, so the place does not cover a
 //!   streamed body. In a stack with `whole_body` (feature `http`) the call keeps its place until the end of the body.

@@ -122,8 +122,8 @@ pub trait Admission<Request, Response, ServiceError> {
         frame: &mut Frame,
     ) -> Poll<Result<Self::Permit, Rejection>>;
 
-    /// Gives up the place among the waiters of a call that ends while it waits. If the call was granted a permit
-    /// meanwhile, also gives back that permit.
+    /// Runs when a call ends while it waits. Gives up the call's place among the waiters. If the call was granted a
+    /// permit meanwhile, also gives back that permit.
     fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
 
     /// Runs after each pending poll of an admitted call. See [`Gate::under_way`](super::Gate::under_way).
@@ -143,8 +143,8 @@ pub trait Admission<Request, Response, ServiceError> {
 
     /// Runs after the service returned a response and the call [counts](Self::counts). It may keep the permit for
     /// longer than the call, for example until the body of the response has been sent. `ending` is the ending that
-    /// [`settle`](Self::settle) would receive. Returns `Some(permit)` if the stage is to settle it now. Returns `None`
-    /// if it kept the permit; the admission must then settle it later, exactly once.
+    /// [`settle`](Self::settle) would receive. Returns `Some(permit)` if the stage is to settle the permit now. Returns
+    /// `None` if it kept the permit. The admission must then settle the permit later, exactly once.
     ///
     /// It must not panic.
     ///

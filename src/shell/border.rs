@@ -18,8 +18,8 @@ use crate::error::{Error, Rejection};
 /// # Cancellation and panics
 ///
 /// A dropped call never reaches [`exit`](Self::exit). Its [`Seen`](Self::Seen) is dropped after all permits were
-/// returned. The call holds no permit while [`enter`](Self::enter) and [`exit`](Self::exit) run, so a panic there loses
-/// nothing.
+/// returned. The call itself holds no permit while [`enter`](Self::enter) and [`exit`](Self::exit) run, so a panic in
+/// them loses nothing.
 ///
 /// # Cost
 ///

@@ -38,8 +38,8 @@ impl<S, F> Callee<S, F> {
         self.project().future.set(None);
     }
 
-    /// Replaces a service whose call has ended by a fresh clone. Anything that the old clone reserved for its next
-    /// call, such as a place in a queue, is returned. Runs user code.
+    /// Replaces the call's clone of the service with a fresh one, after the service has answered. Anything that the old
+    /// clone reserved for its next call, such as a place in a queue, is returned. Runs user code.
     #[inline]
     pub fn refresh(self: Pin<&mut Self>)
     where
@@ -70,7 +70,8 @@ impl<S, F> Callee<S, F> {
         this.future.set(Some(future));
     }
 
-    /// Polls the service's future, and drops it once it has answered. Returns `None` if there is none. Runs user code.
+    /// Polls the service's future, and drops it once it has answered. Returns `None` if there is no future. Runs user
+    /// code.
     #[inline]
     pub fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Poll<F::Output>>
     where

@@ -174,9 +174,9 @@ impl Explanation {
     }
 }
 
-/// The methods with which a stage describes itself. A method that takes the `next` stage also describes that stage. Of
-/// the public methods only [`limit_latency`](Explanation::limit_latency) adds a layer by itself. Before it calls
-/// another one, a stage calls [`layer`](Explanation::layer).
+/// The methods with which a stage describes itself. A stage calls [`layer`](Explanation::layer) first, and then the
+/// methods that say what the layer does. Only [`limit_latency`](Explanation::limit_latency) adds its layer itself. A
+/// method that takes the `next` stage also describes that stage.
 impl Explanation {
     /// Adds a layer with its name and description.
     pub fn layer(&mut self, name: &'static str, text: impl Into<String>) {
@@ -233,9 +233,12 @@ impl Explanation {
         self.bound_in_flight(limit);
     }
 
-    /// Adds that the service can ask for further waits of this total length. If `always`, the stage may wait this time
-    /// even if the service does not ask, so the waits are part of the [worst case](Self::worst_case_latency). Otherwise
-    /// only the worst case [with hints](Self::worst_case_with_hints) has them.
+    /// Adds that the service can ask for further waits of this total length. The waits for which it asks inner stages
+    /// can occur in each of the `attempts`.
+    ///
+    /// If `always`, the stage may wait this time even if the service does not ask, so the waits are part of the [worst
+    /// case](Self::worst_case_latency). Otherwise only the worst case [with hints](Self::worst_case_with_hints) has
+    /// them.
     pub(crate) fn wait_for_hints(&mut self, attempts: u32, further: Duration, always: bool) {
         self.hints = self.hints.saturating_mul(attempts);
         if always {
@@ -245,7 +248,7 @@ impl Explanation {
         }
     }
 
-    /// Describes the inner stages with these settings.
+    /// Sets the settings with which the inner stages then describe themselves.
     pub(crate) fn with_settings(&mut self, settings: CallSettings) {
         self.settings = Some(settings);
     }
@@ -256,7 +259,8 @@ impl Explanation {
     }
 }
 
-/// The second halves of the methods above, which run after the inner stages were described.
+/// The parts of the methods above that describe no stage. The check of a live configuration runs them from the inside
+/// out, without stages.
 impl Explanation {
     pub(crate) fn latency_is_limited(&mut self, name: &'static str, limit: Duration) {
         if self.innermost.is_none() && self.tries.is_none() {

@@ -42,8 +42,8 @@ pub struct Frame {
     in_pass: Flag,
     /// The retries of the call that ends in this poll.
     retries: Retries,
-    /// The configuration version of a pass that began after the call's own pass: that of a further attempt, or of a
-    /// call that waited. Zero if there is no such pass, or once it has ended.
+    /// The configuration version of a later pass, which began after the call's own pass: for a further attempt, or for
+    /// a waiter whose turn came. Zero if there is no later pass, or once it has ended.
     later_pass: u64,
     /// What the call inherited before the pass, if a stage had read or set it.
     before_pass: Option<Inherited>,

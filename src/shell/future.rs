@@ -113,13 +113,13 @@ where
                 *this.in_poll = false;
                 // The drop of the service, and what the border does, are user code.
                 frame.user_code_runs();
-                // The result is moved out last. The stages have just written its parts, and one load of several parts
-                // would wait until they are stored.
+                // The result is moved out last. The stages have just written its parts one by one. A load that spans
+                // several parts would make the processor wait until all of them are in its cache.
                 return polled.map(|result| border.exit(seen, result, &mut frame));
             }
             match frame.take_wake() {
                 None => this.timer.as_mut().disarm(),
-                // The timer has fired: ask the stages again, at a later time.
+                // The timer has fired: poll the stages again, with a new reading of the clock.
                 Some(wake) if this.timer.as_mut().poll_until(wake, cx).is_ready() => {
                     frame = Frame::new();
                     continue;

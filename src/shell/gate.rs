@@ -20,8 +20,8 @@ pub trait Gate<Request> {
     /// that of a circuit breaker. Default: `true`.
     ///
     /// The difference matters in a stack that holds permits until the end of the response body (`whole_body`, feature
-    /// `http`). There the head of a response settles a permit that takes up no room, unless that head is a success. A
-    /// retry that then asks [`would_refuse`](Self::would_refuse) sees the verdict counted.
+    /// `http`). If the head of the response is not a success, a permit that takes up no room is settled at the head
+    /// already. A retry that then asks [`would_refuse`](Self::would_refuse) sees this verdict counted.
     const HOLDS_ROOM: bool = true;
 
     /// Whether the gate reads the deadline from the frame's context; see

@@ -69,7 +69,8 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub trait Instrument: Send + Sync + 'static {
-    /// Adds all readings at the time `now`. Each run adds readings of the same names and labels, from the first run on.
+    /// Adds all readings at the time `now`. Each run must add readings of the same names and labels, from the first run
+    /// on.
     ///
     /// Changes no state. May hold a lock for a short time. A call that needs the lock waits no longer than that.
     fn read(&self, now: Instant, readings: &mut Readings<'_>);

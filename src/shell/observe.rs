@@ -17,9 +17,9 @@ pub use stage::ObserveStage;
 /// [`ServerBuilder::observe`](crate::stack::ServerBuilder::observe) take it. A pair of observers is an observer, too. A
 /// stack without an observer has no stage for it.
 ///
-/// The observer sees the beginning and the end of each call exactly once, and of each attempt that reaches the layer
-/// around the service. A refused attempt is not observed. A call begins in its first poll, after the gates decided. An
-/// attempt that a change of a [live](crate::stack::live) stack sends back to the gates has not begun.
+/// The observer sees the beginning and the end of each call exactly once. In a client, it also sees those of each
+/// attempt that all layers admit. A refused attempt is not observed. A call begins in its first poll, after the gates
+/// decided. An attempt that a change of a [live](crate::stack::live) stack sends back to the gates has not begun.
 ///
 /// # Cancellation and panics
 ///
@@ -100,8 +100,8 @@ pub trait Observer {
     /// Runs when a call or an attempt begins.
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
-    /// Runs one poll of the call or attempt, for example within a span. Decisions of gates and copies for a retry
-    /// happen before the poll and are not part of it.
+    /// Runs one poll of the call or attempt, for example within a span. Gates decide on an attempt, and a retry copies
+    /// its request, before the first poll of that attempt. For a further attempt, both happen within a poll of the call.
     ///
     /// Default: only runs the poll.
     #[inline]
@@ -160,7 +160,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 pub enum Observed {
     /// A whole call, from its first poll to its end.
     Call,
-    /// One attempt, from the layer around the service to its answer.
+    /// One attempt, from its admission by all layers to the answer of the service.
     Attempt,
 }
 
@@ -208,7 +208,7 @@ impl<'call> End<'call> {
         self.ending
     }
 
-    /// Returns the rejection that the caller receives, if any.
+    /// Returns the rejection with which the call or the attempt ended, if any. The caller of a call receives it.
     #[inline]
     pub fn rejection(&self) -> Option<&'call Rejection> {
         self.rejection

@@ -30,7 +30,8 @@ pub(crate) trait Reconfigure {
 pub(crate) enum Course<Config> {
     /// No decision about a call depends on the difference.
     Unseen,
-    /// Through this intermediate configuration. It refuses exactly the calls that at least one of the two refuses.
+    /// Through this intermediate configuration. It refuses exactly the calls that the old or the new configuration
+    /// refuses.
     Strictest(Config),
     /// In one step: each call sees the old or the new configuration.
     AtOnce,

@@ -46,14 +46,16 @@ impl Retries {
         ((self.attempts_and_denial >> 32) as u32).max(1)
     }
 
-    /// Returns the total backoff. The end of the call may have cut the last one short.
+    /// Returns the sum of the waits between attempts: backoff and hints. The end of the call may have cut the last wait
+    /// short.
     #[inline]
     pub fn waited(&self) -> Duration {
         self.waited.duration()
     }
 
-    /// Returns why there was no further attempt, if the call could have been retried. `None` if a layer refused the
-    /// last attempt, or if a timeout or the caller ended the call.
+    /// Returns why there was no further attempt, if the call could have been retried. `None` if a timeout or the caller
+    /// ended the call. Also `None` if a layer refused the last attempt, unless the retry [waits for
+    /// refusals](crate::retry::Retry::wait_for_refusals).
     #[inline]
     pub fn denied(&self) -> Option<Denied> {
         Some(match self.attempts_and_denial as u32 {

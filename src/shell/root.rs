@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 /// The shared part of each handle of a stack: a layer, a service, a control.
 ///
-/// With the `load` feature the handles share one `Arc` and the calls a second one, whose reference count is the number
-/// of calls. Threads that clone one handle per call then contend for two cache lines instead of one, so the second
-/// `Arc` exists only with the feature.
+/// With the `load` feature the handles share one `Arc` and the calls a second one. The second has one reference for
+/// each call, and one more. Threads that clone one handle per call then contend for two cache lines instead of one, so
+/// the second `Arc` exists only with the feature.
 pub(crate) struct Root<St, X> {
     #[cfg(not(feature = "load"))]
     shared: Arc<Shared<St, X>>,

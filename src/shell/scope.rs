@@ -131,7 +131,7 @@ fn forbid_retry(frame: &mut Frame) {
     CallContext::forbid_retry();
 }
 
-/// Returns whether a service that itself gives up at its deadline may end the call like this.
+/// Returns whether a service that itself gives up at its deadline may end the call with this ending.
 fn may_be_by_deadline(ending: Ending) -> bool {
     matches!(
         ending,

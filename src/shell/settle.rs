@@ -28,7 +28,7 @@ where
         self.permit.as_mut()
     }
 
-    /// Replaces the permit by the result of `change`. If that panics, the permit is lost.
+    /// Replaces the permit with the result of `change`. If `change` panics, the permit is lost.
     #[inline]
     pub(crate) fn change(&mut self, change: impl FnOnce(P) -> Option<P>) {
         self.permit = self.permit.take().and_then(change);

@@ -1,13 +1,13 @@
 use super::{Border, ResponseFuture, Stack, Stage};
 use tower::Service;
 
-/// A request that a stack accepts: its stages implement [`Stage`] and its border [`Border`] for the request. It is
-/// implemented for all such requests.
+/// A request that a stack accepts: the stages of the stack implement [`Stage`], and its border [`Border`], for the
+/// request. The trait is implemented for all such requests.
 ///
 /// The `Service` of [`Stack`] requires this trait instead of those two, to keep compile times short. While rustc does
 /// not know the type of a request, it proves the bounds of an `impl` once per mention, without a cache. A stack
-/// mentions its service about ten times, so each further stack around another took rustc ten times as long; six took
-/// minutes. A bound on an unknown type is deferred until the type is known, and then proved once.
+/// mentions its service about ten times, so each stack around another one made rustc ten times slower: six nested
+/// stacks took minutes. A bound on an unknown type is deferred until the type is known, and then proved once.
 pub trait StackRequest<St, X, S>: Sized
 where
     S: Service<Self>,

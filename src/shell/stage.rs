@@ -26,7 +26,8 @@ where
     type Call;
 
     /// Admits or refuses the call. Runs in the first poll of the response future and at each new attempt, never
-    /// earlier. The call keeps a refusal, and the first [`poll`](Self::poll) returns it.
+    /// earlier. If the stage refuses, the returned state keeps the rejection until the first [`poll`](Self::poll), which
+    /// returns it.
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 
     /// Predicts whether this stage, or an inner one, would refuse an attempt with this request at `due`. A retry asks
@@ -114,8 +115,9 @@ pub enum Ending {
         /// Whether the service had been called.
         reached_service: bool,
     },
-    /// User code panicked in a poll: the service (in call, poll or drop) or a classifier. A panic before the service is
-    /// called, as in a cost function or a clone of the request, is `Refused`.
+    /// User code panicked while the next stage was polled or abandoned: the service, the [stamp](super::Stamp), a
+    /// classifier or an observer. A panic while the next stage was [started](Stage::start), as in a cost function or a
+    /// clone of the request, is `Refused`.
     Panicked,
 }
 
@@ -150,7 +152,7 @@ impl From<&Rejection> for Ending {
         match (rejection, rejection.reached_service()) {
             (Rejection::TimedOut(details), true) if details.was_cut_short() => Self::CutShort,
             (Rejection::TimedOut(_), true) => Self::TimedOut,
-            // An earlier attempt reached the service and what became of it was settled then.
+            // An earlier attempt reached the service. Its result was settled when that attempt ended.
             (_, true) => Self::Answered(Outcome::Ignored),
             (_, false) => Self::Refused { retry_after: rejection.retry_after() },
         }

@@ -3,10 +3,10 @@ use super::Frame;
 /// Writes to the request of each attempt, just before the service is called: a header with the deadline, the number of
 /// the attempt, an idempotency key.
 ///
-/// [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) and [`Leaf::stamp`](super::Leaf::stamp) take it. When
-/// the stamp writes, the service is ready, so the call leaves at once. In a stack of a builder, the context of the
-/// attempt is the [current](crate::CallContext::current) one. Each attempt has its own copy of the request, so the next
-/// attempt does not see the stamp.
+/// [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) and [`Leaf::stamp`](super::Leaf::stamp) take a stamp.
+/// When the stamp writes, the service is ready, so the call leaves at once. In a stack of a builder,
+/// [`CallContext::current`](crate::CallContext::current) then returns the context of the attempt. Each attempt has its
+/// own copy of the request, so the next attempt does not see the stamp.
 ///
 /// A panic in the stamp ends the attempt before the service receives it. A stack without a stamp has no cost for it.
 ///
