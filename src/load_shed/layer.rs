@@ -4,8 +4,8 @@ use std::hash::Hash;
 
 /// Refuses calls over the limit, as a tower layer. See the [module](super).
 ///
-/// The service's error type is kept and must be `From<Rejection>`; [`typed_error`](StackLayer::typed_error) and
-/// [`respond_with`](StackLayer::respond_with) choose otherwise.
+/// The service's error type is kept and must be `From<Rejection>`. With [`typed_error`](StackLayer::typed_error) the
+/// layer returns an [`Error`](crate::Error) instead, and with [`respond_with`](StackLayer::respond_with) a response.
 #[doc(alias("bulkhead", "BulkheadLayer", "ConcurrencyLimitLayer", "AdaptiveLimiterLayer"))]
 pub type LoadShedLayer<X = KeepError, K = NoTenants, C = CriticalityOfContext, E = NoneExempt> =
     StackLayer<GateStage<LoadShed<K, C, E>, Leaf>, X>;

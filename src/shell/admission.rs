@@ -86,7 +86,7 @@ pub trait Admission<Request, Response, ServiceError> {
     const READS_DEADLINE: bool;
 
     /// Whether the permit of an admitted call takes up room in the limit, such as one of the calls in flight. `false`
-    /// if the permit only waits for the verdict on the call, as that of a circuit breaker. See
+    /// if the permit only waits for the verdict on the call, as the permit of a circuit breaker does. See
     /// [`Gate::HOLDS_ROOM`](super::Gate::HOLDS_ROOM). Default: `true`.
     ///
     /// This room is not the [`Place`](Self::Place) of a waiting call, which has no permit yet.

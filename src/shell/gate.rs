@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub trait Gate<Request> {
     /// Whether the permit of an admitted call takes up room in the gate, such as one of the calls in flight that a
     /// [`Limiter`](crate::load_shed::Limiter) allows. `false` if the permit only waits for the verdict on the call, as
-    /// that of a circuit breaker. Default: `true`.
+    /// the permit of a circuit breaker does. Default: `true`.
     ///
     /// The difference matters in a stack that holds permits until the end of the response body (`whole_body`, feature
     /// `http`). If the head of the response is not a success, a permit that takes up no room is settled at the head

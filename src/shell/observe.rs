@@ -101,7 +101,8 @@ pub trait Observer {
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
     /// Runs one poll of the call or attempt, for example within a span. Gates decide on an attempt, and a retry copies
-    /// its request, before the first poll of that attempt. For a further attempt, both happen within a poll of the call.
+    /// its request, before the first poll of that attempt. For a further attempt, both happen within a poll of the
+    /// call.
     ///
     /// Default: only runs the poll.
     #[inline]

@@ -26,7 +26,7 @@ where
     type Call;
 
     /// Admits or refuses the call. Runs in the first poll of the response future and at each new attempt, never
-    /// earlier. If the stage refuses, the returned state keeps the rejection until the first [`poll`](Self::poll), which
+    /// earlier. If the stage refuses, the state that it returns keeps the rejection, and the first [`poll`](Self::poll)
     /// returns it.
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 

@@ -29,7 +29,7 @@ use published::Published;
 use std::{array, sync::TryLockError, time::Duration};
 use tokio::time::Instant;
 
-/// The completions that a window needs to end before the deadline.
+/// A window with fewer completions lasts until its busy time reaches the deadline.
 const COMPLETIONS: u64 = 4;
 /// Of the calls that need not be measured, one in this number is.
 const SAMPLED: u64 = 16;
@@ -74,6 +74,7 @@ struct Measured {
 /// The state that only the caller that ends a window uses.
 struct Learner {
     algorithm: Box<dyn Algorithm>,
+    /// The counts at the end of the last window.
     since: Totals,
     deadline: Nanos,
     /// No window has ended.
