@@ -177,8 +177,8 @@ pub trait Admission<Request, Response, ServiceError> {
 /// | `Waiting` | its turn comes | `Admitted` |
 /// | `Waiting` | refused while it waits | `Ended`, with the rejection |
 /// | `Waiting` | abandoned, or recalled | `Ended`, after giving up its place among the waiters |
-/// | `Admitted` | the next stage is ready | `Ended`, after settling or refunding the permit |
-/// | `Admitted` | abandoned, or recalled | `Ended`, after settling the permit |
+/// | `Admitted` | the next stage is ready | `Ended`; the permit is settled, refunded or kept |
+/// | `Admitted` | abandoned, or recalled | `Ended`; the permit is settled |
 /// | `Admitted` | user code panics in a poll | `Admitted` without its permit, which is settled; never polled again |
 /// | `Refused` | polled | `Refused` without its rejection, which the poll returns; not polled again |
 #[derive(Clone, Debug)]

@@ -56,8 +56,8 @@ const PENALTY: usize = usize::MAX / 2;
 /// each call, they contend for both.
 ///
 /// [`load`](Load::load) takes a few atomic loads. It reads the clock where a breaker is open or half-open, where calls
-/// wait in a queue, or where there is a rate limit. It takes a lock where calls wait in a queue or for tokens, and for
-/// a sliding window or a bucket that warms up.
+/// wait in a queue, or where there is a rate limit or an adaptive limit. It takes a lock where calls wait in a queue or
+/// for tokens, and for a sliding window or a bucket that warms up.
 impl<St: RefusesNow, X, S> Load for Stack<St, X, S> {
     type Metric = usize;
 

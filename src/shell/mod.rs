@@ -13,8 +13,8 @@
 //!    request.
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
 //!    the call's own clone of the service ([`Callee`]), [stamps](Stamp) the request, calls that same clone, and drives
-//!    its future. When the service answers, the leaf [classifies](crate::classify) the answer, drops the service's
-//!    future and returns. On the way out each stage settles its permit ([`Ending`]), and the [`Border`] makes the
+//!    its future. When the service answers, the leaf drops the service's future, [classifies](crate::classify) the
+//!    answer and returns. On the way out each stage settles its permit ([`Ending`]), and the [`Border`] makes the
 //!    caller's answer.
 //! 4. If the poll is pending, the earliest instant passed to [`Frame::wake_at`] becomes the call's only timer. Only a
 //!    pending call has a timer. When the timer fires, the future polls the stages again within the same poll. A timeout

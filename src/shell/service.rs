@@ -47,7 +47,7 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
     /// Boxes rejections and the service's errors, for functions that return a `BoxError`. `?` does not convert a
     /// `BoxError` into other error types; see [`Error`](crate::Error#passing-errors-on).
     ///
-    /// A failed call allocates its box, unless the service's error is a `BoxError` already.
+    /// A failed call allocates a box, except for an error of the service that is a `BoxError` already.
     pub fn boxed_error(self) -> StackLayer<St, BoxedError> {
         self.border(BoxedError)
     }

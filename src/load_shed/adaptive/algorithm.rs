@@ -80,8 +80,9 @@ pub enum Limit {
 
 /// The observed calls of one window of time.
 ///
-/// Excludes the time without a call in flight. Unless the limit is below four, it also excludes calls that were alone
-/// in flight from start to end.
+/// Excludes the time without a call in flight. Unless the limit is below four, [`busy`](Self::busy) and
+/// [`completed`](Self::completed) also exclude calls that were alone in flight from start to end. The measured calls
+/// include such calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Window {
