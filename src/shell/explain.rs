@@ -50,7 +50,7 @@ pub struct Explanation {
     layers: Vec<(&'static str, String)>,
     attempts: Option<u32>,
     worst_case: Option<Duration>,
-    /// The time that waits at the service's request can add to the worst case.
+    /// By how much the waits that the service asks for can lengthen the worst case.
     hints: Duration,
     max_in_flight: Option<usize>,
     contradiction: Option<ConfigError>,

@@ -39,7 +39,7 @@ const PENALTY: usize = usize::MAX / 2;
 /// - The penalty is `usize::MAX / 2`. A stack has the penalty while at least one of these holds:
 ///   - A breaker is open, is forced open, or is half-open and admits no further probe.
 ///   - A live stack is switched off.
-///   - A load shed is at its limit, or a queue is at its depth. A limit in shadow causes no penalty.
+///   - A load shed is at its limit, or a queue is full or closed. A limit in shadow causes no penalty.
 ///   - A rate limit for all callers has no token. If it lets calls wait, only a wait that would be too long counts.
 /// - An open circuit whose `open_for` is over has no penalty: the balancer has to send the call that probes it. If all
 ///   stacks refuse, the balancer chooses among them by their calls in flight.

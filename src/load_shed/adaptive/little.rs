@@ -16,7 +16,7 @@
 //!   - The rate is the measured rate once the limit was in use for eight windows in a row, or for fewer windows with 32
 //!     completions.
 //!   - Otherwise, if the last eight windows have 32 completions, the last known rate decays. The rate is the larger of
-//!     that and the measured rate.
+//!     the decayed rate and the measured rate.
 //!   - Otherwise the rate stays as it is and does not decay.
 //! - Starved: a call that was given up is also late, so it counts twice. Two calls at a time test whether the service
 //!   answers again. The limit is these two and the calls that stand still. If no call ended in a window, the calls in
