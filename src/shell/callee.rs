@@ -38,7 +38,7 @@ impl<S, F> Callee<S, F> {
         self.project().future.set(None);
     }
 
-    /// Replaces the call's clone of the service with a fresh one, after the service has answered. Anything that the old
+    /// Replaces the call's clone of the service with a fresh one, after an attempt has ended. Anything that the old
     /// clone reserved for its next call, such as a place in a queue, is returned. Runs user code.
     #[inline]
     pub fn refresh(self: Pin<&mut Self>)
