@@ -5,8 +5,8 @@
 //!
 //! # Numbers that only you know
 //!
-//! - **How long a caller waits.** It is the `timeout` of the client's stack, and the deadline of everything below. Set
-//!   it below the timeout of your own callers, such as the proxy in front.
+//! - **How long a caller waits.** It is the `timeout` of the client's stack, and the deadline of every service that the
+//!   call reaches. Set it below the timeout of your own callers, such as the proxy in front.
 //! - **Which requests may be sent twice.** See [`safe_retries`](super::safe_retries).
 //! - **What you promised.** A quota that a contract names is a [`rate_limit`](crate::rate_limit). A rate limit is no
 //!   protection against overload; see [`overload`](super::overload).
@@ -23,8 +23,8 @@
 //! The adaptive limiter takes the deadline of each call from its [context](crate::CallContext). `deadline(..)` of its
 //! builder is for calls without one. [`Limiter::readings`](crate::load_shed::Limiter::readings) says what the limit is,
 //! and why. The limit learns from calls that overlap. A call alone in flight is no evidence, unless the limit is below
-//! four. A quiet service therefore keeps its [initial](crate::load_shed::LimiterBuilder::initial) limit, and the reason
-//! [`Unknown`](crate::load_shed::LimitReason::Unknown).
+//! four. A quiet service therefore keeps its [initial](crate::load_shed::LimiterBuilder::initial) limit, and its
+//! readings state the reason [`Unknown`](crate::load_shed::LimitReason::Unknown).
 //!
 //! A learned timeout begins at its ceiling and becomes shorter as it learns:
 //!
@@ -60,15 +60,15 @@
 //!
 //! | mechanism | default |
 //! |---|---|
-//! | [retry](crate::retry#defaults) | waits of 50 ms, doubling to 2 s, full jitter; a budget of 10% of the calls; hints of up to 60 s |
-//! | [circuit breaker](crate::circuit_breaker#defaults) | opens where half of the calls in 10 s failed, of at least 20; stays open for 5 s, at most a minute; 3 probes |
-//! | [adaptive limit](crate::load_shed#defaults) | a share of 0.7 of the deadline; a deadline of 1 s for calls without one; 100 until something is known |
-//! | [queue](crate::load_level) | a wait of at most half of the deadline, and at most 1 s |
+//! | [retry](crate::retry#defaults) | waits of 50 ms, doubling to 2 s, with full jitter; a budget of 10% of the calls; follows hints of up to 60 s |
+//! | [circuit breaker](crate::circuit_breaker#defaults) | opens if half of the calls in 10 s failed, and there were at least 20; stays open for 5 s, and after failed probes for longer, up to a minute; 3 probes |
+//! | [adaptive limit](crate::load_shed#defaults) | uses 0.7 of the deadline of a call; assumes a deadline of 1 s for a call without one; is 100 calls until it has learned |
+//! | [queue](crate::load_level) | a call waits for at most half of the time until its deadline, and at most 1 s |
 //! | [rate limit](crate::rate_limit#defaults) | a burst of one period's worth; refuses, and does not wait |
 //! | [one for each key](crate::per_key#defaults) | 1024 keys; a key is forgotten after ten idle minutes |
 //!
-//! Each page gives the reasons. A timeout and a fixed limit have no default, because nothing but your service says
-//! what they should be.
+//! The pages that the table links to give the reasons. A timeout and a fixed limit have no default, because nothing but
+//! your service says what they should be.
 //!
 //! # Rules of thumb
 //!
@@ -76,15 +76,15 @@
 //!   limit is somewhat above that number.
 //! - **Attempt timeout**: above the latency of nearly all successful calls, and short enough that two attempts fit
 //!   into the timeout of the call.
-//! - **Requests of different kinds**, such as a report and a lookup: choose the timeout of each with
-//!   [`PerRequest`](crate::timeout::PerRequest), somewhat above the slowest successful calls of its kind. The stack
-//!   does not check this timeout against its other numbers.
+//! - **Requests of different kinds**, such as a report and a lookup: choose the timeout of each kind with
+//!   [`PerRequest`](crate::timeout::PerRequest). Set it somewhat above the slowest successful calls of the kind. The
+//!   stack does not check this timeout against its other numbers.
 //! - **Longest wait in a queue**: half of the time for which callers wait, if their requests carry no deadline.
 //! - **A breaker with little traffic**: 20 calls in 10 s never come. Use
 //!   [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) or a lower
 //!   [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls).
-//! - **A program that lives for a few calls**: a new retry budget holds less than one retry. Use
-//!   [`initial`](crate::retry::RetryBudgetBuilder::initial).
+//! - **A program that lives for a few calls**: a new retry budget holds less than one retry, and few calls earn few
+//!   more. Use [`initial`](crate::retry::RetryBudgetBuilder::initial).
 //!
 //! # Numbers that contradict each other
 //!

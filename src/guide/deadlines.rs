@@ -1,8 +1,8 @@
 //! How does a deadline reach every service in a chain of calls?
 //!
 //! A caller waits for one second. The service that it calls queries a database with its own timeout of five seconds.
-//! After one second the caller has gone. The service and the database continue for up to four more seconds, for no
-//! caller. Every service in a chain must know how much time is left.
+//! After one second the caller has gone. The service and the database continue for up to four more seconds, although no
+//! caller waits for the answer. Every service in a chain must know how much time is left.
 //!
 //! # What travels with a call
 //!
@@ -13,7 +13,7 @@
 //! | who | does |
 //! |---|---|
 //! | a server stack | runs its handler in a context with the earlier of the caller's deadline and its own timeout |
-//! | a client stack | reads the context, ends the call by that deadline if it has a timeout, and opens a context for each attempt |
+//! | a client stack | reads the context, ends the call at that deadline at the latest, if the stack has a timeout, and opens a context for each attempt |
 //! | the service inside a client | reads the deadline of its attempt, and can send it on |
 //!
 //! A deadline never moves later: each layer can only make it earlier.
@@ -43,13 +43,13 @@
 //!
 //! # A client without a timeout
 //!
-//! A `timeout`, however long, ends the call by an inherited deadline. An `attempt_timeout` ends each attempt by it.
-//! Without either, the stack only passes the deadline on: retries and waiting calls respect it, but a call in the
-//! service does not end. Give every client a timeout.
+//! A `timeout` of any length also ends the call at an inherited deadline. An `attempt_timeout` of any length also ends
+//! each attempt at that deadline. Without either, the stack only passes the deadline on: retries and waiting calls
+//! respect it, but a call in the service does not end. Give every client a timeout.
 //!
-//! A stack with a timeout refuses a call whose deadline has passed before the call begins. If an inherited deadline
-//! ends an attempt before half of the attempt's own timeout, the attempt is no evidence against the service; see
-//! [`TimedOut::was_cut_short`](crate::error::TimedOut::was_cut_short).
+//! If the deadline has already passed when a call begins, a stack with a timeout refuses the call. If an inherited
+//! deadline ends an attempt before half of the attempt's own timeout has passed, the attempt is no evidence against the
+//! service; see [`TimedOut::was_cut_short`](crate::error::TimedOut::was_cut_short).
 //!
 //! # Spawned tasks
 //!
@@ -141,7 +141,7 @@
 //! | [`load_shed`](crate::load_shed#a-limit-that-finds-itself) | an adaptive limit refuses a call that would not end in time |
 //! | [`rate_limit`](crate::rate_limit) | a limit that lets calls wait refuses a call whose turn would come at the deadline or later |
 //! | [`load_level`](crate::load_level#semantics) | refuses a call that has waited for half of the time between its arrival and its deadline |
-//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that the caller's deadline ended before half of the attempt's own timeout |
+//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that the caller's deadline ended before half of the attempt's own timeout had passed |
 //!
 #![cfg_attr(feature = "http", doc = "[`http_grpc`]: super::http_grpc")]
 #![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]

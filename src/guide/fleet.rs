@@ -17,8 +17,8 @@
 //! | kind | who decides | choose it where |
 //! |---|---|---|
 //! | [`Exact`](crate::rate_limit::distributed::Exact) | the store, in each call | a call is worth a round trip |
-//! | [`Leased`](crate::rate_limit::distributed::Leased) | the process, from a credit that the store leased to it | a partner counts the calls in a window |
-//! | [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) | the process, by what it last knew | the limit protects you, and calls are cheap |
+//! | [`Leased`](crate::rate_limit::distributed::Leased) | the process, from the tokens that the store lent to it | a partner counts the calls in a window |
+//! | [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) | the process, from the last answer of the store and what it admitted since | the limit protects you, and calls are cheap |
 //!
 //! Here two processes share a store. [`Embedded`](crate::rate_limit::distributed::Embedded) is a store for one process
 //! and for tests; a fleet uses `Redis` with the feature `redis`. `build` returns the limit and its flusher, the
@@ -45,7 +45,7 @@
 //! # }
 //! ```
 //!
-//! In a stack it is a [`RateLimit`](crate::rate_limit::RateLimit) like any other:
+//! In a stack, the limit is a [`RateLimit`](crate::rate_limit::RateLimit) like any other:
 //!
 #![cfg_attr(feature = "redis", doc = "```no_run")]
 #![cfg_attr(not(feature = "redis"), doc = "```ignore")]
@@ -61,7 +61,7 @@
 //!
 //! let limit = RateLimit::distributed_ref(limit, |order: &Order| order.tenant.as_str());
 //! let stack = steadfast::server().rate_limit(limit).layer()?;
-//! // At the end: drop everything that has the stack, and let the flusher tell the store the rest.
+//! // At the end: drop everything that holds the stack, and let the flusher report the rest to the store.
 //! drop(stack);
 //! flusher.await?;
 //! # Ok(())
@@ -94,7 +94,7 @@
 //! # async fn example() -> Result<(), BoxError> {
 //! let queue = DurableQueue::builder("redis://127.0.0.1:6379", "orders").depth(50_000).connect().await?;
 //!
-//! // In the web server. The key makes an order that is sent twice land once.
+//! // In the web server. The key given to `once` makes an order that is sent twice enter the queue once.
 //! let producer = queue.producer(|order: Order| {
 //!     let number = order.id.to_string();
 //!     Ok::<_, BoxError>(Message::new(number.clone()).once(number))

@@ -55,15 +55,15 @@
 //! **Discipline**: the order in which a queue serves its waiters: [`Discipline`].
 //!
 //! **Exempt**: not subject to a limit, as health checks are: [`LoadShed::exempt`] for one limit,
-//! [`ServerBuilder::exempt`] for all limits that the builder has.
+//! [`ServerBuilder::exempt`] for all limits that the builder has when it is called.
 //!
 //! **Explanation**: the layers of a stack and its worst case, in words: [`Explanation`].
 //!
 //! **Fair share**: a bound on the places of one *tenant*, which leaves room for the others:
 //! [`LimiterBuilder::fair_share`].
 //!
-//! **False sharing**: two values that different threads write are in one *cache line*, so that the threads slow each
-//! other down although they share no value.
+//! **False sharing**: different threads write different values in one *cache line*. The threads slow each other down
+//! although they share no value.
 //!
 //! **False-timeout rate**: the share of calls that a timeout gives up although an answer would still have come:
 //! [`Quantile`].
@@ -79,6 +79,9 @@
 //! **Guarantee**: places of a limit that only one *class* may use: [`LimiterBuilder::guarantee`].
 //!
 //! **Half-open**: the state of a circuit that lets a few *probes* through: [`BreakerState::HalfOpen`].
+//!
+//! **Handle**: a value whose clones share one state, such as a [`Breaker`] or a [`Limiter`]. Keep a clone to read the
+//! state and to change its numbers.
 //!
 //! **Hedging**: sending a second attempt before the first one has ended, for a shorter tail of the latency. This crate
 //! does not hedge.
@@ -104,9 +107,13 @@
 //! **Little's law**: the calls in flight are the calls per second times the mean latency. The default algorithm of an
 //! adaptive limit uses it: [`Little`].
 //!
-//! **Load leveling**: a queue between callers and a service, which takes work at its own pace: [`load_level`].
+//! **Load leveling**: a queue between callers and a service, so that the service takes work at its own pace:
+//! [`load_level`].
 //!
 //! **Load shedding**: refusing calls for which there is no room, so that the others are answered: [`load_shed`].
+//!
+//! **Mechanism**: the part of a layer that decides, and its state, such as a [`Breaker`], a [`Limiter`] or a
+//! [`RetryBudget`]. Mechanisms are *handles*.
 //!
 //! **Metastable failure**: an overload that stays after its cause has gone, because retries or late work keep it up.
 //! [`sim`] shows whether a stack recovers.
@@ -147,10 +154,15 @@
 //!
 //! **Stack**: all layers around one service, as one tower service: [`stack`].
 //!
+//! **Store**: the server that keeps a limit for many processes, such as Redis:
+//! [`Store`](crate::rate_limit::distributed::Store).
+//!
 //! **Tenant**: the user, customer or address that a call belongs to: [`LoadShed::tenant`], [`PerKey`], [`Keyed`].
 //!
 //! **Token bucket**: a rate limit. Tokens drip into a bucket at the rate, up to the *burst*; a call takes as many as it
 //! costs: [`TokenBucket`]. A [`Keyed`] has one bucket for each key.
+//!
+//! **Verdict**: the decision of the *classifier* on one answer. All layers use it: [`Outcome`](crate::Outcome).
 //!
 //! **Waiter**: a call that waits in a queue or for tokens. Its future waits; nothing is spawned.
 //!
@@ -166,6 +178,7 @@
 //! | era | the time between two changes of state of a breaker; a result counts only in the era that admitted its call |
 //! | evidence | a result that counts for or against a service |
 //! | frame | what the stages of one call share during one poll, such as the clock: [`Frame`](crate::shell::Frame) |
+//! | full time | the attempt timeout, or without one the timeout of the stack. An attempt that a deadline ends before half of it is no evidence: [`Ending::CutShort`](crate::shell::Ending::CutShort) |
 //! | gate | a stage that admits or refuses at once: [`Gate`](crate::shell::Gate) |
 //! | leaf | the innermost stage, which calls the service: [`Leaf`](crate::shell::Leaf) |
 //! | outcome | what an answer of the service means, for all layers: [`Outcome`](crate::Outcome) |

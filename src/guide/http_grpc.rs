@@ -58,23 +58,23 @@
 //! | answer | outcome |
 //! |---|---|
 //! | 1xx to 3xx, gRPC 0 | success |
-//! | 429; 503 with `Retry-After`; gRPC 8; any error with `steadfast-rejected` other than `timeout` | overloaded: retried after the hint, or not at all; a 429 without a hint and without `steadfast-rejected` has a hint of 1 s |
+//! | 429; 503 with `Retry-After`; gRPC 8; any failed answer with a `steadfast-rejected` other than `timeout` | overloaded: retried after the hint; without a hint, not retried. A 429 without a hint gets a hint of 1 s, unless it has `steadfast-rejected` |
 //! | 408, 425, other 5xx but 501 and 505; gRPC 1, 2, 4, 13, 14, 15 | failure: retried after the backoff |
 //! | other 4xx, 501, 505; other gRPC codes | permanent: not retried, and no failure of the service |
 //! | an error of the connection | failure; with [`unsent`](crate::http::Verdict::unsent), unprocessed where the request was not sent |
 //!
 //! # What callers get
 //!
-//! [`Answer`](crate::http::Answer) has the status for each rejection: 429 for a rate limit, 504 for a timeout, 503 for
-//! the others, and the codes of gRPC where the request is one of gRPC. The header `steadfast-rejected` names the
-//! mechanism. The body is a problem of RFC 9457.
+//! [`Answer`](crate::http::Answer) has the status for each rejection: 429 for a rate limit, 504 for a timeout, and 503
+//! for the others. A gRPC request gets a code of gRPC instead. The header `steadfast-rejected` names the mechanism. The
+//! body is a problem of RFC 9457.
 //!
 //! # Which requests are sent again
 //!
 //! [`http::retry`](crate::http::retry) repeats GET, HEAD, OPTIONS, TRACE, PUT, DELETE and requests with an
 //! `Idempotency-Key` after every failure. It repeats all others, which includes all of gRPC, only if the server did not
-//! process them. [`idempotent`](crate::retry::Retry::idempotent) adds requests of yours. Bodies that are not `Clone`
-//! are kept up to a cap and replayed with [`bodies`](crate::retry::Retry::bodies).
+//! process them. [`idempotent`](crate::retry::Retry::idempotent) adds requests of yours.
+//! [`bodies`](crate::retry::Retry::bodies) keeps bodies that are not `Clone`, up to a cap, and replays them.
 //!
 //! # Deadlines, attempts and criticality in headers
 //!
@@ -84,9 +84,9 @@
 //!
 //! # Bodies
 //!
-//! By default, a call ends with the head of its response.
-//! [`whole_body`](crate::stack::ServerBuilder::whole_body) keeps places and deadlines until the end of the body. For
-//! gRPC clients [`peek`](crate::http::peek) brings an early status from the trailers into the head.
+//! By default, a call ends with the head of its response. [`whole_body`](crate::stack::ServerBuilder::whole_body) keeps
+//! places and deadlines until the end of the body. For gRPC clients, [`peek`](crate::http::peek) copies the status of a
+//! call that fails before its first message from the trailers into the head.
 //!
 //! # Keys
 //!

@@ -14,8 +14,9 @@
 //! # A whole stack
 //!
 //! `.live()?` in place of `.layer()?` gives the stack and a [`Control`](crate::stack::live::Control). It applies a
-//! [`StackConfig`](crate::stack::live::StackConfig) as a whole, or refuses it and changes nothing. A part that is left
-//! out is as the stack was built.
+//! [`StackConfig`](crate::stack::live::StackConfig) as a whole, or refuses it and changes nothing. A part that the
+//! configuration leaves out gets the value with which the stack was built, even if an earlier configuration has changed
+//! it.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -52,8 +53,8 @@
 //!
 //! With the feature `constant-work` an operator publishes a snapshot of all rules, and every process follows it. A
 //! [`Publisher`] writes the snapshot to a file, to Redis (feature `redis`), or to a place of yours. A [`Poller`] in
-//! each process reads all of it once per second, checks all of it, and applies all of it, changed or not. An HTTP
-//! source needs the feature `http`.
+//! each process reads all of it once per second, checks all of it, and applies all of it, changed or not. A `Poller`
+//! that reads over HTTP also needs the feature `http`.
 //!
 #![cfg_attr(feature = "constant-work", doc = "```")]
 #![cfg_attr(not(feature = "constant-work"), doc = "```ignore")]
@@ -90,9 +91,9 @@
 //! # }
 //! ```
 //!
-//! The work is the same whether nothing changed, everything did, or the source is broken. So the path that runs in an
-//! outage has run every second before. [`constant_work`] has a table of everything that can go wrong, and of what is in
-//! force then.
+//! The work is the same whether nothing changed, everything did, or the source is broken. The code that runs in an
+//! outage has therefore run every second before. [`constant_work`] has a table of everything that can go wrong, and of
+//! what is in force then.
 //!
 //! # Try first
 //!

@@ -18,7 +18,7 @@
 //!   future. A caller that waited for `ready()` now gets a [`Rejection`](crate::Rejection).
 //! - Builders check their values: `build`, `layer` and `service` return a [`ConfigError`](crate::ConfigError).
 //! - All services that a layer makes share its state. To separate two services, build two stacks.
-//! - Time is tokio's time, so a test with a paused clock moves every mechanism.
+//! - Time is tokio's time, so a test that pauses tokio's clock controls every mechanism.
 //! - The order of the layers is [fixed](super::ordering), in whatever order the methods are called.
 //!
 //! # From tower
@@ -29,7 +29,7 @@
 //! | `GlobalConcurrencyLimitLayer::new(n)` | [`Queue::builder(n, depth)`](crate::load_level::Queue::builder) | tower takes the permit in `poll_ready`, so a handle that is ready and not called keeps it |
 //! | `ConcurrencyLimitLayer` below `LoadShedLayer` | [`Limiter::fixed(n)`](crate::load_shed::Limiter::fixed) | one layer in place of two |
 //! | `LoadShedLayer` | `load_shed(..)` of a stack | tower's has no limit of its own: it refuses while the service below is not ready |
-//! | `RateLimitLayer::new(n, period)` | [`TokenBucket::builder(n, period)`](crate::rate_limit::TokenBucket::builder), with [`wait`](crate::rate_limit::RateLimit::wait) to keep the waiting | tower counts in fixed windows, and its service is not `Clone`, so each has a count of its own |
+//! | `RateLimitLayer::new(n, period)` | [`TokenBucket::builder(n, period)`](crate::rate_limit::TokenBucket::builder), with [`wait`](crate::rate_limit::RateLimit::wait) to keep the waiting | tower counts in fixed windows, and its service is not `Clone`, so each service has a count of its own |
 //! | `Buffer::new(service, bound)` | [`Queue`](crate::load_level::Queue), or nothing | tower runs the service in a task. If you have a `Buffer` only to get a `Clone` service, keep it inside the stack |
 //! | `RetryLayer::new(policy)` | [`Retry::new(attempts)`](crate::retry::Retry::new) | in tower the policy decides everything; here the classifier, the deadline, the budget and `Retry-After` decide |
 //! | `Policy::retry` | [`classify`](crate::stack::ClientBuilder::classify) | one verdict serves the retry, the breaker and the metrics |
@@ -70,16 +70,17 @@
 //!
 //! # From tower-resilience
 //!
-//! Their circuit breaker, bulkhead and rate limiter make a new state for each service of a layer, unless the layer comes
-//! from `build_with_handle`. On a router, each route then has its own. Here all services of a layer share one state.
+//! Their circuit breaker, bulkhead and rate limiter make a new state for each service of a layer, unless the layer
+//! comes from `build_with_handle`. On a router, each route then has its own state. Here all services of a layer share
+//! one state.
 //!
 //! | tower-resilience | here | difference |
 //! |---|---|---|
 //! | `CircuitBreakerLayer::builder()` | [`Breaker::builder()`](crate::circuit_breaker::Breaker::builder) | the breaker is a handle, and works without a layer |
 //! | `failure_rate_threshold(r)` with `SlidingWindowType::TimeBased` and `sliding_window_duration(d)` | [`failure_rate(r, d)`](crate::circuit_breaker::BreakerBuilder::failure_rate) | their default is a window of 100 calls; here a window is a duration, 10 s by default |
-//! | `minimum_number_of_calls(n)` | [`minimum_calls(n)`](crate::circuit_breaker::BreakerBuilder::minimum_calls) | theirs is the size of the window by default, here 20 |
+//! | `minimum_number_of_calls(n)` | [`minimum_calls(n)`](crate::circuit_breaker::BreakerBuilder::minimum_calls) | their default is the size of the window; here it is 20 |
 //! | `consecutive_failures(k)` | [`consecutive_failures(k)`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) | here it can be combined with a rate |
-//! | `slow_call_duration_threshold(d)`, `slow_call_rate_threshold(r)` | [`slow_call_rate(r, d)`](crate::circuit_breaker::BreakerBuilder::slow_call_rate) | here a call counts as slow while it is still in flight |
+//! | `slow_call_duration_threshold(d)`, `slow_call_rate_threshold(r)` | [`slow_call_rate(r, d)`](crate::circuit_breaker::BreakerBuilder::slow_call_rate) | here a call counts as slow as soon as it has taken `d`, even if it has not ended |
 //! | `wait_duration_in_open(d)` | [`open_for(d)`](crate::circuit_breaker::BreakerBuilder::open_for) | theirs is 30 s by default; here 5 s, and failed probes double it |
 //! | `permitted_calls_in_half_open(n)` | [`probes(n)`](crate::circuit_breaker::BreakerBuilder::probes) | 1 by default there, 3 here; a probe that hangs opens the circuit after [`probe_timeout`](crate::circuit_breaker::BreakerBuilder::probe_timeout) |
 //! | `failure_classifier(f)`, `classify_response(f)` | [`classify(f)`](crate::stack::ClientBuilder::classify) | f returns an [`Outcome`](crate::Outcome), not a `bool` |
@@ -92,7 +93,7 @@
 //! | `AdaptiveLimiterLayer`, `Aimd`, `Vegas` | [`Limiter::adaptive()`](crate::load_shed::Limiter::adaptive) | the default uses the deadlines of the calls, and no threshold of latency; [`Aimd`](crate::load_shed::Aimd) and [`Gradient`](crate::load_shed::Gradient) are there, Vegas is not |
 //! | `RateLimiterLayer`, `limit_for_period(n)`, `refresh_period(d)` | [`TokenBucket::builder(n, d)`](crate::rate_limit::TokenBucket::builder) | theirs counts in fixed windows by default, and waits for up to 100 ms (`timeout_duration`); here a call is refused at once, or [waits](crate::rate_limit::RateLimit::wait) |
 //! | `burst_size(b)` | [`burst(n + b)`](crate::rate_limit::TokenBucketBuilder::burst) | theirs is added to the limit; here the burst is all that the bucket holds |
-//! | `WindowType::SlidingLog` | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | up to 6 KiB, however high the limit |
+//! | `WindowType::SlidingLog` | [`SlidingWindow`](crate::rate_limit::SlidingWindow) | takes at most 6 KiB of memory, however high the limit is |
 //! | `WindowType::SlidingCounter` | [`estimate()`](crate::rate_limit::SlidingWindowBuilder::estimate) | |
 //! | `RetryLayer::builder()`, `max_attempts(n)` | [`Retry::new(n)`](crate::retry::Retry::new) | both count the first attempt |
 //! | `exponential_backoff(base)`, `ExponentialRandomBackoff` | [`Backoff::exponential(base, cap)`](crate::retry::Backoff::exponential) | with full jitter, unless another [`Jitter`](crate::retry::Jitter) is given |
@@ -132,10 +133,10 @@
 //! | `per_second(s)`, `burst_size(b)` | `Quota::new(1, Duration::from_secs(s)).with_burst(b)` | their `s` is the time for one request, not a count |
 //! | `GovernorLayer::new(config)` | `server().rate_limit(limit).http(peer).layer()?` | with the feature `http`; refusals are problems of RFC 9457, or a status of gRPC |
 //! | `PeerIpKeyExtractor` | `http::ClientAddress` in [`RateLimit::by_key`](crate::rate_limit::RateLimit::by_key) | here the addresses of an IPv6 /64 share a key. Without an address, theirs answers 500; here such requests share a key |
-//! | `SmartIpKeyExtractor` | `ClientAddress::trusted_proxies(n)` | theirs takes the first address of `X-Forwarded-For`, which a client can write; here the entry of your own proxy counts |
+//! | `SmartIpKeyExtractor` | `ClientAddress::trusted_proxies(n)` | theirs takes the first address of `X-Forwarded-For`, which a client can write; here the entry that your own proxy wrote counts |
 //! | `GlobalKeyExtractor` | [`TokenBucket`](crate::rate_limit::TokenBucket) | |
 //! | a `KeyExtractor` of your own | a closure in [`by_key`](crate::rate_limit::RateLimit::by_key) or [`by_key_ref`](crate::rate_limit::RateLimit::by_key_ref), or `http::header` | |
-//! | `methods(list)` | [`exempt(f)`](crate::stack::ServerBuilder::exempt) for the others | |
+//! | `methods(list)` | [`exempt(f)`](crate::stack::ServerBuilder::exempt) for requests with another method | |
 //! | `use_headers()` | `Http::rate_limit_fields(name, limit)` | `RateLimit` and `RateLimit-Policy` of the IETF draft, not `x-ratelimit-*` |
 //! | `Retry-After` | with `.http(peer)` | theirs rounds down, so that it can be 0; here it rounds up |
 //! | `error_handler(f)` | `Http::change(f)`, or [`respond_with(f)`](crate::stack::ServerBuilder::respond_with) | |
@@ -187,12 +188,12 @@
 //! | `success_rate_over_time_window(r, min, window, backoff)` | [`failure_rate(1.0 - r, window)`](crate::circuit_breaker::BreakerBuilder::failure_rate)`.minimum_calls(min)` | theirs is a moving average of successes; here the failures in a sliding window count |
 //! | `policy.or_else(other)` | both methods on one builder | |
 //! | `backoff::constant(d)` | [`open_for(d)`](crate::circuit_breaker::BreakerBuilder::open_for)`.max_open_for(d)` | |
-//! | `backoff::exponential(start, max)`, `equal_jittered`, `full_jittered` | `open_for(start).`[`max_open_for(max)`](crate::circuit_breaker::BreakerBuilder::max_open_for) | the open time doubles, times 0.75 to 1.25 |
+//! | `backoff::exponential(start, max)`, `equal_jittered`, `full_jittered` | `open_for(start).`[`max_open_for(max)`](crate::circuit_breaker::BreakerBuilder::max_open_for) | the open time doubles each time, and is multiplied by a random factor from 0.75 to 1.25 |
 //! | `circuit_breaker.call(f)` | a permit: see below | |
 //! | `futures::CircuitBreaker::call(future)` | [`CircuitBreakerLayer`](crate::circuit_breaker::CircuitBreakerLayer), or a client stack | |
 //! | `call_with(predicate, f)` | [`Permit::outcome`](crate::circuit_breaker::Permit::outcome), or `classify(f)` | an error that their predicate denies is a success; here an outcome can also be ignored |
 //! | `is_call_permitted()` | [`try_acquire()`](crate::circuit_breaker::Breaker::try_acquire), or [`state()`](crate::circuit_breaker::Breaker::state) | theirs can make an open circuit half-open; `state` changes nothing |
-//! | `on_success()`, `on_error()` | [`Permit::success`](crate::circuit_breaker::Permit::success), [`Permit::failure`](crate::circuit_breaker::Permit::failure) | a result counts only while the state is the one that admitted its call |
+//! | `on_success()`, `on_error()` | [`Permit::success`](crate::circuit_breaker::Permit::success), [`Permit::failure`](crate::circuit_breaker::Permit::failure) | a result does not count if the circuit has changed its state since it admitted the call |
 //! | half-open | [`probes(n)`](crate::circuit_breaker::BreakerBuilder::probes) | theirs admits every call, and the first result decides; here three probes pass, and all have to succeed |
 //! | `reset()` | [`reset()`](crate::circuit_breaker::Breaker::reset) | |
 //! | `Instrument` | [`on_transition(f)`](crate::circuit_breaker::Breaker::on_transition), or an [observer](super::telemetry) | |

@@ -1,7 +1,8 @@
 //! The user guide: one page for each question that comes up while a stack is built and run.
 //!
 //! A reader who is new to the crate begins with [`start`]. The other pages stand alone. Each page links to the items
-//! with the details. Its examples are compiled and run by the tests. This module contains no code.
+//! with the details. The tests compile the examples of the pages, and run those that need no Redis server. This module
+//! contains no code.
 //!
 //! | page | question |
 //! |---|---|

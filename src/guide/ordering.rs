@@ -1,8 +1,8 @@
 //! In which order do the layers stand, and why?
 //!
-//! The order of layers decides what a retry repeats, what a timeout covers, and who gets a token back. A stack of
-//! [`client`](crate::client) or [`server`](crate::server) always has the same order, in whatever order its methods are
-//! called.
+//! The order of layers decides what a retry repeats, what a timeout covers, and whether a refused call gets its token
+//! back. A stack of [`client`](crate::client) or [`server`](crate::server) always has the same order, in whatever order
+//! its methods are called.
 //!
 //! ```text
 //! client: observe > timeout > retry > circuit breaker > rate limit > load shed > attempt timeout > observe > context
@@ -71,7 +71,8 @@
 //!
 //! - A token or a place that was taken for an attempt is given back if an inner layer refuses the attempt.
 //! - A refusal by the stack itself is no evidence against the service: the breaker does not count it.
-//! - The retry does not wait for a refusal of its own stack. It asks the inner layers before a backoff; see
+//! - Before a backoff, the retry asks the inner layers of its stack whether they would refuse the next attempt. If one
+//!   would, the call ends at once, unless `wait_for_refusals` is set; see
 //!   [`retry`](crate::retry#refusals-by-the-stack-itself).
 //! - All layers use one verdict on an answer; see [`classify`](crate::classify).
 //!
@@ -84,8 +85,8 @@
 //! # Another order
 //!
 //! Each mechanism is also a tower layer of its own, such as [`RetryLayer`](crate::retry::RetryLayer). With tower's
-//! `ServiceBuilder` you choose the order. Layers that are stacked by hand need `Layered`, and the retry cannot ask
-//! them before a backoff.
+//! `ServiceBuilder` you choose the order. Layers that are stacked by hand need `Layered`, and the retry cannot ask the
+//! inner layers before a backoff.
 //!
 //! # A layer of your own
 //!
@@ -95,5 +96,5 @@
 //!
 //! # Requests that pass all limits
 //!
-//! [`exempt`](crate::stack::ServerBuilder::exempt) lets requests such as health checks pass every limit that was added
-//! to the builder before this call.
+//! [`exempt`](crate::stack::ServerBuilder::exempt) lets requests such as health checks bypass every limit that the
+//! builder has when `exempt` is called. Limits that are added later still apply to them.

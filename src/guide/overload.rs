@@ -102,7 +102,7 @@
 //!
 //! | method | exempts from | its requests |
 //! |---|---|---|
-//! | [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) | this limit | take places; are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain fixed one |
+//! | [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) | this limit | take places; are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain `Limiter::fixed` |
 //! | [`ServerBuilder::exempt`](crate::stack::ServerBuilder::exempt) | all limits that the builder has so far | take no place and are not counted |
 //!
 //! No limit bounds exempt requests. Exempt only cheap requests that untrusted callers cannot send.
@@ -116,8 +116,8 @@
 //! # Tell callers when to come back
 //!
 //! A refusal by a queue or a rate limit has a [`retry_after`](crate::Rejection::retry_after) where it is known. With
-//! the feature `http` it becomes `Retry-After`. The retry of a client waits at least that long. Without a hint it does
-//! not call an overloaded service again.
+//! the feature `http` it becomes `Retry-After`. The retry of a client waits at least that long. Without a hint, the
+//! retry does not call an overloaded service again.
 //!
 //! # Work that goes on
 //!

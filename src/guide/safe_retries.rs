@@ -55,7 +55,7 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, `http::retry(3)` knows this from the method and from `Idempotency-Key`.
+//! With the feature `http`, `http::retry(3)` decides this by the method and the header `Idempotency-Key`.
 //!
 //! After an error, [`Rejection::reached_service`](crate::Rejection::reached_service) says whether the call may have had
 //! effects.
@@ -87,8 +87,8 @@
 //! for _ in 0..100 {
 //!     assert!(client.clone().oneshot(()).await.is_err());
 //! }
-//! // Without the budget it would be 300. The calls earned ten retries. A new budget holds less than one retry, and
-//! // adds one in 100 s for clients with little traffic: at most two more.
+//! // Without the budget it would be 300. The calls earned ten retries. At most two more come from elsewhere: a new
+//! // budget holds less than one retry, and it gains one every 100 s, for clients with little traffic.
 //! assert!(CALLS.load(Relaxed) <= 112);
 //! # Ok(())
 //! # }
@@ -99,8 +99,8 @@
 //!
 //! # Who else retries?
 //!
-//! Attempts multiply from hop to hop: three at each of three hops are 27 calls of the last service. Let one level of
-//! the chain retry.
+//! Attempts multiply from hop to hop: three at each of three hops are 27 calls of the last service. Let only one level
+//! of the chain retry.
 //!
 //! - A retry that gives up forbids the retries of the callers around it. The stacks pass this on, over HTTP and gRPC as
 //!   well, to internal peers ([`http_grpc`]). See
@@ -111,14 +111,15 @@
 //! # Waits
 //!
 //! [`Backoff`](crate::retry::Backoff) doubles the wait from attempt to attempt and draws it at random, so that clients
-//! that failed together do not come back together. A retry whose wait would end after the deadline of the call is not
-//! made: the caller gets the last answer at once. A service that asks for a longer wait than
+//! that failed together do not come back together. If a wait would end at the deadline of the call or later, the retry
+//! is not made. The caller gets the last answer at once. A service that asks for a longer wait than
 //! [`max_hint`](crate::retry::Retry::max_hint) gets no retry.
 //!
 //! # Retries and circuit breakers
 //!
-//! Each attempt passes the breaker. An open circuit ends the call at once; a retry does not wait for it. For batch work
-//! a late answer is better than none: use [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals).
+//! Each attempt passes the breaker. An open circuit ends the call at once; a retry does not wait until the circuit
+//! closes. For batch work a late answer is better than none: use
+//! [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals).
 //!
 #![cfg_attr(feature = "http", doc = "[`http_grpc`]: super::http_grpc")]
 #![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]

@@ -84,8 +84,8 @@
 //! # }
 //! ```
 //!
-//! With the feature `http`, `.http(Peer::External)` does this for HTTP and gRPC. It also reads the deadline of the
-//! caller. See [`http_grpc`].
+//! With the feature `http`, `.http(Peer::External)` makes these responses for HTTP and gRPC. It also reads the deadline
+//! of the caller. See [`http_grpc`].
 //!
 //! # Handle the errors
 //!
@@ -97,11 +97,11 @@
 //!   [`retry_after`](crate::Rejection::retry_after) says when to come back, and
 //!   [`reached_service`](crate::Rejection::reached_service) says whether the call may have had effects.
 //!
-//! A caller that has a fallback, such as a cached answer, returns it in these two arms. The module
+//! A caller that has a fallback, such as a cached answer, returns the fallback for these two errors. The module
 //! [`stack`](crate::stack#how-a-rejection-reaches-the-caller) has the other ways in which a rejection comes out.
 //!
-//! The stack takes every `Err` for a failure and every `Ok` for a success. Say what your answers mean with
-//! `.classify(..)`; see [`classify`](crate::classify).
+//! By default, the stack takes every `Err` for a failure and every `Ok` for a success. To decide otherwise, pass a
+//! function to `.classify(..)`; see [`classify`](crate::classify).
 //!
 //! # Keep the handles
 //!

@@ -5,7 +5,8 @@
 //!
 //! # Observers
 //!
-//! `.observe("payments", observer)` names the stack and adds an observer. There are three, and pairs of them:
+//! `.observe("payments", observer)` names the stack and adds an observer. There are three, and a pair of observers is
+//! an observer, too:
 //!
 //! | observer | feature | tells |
 //! |---|---|---|
@@ -62,13 +63,14 @@
 //! | What would a new limit refuse? | `shadow_rejections_total` |
 //! | Which configuration is in force? | `config_version`, `config_age_seconds`, `config_refused_total` |
 //!
-//! Labels are fixed when the program is compiled: no key, no path and no text of an error is one. So the number of
-//! series is bounded.
+//! Labels are fixed when the program is compiled: no key, no path and no text of an error is a label. The number of
+//! time series is therefore bounded.
 //!
 //! # Traces and logs
 //!
-//! `Spans` makes a span of each call, and of each attempt below it. It warns of the first rejection of a mechanism at
-//! once, and then at most once in ten seconds, with the count.
+//! `Spans` makes a span of each call, and of each attempt below it. It logs a warning for the first rejection by a
+//! mechanism at once. After that it logs at most one warning in ten seconds, with the number of rejections since the
+//! last one.
 //!
 //! # Functions of your own
 //!
@@ -91,7 +93,7 @@
 //! let breaker = Breaker::builder().build()?;
 //! let stack = steadfast::client().observe("payments", events).circuit_breaker(breaker.clone()).layer()?;
 //! breaker.force_open();
-//! drop(stack); // the delivery tells the rest and ends
+//! drop(stack); // the delivery task reports the rest and ends
 //! delivery.await?;
 //! assert_eq!(lines.recv()?, "payments: circuit_breaker is forced_open");
 //! # Ok(())

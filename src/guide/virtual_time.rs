@@ -31,7 +31,7 @@
 //! assert!(start.elapsed() >= secs(3));
 //! assert_eq!(breaker.state(), BreakerState::Open);
 //!
-//! // The next call is refused. Five seconds later one is sent again, as a probe.
+//! // The next call is refused. Five seconds later a call passes again, as a probe.
 //! let refused = client.clone().oneshot(()).await.unwrap_err();
 //! assert_eq!(refused.rejection().unwrap().retry_after(), Some(secs(5)));
 //! tokio::time::advance(secs(5)).await;
@@ -43,8 +43,8 @@
 //!
 //! # Random numbers
 //!
-//! Backoffs, new retry budgets and open times are random. Give them a seeded [`Random`](crate::Random), so that each
-//! run of a test draws the same numbers:
+//! Backoffs, the first balance of a retry budget, and the times for which circuits stay open are random. Give them a
+//! seeded [`Random`](crate::Random), so that each run of a test draws the same numbers:
 //!
 //! ```
 //! use steadfast::{Random, retry::{Backoff, Retry, RetryBudget}};

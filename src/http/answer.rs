@@ -28,7 +28,7 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// | header | value |
 /// |---|---|
 /// | `retry-after` | for HTTP: [`Rejection::retry_after`] in whole seconds, rounded up, at least 1. Absent if that time is unknown |
-/// | `grpc-retry-pushback-ms` | for gRPC: that time in milliseconds; `-1` (do not retry) if it is unknown or a retry is forbidden. Absent for a timeout after the call reached the service, unless a retry is forbidden |
+/// | `grpc-retry-pushback-ms` | for gRPC: [`Rejection::retry_after`] in milliseconds, rounded up; `-1` (do not retry) if that time is unknown or a retry is forbidden. Absent for a timeout after the call reached the service, unless a retry is forbidden |
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
 /// | `steadfast-retry` | `unprocessed` if the call did not reach the service; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
 ///
@@ -100,7 +100,8 @@ impl Answer {
         mark(headers, never, !rejection.reached_service());
         if wanted.is_grpc {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            // For a timeout that ended the work, the status is enough.
+            // After a timeout that ended the work, a pushback of `-1` would forbid a retry. Without one, the caller
+            // decides by the status.
             let ended_the_work = matches!(rejection, Rejection::TimedOut(_)) && rejection.reached_service();
             if never || !ended_the_work {
                 headers.insert(grpc::PUSHBACK, grpc::pushback(rejection.retry_after().filter(|_| !never)));

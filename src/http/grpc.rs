@@ -91,7 +91,7 @@ impl GrpcCode {
         Some(code.unwrap_or(Self::UNKNOWN))
     }
 
-    /// Does what [`read`](Self::read) does, without counting: for a second look.
+    /// Does what [`read`](Self::read) does, without counting, so that a response that is read twice counts once.
     pub(super) fn peek(fields: &HeaderMap) -> Option<Self> {
         Some(Self::of(fields.get(STATUS)?).unwrap_or(Self::UNKNOWN))
     }
@@ -139,7 +139,7 @@ impl Pushback {
         Some(pushback.unwrap_or(Self::Never))
     }
 
-    /// Does what [`read`](Self::read) does, without counting: for a second look.
+    /// Does what [`read`](Self::read) does, without counting, so that a response that is read twice counts once.
     pub(super) fn peek(fields: &HeaderMap) -> Option<Self> {
         Some(Self::of(fields.get(PUSHBACK)?).unwrap_or(Self::Never))
     }

@@ -13,8 +13,8 @@ use http::{HeaderName, Request};
 /// [`by_key_ref`](crate::rate_limit::RateLimit::by_key_ref) with a `Keyed<[u8]>`.
 ///
 /// All requests without the header share one key, the empty value. If the header occurs more than once, its first value
-/// counts. The sender of the request chooses the value. A limit by it is only safe behind a check that the value is
-/// genuine, such as a check of the API key.
+/// counts. The sender of the request chooses the value. A limit by this value is only safe behind a check that the
+/// value is genuine, such as a check of the API key.
 ///
 /// A [`tenant`](crate::load_shed::LoadShed::tenant) and the key of a [`PerKey`](crate::per_key::PerKey) must be owned.
 /// Write a closure for them: `|request: &Request<B>| request.headers().get("api-key").cloned()`.

@@ -57,19 +57,20 @@
 //! # Trust
 //!
 //! [`Peer`] says how far to trust the other end, in both directions. Any peer may ask for less: a shorter deadline, or
-//! a lower criticality. Only an internal peer may ask for more. An external peer receives no attempt numbers and no
-//! criticality, and responses to it do not reveal the settings of limits.
+//! a lower criticality. Only an internal peer may ask for more. An external peer receives no criticality, and an
+//! attempt number only in gRPC. Responses to it do not reveal the settings of limits.
 //!
 //! # A chain of services
 //!
 //! Each hop reads the time left and runs its handler with that deadline. Each attempt of a call that the handler makes
 //! sends the time that is then left. Deadlines therefore shrink from hop to hop, and no service works on a call that
 //! its caller has given up. A hop whose retry gives up marks its response, and the callers above do not retry it again:
-//! see [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` puts four processes in
-//! front of a broken leaf. The leaf receives 1.1 calls for each call at the top; plain retries would send 27.
+//! see [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` runs a client, two services
+//! and a broken last service, in four processes. The last service receives 1.1 calls for each call of the client; plain
+//! retries would send 27.
 //!
-//! The handler must make its calls in its own task, or carry the context to another task with
-//! [`CallContext::scope`](crate::CallContext::scope).
+//! This works only for calls that the handler makes in its own task. To make calls in another task, carry the context
+//! there with [`CallContext::scope`](crate::CallContext::scope).
 //!
 //! # Frameworks
 //!
@@ -97,15 +98,15 @@
 //!
 //! # Cancellation
 //!
-//! A call that its caller drops returns its permits at once, and so does a body. A hyper server drops the call when the
-//! connection is closed or the stream is reset.
+//! A call that its caller drops returns its permits at once. A body that is dropped does so, too. A hyper server drops
+//! the call when the connection is closed or the stream is reset.
 //!
 //! # Cost
 //!
 //! A call through `http(peer)` makes one pass over the headers of its request. On a server it allocates nothing. A
-//! client's [`Wire`] writes up to three headers for each attempt, and allocates twice for each number. The pages of
-//! `whole_body` and `bodies` state their allocations. The feature adds the dependencies `http`, `http-body`,
-//! `http-body-util`, `httpdate` and `serde_json`, which most users of HTTP already have.
+//! client's [`Wire`] writes up to three headers for each attempt, and up to five in gRPC. It allocates twice for each
+//! number. The pages of `whole_body` and `bodies` state their allocations. The feature adds the dependencies `http`,
+//! `http-body`, `http-body-util`, `httpdate` and `serde_json`, which most users of HTTP already have.
 //!
 //! # Differences from other crates
 //!

@@ -23,7 +23,7 @@ const OK: &[u8] = b"0";
 ///
 /// | first frame | the head is passed on |
 /// |---|---|
-/// | trailers with a `grpc-status` other than 0 | with all trailers copied into it |
+/// | trailers with a `grpc-status` other than 0 | with the trailers copied into it |
 /// | trailers with a `grpc-status` of 0, or without it | unchanged |
 /// | data, an error, or none | unchanged |
 ///
@@ -157,7 +157,7 @@ where
     }
 }
 
-/// Whether the status is in the trailers, which have not come yet.
+/// Whether the status comes in the trailers of a body that has not ended yet.
 fn is_open<B: Body>(answer: &Response<B>) -> bool {
     awaits_trailers(answer) && !answer.body().is_end_stream()
 }
@@ -169,15 +169,15 @@ fn copy_failure(trailers: &HeaderMap, head: &mut Parts) {
     }
     for name in trailers.keys() {
         let is_of_grpc = name.as_str().starts_with("grpc-");
-        // This crate writes its marks into the head only. Marks in trailers may have passed a proxy that checks only
-        // the head.
+        // This crate writes its marks, the `steadfast-*` headers, into the head only. Marks in trailers may have passed
+        // a proxy that checks only the head.
         let is_mark = name.as_str().starts_with("steadfast-");
         if is_mark || is_of_framing(name) || (head.headers.contains_key(name) && !is_of_grpc) {
             continue;
         }
         head.headers.remove(name);
         for value in trailers.get_all(name) {
-            // If the header map is full, the head stays unchanged.
+            // If the header map of the head is full, this value is not copied.
             let _ = head.headers.try_append(name.clone(), value.clone());
         }
     }

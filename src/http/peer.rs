@@ -4,7 +4,8 @@ pub enum Peer {
     /// A service of the same organization. It may ask for more than others: a criticality above the default, or that a
     /// call is not retried.
     Internal,
-    /// Any other peer. It may only ask for less. It receives no attempt numbers, no criticality and no
-    /// `steadfast-deadline-ms`, and responses to it do not reveal the settings of limits.
+    /// Any other peer. It may only ask for less. It receives no criticality, no `steadfast-attempt` and no
+    /// `steadfast-deadline-ms`. In gRPC it still receives the timeout and the number of earlier attempts. Responses to
+    /// it do not reveal the settings of limits.
     External,
 }

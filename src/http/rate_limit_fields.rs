@@ -30,7 +30,8 @@ impl Standing {
     /// Returns the standing of a bucket with this quota and these tokens.
     fn of_bucket(quota: Quota, available: u64) -> Self {
         let (count, window) = (quota.count(), quota.period());
-        // `reset` is the time until the bucket is full, or the time until its next token if it is empty.
+        // `reset` is the time until the bucket has `count` tokens again. If the bucket is empty, it is the time for one
+        // token.
         let missing = if available == 0 { 1 } else { count.saturating_sub(available) };
         let reset = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         let reset = u128::from(reset) * u128::from(missing) / u128::from(count.max(1));
@@ -117,8 +118,8 @@ where
     }
 }
 
-/// Writes both fields. `hint` is the time after which a call that the limit refused may retry: `t` is at most that, and
-/// `r` is 0.
+/// Writes both fields. If a rate limit refused the call, `hint` is the time after which the caller may retry. `r` is
+/// then 0, and `t` is at most `hint`.
 pub(super) fn write(headers: &mut HeaderMap, name: &str, standing: Standing, hint: Option<Duration>) {
     let Standing { quota, window, remaining, reset } = standing;
     let (remaining, reset) = match hint {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// calls in flight then keep at most 655 MB.
 pub const DEFAULT_REPLAY_CAP: usize = 64 * 1024;
 
-/// A client sends this header to a server that recognizes a repeated request by its value.
+/// A client puts a value of its choice into this header. The server recognizes a repeated request by that value.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Decides by method and headers whether an HTTP request may be retried. [`retry`] makes it.
@@ -24,7 +24,8 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// | any request for which your [`idempotent`](Retry::idempotent) answers `true` | [`Repeat::Always`] |
 /// | any other: POST and PATCH, which includes all of gRPC | [`Repeat::IfUnprocessed`] |
 ///
-/// It sends clones, and the bodies have to be `Clone`, unless [`bodies`](Retry::bodies) is set.
+/// The retry sends clones of the request, so the bodies have to be `Clone`. With [`bodies`](Retry::bodies) they need
+/// not be.
 ///
 /// Use it to write the type of a field or an argument: `Retry<Repeatable>`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +73,7 @@ pub fn retry(attempts: u32) -> Retry<Repeatable> {
 
 impl<I, M> Retry<Repeatable<I, M>> {
     /// Also retries a request after every failure if `idempotent` says that processing it twice does no harm, such as a
-    /// search by POST. It only adds to what [`Repeatable`] allows.
+    /// search by POST. `idempotent` only adds to the requests that [`Repeatable`] repeats after every failure.
     ///
     /// `idempotent` is a closure or function `Fn(&Request<B>) -> bool`. It runs once for each call, before the first
     /// attempt, unless the method or an `Idempotency-Key` already allows retries. A second call of this method replaces
@@ -165,7 +166,7 @@ impl<I, M> Repeatable<I, M> {
     where
         I: SaysIdempotent<B>,
     {
-        // Not `is_idempotent`, so that a method added there changes nothing here.
+        // Does not call `Method::is_idempotent`: if a new version of `http` adds a method there, nothing changes here.
         let by_method = matches!(
             *request.method(),
             Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE

@@ -8,15 +8,15 @@ use http::{
 use httpdate::HttpDate;
 use std::time::Duration;
 
-/// The most digits, and so the most seconds (316 years), that are read and written.
+/// The most digits that are read and written. The longest wait is therefore 9,999,999,999 seconds: 316 years.
 const DIGITS: usize = 10;
 const MOST_SECONDS: u64 = 9_999_999_999;
 
 /// Returns how long the response asks callers to wait.
 ///
-/// The first field counts. A date counts from the response's own `Date`, so that the clocks of both sides need not
-/// agree. Without a readable `Date` it counts from the clock of this machine. A date in the past is zero. A malformed
-/// value is no hint, and is [counted](super::ignored_headers).
+/// The first `Retry-After` field counts. A date counts from the response's own `Date`, so that the clocks of both sides
+/// need not agree. Without a readable `Date` it counts from the clock of this machine. A date in the past is zero. A
+/// malformed value is no hint, and is [counted](super::ignored_headers).
 ///
 /// Costs one look-up if the header is absent, and never allocates.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {

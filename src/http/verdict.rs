@@ -31,13 +31,13 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// | response | outcome |
 /// |---|---|
 /// | 1xx to 3xx; gRPC 0 | `Success` |
-/// | `steadfast-retry: unprocessed`, of an internal peer | `Unprocessed` with the hint, if any; `Overloaded` if there is no hint but a `steadfast-rejected` |
+/// | `steadfast-retry: unprocessed`, of an internal peer | `Overloaded` if there is a `steadfast-rejected` and no hint; else `Unprocessed`, with the hint, if any |
 /// | `steadfast-retry: never`, of an internal peer | by the rows below, but [no retry](Classify::forbids_retry) |
-/// | 429, 503 with a hint; any with `x-envoy-overloaded`, or with `steadfast-rejected` other than `timeout` | `Overloaded` with the hint, if any |
+/// | 429 or 503, if it has a hint; any failed response with `x-envoy-overloaded`, or with `steadfast-rejected` other than `timeout` | `Overloaded` with the hint, if any |
 /// | 429 without a hint | `Overloaded`, with a hint of 1 s |
 /// | 408, 425; 500 and above except 501 and 505 | `Failure` |
 /// | other 4xx, 501, 505 | `Permanent` |
-/// | gRPC 8; any other with `grpc-retry-pushback-ms` | `Overloaded` with the hint, if any |
+/// | gRPC 8; any other failed code with `grpc-retry-pushback-ms` | `Overloaded` with the hint, if any |
 /// | gRPC 14, 4, 1, 2, 13, 15 | `Failure` |
 /// | other gRPC codes | `Permanent` |
 /// | `Err` | `Unprocessed` if [`unsent`](Self::unsent) answers `true`, else `Failure` |
@@ -63,8 +63,8 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// **Trust.** Any peer may say that it is overloaded and when to retry, because callers then send less. Only an
 /// [internal](Peer::Internal) peer may say more with `steadfast-retry`. `unprocessed` says that the peer did not
 /// process the request; a retry may then repeat any request. `never` says that no outer caller may retry. The stack
-/// [removes](Classify::remove_untrusted) this header from responses of external peers. Otherwise a proxy that passes such a
-/// response on would vouch for the header.
+/// [removes](Classify::remove_untrusted) this header from responses of external peers. Otherwise a proxy would pass
+/// the header on, and callers that trust the proxy would believe it.
 ///
 /// # Sources
 ///
@@ -179,7 +179,7 @@ impl Verdict {
     /// # HTTP/2
     ///
     /// A server that resets a stream with `REFUSED_STREAM` has not processed the request [RFC 9113 8.7]. hyper and
-    /// reqwest have no method for this: it shows only in the `h2::Error` among the sources of their errors. An
+    /// reqwest have no method that reports this. Only the `h2::Error` among the sources of their errors shows it. An
     /// application can depend on the crate `h2`, in the version that its hyper uses, and look for that error. The error
     /// must be `is_remote`, and its `reason` must be `REFUSED_STREAM`. The text of an error is no proof.
     pub fn unsent<E, F: Fn(&E) -> bool>(self, unsent: F) -> Verdict<F> {
@@ -230,7 +230,7 @@ impl<U> Verdict<U> {
             let refuses = hint.is_none() && rejected_by.is_some();
             return if refuses { overloaded } else { Outcome::Unprocessed { retry_after: hint } };
         }
-        // A timeout that ended the work is a failure by its status.
+        // A rejection by a timeout that ended the work is classified by its status: a failure.
         let refuses = rejected_by.is_some_and(|mechanism| mechanism != "timeout");
         if refuses || fields.contains_key(ENVOY_OVERLOADED) {
             return overloaded;

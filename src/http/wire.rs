@@ -36,7 +36,7 @@ const GRPC_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-att
 const ENVOY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const ENVOY_ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
-/// The longest number that is read: milliseconds or attempts.
+/// The most digits of a number that is read. The number states milliseconds or attempts.
 const DIGITS: usize = 10;
 /// The longest deadline that is written: the largest number of [`DIGITS`] digits.
 const MOST_MILLIS: u64 = 9_999_999_999;

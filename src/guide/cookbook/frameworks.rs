@@ -123,7 +123,8 @@
 //! # A tonic server
 //!
 //! The layer applies to the whole server, with all services and connections. A rejected call is a gRPC status: a call
-//! over the limit gets `RESOURCE_EXHAUSTED` with a pushback, and a late one `DEADLINE_EXCEEDED`.
+//! over the limit gets `RESOURCE_EXHAUSTED` with a pushback, which says whether and when to retry. A late call gets
+//! `DEADLINE_EXCEEDED`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -194,8 +195,9 @@
 //! # }
 //! ```
 //!
-//! The channel has a timer of its own for each deadline, which can end a late call first. The example `tonic_client`
-//! shows how to leave such a call to the stack, and how to recognize a connection that could not be made.
+//! The channel has a timer of its own for each deadline. This timer can end a late call before the stack does. The
+//! example `tonic_client` shows how to leave such a call to the stack, and how to recognize a connection that could not
+//! be made.
 //!
 //! # A reqwest client
 //!

@@ -155,9 +155,9 @@
 //! # }
 //! ```
 //!
-//! The stack does not send the trace context. Your service has to; inside it the current span is that of the attempt.
-//! For metrics, let the collector of OpenTelemetry scrape `/metrics` of the recipe above. `.observe("payments",
-//! (metrics, Spans::new()))` gives a stack both observers.
+//! The stack does not send the trace context. Your service has to send it. Inside the service, the current span is the
+//! span of the attempt. For metrics, let the collector of OpenTelemetry scrape `/metrics` of the recipe above.
+//! `.observe("payments", (metrics, Spans::new()))` gives a stack both observers.
 //!
 #![cfg_attr(feature = "http", doc = "[axum]: frameworks#an-axum-server")]
 #![cfg_attr(feature = "http", doc = "[hyper-server]: frameworks#a-hyper-server")]

@@ -231,7 +231,7 @@ proptest! {
         prop_assert_eq!(Pushback::read(&headers), Some(expected));
     }
 
-    /// To within one part in 100,000, because the unit is the finest that fits.
+    /// Rounding loses at most one part in 100,000, because the unit is the finest that fits.
     #[test]
     fn a_timeout_is_read_as_it_was_written_except_for_rounding(nanos: u64, shift in 0..64) {
         let left = Duration::from_nanos(nanos >> shift);

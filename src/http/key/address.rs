@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A subscriber has at least a /64, which is a single network. RIPE-690 and RFC 6177 give a home a /56 or a /48.
+/// A subscriber of an internet provider has at least a /64, which is a single network. RIPE-690 and RFC 6177 give a
+/// home a /56 or a /48.
 const DEFAULT_IPV6_PREFIX: u8 = 64;
 
 /// Keys requests by the IP address of the client, taken from the connection or from the report of trusted proxies.
@@ -123,8 +124,8 @@ impl<F> ClientAddress<F> {
         Self { peer, trusted_proxies: 0, header: ProxyHeader::XForwardedFor, ipv6_prefix: DEFAULT_IPV6_PREFIX }
     }
 
-    /// Sets the number of your own proxies that a request passes, each of which appends one entry. Default: 0. No
-    /// header is then read, because any client can send one.
+    /// Sets the number of your own proxies that a request passes. Each of them appends one entry. Default: 0, with
+    /// which no header is read, because any client can send one.
     pub fn trusted_proxies(self, trusted_proxies: usize) -> Self {
         Self { trusted_proxies, ..self }
     }
@@ -135,7 +136,7 @@ impl<F> ClientAddress<F> {
         Self { header: ProxyHeader::Forwarded, ..self }
     }
 
-    /// Sets how many bits of an IPv6 address count. Use fewer (56 or 48) if subscribers have larger prefixes, and 128
+    /// Sets how many bits of an IPv6 address count. Use fewer (56 or 48) if each client has a larger network, and 128
     /// if each address is one client. Default: 64.
     ///
     /// # Errors

@@ -13,8 +13,8 @@ const LONGEST: usize = 64;
 /// Returns the entries of one field from the right, separated by commas outside of quoted strings. Skips empty entries,
 /// as RFC 9110 (5.6.1.2) requires.
 ///
-/// Read from the right, a quote opens or closes a string unless an odd number of backslashes precedes it. This is
-/// correct for every well-formed entry, and so for the entries of trusted proxies.
+/// Reading goes from right to left. A quote opens or closes a string, unless an odd number of backslashes is directly
+/// to its left. This is correct for every well-formed entry, and so for the entries of trusted proxies.
 pub(super) fn entries_from_right(field: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut left = Some(field);
     iter::from_fn(move || {

@@ -232,8 +232,8 @@ impl ReplayBuffer {
         // Polled => Idle
         let was = mem::replace(&mut state.phase, SourcePhase::Idle);
         state.rest = rest;
-        // Other readers began to wait during the poll. The source may have called the waker before they did, so they
-        // have to poll the source again.
+        // If `contended`, other readers began to wait during the poll. The source may have called the waker before they
+        // began. They have to poll the source again, so they are woken.
         let wakes = matches!(was, SourcePhase::Polled { contended: true }).then(|| state.wake_others(position));
         drop(state);
         wakes.unwrap_or_default().wake();

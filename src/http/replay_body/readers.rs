@@ -11,6 +11,7 @@ pub(super) const LAST: u64 = u64::MAX;
 pub(super) struct BodyReaders {
     /// At most two, unless the caller makes more attempts at once.
     slots: Vec<ReaderSlot>,
+    /// How many readers have joined without a given number. The next one gets this number plus one.
     joined: u64,
 }
 

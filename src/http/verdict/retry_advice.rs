@@ -16,8 +16,8 @@ pub(super) enum RetryAdvice {
 }
 
 impl RetryAdvice {
-    /// Reads the first field, and only of an internal peer. [Counts](crate::http::ignored_headers) a value that is not
-    /// known.
+    /// Reads the first `steadfast-retry` field, and only if the peer is internal.
+    /// [Counts](crate::http::ignored_headers) a value that is neither `never` nor `unprocessed`.
     pub(super) fn read(peer: Peer, fields: &HeaderMap) -> Option<Self> {
         let asked = Self::peek(peer, fields);
         if asked.is_none() && peer == Peer::Internal && fields.contains_key(RETRY) {
@@ -26,7 +26,7 @@ impl RetryAdvice {
         asked
     }
 
-    /// Does what [`read`](Self::read) does, without counting: for a second look.
+    /// Does what [`read`](Self::read) does, without counting, so that a response that is read twice counts once.
     pub(super) fn peek(peer: Peer, fields: &HeaderMap) -> Option<Self> {
         if peer == Peer::External {
             return None;

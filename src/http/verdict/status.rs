@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 pub(super) enum AnswerStatus {
     /// The HTTP status of a response that is not gRPC.
     Http(StatusCode),
-    /// The HTTP status of a gRPC response without a code. It maps to one.
+    /// The HTTP status of a gRPC response without a gRPC code. [`GrpcCode::of_http`] maps the status to a code.
     Mapped(StatusCode),
     /// The gRPC code in the headers or trailers.
     Grpc(GrpcCode),
@@ -55,7 +55,7 @@ impl AnswerStatus {
     }
 }
 
-/// Classifies an HTTP status without a hint.
+/// Classifies an HTTP status alone. The caller has looked for a hint and for signs of an overload before.
 pub(super) fn of_status(status: StatusCode) -> Outcome {
     match status.as_u16() {
         ..400 => Outcome::Success,
@@ -65,7 +65,7 @@ pub(super) fn of_status(status: StatusCode) -> Outcome {
     }
 }
 
-/// Classifies a gRPC code without a hint, other than `RESOURCE_EXHAUSTED`.
+/// Classifies a gRPC code alone. The caller has handled a hint and `RESOURCE_EXHAUSTED` before.
 pub(super) fn of_code(code: GrpcCode) -> Outcome {
     match code {
         GrpcCode::UNAVAILABLE

@@ -35,9 +35,10 @@ pin_project! {
     /// is incomplete.
     ///
     /// The deadline applies even if the next frame is ready, so that a slow reader cannot hold a permit for longer.
-    /// Only a frame that completes the body is still passed on. The end at the deadline counts against the service only
-    /// if the reader was waiting for the next frame, and the attempt had at least half of its
-    /// [full time](crate::shell::Ending::CutShort). With a deadline, each data frame costs a reading of the clock.
+    /// Only a frame that completes the body is still passed on. A body that ends at its deadline counts against the
+    /// service only under two conditions. The reader was waiting for the next frame, and the attempt had at least half
+    /// of its [full time](crate::shell::Ending::CutShort). With a deadline, each data frame costs a reading of the
+    /// clock.
     pub struct WholeBody<B>
     where
         B: Body,

@@ -29,8 +29,8 @@ pub struct NoBodyDeadline;
 #[derive(Clone, Copy)]
 pub(super) struct BodyDeadline {
     pub(super) at: Instant,
-    /// Whether the body ends at the deadline. If `false`, the deadline only serves to judge a service that ends the
-    /// body itself.
+    /// Whether the body ends at the deadline. If `false`, the deadline only decides whether a failure of the body
+    /// counts against the service.
     pub(super) ends_body: bool,
     /// The time at which the attempt has had half of its [full time](crate::shell::Ending::CutShort).
     pub(super) half_time: Deadline,
@@ -47,6 +47,7 @@ impl BodyDeadline {
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDeadlineStage<Next> {
     pub(super) next: Next,
+    /// Whether the deadline also ends the body.
     pub(super) is_on: bool,
 }
 

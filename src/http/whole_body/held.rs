@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 /// An admission whose permits last until the end of the response body.
 ///
-/// It is shared, not cloned: an admission may contain closures of the user, whose clones may panic and lose a permit.
+/// Clones share the admission. A clone of the admission itself would clone the closures of the user. If that panicked,
+/// a permit would be lost.
 #[derive(Debug)]
 pub struct Lasting<A>(Arc<A>);
 
@@ -43,7 +44,7 @@ pub(super) enum BodyEnd {
     Cancelled,
     /// The deadline passed, the reader waited, and the attempt had had half of its [full time](Ending::CutShort).
     TimedOut,
-    /// The deadline passed, which says nothing about the service.
+    /// The body ended at the deadline or later, in a way that says nothing about the service.
     CutShort,
     /// The body panicked.
     Panicked,
@@ -152,7 +153,8 @@ impl Drop for HeldPermits {
 }
 
 /// Permits in the extensions of a response, on their way from their stage to the border. If the response is dropped,
-/// they are settled. Extensions have to be `Clone`; the last clone settles.
+/// they are settled. A value in extensions has to be `Clone`, so clones share the permits. The permits are settled when
+/// the last clone is dropped.
 #[derive(Clone, Default)]
 struct ParkedPermits(Arc<Mutex<HeldPermits>>);
 
@@ -219,7 +221,8 @@ where
     fn keep(&self, permit: A::Permit, response: &mut Response<B>, head: Ending) -> Option<A::Permit> {
         let permit = self.0.keep(permit, response, head)?;
         if !A::HOLDS_ROOM && head != Ending::Answered(Outcome::Success) {
-            // A failed head settles a permit without a place at once: the end of the body cannot change its outcome.
+            // A permit that takes up no room, such as that of a breaker, only waits for the outcome. The end of the
+            // body cannot change a failed head, so the permit is settled at once.
             return Some(permit);
         }
         let held: HeldPermit<A, Request, Response<B>, E> =

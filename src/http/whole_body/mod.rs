@@ -1,5 +1,5 @@
-//! Makes the permits and the deadline of a call last until its response body ends, and lets the trailers of a gRPC
-//! response decide the outcome.
+//! Makes the permits and the deadline of a call last until its response body ends. For a gRPC response, the trailers
+//! then decide the outcome.
 //!
 //! `held` carries permits from their stages to the body, and `deadline` the deadline. `border` moves both into `body`.
 //! `stack` adds all this to a builder.

@@ -11,6 +11,7 @@ use std::time::Duration;
 /// Makes permits and deadlines last until the end of the response body.
 #[derive(Clone, Copy, Debug)]
 pub struct UntilBodyEnds {
+    /// Whether the deadline also bounds the body.
     deadline: bool,
 }
 
@@ -41,7 +42,7 @@ impl<W: Adapter> Adapt<W> for Shut {
     }
 }
 
-/// A slot with a timeout whose deadline also bounds the body.
+/// A slot with a timeout. Its deadline also bounds the body, if `deadline` is `true`.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimit<P = Duration> {
     limit: Limit<P>,
@@ -92,9 +93,9 @@ where
     ///
     /// A body ends when it is read to its end, fails, or is dropped, for example by hyper when the client disconnects.
     /// A body that is read slowly holds its permit until its deadline, or until tower-http's `ResponseBodyTimeout` ends
-    /// it because no frame came in time. Both act only when the body is polled. hyper does not poll the body while the
-    /// client reads nothing at all. The permit then returns when the connection ends, so bound the connection, for
-    /// example with `TCP_USER_TIMEOUT`.
+    /// it because no frame came in time. The deadline and that timeout act only when the body is polled. hyper does not
+    /// poll the body while the client reads nothing at all. The permit then returns when the connection ends, so bound
+    /// the connection, for example with `TCP_USER_TIMEOUT`.
     ///
     /// Call it last: slots cannot be filled after it, because their permits would not last. The response body becomes
     /// an [`HttpBody`](crate::http::HttpBody) around a [`WholeBody`](crate::http::WholeBody). A call with two gates and
@@ -160,7 +161,7 @@ where
     /// | is read to its end | the result of the head; for gRPC, of the trailers |
     /// | fails | a failure |
     /// | is dropped while its reader waits for it | a cancelled call |
-    /// | is dropped otherwise | the result of the head; for gRPC, a cancelled call |
+    /// | is dropped otherwise | the result of the head; for gRPC, a cancelled call, or a failure if the body has ended without trailers |
     /// | is incomplete at the deadline, its reader waits for it, and the attempt had half of its [full time](crate::shell::Ending::CutShort) | a timeout |
     /// | is incomplete at the deadline otherwise | nothing |
     ///

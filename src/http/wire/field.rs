@@ -17,7 +17,8 @@ pub(in crate::http) fn number(digits: &[u8], longest: usize) -> Option<u64> {
     fits.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// Makes a header value of visible ASCII and spaces, which never fails.
+/// Makes a header value of a text that has only visible ASCII and spaces. Such a text is always valid. Any other text
+/// may become an empty value.
 pub(in crate::http) fn ascii(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

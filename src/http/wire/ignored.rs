@@ -52,7 +52,8 @@ pub struct IgnoredHeaders {
 }
 
 impl IgnoredHeaders {
-    /// Returns each kind by its name, which is the label `header` of the [metric](crate::telemetry#the-metrics).
+    /// Returns the count of each kind of header, with the name of the kind. The name is the label `header` of the
+    /// [metric](crate::telemetry#the-metrics).
     pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         let Self { retry_after, steadfast_retry, grpc_retry_pushback, grpc_status, deadline, attempt, criticality } =
             *self;

@@ -8,26 +8,29 @@ use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The longest time that a header can grant. A longer claim counts as this.
+/// The longest time that a header can grant: one hour. A header that claims more counts as one hour.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What the border of a server reads from a request.
 pub(in crate::http) struct ReadRequest<'headers> {
     /// The context of the call.
     pub(in crate::http) context: CallContext,
-    /// The first field of this name.
+    /// The first `content-type` header, if any.
     pub(in crate::http) content_type: Option<&'headers HeaderValue>,
+    /// The first `accept` header, if any.
     pub(in crate::http) accept: Option<&'headers HeaderValue>,
 }
 
 /// Returns `given`, the context of the call, with the claims of this peer's headers added.
 ///
 /// Any peer may ask for less: an earlier deadline, or a lower criticality. Only an internal peer may ask for more: a
-/// criticality above the given one. Any peer may state the attempts made, which handlers see.
+/// criticality above the given one. Any peer may state how many attempts came before this one. Handlers can read that
+/// number.
 ///
 /// - The smallest of all readable deadlines counts, and at most one hour. Zero is a deadline at `now`.
-/// - The largest number of attempts counts, among the first fields of each name.
-/// - The first criticality counts.
+/// - Of each header that states attempts, the first field counts. The largest of these numbers and the given one
+///   counts.
+/// - The first `steadfast-criticality` field counts.
 /// - A header that cannot be read is ignored and [counted](crate::http::ignored_headers).
 ///
 /// Costs one pass over the headers, and a reading of the clock if there is a deadline. Never allocates.

@@ -23,16 +23,16 @@ use std::time::Duration;
 /// | `steadfast-attempt` | the earlier attempts, if there were any | internal peers |
 /// | `steadfast-criticality` | `sheddable`, `sheddable-plus` or `critical-plus` | internal peers |
 ///
-/// A request is gRPC if its content type is `application/grpc`, with or without a format and parameters. Its timeout is
-/// in the finest unit that fits. It is never zero, which the grammar excludes: `1n` means that no time is left. Less
-/// than one millisecond is a `steadfast-deadline-ms` of 0. The criticality is not sent if it is `critical`, the
-/// default.
+/// A request is gRPC if its content type is `application/grpc`, with or without a format and parameters. `grpc-timeout`
+/// is in the finest unit that needs at most 8 digits. It is never zero, which the grammar of gRPC excludes: `1n` means
+/// that no time is left. Less than one millisecond is written as a `steadfast-deadline-ms` of 0. The criticality is not
+/// sent if it is `critical`, the default.
 ///
 /// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. For an
 /// external peer, `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
 /// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, the attempt and the criticality
-/// are always those of the context. If a server stack read them from its caller, it has limited them to the claims that
-/// this caller may make.
+/// are always those of the context. A server stack that read both from the headers of its caller has accepted only the
+/// claims that this caller may make.
 ///
 /// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
 /// context has no deadline, the request's own stays too.

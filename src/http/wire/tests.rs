@@ -147,7 +147,7 @@ proptest! {
         let read = read(Peer::Internal, request.headers(), CallContext::new(), || now).context;
         prop_assert_eq!((read.attempt(), read.criticality()), (context.attempt(), context.criticality()));
         prop_assert_eq!(read.deadline().is_some(), millis.is_some());
-        // Rounding and the passing time only shorten it, except that gRPC sends at least a nanosecond.
+        // Rounding and the passing time only make the deadline earlier, except that gRPC sends at least one nanosecond.
         prop_assert!(read.deadline() <= context.deadline().map(|deadline| deadline + Duration::from_nanos(1)));
     }
 
