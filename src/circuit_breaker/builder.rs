@@ -291,7 +291,7 @@ impl fmt::Display for BreakerBuilder {
         if self.longest_open() > self.open_for {
             write!(f, " growing to {:?}", self.longest_open())?;
         }
-        write!(f, ", then {} probes", self.probes)
+        write!(f, ", then {} probe{}", self.probes, if self.probes == 1 { "" } else { "s" })
     }
 }
 

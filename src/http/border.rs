@@ -123,7 +123,7 @@ impl<C> Http<C, NotSaid> {
     pub fn rate_limit_fields<L>(self, name: &'static str, limit: L) -> Result<Http<C, Said<L>>, ConfigError> {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
-            let rule = "must be of 1 to 64 printable ASCII characters other than \" and \\";
+            let rule = "must be 1 to 64 printable ASCII characters other than \" and \\";
             return Err(ConfigError::new("http.rate_limit_fields.name", name, rule));
         }
         let Self { peer, reads_context, change, fields: NotSaid } = self;

@@ -1,4 +1,4 @@
-use super::{grpc, replay_body::longer, verdict::awaits_trailers};
+use super::{grpc::GrpcCode, replay_body::longer, verdict::awaits_trailers};
 use bytes::Buf;
 use http::{HeaderMap, HeaderName, Request, Response, header, response::Parts};
 use http_body::{Body, Frame, SizeHint};
@@ -11,8 +11,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 use tower::{Layer, Service};
-
-const OK: &[u8] = b"0";
 
 /// Returns a layer around a gRPC client. It copies the status of a call without messages into the head of its response,
 /// where [`retry`](super::retry) and all outer layers can act on it.
@@ -164,7 +162,7 @@ fn is_open<B: Body>(answer: &Response<B>) -> bool {
 
 /// If the trailers report a failure, copies them into the head.
 fn copy_failure(trailers: &HeaderMap, head: &mut Parts) {
-    if trailers.get(grpc::STATUS).is_none_or(|status| status.as_bytes() == OK) {
+    if GrpcCode::peek(trailers).is_none_or(|code| code == GrpcCode::OK) {
         return;
     }
     for name in trailers.keys() {

@@ -109,7 +109,9 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     pub(super) fn rule(&self) -> String {
         let rule = self.keys.overflow().map_or_else(|| "its own rule".to_owned(), |entry| entry.handle.rule());
         let most_open = self.keys.most_open().share();
-        let most_open = most_open.map(|share| format!("; at most {}% of them open", share * 100.0));
+        // Shares are in millionths.
+        let percent = |share: f64| (share * 1e6).round() / 1e4;
+        let most_open = most_open.map(|share| format!("; at most {}% of them open", percent(share)));
         format!("for each key, at most {}: {rule}{}", self.keys.max_keys(), most_open.unwrap_or_default())
     }
 }

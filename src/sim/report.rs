@@ -183,11 +183,11 @@ pub(super) fn check_rejected(mechanism: &str, rejected: f64, share: f64, shown: 
 pub(super) fn check_recovery(recovery: Recovery, limit: Duration, shown: &impl Display) {
     match recovery {
         Recovery::After(time) => {
-            assert!(time <= limit, "it took {time:?} to recover, wanted at most {limit:?}\n{shown}");
+            assert!(time <= limit, "goodput took {time:?} to recover, wanted at most {limit:?}\n{shown}");
         }
         Recovery::Never => panic!("goodput never recovered, wanted recovery within {limit:?}\n{shown}"),
         Recovery::Untested => {
-            panic!("too few calls came after the last disturbance to know whether it recovered\n{shown}")
+            panic!("too few calls came after the last disturbance to know whether goodput recovered\n{shown}")
         }
         Recovery::Undisturbed => panic!("there was no disturbance to recover from\n{shown}"),
     }

@@ -21,7 +21,7 @@ use tower::Layer;
 /// The type parameters are the observer, the slots (outermost first), the leaf, and the border. The service runs with
 /// the attempt's [`CallContext`](crate::CallContext) as the current one: its number and its deadline.
 #[derive(Clone, Debug)]
-#[must_use = "a builder does nothing before `service` or `layer`"]
+#[must_use = "a builder does nothing before `service`, `layer` or `live`"]
 pub struct ClientBuilder<O = Off, T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, F = Leaf, X = TypedError> {
     observer: O,
     timeout: T,

@@ -21,7 +21,7 @@ use tower::Layer;
 /// the call's [`CallContext`](crate::CallContext) as the current one, so that the calls that it makes inherit the
 /// deadline.
 #[derive(Clone, Debug)]
-#[must_use = "a builder does nothing before `service` or `layer`"]
+#[must_use = "a builder does nothing before `service`, `layer` or `live`"]
 pub struct ServerBuilder<O = Off, Q = Off, L = Off, V = Off, T = Off, F = Leaf, X = TypedError> {
     observer: O,
     rate_limit: Q,

@@ -8,6 +8,8 @@ pub struct Inherited {
     context: CallContext,
     /// Whether an outer timeout of the same stack ends the call at the deadline.
     enforced: Enforced,
+    /// The limit of the timeout that set the deadline, if `enforced` is [`Enforced::OfTimeout`].
+    enforced_limit: Nanos,
     /// The limit of the innermost timeout so far: the full time of an attempt. Zero without a timeout.
     patience: Nanos,
 }
@@ -58,7 +60,7 @@ impl Inherited {
     /// Returns the limit of the outer timeout that sets the deadline, or `None` if the caller sets it.
     #[inline]
     pub(crate) fn enforced_limit(&self) -> Option<Duration> {
-        (self.enforced == Enforced::OfTimeout).then(|| self.patience.duration())
+        (self.enforced == Enforced::OfTimeout).then(|| self.enforced_limit.duration())
     }
 
     /// Takes another context, with the earlier of both deadlines. A deadline never moves later. If the new context sets
@@ -77,12 +79,13 @@ impl Inherited {
     #[must_use]
     pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
         let context = self.context.narrowed(deadline);
-        let enforced = match self.enforced {
-            _ if context.deadline_or_never() != self.deadline() => Enforced::OfTimeout,
-            Enforced::No => Enforced::OfCaller,
-            enforced => enforced,
+        let patience = Nanos::of(limit);
+        let (enforced, enforced_limit) = match self.enforced {
+            _ if context.deadline_or_never() != self.deadline() => (Enforced::OfTimeout, patience),
+            Enforced::No => (Enforced::OfCaller, self.enforced_limit),
+            enforced => (enforced, self.enforced_limit),
         };
-        Self { context, enforced, patience: Nanos::of(limit) }
+        Self { context, enforced, enforced_limit, patience }
     }
 
     /// Returns what the inner stages of a timeout without a limit inherit. The timeout ends the call at the inherited
@@ -101,5 +104,21 @@ impl Inherited {
             return Deadline::NEVER;
         }
         Deadline::after(frame.now(), Nanos(self.patience.0 / 2).duration())
+    }
+}
+
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[test]
+    fn an_inner_timeout_with_a_later_deadline_leaves_the_limit_of_the_outer_one() {
+        let (now, short, long) = (Instant::now(), Duration::from_secs(1), Duration::from_secs(5));
+        let outer = Inherited::default().enforcing(Deadline::after(now, short), short);
+        let inner = outer.enforcing(Deadline::after(now, long), long);
+        assert_eq!((inner.deadline(), inner.enforced_limit()), (Deadline::after(now, short), Some(short)));
+        let innermost = inner.enforcing(Deadline::after(now, short / 2), short / 2);
+        assert_eq!(innermost.enforced_limit(), Some(short / 2));
     }
 }

@@ -193,7 +193,7 @@ async fn a_refusal_has_the_name_of_the_limit_and_a_stack_explains_it() {
         |_: &()| b"key",
     ));
     let text = stack.layer().unwrap().explain().to_string();
-    assert!(text.contains("bursts of 1, by all processes together, and 2 more"), "{text}");
+    assert!(text.contains("bursts of 1, by all processes together, and at most 2 tokens beyond that"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

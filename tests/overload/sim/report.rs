@@ -264,7 +264,7 @@ fn failed_assertions_show_the_numbers() {
 
     report.assert_recovers_within(ms(50));
     let text = complaint(|| outage().assert_recovers_within(ms(49)));
-    assert!(text.starts_with("it took 50ms to recover, wanted at most 49ms\nclass "), "{text}");
+    assert!(text.starts_with("goodput took 50ms to recover, wanted at most 49ms\nclass "), "{text}");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn an_unknown_recovery_fails_the_assertion() {
     let text = complaint(|| {
         bare(Load::constant(10.0).step(secs(5), 0.0), secs(10), healthy()).assert_recovers_within(secs(5));
     });
-    let expected = "too few calls came after the last disturbance to know whether it recovered\nclass ";
+    let expected = "too few calls came after the last disturbance to know whether goodput recovered\nclass ";
     assert!(text.starts_with(expected), "{text}");
     let text = complaint(|| bare(Load::constant(10.0), secs(10), healthy()).assert_recovers_within(secs(5)));
     assert!(text.starts_with("there was no disturbance to recover from\nclass "), "{text}");

@@ -246,7 +246,11 @@ impl Distributed for WriteBehind {
     }
 
     fn describe(&self) -> String {
-        format!("for each key {}, by all processes together, and {} more", self.quota(), self.overshoot_bound())
+        format!(
+            "for each key {}, by all processes together, and at most {} tokens beyond that",
+            self.quota(),
+            self.overshoot_bound()
+        )
     }
 
     fn longest_wait(&self) -> Duration {

@@ -54,7 +54,7 @@ pub(super) async fn retry_after_is_the_time_until_there_is_room(probe: Probe<'_>
         let refused = probe.charge(Charge { want: 10, least, ..bucket.clone() }).await?;
         let Passed { least: passed, most } = refused.since(&all);
         if most < needs {
-            same("grant of an empty bucket", 0, refused.granted)?;
+            same("grant of a full bucket", 0, refused.granted)?;
             within("retry-after", needs.saturating_sub(most)..=needs - passed + TICK, refused.retry_after)?;
         }
     }

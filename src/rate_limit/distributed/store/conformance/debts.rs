@@ -29,7 +29,7 @@ pub(super) async fn a_level_above_the_burst_drains_before_anything_is_granted(pr
         let later = probe.charge(bucket.clone()).await?;
         let Passed { least, most } = later.since(&owed);
         match later.granted {
-            0 if least > needs => return same("grant of 1 after the debt was repaid", 1, 0),
+            0 if least > needs => return same("grant of 1 after 11 tokens have drained", 1, 0),
             0 => sleep(TICK).await,
             granted => {
                 same("grant of 1", 1, granted)?;
@@ -182,7 +182,7 @@ pub(super) async fn a_hint_repairs_lost_data(probe: Probe<'_>) -> Outcome {
     let bucket = Charge { key: probe.key("owed"), max_debt: 20, ..bucket };
     let hint = Hint { level: 15, at, total: 50 };
     let answer = probe.charge(Charge { want: 5, sequence: 7, spent: 3, hint, ..bucket.clone() }).await?;
-    same("grant, level, total of debt", (0, 18, 53), (answer.granted, answer.level, answer.total))?;
+    same("grant, level, total of a level above the burst", (0, 18, 53), (answer.granted, answer.level, answer.total))?;
     // A hint never lowers the level.
     let answer = probe.charge(Charge { hint: Hint { level: 1, at, total: 60 }, ..bucket }).await?;
     same("level, total of a lower level", (18, 60), (answer.level, answer.total))
