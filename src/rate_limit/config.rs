@@ -18,8 +18,9 @@ pub struct RateLimitConfig {
     /// [`SlidingWindow`](crate::rate_limit::SlidingWindow) is its limit per window, and its burst equals its count.
     pub quotas: Vec<Quota>,
     /// If true, the limit only counts the calls that it would refuse. If combined limits are in shadow as a whole, each
-    /// of them has `true` here. Once a configuration puts one of them in force, each limit has its own mode and its own
-    /// [count](crate::rate_limit::RateLimit::refused).
+    /// of them has `true` here. Once a configuration puts one of them in force, the whole is no longer in shadow. Each
+    /// limit then has its own mode, and its own [count](crate::rate_limit::RateLimit::refused) of calls that pass in
+    /// shadow.
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
 }

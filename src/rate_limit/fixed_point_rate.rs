@@ -4,14 +4,15 @@ use super::{
 };
 use crate::clock::Nanos;
 
-/// A quota in integers: the subtokens of a token, and how many subtokens are minted per nanosecond.
+/// A quota in integers. A token is divided into subtokens, and the rate is the subtokens minted per nanosecond.
 ///
 /// The rate is a fixed-point number with `FRACTION` binary digits. The last digit is rounded up, so that a whole period
 /// mints at least a whole period's tokens.
 ///
-/// Reduce the rate to lowest terms, as tokens per nanoseconds: 100 per second is 1 per 10,000,000. If the number of
-/// tokens is small, a whole number of subtokens is minted per nanosecond, and everything is exact. In the example a
-/// token has 10,000,000 subtokens, and one of them is minted per nanosecond.
+/// Most quotas in use are exact. Write the rate as a fraction in lowest terms, in tokens per nanosecond: 100 per second
+/// is 1 / 10,000,000. If the numerator, the denominator and the burst are small enough, the denominator is the number
+/// of subtokens of a token. The numerator is then the number of subtokens minted per nanosecond. In the example a token
+/// has 10,000,000 subtokens, and one of them is minted per nanosecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FixedPointRate<const FRACTION: u32> {
     /// In units of 2^-`FRACTION`.
@@ -22,9 +23,9 @@ pub(super) struct FixedPointRate<const FRACTION: u32> {
 }
 
 impl<const FRACTION: u32> FixedPointRate<FRACTION> {
-    /// Chooses a subtoken of which at most 2^`most_log2` are minted per nanosecond, and at most 2^`burst_log2` are in a
-    /// burst. Chooses the exact one if it keeps these bounds. Otherwise a token has 2^n subtokens, with the largest n
-    /// that keeps them.
+    /// Chooses how many subtokens a token has. At most 2^`most_log2` subtokens may be minted per nanosecond, and a
+    /// burst may have at most 2^`burst_log2`. If the exact number, described above, keeps these bounds, chooses it.
+    /// Otherwise a token has 2^n subtokens, with the largest n that keeps them.
     ///
     /// The quota has been checked, its burst is at most 2^`burst_log2`, and `FRACTION + most_log2` is at most 63.
     pub(super) fn new(quota: Quota, most_log2: u32, burst_log2: u32) -> Self {

@@ -76,7 +76,7 @@ impl<L, C, J> RateLimit<L, C, J> {
     }
 
     /// Names the limit in its refusals: [`RateLimited::limit`]. Each of several [combined](RateLimit::and) limits can
-    /// have its own name. A limit without a name takes the name of the whole. Default: no name.
+    /// have its own name. A part without a name takes the name of the combined limit. Default: no name.
     pub fn named(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
     }

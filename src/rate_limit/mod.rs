@@ -74,9 +74,9 @@
 //! # Semantics
 //!
 //! - Most limits admit or refuse a call in the first poll of its future. If calls may [wait](RateLimit::wait), a call
-//!   that would be refused takes a place in the wait queue in that poll. It is refused if its turn would come too
-//!   late.
-//! - Two limits may ask their store first, and the call then waits for the answer, up to a deadline.
+//!   that finds too few tokens takes a place in the wait queue in that poll. If its turn would come too late, the call
+//!   is refused instead.
+//! - Two limits may ask their store first. The call then waits for the answer, at most for the limit's own deadline.
 //!   [`Exact`](distributed::Exact) may ask in each call, [`Leased`](distributed::Leased) in the first call of a key.
 //! - A refusal contains the limit's [name](RateLimit::named), if it has one. It states the time until there are enough
 //!   tokens, provided that no other caller takes any. [`available_at`](TokenBucket::available_at) of the limit's handle
@@ -99,10 +99,10 @@
 //! window of one period it admits at most the burst plus the refill of that period. With `n` calls per period and the
 //! default burst of `n`, that is `2 n`.
 //!
-//! Use a [`SlidingWindow`] if another party counts: never more than `n` calls in any minute. It can admit the whole
-//! limit at once, and then nothing for the rest of the window. Each call takes a lock, and the window takes up to 6 KiB
-//! of memory. A token bucket that admits at most `n` calls in any period needs a count of `n / 2` and a burst of
-//! `n / 2`.
+//! Use a [`SlidingWindow`] if another party counts your calls, and allows at most `n` of them in any minute. The window
+//! can admit the whole limit at once, and then nothing for the rest of its length. Each call takes a lock, and the
+//! window takes up to 6 KiB of memory. A token bucket keeps such a promise only if its count and its burst add up to
+//! at most `n`, such as `n / 2` each.
 //!
 //! # A limit for each key
 //!
@@ -126,10 +126,11 @@
 //!
 //! # Cost
 //!
-//! With a token bucket, an admitted call reads the clock once, shared with the rest of the stack, and makes one
-//! compare-and-swap. A refused call reads the clock too, makes no compare-and-swap, and adds one to a striped counter.
-//! With [`count_refused`](RateLimit::count_refused) it also takes a lock and makes a compare-and-swap. Neither call
-//! allocates. The pages of the limits state their exceptions, such as the lock of a window.
+//! With a token bucket, an admitted call makes one compare-and-swap. It reads the clock once, and the other layers of
+//! the stack use that reading, too. A refused call reads the clock too, makes no compare-and-swap, and adds one to a
+//! striped counter. With [`count_refused`](RateLimit::count_refused), a refused call also takes a lock and makes a
+//! compare-and-swap. Neither call allocates. The pages of the limits state their exceptions, such as the lock of a
+//! window.
 //!
 //! Each admitted call moves the bucket's cache line to the core of its thread. On one socket, this bounds all threads
 //! together to 10 to 20 million admitted calls per second. A lock around the state would write the cache line twice per
@@ -140,7 +141,8 @@
 //! # Differences from `tower::limit::RateLimit`
 //!
 //! Tower's limit counts in fixed windows, so up to twice the limit passes within one period around the edge of two
-//! windows. Each service counts alone, and is not `Clone`. It cannot refuse a call.
+//! windows. Each service counts alone, and is not `Clone`. Tower's limit cannot refuse a call: it makes the caller wait
+//! in `poll_ready`.
 //!
 //! # Differences from governor
 //!

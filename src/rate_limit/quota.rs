@@ -3,8 +3,8 @@ use std::{fmt, time::Duration};
 
 /// A rate and a burst: `count` tokens in every `period`, and the most tokens that a limit keeps.
 ///
-/// A quota is plain data. Each limit checks it when it is built or changed. Two quotas are equal if all three fields
-/// are: 60 per minute is not equal to 1 per second.
+/// A quota is plain data. A limit checks its quota when the limit is built, and when its quota changes. Two quotas are
+/// equal if all three fields are: 60 per minute is not equal to 1 per second.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,8 +66,8 @@ impl Quota {
     /// Returns this rate with another burst: the most tokens that a limit keeps, and so the most that one call may
     /// cost.
     ///
-    /// It must be at least 1 and at most 2^55, and an empty bucket must fill within a hundred years. Default: the
-    /// count. A caller that was quiet for a period may use a period's tokens at once.
+    /// The burst must be at least 1 and at most 2^55, and an empty bucket must fill within a hundred years. Default:
+    /// the count. A caller that was quiet for a period may use a period's tokens at once.
     #[must_use]
     pub const fn with_burst(self, burst: u64) -> Self {
         Self { burst, ..self }

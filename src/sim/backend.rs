@@ -43,7 +43,7 @@ enum Disturbance {
 impl Backend {
     /// Returns a backend with any number of servers, each of which takes this latency for a call.
     ///
-    /// It never fails, and continues calls whose callers have gone, as most services do.
+    /// The backend never fails. It continues calls whose callers have gone, as most services do.
     pub fn new(latency: Latency) -> Self {
         Self {
             name: "backend".to_owned(),
@@ -100,8 +100,8 @@ impl Backend {
         self.disturbed(Disturbance::Slow(factor), during)
     }
 
-    /// A call that would begin in this time begins at its end instead. Until then the backend keeps the call, and the
-    /// call keeps its server.
+    /// Hangs in this time: a call that would begin in it begins when the hang ends. Until then the backend keeps the
+    /// call, and the call keeps its server.
     pub fn hang(self, during: Range<Duration>) -> Self {
         self.disturbed(Disturbance::Hang, during)
     }

@@ -41,7 +41,7 @@ pub struct ClassReport {
     pub(super) disturbed: Option<Disturbed>,
 }
 
-/// Quantiles of a latency, in seconds. Exact to a thousandth.
+/// Quantiles of a latency, in seconds. Each is exact to a thousandth of its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -39,7 +39,8 @@ pub struct Sim(Rc<Kernel>);
 
 struct Kernel {
     start: Instant,
-    /// The time since the start, at the last clock reading. The clock moves only in [`Sim::run`], and is slow to read.
+    /// The time since the start, at the last clock reading. The clock is slow to read. It moves only in [`Sim::run`]
+    /// and [`Sim::idle_until`], which read it after each move.
     elapsed: Cell<Duration>,
     /// From the end of the warm-up to the end of the run.
     counted: Range<Duration>,

@@ -68,7 +68,7 @@ impl Latency {
             Shape::Fixed(duration) => duration,
             Shape::Exponential { mean } => scaled(mean, Exp1.sample(random)),
             Shape::LogNormal { median, sigma } => {
-                // The deviation was checked, so this never falls back to one.
+                // The deviation was checked, so this never falls back to a factor of 1.
                 scaled(median, LogNormal::new(0.0, sigma).map_or(1.0, |factor| factor.sample(random)))
             }
             Shape::Normal { mean, deviation } => {

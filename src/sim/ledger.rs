@@ -51,6 +51,7 @@ impl Ledger {
         }
     }
 
+    /// Counts the end of a call. An answer that took longer than `limit` is late.
     pub(super) fn ended(
         &mut self,
         class: usize,

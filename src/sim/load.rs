@@ -18,8 +18,8 @@ pub(super) const LEAST_ROUND: Duration = Duration::from_millis(1);
 /// The most callers of a closed load, because each takes memory.
 const MOST_CALLERS: usize = 1_000_000;
 
-/// The calls of one class over time. Open-loop, unless it is [`closed`](Self::closed): a call arrives whether or not
-/// earlier calls were answered.
+/// The calls of one class over time. A load is an open loop: a call arrives whether or not earlier calls were answered.
+/// The exception is a [`closed`](Self::closed) load.
 ///
 /// ```
 /// use std::time::Duration;

@@ -15,7 +15,7 @@
 //!
 //! # fn main() -> Result<(), steadfast::ConfigError> {
 //! let secs = Duration::from_secs;
-//! // A service that is down for five seconds, and 100 calls per second that need an answer within one.
+//! // A service that is down for five seconds. 100 calls arrive per second, and each needs an answer within a second.
 //! let report = Scenario::new(Load::poisson(100.0).in_time(secs(1))).length(secs(60)).seed(7).run(|sim| {
 //!     let database = Backend::new(Latency::exponential(Duration::from_millis(20))).outage(secs(20)..secs(25));
 //!     steadfast::client()

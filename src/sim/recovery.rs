@@ -100,8 +100,10 @@ impl Usual {
         Self(if before.offered < LEAST_EVIDENCE { 1.0 } else { share })
     }
 
-    /// Returns whether goodput has recovered in every window of enough calls. A window ends with a span; the last
-    /// window includes the remaining calls.
+    /// Returns whether goodput has recovered at the first of these spans, and stays good. Three conditions must hold:
+    /// goodput in the first span is at least half as good as usual, at least `enough` calls arrive, and goodput is good
+    /// in each window. A window is the shortest sequence of spans with at least [`ENOUGH_CALLS`]. The last window also
+    /// includes the remaining calls, if they are too few for another window.
     fn is_kept_to_the_end(self, spans: &[Span], enough: u64) -> bool {
         let half_as_good = spans.first().is_some_and(|span| 2.0 * span.in_time as f64 >= self.0 * span.offered as f64);
         let mut left = Calls::of(spans);
@@ -123,7 +125,8 @@ impl Usual {
         self.is_kept_by(left)
     }
 
-    /// Returns whether the share of these calls that was answered in time reaches [`BACK`], less what fails by chance.
+    /// Returns whether the share of these calls that was answered in time reaches [`BACK`] of the usual share. Failures
+    /// by chance, up to [`DEVIATIONS`], do not count.
     fn is_kept_by(self, calls: Calls) -> bool {
         let (usual, offered) = (self.0, calls.offered as f64);
         let chance = DEVIATIONS * (offered * usual * (1.0 - usual)).sqrt();

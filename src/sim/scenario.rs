@@ -66,8 +66,9 @@ impl Scenario {
         Self { length, ..self }
     }
 
-    /// Excludes calls that arrive in this time from the report, at clients and at backends, because the queues are
-    /// empty at the start. Must be shorter than the [`length`](Self::length), of which it is a part. Default: zero.
+    /// Sets the length of the warm-up: the first part of the run, in which the queues fill. The report excludes calls
+    /// that arrive in the warm-up, at clients and at backends. The warm-up is part of the [`length`](Self::length), and
+    /// must be shorter. Default: zero.
     pub fn warm_up(self, warm_up: Duration) -> Self {
         Self { warm_up, ..self }
     }

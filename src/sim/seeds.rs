@@ -148,7 +148,7 @@ impl Reports {
 
 /// A mean over several runs, with its confidence interval.
 ///
-/// `Display` shows `0.981 ± 0.004 (8 runs)`.
+/// `Display` shows `0.9810 ± 0.0040 (8 runs)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

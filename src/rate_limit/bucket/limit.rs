@@ -129,7 +129,7 @@ impl<Request> Limit<Request> for InLine {
     fn admit(&self, _request: &Request, tokens: u64, frame: &mut Frame) -> Decision<u64, PlaceInLine, RateLimited> {
         let now = frame.now();
         let joined = self.0.join_at(tokens, now, frame.inherited().deadline());
-        // It may have woken waiters, and a waker is user code.
+        // The call may have woken waiters, and a waker is user code.
         frame.user_code_runs();
         match joined {
             Ok(None) => Decision::Admitted(tokens),
@@ -144,7 +144,7 @@ impl<Request> Limit<Request> for InLine {
 
     fn poll(&self, place: &mut PlaceInLine, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<u64, RateLimited>> {
         let turn = self.0.poll_place_at(place.place, cx.waker(), frame.now());
-        // It cloned the waker and may have woken waiters, which is user code.
+        // The poll cloned the waker and may have woken waiters. Both are user code.
         frame.user_code_runs();
         match turn {
             Turn::Come => Poll::Ready(Ok(place.tokens)),

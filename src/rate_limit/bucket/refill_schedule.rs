@@ -10,12 +10,12 @@ use crate::{
 use std::time::Duration;
 
 /// The binary digits of a rate after the point. A [`HORIZON`] is 2^40 ns, so it mints a whole number of subtokens. The
-/// anchor of a [`RefillSchedule`] moves by whole horizons, and so neither gains nor loses a fraction.
+/// anchor of a [`RefillSchedule`] moves by whole horizons, so a move neither adds nor loses a fraction of a subtoken.
 pub(super) const FRACTION: u32 = 40;
 /// At most 2^14 subtokens per nanosecond, so that a horizon mints at most 2^54. A burst has at most 2^55.
 const MOST_LOG2: u32 = 14;
 const BURST_LOG2: u32 = 55;
-/// 18 minutes. Up to this time after its anchor, a schedule fits in 64 bits.
+/// 18 minutes. Up to this time after its anchor, the numbers of a schedule fit in 64 bits.
 pub(super) const HORIZON: Nanos = Nanos(1 << FRACTION);
 
 /// A cold bucket mints at a third of its rate: the cold factor of Guava's `SmoothWarmingUp`.
@@ -151,8 +151,9 @@ const WARM_FRACTION: u32 = 14;
 
 /// A [`RefillSchedule`] that threads read while another thread overwrites it.
 ///
-/// The stores are releases and pair with the acquire loads. A thread that loads a field of a new schedule therefore
-/// also sees that the word which named the old one is out of date.
+/// A thread loads the schedule that the bucket's word names. Another thread overwrites it only after the word names the
+/// other schedule. The stores are releases and pair with the acquire loads. A thread that loads a field of the new
+/// schedule therefore also sees the newer word, and discards what it loaded.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct SharedRefillSchedule {

@@ -1,9 +1,10 @@
 //! The state of a token bucket that all its handles share, and how threads change it.
 //!
-//! A [`RefillSchedule`] says how many subtokens have been minted by each instant. It begins with a full bucket at its
-//! anchor, or at the start of its warm-up. The bucket contains the minted subtokens minus the spent ones. Both numbers
-//! grow, and must fit in 64 bits. Once the schedule has been at its full rate for a horizon (18 minutes), the next call
-//! that takes the lock therefore moves the anchor later. It lowers both numbers by the same amount. This is a rebase.
+//! A [`RefillSchedule`] says how many subtokens, fractions of a token, have been minted by each instant. It begins with
+//! one burst, which counts as minted at its anchor, or at the start of its warm-up. The bucket contains the minted
+//! subtokens minus the spent ones. Both numbers grow, and must fit in 64 bits. A rebase therefore moves the anchor
+//! later from time to time, which lowers both numbers by the same amount. It is due once the schedule has been at its
+//! full rate for a horizon (18 minutes). The next call that takes the lock then rebases the schedule.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!
@@ -11,12 +12,12 @@
 //! |---|---|---|
 //! | `Open`: the word alone decides | a call has to wait | `HasWaiters` |
 //! | | a call arrives a horizon after the anchor | `Open`; the call takes the lock and rebases the schedule |
-//! | `HasWaiters`: `NEEDS_LOCK`, and the wait queue is not empty | the last waiter is served, or leaves | `Open` |
+//! | `HasWaiters`: `NEEDS_LOCK`, and the wait queue is not empty | the last waiter is served or refused, or leaves | `Open` |
 //! | `WarmsUp`: always `NEEDS_LOCK` | a call arrives after the bucket was full for a whole warm-up | `WarmsUp`, cold again: one token, a third of the rate |
 //! | any | it is closed | `Closed`: `NEEDS_LOCK`, and every call is refused |
 //!
-//! `with_lock` takes the lock and rebases the schedule. It serves the waiters whose turn has come, before and after
-//! each change.
+//! `with_lock` takes the lock, and rebases the schedule if that is due. It serves the waiters whose turn has come,
+//! before and after each change.
 
 mod changing;
 mod looking;
@@ -224,8 +225,8 @@ impl BucketShared {
         self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// Takes tokens with the lock: the schedule has to be rebased, a call waits, the bucket has a warm-up, or it is
-    /// closed.
+    /// Takes tokens with the lock. A call needs the lock if the schedule has to be rebased, if another call waits, or
+    /// if the bucket has a warm-up or is closed.
     #[cold]
     fn try_take_with_lock(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
         let locked = lock(&self.locked);
@@ -309,7 +310,7 @@ impl BucketShared {
     }
 
     /// Gives tokens back, and returns whether a call may be waiting for them. A call that begins to wait later finds
-    /// the tokens, because the same word counts them and says whether a call waits.
+    /// the tokens: after it has set [`NEEDS_LOCK`] in the word that counts them, it looks for tokens once more.
     pub(super) fn give_back(&self, tokens: Tokens) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {

@@ -19,8 +19,9 @@ use tokio::time::Instant;
 ///
 /// The bucket mints tokens at a steady rate and keeps at most a burst of them. Each call costs some tokens. In every
 /// interval of length t the bucket admits at most `burst + rate * t` tokens, and it never refuses a token that it has.
-/// Both are exact for most rates in use, and exact to a nanosecond for the others (see below). A clock that stands
-/// still mints nothing, a clock that jumps ahead mints at most a burst, and frequent calls lose nothing to rounding.
+/// Both are exact for most rates in use. For the others they are exact to a nanosecond, if a burst is minted within 200
+/// days (see below). A clock that stands still mints nothing, a clock that jumps ahead mints at most a burst, and
+/// frequent calls lose nothing to rounding.
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,12 +53,14 @@ use tokio::time::Instant;
 /// number minted by now. No interval is rounded to whole nanoseconds, no error adds up, and a changed rate does not
 /// change the price of tokens that were spent before.
 ///
-/// A token consists of subtokens. Reduce the rate to lowest terms, as tokens per nanoseconds: 100 per second is 1 in
-/// 10,000,000, and 1,500,000 per second is 3 in 2,000. The numerator, 1 or 3 in these examples, must be at most 2^14,
-/// and a burst at most 2^55 subtokens. Then the bucket mints a whole number of subtokens per nanosecond, and everything
-/// is exact. All other rates are exact to at least one part in 10^10, or in 10^15 if a burst is minted within an hour.
-/// Their tokens may come one subtoken too early or too late. That is less than a nanosecond, or 2^-54 of the time in
-/// which a burst is minted, whichever is longer.
+/// A token consists of subtokens. Write the rate as a fraction in lowest terms, in tokens per nanosecond: 100 per
+/// second is 1 / 10,000,000, and 1,500,000 per second is 3 / 2,000. The denominator is the number of subtokens in a
+/// token. The numerator, 1 or 3 in these examples, is the number of subtokens minted per nanosecond. Everything is then
+/// exact. This requires a numerator of at most 2^14, and at most 2^55 subtokens in a burst.
+///
+/// All other rates are exact to at least one part in 6 * 10^9, or in 10^15 if a burst is minted within an hour. Their
+/// tokens may come one subtoken too early or too late. That is less than a nanosecond, or 2^-54 of the time in which a
+/// burst is minted, whichever is longer.
 ///
 /// # Cost
 ///
@@ -151,10 +154,10 @@ impl TokenBucket {
     /// Dropping the future gives up its place, and the waiters behind it move up. If the tokens were granted but the
     /// task has not run since, dropping the future gives them back.
     ///
-    /// A future that is neither polled nor dropped costs its tokens, but delays no other waiter. The bucket sets the
-    /// tokens aside for it, at the latest when the turn of the next waiter has come. If the rate rises or a waiter
-    /// leaves, the waiters behind such a future are not woken early. They are served at the time at which they expected
-    /// their turn before.
+    /// A future that is neither polled nor dropped costs its tokens. The bucket sets them aside for it, at the latest
+    /// when the turn of the next waiter has come. If the bucket fills before that, the waiters behind the future are
+    /// delayed, because a full bucket mints nothing. If the rate rises or a waiter leaves, the waiters behind such a
+    /// future are not woken early. They are served at the time at which they expected their turn before.
     ///
     /// # Errors
     ///

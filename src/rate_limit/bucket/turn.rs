@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 /// The state of a place in the wait queue.
 pub(super) enum Turn {
+    /// The turn has come, and the call has its tokens.
     Come,
+    /// The turn has not come. The task polls again at this instant, unless it is woken before.
     NotBefore(Instant),
     Refused(RateLimited),
 }

@@ -127,8 +127,8 @@ impl WaitQueue {
         }
     }
 
-    /// Says that the task of this place polls now. It needs no wake-up until it [waits on](Self::wait_on) or the lock
-    /// is released.
+    /// Says that the task of this place polls now. The task needs no wake-up until [`wait_on`](Self::wait_on) is called
+    /// or the lock is released.
     pub(super) fn announce(&mut self, id: WaiterId) {
         self.waiters.announce(id);
     }

@@ -59,7 +59,8 @@ use tokio::time::Instant;
 /// A live key never loses its slot. A caller that sends ever new keys, to evade its limit or to fill the table, takes
 /// no token and no slot from live keys. It competes only with other new keys, for the free slots and then for the
 /// [`Overflow`](crate::rate_limit::Overflow). A key that was quiet until its bucket was full counts as new, and its
-/// slot may be gone. Among full buckets, the table first reuses the slot of the one that has been full for longest.
+/// slot may be gone. Among full buckets of one tier, the table first reuses the slot of the one that has been full for
+/// longest.
 ///
 /// An attacker's slot is free again once the tokens that it took are minted. To keep all slots, the attacker needs 1.5
 /// times `max_keys` new keys, and has to spend the tokens that each of their buckets mints.
@@ -84,7 +85,7 @@ use tokio::time::Instant;
 ///
 /// Like a [`TokenBucket`](crate::rate_limit::TokenBucket), in subtokens of which at most one is minted per nanosecond.
 /// If the period in nanoseconds is a multiple of the count, everything is exact. At other rates a token may come up to
-/// 2 ns too early or too late. If a burst takes half a year to fill, it is up to 4 ns.
+/// 2 ns too early or too late, or up to 4 ns if a burst takes more than half a year to fill.
 ///
 /// A clock that goes back by up to two years mints nothing for a key with a slot. If the clocks of threads differ, a
 /// key that is full by the latest clock may lose its slot, and is then full for all threads.

@@ -18,8 +18,8 @@ pub(super) struct KeyedShared {
     pub(super) table: Table,
     pub(super) origin: Origin,
     /// When all buckets have to be visited again, before their states wrap, in nanoseconds since the origin. Written
-    /// with the lock on the quotas held. Relaxed: a thread that reads an old value takes that lock, and then reads the
-    /// new one.
+    /// with the lock on the quotas held. Relaxed: an old value is earlier, so a thread that reads it takes that lock,
+    /// and then reads the new value.
     pub(super) renewal: AtomicU64,
     /// The tier of the builder's quota. Keys without a tier belong to it.
     pub(super) first: Tier,
@@ -42,8 +42,10 @@ pub(super) struct Quotas {
     pub(super) unconverted: bool,
 }
 
-/// 417 days: longer than any bucket takes to fill. An unused bucket is visited at the latest after its time to fill and
-/// two of these. That is less than the four and a half years after which its state would wrap into a debt.
+/// The time between two visits to all buckets: 417 days, longer than any bucket takes to fill. A bucket that no call
+/// uses again is forgotten by a visit, or [known to be full](KeyedShared::all_are_full), in good time: at the latest
+/// after its time to fill and two of these times. That is less than the four and a half years after which its state
+/// would wrap into a debt.
 pub(super) const RENEWAL: Nanos = Nanos(1 << 55);
 
 /// The hash of a key, and its tier.
@@ -97,6 +99,7 @@ impl KeyedShared {
     ) -> Result<CountedOn, RateLimited> {
         let mut quotas = lock(&self.quotas);
         if self.all_are_full(nanos) {
+            // The states may have wrapped, so the renewal comes first. A full bucket refuses only a cost above the burst.
             let tier = self.tier(key.tier);
             let rate = tier.rate(tier.tag());
             if rate.subtokens(tokens) > rate.full() {
@@ -184,7 +187,7 @@ impl KeyedShared {
         let _ = slot.change_locked(&block, more);
     }
 
-    /// Converts a bucket to the quota in force of this tier, whose tag is given.
+    /// Converts a bucket to the quota of this tier that `tag` names, if another quota counts it.
     fn convert(&self, block: &LockedBlock<'_>, slot: Slot<'_>, tier: &Tier, tag: u64, nanos: Nanos) {
         let tagged = slot.tagged();
         if tagged & TAG != tag {
@@ -249,7 +252,7 @@ impl KeyedShared {
         }
     }
 
-    /// Converts and renews the buckets, if a quota was switched or the renewal is due.
+    /// Renews the buckets if the renewal is due, and converts them if a quota was switched.
     pub(super) fn convert_all(&self, quotas: &mut Quotas, now: Instant) {
         let nanos = self.origin.to(now);
         self.renew(quotas, nanos);

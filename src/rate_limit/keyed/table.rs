@@ -15,7 +15,7 @@ const LEAST_BLOCK_LOG2: u32 = 2;
 const MOST_BLOCK_LOG2: u32 = 7;
 /// The number of slots for every two keys: 1.5 slots per key.
 const SLOTS_FOR_2_KEYS: usize = 3;
-/// The largest number of locks. A block uses the lock with the number of the block, modulo the number of locks.
+/// The largest number of locks. With `n` locks, block `b` uses lock `b % n`.
 const STRIPES: usize = 64;
 
 /// The lowest bits of a tagged fingerprint: 7 for the tier, and 1 for which of the tier's two quotas counts the bucket.
@@ -24,14 +24,16 @@ const TAG_BITS: u32 = 8;
 
 /// The lowest bits of a word. They change whenever the slot gets another key or another tag.
 ///
-/// The version wraps after 32 such changes. A thread that is suspended for a multiple of 32 does not notice them if the
-/// state is the one that it loaded before. This is accepted, because all 58 bits of the state would have to be equal.
+/// The version wraps after 32 such changes. A thread that is suspended for a multiple of 32 changes does not notice
+/// them if the state is the one that it loaded before. This is accepted, because all 58 bits of the state would have to
+/// be equal.
 const VERSION: u64 = (1 << VERSION_BITS) - 1;
 const VERSION_BITS: u32 = 6;
 /// Odd versions: the thread with the block's lock is writing the slot.
 const CLAIMED: u64 = 1;
 
-/// Slots in cache lines, and cache lines in blocks. A key may be in four cache lines of one block.
+/// Slots in cache lines, and cache lines in blocks. A key has at most one slot, in one of four cache lines of its
+/// block.
 ///
 /// A fingerprint is written only with the lock on its block held, while its word is claimed. Any thread changes a word
 /// by compare-and-swap. Only the owner of a [`Claim`] stores its word directly.
@@ -266,6 +268,7 @@ impl<'a> LockedBlock<'a> {
         fits(address.fingerprint) || first_line.any(|slot| fits(slot.tagged()))
     }
 
+    /// Claims an empty slot or, if there is none, the slot of the full bucket with the largest surplus.
     fn claim_any(&self, fingerprint: u64, surplus: impl Fn(u64, u64) -> i64) -> Option<Claim<'a>> {
         loop {
             let mut longest = (0, None);

@@ -186,7 +186,8 @@ impl SharedRate {
 pub(super) struct Tier {
     /// The index of the tier, times two. The lowest bit says which of its rates is in force.
     tag: AtomicU64,
-    /// The rate in force, and the one before or after it. A rate is overwritten only when no bucket has its tag.
+    /// The rate in force, and the previous one, or the next one while it is written. A rate is overwritten only when no
+    /// bucket has its tag.
     rates: [SharedRate; 2],
     /// The bucket that keys without a slot share. `None` if they are refused.
     overflow: Option<TokenBucket>,

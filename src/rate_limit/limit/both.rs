@@ -10,7 +10,7 @@ use crate::{
 use std::convert::Infallible;
 use tokio::time::Instant;
 
-/// Two limits on each call, all or none: [`RateLimit::and`].
+/// Two combined limits. A call takes its tokens from both, or from neither: [`RateLimit::and`].
 #[derive(Clone, Debug)]
 pub struct Both<A, B> {
     pub(in crate::rate_limit) first: A,

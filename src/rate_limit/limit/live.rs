@@ -29,8 +29,9 @@ pub trait LiveLimit {
     ///
     /// # Errors
     ///
-    /// The error names the wrong quota's field and the rule: `rate_limit.count`, `rate_limit.period` or
-    /// `rate_limit.burst`; or `rate_limit.quotas`, if there are too many or too few quotas.
+    /// The error names the rule and the wrong field: `rate_limit.count`, `rate_limit.period` or `rate_limit.burst`. For
+    /// the count of a sliding window it names `rate_limit.limit`. If there are too many or too few quotas, or if the
+    /// limit's quotas cannot change, it names `rate_limit.quotas`.
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError>;
 
     /// Returns the quotas that admit only what both `now` and `to` admit. Both are checked and have one quota for each
@@ -233,8 +234,9 @@ impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Li
         check_tiers(quotas)
     }
 
-    /// Returns `None` unless one of the two is the stricter. A change by way of a third set of quotas is two changes.
-    /// The second one first converts all buckets that the first one left unconverted, so it would not return soon.
+    /// Returns `None` unless `now` or `to` is itself the strictest. A change by way of a third set of quotas is two
+    /// changes. The second [`set_quotas`](LiveLimit::set_quotas) first converts all buckets that the first one left
+    /// unconverted, so it would not return soon.
     fn strictest(&self, now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
         strictest(now, to).filter(|strictest| strictest == now || strictest == to)
     }

@@ -70,7 +70,7 @@ impl Estimate {
             None => (present, limit - tokens, window),
         };
         // `sliding` counts the calls of the period that the window leaves. There is room once the window covers at most
-        // this part of that period. If `sliding` is zero, there is room at once.
+        // `covered` of that period. If `sliding` is zero, there is room at once.
         let covered = (u128::from(room) * window.as_nanos()).checked_div(sliding.into()).unwrap_or(u128::MAX);
         let covered = Duration::from_nanos(u64::try_from(covered).unwrap_or(u64::MAX));
         (after + window.saturating_sub(covered)).saturating_sub(now.saturating_duration_since(began))

@@ -190,7 +190,7 @@ impl SlidingWindow {
     ///
     /// Admitted tokens stay counted. If the new limit is below them, calls are refused until enough tokens have left
     /// the window, which takes at most a window's length. If the limit is raised, the added tokens are available at
-    /// once. For a window's length after a raise, more than a 256th of the limit may stay too long.
+    /// once. For a window's length after a change, more than a 256th of the new limit may stay too long.
     ///
     /// Raising a limit that is below 256 allocates memory.
     ///
@@ -248,7 +248,7 @@ impl SlidingWindowBuilder {
     ///
     /// Time is divided into periods of a window's length, from the instant at which the window was built. The present
     /// period counts in full. The period before counts by the part of it that the window still covers, as if its calls
-    /// had been spread evenly. If they were not, more than the limit passes. Take a limit of 100 per minute. In ten
+    /// had been spread evenly. If they were not, more than the limit may pass. Take a limit of 100 per minute. In ten
     /// simulated hours, the most in any 60 s was 118 with random arrivals, and 186 with bursts of 100. The worst case
     /// is 199, with an adversary that fills a period at its end. The estimate may also refuse a call that an exact log
     /// would admit.

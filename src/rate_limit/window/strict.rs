@@ -123,7 +123,8 @@ impl Strict {
         for _ in 0..self.cells.len() {
             let Some(cell) = self.cells.pop_front() else { return };
             match self.cells.back_mut() {
-                // After the first round, the back of the queue is a merged cell, not one that is still to be merged.
+                // Each round takes a cell from the front. It adds the cell to the one at the back, or puts it behind
+                // that one. Before the first round, the cell at the back is the newest, not the one before `cell`.
                 Some(before) if merged > 0 && before.tokens < enough => {
                     before.last = cell.last;
                     before.tokens += cell.tokens;
@@ -203,7 +204,7 @@ mod tests {
         };
         assert!((0..256).all(|nanos| take(256, nanos).0 == nanos as usize + 1));
         assert!((256..259).all(|nanos| take(1_000, nanos) == (256, 256)));
-        // 64 cells of four tokens, and the new one.
+        // 63 cells of four tokens, one of seven, and the new one.
         assert_eq!(take(1_000, 259), (65, 256));
     }
 

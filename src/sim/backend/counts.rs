@@ -45,13 +45,14 @@ pub(super) struct Averages {
     pub(super) until: Duration,
     /// The length of time in the sums.
     length: Duration,
-    /// The sum of each number times the seconds for which it held.
+    /// The number of working servers, integrated over the time in seconds.
     working_seconds: f64,
+    /// The number of waiting calls, integrated over the time in seconds.
     waiting_seconds: f64,
 }
 
 impl Averages {
-    /// Adds the time since the last call, in which `waiting` calls waited.
+    /// Adds the time since this function last ran, in which `waiting` calls waited for a server.
     pub(super) fn look(&mut self, now: Duration, counted: &Range<Duration>, waiting: usize) {
         let (from, to) = (self.until.max(counted.start), now.min(counted.end));
         let passed = to.saturating_sub(from);

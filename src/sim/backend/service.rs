@@ -258,7 +258,7 @@ impl Future for Answer {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Err(failure) => Poll::Ready(Err(*failure)),
-            // The sender is dropped without an answer only when the run ends.
+            // While the caller waits, the sender is dropped without an answer only when the run ends.
             Ok(receiver) => Pin::new(receiver).poll(cx).map(|result| result.unwrap_or(Err(Failure::Failed))),
         }
     }

@@ -11,6 +11,7 @@ use std::{
 /// A task to wake.
 pub(super) struct Sleeper {
     pub(super) at: Duration,
+    /// The number of sleepers that were registered before. It orders the sleepers of one instant.
     order: u64,
     pub(super) waker: Waker,
 }

@@ -8,7 +8,8 @@ use std::{
 };
 
 /// The kinds of parts that draw random numbers. Each load, backend, link and layer has its own stream. A stream depends
-/// only on the seed and on the number of earlier parts of its kind. So a load makes the same calls in every world.
+/// only on the seed and on the number of earlier parts of its kind. With one seed, the first load therefore draws the
+/// same numbers for any stack.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(in crate::sim) enum Draws {
     /// The arrival times of a load.

@@ -114,8 +114,9 @@ impl Rate {
     }
 }
 
-/// Iterates over the pieces of a rate. A call arrives when the integral of the rate has grown by the distance between
-/// two calls. That is 1, or for a Poisson load a random number with mean 1.
+/// Iterates over the instants of the calls, piece by piece of a rate. The integral of the rate is the mean number of
+/// calls up to an instant. The next call arrives when the integral has grown by 1, or for a Poisson load by a random
+/// number with mean 1.
 struct Instants<P> {
     arrivals: Arrivals,
     pieces: P,

@@ -24,8 +24,9 @@ impl BucketShared {
         self.schedule_of(next).store(schedule);
         loop {
             let newer = (word & NEEDS_LOCK) | next | convert(spent(word)).0.min(SPENT);
-            // The release pairs with the acquire loads of the word: a thread that reads it reads the schedule that it
-            // names. The acquire keeps the stores of the next change, which overwrites the old schedule, after this.
+            // The release pairs with the acquire loads of the word: a thread that loads this word also sees the
+            // schedule that the word names. The acquire keeps later stores after this exchange: those of the next
+            // change, which overwrites the old schedule.
             match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(newer) => word = newer,
@@ -33,7 +34,7 @@ impl BucketShared {
         }
     }
 
-    /// Moves the anchor of the schedule later, once it is a horizon ago.
+    /// Moves the anchor of the schedule later, if the schedule has been at its full rate for a horizon.
     pub(super) fn rebase(&self, now: Nanos, locked: &mut LockedBucket) {
         let schedule = self.schedule(locked);
         let (rebased, fewer) = schedule.rebased_to(now);
@@ -81,8 +82,9 @@ impl BucketShared {
             let old = self.schedule(locked);
             let minted = old.minted(now);
             let rate = RefillSchedule::new(quota, now);
-            // During a warm-up, the new schedule keeps its start. Without a warm-up, `now` is before `warm` only if it
-            // is earlier than the last change. The new schedule then keeps the anchor, and mints nothing twice.
+            // During a warm-up, the new schedule keeps the start of the old one. Without a warm-up, `now` is before
+            // `old.warm()` only if it is before the old anchor, such as the time of the last change. The new schedule
+            // then keeps the old anchor, so that no time mints twice.
             let new = if now < old.warm() { rate.warming_up(old.start(), old.warm_up_third) } else { rate };
             let new_minted = new.minted(now);
             self.replace(&new, locked, |spent| {
@@ -90,7 +92,8 @@ impl BucketShared {
                     let left = minted.saturating_sub(spent).min(old.rate.burst_subtokens);
                     new_minted.saturating_sub(old.convert(left, &new).min(new.rate.burst_subtokens))
                 } else {
-                    // Spent by a thread with a later clock, or owed. A debt is rounded up, so that none is forgiven.
+                    // More is spent than minted: a thread with a later clock took tokens, or the bucket owes some. A
+                    // debt is rounded up, so that none is forgiven.
                     let owed = spent.saturating_sub(minted);
                     new_minted.saturating_add(old.convert_up(owed, &new).min(new.rate.burst_subtokens))
                 }

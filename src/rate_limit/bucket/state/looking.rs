@@ -45,7 +45,7 @@ impl BucketShared {
         self.expect(locked.queue.tokens().saturating_add(tokens), now, locked).map_err(BucketRefusal::Until)
     }
 
-    /// Returns whether there are `tokens` at `now`, or when there will be.
+    /// Returns `Ok` if there are `tokens` at `now`, or else the time at which there will be.
     fn expect(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), Nanos> {
         let spent = self.spent();
         let (schedule, spent) = if locked.is_cold(now) {
@@ -66,7 +66,7 @@ impl BucketShared {
         let locked = lock(&self.locked);
         match locked.queue.tokens_up_to(id) {
             Some(tokens) => self.expect(tokens, now, &locked).err().unwrap_or(now),
-            // It was answered, and its task has yet to poll.
+            // The waiter was answered, and its task has yet to poll.
             None => now,
         }
     }

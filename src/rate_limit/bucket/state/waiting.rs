@@ -1,5 +1,5 @@
 //! How waiters get their tokens. `join`, `poll_place`, `leave` and `close` take the lock. The other functions take a
-//! `&LockedBucket`, so their caller holds it.
+//! reference to the `LockedBucket`, so their caller holds the lock.
 
 use super::{BucketRefusal, BucketShared, LockedBucket, NEEDS_LOCK};
 use crate::{
@@ -23,6 +23,7 @@ impl BucketShared {
         self.due_after(locked.queue.tokens().saturating_add(tokens), now, locked)
     }
 
+    /// Refuses a call behind all waiters, with the time at which there would be tokens for it.
     pub(super) fn refuse_behind(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), BucketRefusal> {
         if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
@@ -30,6 +31,8 @@ impl BucketShared {
         Err(BucketRefusal::Until(self.due_behind(tokens, now, locked)))
     }
 
+    /// Takes a place at the end of the wait queue. Returns `None` if there are enough tokens after all, and the call
+    /// has taken them. Refuses if the call would have to wait for more than `longest`.
     pub(in crate::rate_limit::bucket) fn join(
         &self,
         tokens: Tokens,
@@ -109,6 +112,7 @@ impl BucketShared {
         state
     }
 
+    /// Gives up a place. Tokens that were granted to it go back to the bucket.
     pub(in crate::rate_limit::bucket) fn leave(&self, id: WaiterId, now: Nanos) {
         self.with_lock(now, |locked| {
             if let Some(tokens) = locked.queue.leave(id) {
