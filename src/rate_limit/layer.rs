@@ -12,8 +12,8 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A limit on the rate of calls: the source of the tokens, the cost of a call, and how to handle a call for which there
-/// are too few tokens. See the [module](super).
+/// A limit on the rate of calls. It has a source of tokens and a cost of each call, and says how to handle a call for
+/// which there are too few tokens. See the [module](super).
 #[derive(Clone, Debug)]
 pub struct RateLimit<L = TokenBucket, C = OneToken, J = AllCount> {
     pub(super) limit: L,
@@ -84,9 +84,10 @@ impl<L, C, J> RateLimit<L, C, J> {
     /// Only counts the calls that the limit would refuse ([`refused`](Self::refused)), and lets them pass. Use it to
     /// try a limit on real traffic.
     ///
-    /// Calls within the limit take their tokens, the others take none. No call waits for tokens. A distributed limit
-    /// still waits for its store to decide. Put a shadow limit last among [combined](RateLimit::and) limits, where it
-    /// counts only the calls that the others admit.
+    /// Calls within the limit take their tokens. The others take none, but add to the debt of a limit that
+    /// [counts refused calls](RateLimit::count_refused). No call waits for tokens. A distributed limit still waits for
+    /// its store to decide. Put a shadow limit last among [combined](RateLimit::and) limits, where it counts only the
+    /// calls that the others admit.
     pub fn shadow(self) -> Self {
         let shadow = Shadow::default();
         shadow.set(true);

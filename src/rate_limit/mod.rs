@@ -1,9 +1,9 @@
 //! Limits the rate of calls: refuses calls beyond the rate, or lets them wait for their turn.
 //!
-//! A rate limit is a promise about traffic, not about load: 100 calls per second to a partner that counts them, 1,000
-//! tokens per minute for a tenant. It refuses a call beyond the rate even if the service is idle. A refusal says when
-//! to come back. To protect a service from more work than it can do, use [`load_shed`](crate::load_shed), which counts
-//! the calls in flight.
+//! A rate limit is a promise about traffic, not about load. Examples are 100 calls per second to a partner that counts
+//! them, and 1,000 tokens per minute for a tenant. A rate limit refuses a call beyond the rate even if the service is
+//! idle. A refusal says when to come back. To protect a service from more work than it can do, use
+//! [`load_shed`](crate::load_shed), which counts the calls in flight.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -103,8 +103,8 @@ impl Sim {
     }
 
     /// Returns a hasher for a keyed limit, for [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The
-    /// standard hasher has another seed in each process: with it, keys would share different slots of a full table in
-    /// two runs with one seed.
+    /// standard hasher has another seed in each process. With it, two runs with one seed would put keys into different
+    /// slots. In a full table, other keys would then find no slot.
     pub fn hasher(&self) -> SeededHasher {
         SeededHasher::new(&self.stream(Draws::Hasher))
     }
@@ -114,8 +114,8 @@ impl Sim {
     /// [`assert_nothing_held`](super::Report::assert_nothing_held) requires zero for all names. Several handles may
     /// share a name: their numbers add up.
     ///
-    /// A run with a watch also waits for all spawned tasks, because the far side of a [`Link`](super::Link) may still
-    /// have a permit after its caller has gone.
+    /// A run with a watch also waits for all spawned tasks. The far side of a [`Link`](super::Link) may still have a
+    /// permit after its caller has gone.
     ///
     /// ```
     /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -218,8 +218,8 @@ impl Sim {
         });
     }
 
-    /// Runs the world until no call is in flight and nothing is due before `end`, or until `limit`. If something is
-    /// watched, the run waits for all tasks as it does for calls.
+    /// Runs the world until no call is in flight and nothing is due by `end`, or until `limit`. If something is
+    /// watched, the run waits for the tasks of [`spawn`](Self::spawn) as it does for calls.
     ///
     /// When no task can make progress, the clock jumps. The timers of layers fire at whole milliseconds.
     ///

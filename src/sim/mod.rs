@@ -133,9 +133,9 @@
 //! - [`Link`]: a network between two services. The service behind it continues its work when the caller has gone.
 //!   To simulate a chain of services, let tower services call each other; see `examples/experiments`.
 //! - [`Scenario`]: combines them. Create everything that reads a clock or draws random numbers inside the closure of
-//!   [`run`](Scenario::run): there it sees the virtual clock, and [`Sim::random`] follows the seed. Each load, backend,
-//!   link and layer draws from its own stream. If you change the stack, the calls stay the same, unless the
-//!   load is [closed](Load::closed).
+//!   [`run`](Scenario::run). The clock is virtual there, and [`Sim::random`] follows the seed. Each load, backend, link
+//!   and layer draws from its own stream. If you change the stack, the calls stay the same, unless the load is
+//!   [closed](Load::closed).
 //! - [`Report`]: how the calls ended, as a table, as numbers, and as assertions for tests; for all calls, and for each
 //!   [class](Report::class).
 //! - [`Scenario::seeds`]: several runs with different seeds, and an [`Estimate`] with its confidence interval.

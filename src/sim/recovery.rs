@@ -100,10 +100,12 @@ impl Usual {
         Self(if before.offered < LEAST_EVIDENCE { 1.0 } else { share })
     }
 
-    /// Returns whether goodput has recovered at the first of these spans, and stays good. Three conditions must hold:
-    /// goodput in the first span is at least half as good as usual, at least `enough` calls arrive, and goodput is good
-    /// in each window. A window is the shortest sequence of spans with at least [`ENOUGH_CALLS`]. The last window also
-    /// includes the remaining calls, if they are too few for another window.
+    /// Returns whether goodput has recovered at the first of these spans, and stays good:
+    ///
+    /// - Goodput in the first span is at least half as good as usual.
+    /// - At least `enough` calls arrive.
+    /// - Goodput is good in each window. A window is the shortest sequence of spans with at least [`ENOUGH_CALLS`]. The
+    ///   last window also includes the remaining calls, if they are too few for another window.
     fn is_kept_to_the_end(self, spans: &[Span], enough: u64) -> bool {
         let half_as_good = spans.first().is_some_and(|span| 2.0 * span.in_time as f64 >= self.0 * span.offered as f64);
         let mut left = Calls::of(spans);

@@ -93,9 +93,10 @@ impl Scenario {
     ///
     /// # Errors
     ///
-    /// The error of `build`, or an invalid scenario: one in which no call arrives, a rate that is NaN, a warm-up or a
-    /// disturbance outside the run. Calling it inside a tokio runtime, such as that of `#[tokio::test]`, is also an
-    /// error: a run has its own runtime, with a paused clock.
+    /// - The error of `build`.
+    /// - The scenario is invalid: no call arrives, a rate is NaN, or a warm-up or a disturbance is outside the run.
+    /// - The caller is inside a tokio runtime, such as that of `#[tokio::test]`. A run has its own runtime, with a
+    ///   paused clock.
     pub fn run<S, B>(self, build: B) -> Result<Report, ConfigError>
     where
         B: FnOnce(&Sim) -> Result<S, ConfigError>,

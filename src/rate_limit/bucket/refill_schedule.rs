@@ -71,8 +71,9 @@ impl RefillSchedule {
 
     /// Returns the subtokens minted by `now`, rounded down. Never less for a later time.
     ///
-    /// During the warm-up the rate grows from a third to the full rate. After a share `x` of the warm-up `W`, the
-    /// subtokens of a time `W x (1 + x) / 3` at the full rate have been minted: the integral of `(1 + 2x) / 3`.
+    /// During the warm-up the rate grows from a third to the full rate. After a share `x` of the warm-up `W`, it is
+    /// `(1 + 2x) / 3` of the full rate. The integral of that is `W x (1 + x) / 3`: the time in which the full rate
+    /// mints as many subtokens.
     pub(super) fn minted(&self, now: Nanos) -> Subtokens {
         let since = now.saturating_sub(self.anchor);
         if since >= self.warm_after {

@@ -14,7 +14,7 @@
 //! | | a call arrives a horizon after the anchor | `Open`; the call takes the lock and rebases the schedule |
 //! | `HasWaiters`: `NEEDS_LOCK`, and the wait queue is not empty | the last waiter is served or refused, or leaves | `Open` |
 //! | `WarmsUp`: always `NEEDS_LOCK` | a call arrives after the bucket was full for a whole warm-up | `WarmsUp`, cold again: one token, a third of the rate |
-//! | any | it is closed | `Closed`: `NEEDS_LOCK`, and every call is refused |
+//! | any | the bucket is closed | `Closed`: `NEEDS_LOCK`, and every call that costs tokens is refused |
 //!
 //! `with_lock` takes the lock, and rebases the schedule if that is due. It serves the waiters whose turn has come,
 //! before and after each change.
@@ -310,7 +310,7 @@ impl BucketShared {
     }
 
     /// Gives tokens back, and returns whether a call may be waiting for them. A call that begins to wait later finds
-    /// the tokens: after it has set [`NEEDS_LOCK`] in the word that counts them, it looks for tokens once more.
+    /// the tokens. It first sets [`NEEDS_LOCK`] in the word that counts them, and then looks for tokens once more.
     pub(super) fn give_back(&self, tokens: Tokens) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {

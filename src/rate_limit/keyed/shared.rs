@@ -43,9 +43,9 @@ pub(super) struct Quotas {
 }
 
 /// The time between two visits to all buckets: 417 days, longer than any bucket takes to fill. A bucket that no call
-/// uses again is forgotten by a visit, or [known to be full](KeyedShared::all_are_full), in good time: at the latest
-/// after its time to fill and two of these times. That is less than the four and a half years after which its state
-/// would wrap into a debt.
+/// uses again is forgotten by a visit, or [known to be full](KeyedShared::all_are_full). That happens at the latest
+/// after its time to fill and two of these times: less than the four and a half years after which its state would wrap
+/// into a debt.
 pub(super) const RENEWAL: Nanos = Nanos(1 << 55);
 
 /// The hash of a key, and its tier.
@@ -99,7 +99,8 @@ impl KeyedShared {
     ) -> Result<CountedOn, RateLimited> {
         let mut quotas = lock(&self.quotas);
         if self.all_are_full(nanos) {
-            // The states may have wrapped, so the renewal comes first. A full bucket refuses only a cost above the burst.
+            // The states may have wrapped, so the renewal comes first. Before it, the call is refused if it costs more
+            // than a burst, the only cost that a full bucket refuses.
             let tier = self.tier(key.tier);
             let rate = tier.rate(tier.tag());
             if rate.subtokens(tokens) > rate.full() {

@@ -54,7 +54,7 @@ struct CacheLine {
     words: [AtomicU64; SLOTS],
 }
 
-/// The lock on the blocks of one stripe. It guards the number of calls whose key found no slot in them.
+/// A lock that blocks share: see [`STRIPES`]. It guards the number of calls whose key found no slot in these blocks.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe(Mutex<u64>);
@@ -236,9 +236,12 @@ impl<'a> LockedBlock<'a> {
         cache_lines.flat_map(CacheLine::slots).filter(|slot| slot.tagged() != 0)
     }
 
-    /// Claims a slot for a key that has none: (1) an empty slot, else (2) the slot of the full bucket with the largest
-    /// surplus, else (3) a slot in the key's first cache line. In case 3, the bucket in that slot first moves to a slot
-    /// of kind 1 or 2 that its own key may use.
+    /// Claims a slot for a key that has none. Takes the first of these that exists:
+    ///
+    /// 1. An empty slot.
+    /// 2. The slot of the full bucket with the largest surplus.
+    /// 3. A slot in the key's first cache line whose bucket can move to a slot of kind 1 or 2 that its own key may use.
+    ///    That bucket moves there first.
     ///
     /// `surplus(tag, word)` returns the subtokens above a burst that a bucket would hold if it had no bound. It is
     /// negative if the bucket is not full.

@@ -1,5 +1,5 @@
-//! The parts of a `RateLimit`: the trait that token buckets, windows and users' own limits implement, the cost of a
-//! call, refunds and the count of refusals.
+//! The parts of a `RateLimit`: the source of its tokens, the cost of a call, refunds and the count of refusals. Token
+//! buckets, windows and users' own limits are such sources, and implement the trait [`Limit`].
 
 mod both;
 mod contract;

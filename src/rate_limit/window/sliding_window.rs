@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// `t`.
 ///
 /// Use it for a partner that counts 100 calls per minute. A [`TokenBucket`](crate::rate_limit::TokenBucket) of 100 per
-/// minute admits nearly 200 calls in the minute after a quiet one: its burst, and the tokens minted in that minute.
+/// minute admits nearly 200 calls in the minute after a quiet one: its burst, and the tokens of that minute.
 ///
 /// The window counts a call when it admits the call. The call may then wait until the service is ready, and takes time
 /// to arrive. If the service counts arrivals, make this window longer than the service's by the longest such delay, and
@@ -124,9 +124,9 @@ impl SlidingWindow {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] with the time from `now` until the call would be admitted, exact to the nanosecond, if no other
-    /// caller takes or gives back any tokens. Without a time if the cost is above the limit: the call is refused until
-    /// the limit is raised.
+    /// [`RateLimited`] with the time from `now` until the call would be admitted, exact to the nanosecond. It holds if
+    /// no other caller takes or gives back any tokens. Without a time if the cost is above the limit: the call is
+    /// refused until the limit is raised.
     pub fn try_acquire_at(&self, tokens: u64, now: Instant) -> Result<(), RateLimited> {
         if tokens == 0 {
             return Ok(());
@@ -192,7 +192,7 @@ impl SlidingWindow {
     /// the window, which takes at most a window's length. If the limit is raised, the added tokens are available at
     /// once. For a window's length after a change, more than a 256th of the new limit may stay too long.
     ///
-    /// Raising a limit that is below 256 allocates memory.
+    /// Raising a limit that is below 256 may allocate memory.
     ///
     /// # Errors
     ///
