@@ -85,7 +85,7 @@ use tokio::time::Instant;
 ///
 /// Like a [`TokenBucket`](crate::rate_limit::TokenBucket), in subtokens of which at most one is minted per nanosecond.
 /// If the period in nanoseconds is a multiple of the count, everything is exact. At other rates a token may come up to
-/// 2 ns too early or too late. If a burst takes more than half a year to fill, it may be up to 4 ns.
+/// 2 ns too early or too late. If a burst takes more than half a year to fill, the error may be up to 4 ns.
 ///
 /// A clock that goes back by up to two years mints nothing for a key with a slot. The clocks of threads may differ.
 /// A key that is full by the latest clock may then lose its slot, and is full for all threads.
