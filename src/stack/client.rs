@@ -18,8 +18,8 @@ use tower::Layer;
 
 /// Builds the stack of a client; made by [`steadfast::client`](crate::client). See the [module](super).
 ///
-/// The type parameters are the observer, the slots (outermost first), the leaf, and the border. The service runs with
-/// the attempt's [`CallContext`](crate::CallContext) as the current one: its number and its deadline.
+/// The type parameters are the observer, the slots (outermost first), the leaf, and the border. While the service runs,
+/// [`CallContext::current`](crate::CallContext::current) has the number and the deadline of the attempt.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `service`, `layer` or `live`"]
 pub struct ClientBuilder<O = Off, T = Off, R = Off, B = Off, Q = Off, L = Off, A = Off, F = Leaf, X = TypedError> {
@@ -76,7 +76,7 @@ impl<T, R, B, Q, L, A, F, X> ClientBuilder<Off, T, R, B, Q, L, A, F, X> {
 }
 
 impl<O, R, B, Q, L, A, F, X> ClientBuilder<O, Off, R, B, Q, L, A, F, X> {
-    /// Bounds the whole call, readiness, retries and the waits between them included. See [`timeout`](crate::timeout).
+    /// Bounds the whole call, including readiness, retries and the waits between them. See [`timeout`](crate::timeout).
     ///
     /// The limit is a [`Duration`](std::time::Duration), a learned [`Quantile`](crate::timeout::Quantile), or chosen
     /// [`PerRequest`](crate::timeout::PerRequest).
@@ -124,7 +124,7 @@ impl<O, T, R, B, Q, A, F, X> ClientBuilder<O, T, R, B, Q, Off, A, F, X> {
 }
 
 impl<O, T, R, B, Q, L, F, X> ClientBuilder<O, T, R, B, Q, L, Off, F, X> {
-    /// Bounds each attempt, readiness included.
+    /// Bounds each attempt, including the readiness of the service.
     ///
     /// The limit is a [`Duration`](std::time::Duration), a learned [`Quantile`](crate::timeout::Quantile), or chosen
     /// [`PerRequest`](crate::timeout::PerRequest).

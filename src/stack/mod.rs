@@ -64,9 +64,10 @@
 //! # A stack around a stack
 //!
 //! Each stack knows only its own layers. An outer stack treats the refusal of an inner stack as an error of the
-//! service: the token stays spent, the error counts against the service, and the retry repeats the call. If both stacks
-//! are in one process, give the outer one the classifier [`Layered`](crate::classify::Layered). It recognizes the inner
-//! refusal: tokens are returned, breakers do not count it, and the retry ends the call.
+//! service: the token of the outer stack stays spent, the error counts against the service, and the retry repeats the
+//! call. If both stacks are in one process, give the outer one the classifier
+//! [`Layered`](crate::classify::Layered). It recognizes the inner refusal. The outer stack then takes its token back,
+//! its breaker does not count the refusal, and its retry ends the call.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -212,7 +213,8 @@
 //! # }
 //! ```
 //!
-//! A function returns it as `impl Service<u32, Response = u32, Error = Error<E>, Future: Send> + Clone + Send + Sync`.
+//! A function can return a stack as `impl Service<u32, Response = u32, Error = Error<E>, Future: Send> + Clone + Send +
+//! Sync`.
 //!
 //! # If `oneshot` or `call` is not found
 //!

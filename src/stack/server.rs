@@ -101,7 +101,7 @@ impl<O, Q, L, T, F, X> ServerBuilder<O, Q, L, Off, T, F, X> {
 }
 
 impl<O, Q, L, V, F, X> ServerBuilder<O, Q, L, V, Off, F, X> {
-    /// Bounds the work on one call, readiness of the service included. See [`timeout`](crate::timeout).
+    /// Bounds the work on one call, including the readiness of the service. See [`timeout`](crate::timeout).
     ///
     /// The limit is a [`Duration`](std::time::Duration), a learned [`Quantile`](crate::timeout::Quantile), or chosen
     /// [`PerRequest`](crate::timeout::PerRequest).

@@ -77,7 +77,8 @@ pub trait Watch {
     /// The stage that observes the next one.
     type Stage<Next>;
 
-    /// Names the stack to the observer, before the builder asks it for a stage.
+    /// Tells the observer the name of the stack. The builder calls this before [`call`](Self::call) and
+    /// [`attempt`](Self::attempt).
     fn watches(&mut self) {}
 
     /// Gives the observer the readings of the mechanisms. Returns the explanation of the stages.
@@ -272,9 +273,10 @@ impl<W, C> LiveSlot for LoadLevel<W, C> {
     }
 }
 
-/// Makes a private method for each slot of a builder, which fills the slot and keeps the others.
+/// Makes one method of the crate for each slot of a builder. The method fills its slot and keeps the others.
 ///
-/// The fields come in the order of the builder's parameters, each with its parameter and the name of its method.
+/// List the fields in the order of the builder's type parameters. Give each field with its type parameter and the name
+/// of its method.
 macro_rules! fill_slots {
     ($builder:ident: [$($before:ident $Before:ident)*]) => {};
     (

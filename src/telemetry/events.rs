@@ -35,15 +35,16 @@ use std::{fmt, sync::Arc};
 ///
 /// # What is delivered
 ///
-/// Each state change is delivered once and in order. At most 1024 changes wait for the delivery. One more drops the
+/// State changes are delivered in order, and none twice. At most 1024 changes wait for the delivery. One more drops the
 /// oldest, and the next delivered change says how many were [missed](crate::shell::StateChange::missed). Counts are
 /// exact: the delivered numbers add up to the totals. Stacks of one name are counted together.
 ///
 /// # Cost
 ///
-/// A call that is neither retried nor rejected costs nothing. Other calls cost one to four relaxed atomic additions,
-/// on cache lines that few threads share. Calls read no clock, take no lock and allocate nothing. A state change
-/// allocates its evidence and takes a short lock, in the thread that changed the state. Each stack name takes 2 KB.
+/// As with every observer, the stack reads the clock at the beginning and at the end of each call and each attempt. A
+/// call that is retried or rejected also costs one to four relaxed atomic additions, on cache lines that few threads
+/// share. The counting takes no lock and allocates nothing. A state change allocates its evidence and takes a short
+/// lock, in the thread that changed the state. Each stack name takes 2 KB.
 ///
 /// # Example
 ///
@@ -117,7 +118,7 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Counts calls, not attempts. The attempts of a call that panicked are not known.
+/// Counts when a call ends, not when an attempt ends. The number of attempts of a call that panicked is not known.
 impl Observer for Events {
     const IS_QUICK: bool = true;
 

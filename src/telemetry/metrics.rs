@@ -27,8 +27,8 @@ use std::{
 /// thread allocates. The stack reads the clock at the beginning and at the end of each call and each attempt. Only
 /// [`samples`](Self::samples) and [`collect`](Self::collect) read the mechanisms.
 ///
-/// A stack name takes about 1 KB for each calling thread, and 304 bytes for each histogram. It is kept for the life of
-/// the program. Names are `&'static str`, so their number is bounded.
+/// For each calling thread, a stack name takes about 1 KB, and 304 bytes for each histogram. This memory is kept for
+/// the life of the program. Names are `&'static str`, so their number is bounded.
 #[doc(alias = "Prometheus")]
 #[derive(Clone, Default)]
 pub struct Metrics {
@@ -85,8 +85,8 @@ impl Metrics {
     /// Reads a mechanism that is part of no observed stack, such as a breaker that is used by hand, a durable queue or
     /// a poller. It is read until the returned guard is dropped. `name` is the value of the first label.
     ///
-    /// A mechanism that is watched twice under one name is read once. There are no rejections among its metrics,
-    /// because the code that uses the mechanism by hand receives its refusals.
+    /// A mechanism that is watched twice under one name is read once. Its metrics do not include `rejections_total`:
+    /// only a stack counts those, and here the code that uses the mechanism by hand receives the refusals.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, telemetry::{Metrics, SampleValue}};
@@ -168,7 +168,8 @@ fn of_calls(stack: &'static str, totals: &CallTotals, samples: &mut Vec<Sample>)
     }
 }
 
-/// Makes the sample of a reading. The first label is the name of the stack, unless the mechanism sets that label.
+/// Makes the sample of a reading. The first label of the metric, mostly `stack`, has the value `stack`, unless the
+/// mechanism sets that label itself.
 fn of_reading(
     stack: &'static str,
     name: &'static str,

@@ -64,13 +64,13 @@ const TARGET: &str = "steadfast";
 ///
 /// # Cost
 ///
-/// If the level is disabled, a check for each span and event, and no allocation. An enabled span allocates once, and
-/// costs the work of the subscriber. A rejection reads the clock while warnings are enabled. The counts of each stack
-/// take 6 KB.
+/// While the level is disabled, each span and each event costs one check and no allocation. An enabled span allocates
+/// once, and costs the work of the subscriber. A rejection reads the clock while warnings are enabled. The counts of
+/// each stack take 6 KB.
 ///
 /// Mechanisms continue with the time read before the subscriber ran ([`Observer::IS_QUICK`]). Otherwise they would read
 /// the clock once more in each call (40 ns), even with spans disabled. If a subscriber blocks, later decisions in that
-/// poll use the time from before. Use a subscriber that writes in its own thread.
+/// poll use the time that was read before the subscriber blocked. Use a subscriber that writes in its own thread.
 ///
 /// # Panics of the subscriber
 ///
@@ -119,8 +119,9 @@ const TARGET: &str = "steadfast";
 ///     .init();
 /// ```
 ///
-/// The service propagates the trace context: inside an attempt, `Span::current().context()` is that of the attempt.
-/// Each attempt is therefore a client span with `http.request.resend_count`, as the HTTP conventions require.
+/// `Spans` does not write the trace context to requests: your service does. Inside an attempt,
+/// `Span::current().context()` is the context of that attempt's span. Each attempt has its own span with
+/// `http.request.resend_count`, as the HTTP conventions require.
 #[doc(alias = "OpenTelemetry")]
 #[derive(Clone)]
 pub struct Spans {

@@ -9,13 +9,18 @@ use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pi
 ///    every call that such a pass admits.
 /// 2. Turn: the version number increases. Calls that start afterwards use the new settings.
 /// 3. Loosen: each gate follows the new configuration. A pass that started after the turn sees each gate as in the new
-///    configuration or stricter. The new configuration admits every call that such a pass admits. A pass that started
-///    before the turn is repeated.
+///    configuration or stricter. The new configuration admits every call that such a pass admits. A pass that spans
+///    the turn is repeated.
 ///
 /// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). If exactly
 /// one such gate changes, in one step, and the settings stay, it changes between two turns. A pass that sees it both
-/// before and after spans a turn and is repeated. In the other cases, the stack admits no call until all such gates
-/// have changed: there are several such gates, one changes in several steps, or the settings change along with one.
+/// before and after spans a turn and is repeated.
+///
+/// In three other cases, the stack admits no call until all such gates have changed:
+///
+/// - Several such gates change.
+/// - One such gate changes in several steps.
+/// - The settings change along with such a gate.
 pub(super) struct Change<'change> {
     shared: &'change LiveShared,
     pieces: &'change Pieces,
@@ -46,9 +51,9 @@ impl<'change> Change<'change> {
     ) {
         shared.config_gate.change(|changing| {
             let _depth = depth::change();
-            // A guard, so that listeners learn of the change even if a user's limit panics. Some gates and the settings
-            // may then be unchanged. Declared before the variable `change`, so dropped after it: the drop of `change`
-            // loosens the gates, then this one reports.
+            // A guard, so that listeners learn of the change even if a user's limit panics. After such a panic, some
+            // gates and the settings may be unchanged. The guard is declared before `change`, so it is dropped later:
+            // first the drop of `change` loosens the gates, then the drop of the guard reports.
             let _report = ReportOnDrop { shared, before: read(shared), to };
             let kill_switch_changes = shared.is_off() != to.switched_off;
             let mut change = Self { shared, pieces, to, kill_switch_changes, remaining: Vec::new() };
@@ -72,7 +77,7 @@ impl<'change> Change<'change> {
             && !self.kill_switch_changes
             && self.remaining.iter().all(|work| *work == Remaining::Unchanged)
         {
-            // No gate and no setting has changed, so no pass needs to be repeated.
+            // Nothing that a pass depends on has changed, so no pass needs to be repeated.
             return;
         }
         let image = if settings_change { version.next_image() } else { version.image() };

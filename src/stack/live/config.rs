@@ -16,17 +16,18 @@ use std::{fmt, time::Duration};
 /// with, and cannot add others.
 ///
 /// A part that is missing has the built value, regardless of earlier changes: the configuration in force depends on the
-/// last applied one alone. A part that is present replaces the whole part. Optional fields within it default as in the
-/// builder. A stack refuses a part for a mechanism that it does not have. The classifier, the way in which requests are
-/// copied and [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
+/// last applied one alone. A part that is present replaces the whole built part. Its optional fields that are missing
+/// have the defaults of the builder. A stack refuses a part for a mechanism that it does not have. The classifier, the
+/// way in which requests are copied and [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
 ///
 /// As a starting point for editing, serialize the [`built`](super::Control::built) configuration of a stack. It
 /// contains every part that can change.
 ///
-/// The `serde` feature reads and writes it as JSON, TOML and other formats. An unknown field is an error.
+/// With the `serde` feature, a `StackConfig` can be read and written as JSON, TOML and other formats. An unknown field
+/// is an error.
 ///
 /// Durations are written as `"250ms"` or `"1m 30s"`. A number and its unit have no space between them. Each unit occurs
-/// once, the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or `min`, `s`,
+/// at most once, the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or `min`, `s`,
 /// `ms`, `us` or `µs`, and `ns`, in lower case. Anything else is an error that names the field:
 /// `timeout = "5M": must be ..`.
 ///

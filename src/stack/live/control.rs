@@ -73,9 +73,9 @@ impl Control {
     ///
     /// # Cost
     ///
-    /// Waits for other changes, and yields for about a millisecond to calls that changes have restarted eight times.
+    /// Waits for other changes, and yields for about a millisecond to calls that changes have overtaken eight times.
     /// Makes some stores and takes one short lock per mechanism, or two if the mechanism becomes stricter in one number
-    /// and less strict in another. Calls at the gates restart. New calls wait only in the case that the
+    /// and less strict in another. Calls at the gates restart. New calls wait only in the cases that the
     /// [module](super) names. If a quota of a keyed limit changed, this function visits all buckets of that limit after
     /// the change. It visits them before the change, too, if the previous change has not done so.
     ///

@@ -62,8 +62,9 @@
 //! If one change has several of these, new calls wait until all have changed. New calls also wait if the part is a rate
 //! limit that is combined with [another](crate::rate_limit::RateLimit::and).
 //!
-//! The settings of a call are its timeout, its attempts, their backoff and their timeout. A call keeps the settings
-//! that were in force when it started.
+//! The settings of a call are its timeout, its number of attempts, their backoff, their timeout, and the
+//! [longest hint](crate::retry::Retry::max_hint) that a retry waits for. A call keeps the settings that were in force
+//! when it started.
 //!
 //! # State that survives a change
 //!
@@ -83,8 +84,8 @@
 //! - If your own [`LiveLimit`](crate::rate_limit::LiveLimit) makes a call while a configuration is applied, that call
 //!   can see half of the change.
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode at its turn.
-//! - If your own [`LiveLimit`](crate::rate_limit::LiveLimit) panics while a configuration is applied, it and the limits
-//!   after it may stay unchanged. The other gates change. The settings may stay unchanged.
+//! - If your own [`LiveLimit`](crate::rate_limit::LiveLimit) panics while a configuration is applied, this limit may
+//!   stay unchanged. Limits, other gates and settings that had not changed before the panic may stay unchanged, too.
 //! - If a function that was given to the stack holds the [`Control`] of the stack, the two keep each other alive.
 //!
 //! # Cost

@@ -32,6 +32,7 @@ struct Reports {
     pending: VecDeque<Item>,
     /// Whether a thread is delivering. Only one does at a time, which keeps the order.
     in_delivery: bool,
+    /// The outcomes that were dropped since the last delivered one.
     missed: u64,
 }
 
@@ -40,7 +41,7 @@ type Listeners = Arc<Vec<Weak<StateListener>>>;
 
 /// Whether a configuration was applied or refused.
 pub(super) enum Outcome {
-    /// Replaced another configuration.
+    /// The configuration `after` replaced the configuration `before`.
     Applied {
         before: Box<StackConfig>,
         after: Box<StackConfig>,
@@ -88,14 +89,14 @@ impl News {
         reports.pending.push_back(Item { outcome, listeners, missed: 0 });
     }
 
-    /// Adds a listener, which receives all later outcomes until it is dropped.
+    /// Adds a listener, which receives the later outcomes until it is dropped.
     pub(super) fn listen(&self, listener: &Weak<StateListener>) {
         let mut reports = lock(&self.reports);
         let others = reports.listeners.iter().filter(|other| other.strong_count() > 0);
         reports.listeners = Arc::new(others.chain([listener]).cloned().collect());
     }
 
-    /// Delivers pending outcomes, unless another thread is delivering. The caller must hold no lock.
+    /// Delivers pending outcomes, unless a delivery is already running. The caller must hold no lock.
     pub(super) fn deliver(&self) {
         if !self.begins_delivery() {
             return;

@@ -37,7 +37,7 @@ pub(super) trait Piece: Send + Sync {
 /// The work that remains after a mechanism became as strict as both configurations together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// None, and the mechanism did not change.
+    /// None, and no pass needs to be repeated: the mechanism did not change, or calls do not depend on its change.
     Unchanged,
     /// None.
     Done,

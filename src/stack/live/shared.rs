@@ -43,7 +43,8 @@ impl LiveShared {
         self.switched_off.0.store(off.into(), Ordering::Relaxed);
     }
 
-    /// Returns the version at the start of a pass, after waiting for the gates to open.
+    /// Returns the version at the start of a pass, after waiting for the gates to open. Does not wait within a change,
+    /// because the gates open only at its end.
     #[inline]
     pub(super) fn version(&self) -> Version {
         loop {
@@ -100,7 +101,7 @@ impl LiveShared {
             let _depth = depth::change();
             work()
         });
-        // User code that runs within a read may call `apply`. It is refused, and adds news.
+        // User code that runs within a read may call `apply`. That call is refused, and the refusal adds news.
         self.news.deliver();
         result
     }

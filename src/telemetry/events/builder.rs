@@ -49,8 +49,8 @@ impl EventsBuilder {
         self
     }
 
-    /// Calls this function for each change of the [state](QueueState) of a stack's queues, which is computed after each
-    /// interval. They start as [`Empty`](QueueState::Empty).
+    /// Calls this function for each change of the [state](QueueState) of a stack's queues. The delivery computes the
+    /// state after each interval. The first state is [`Empty`](QueueState::Empty), without a call of this function.
     pub fn on_queue(mut self, function: impl FnMut(&'static str, QueueState) + Send + 'static) -> Self {
         self.functions.on_queue = Some(Box::new(function));
         self

@@ -7,7 +7,7 @@ pub enum QueueState {
     /// No call waits.
     #[default]
     Empty,
-    /// Calls wait, and no call was rejected in the interval.
+    /// Calls wait, and no queue rejected a call in the interval.
     Waiting,
     /// A queue rejected calls in the interval, at once or after their maximum waiting time.
     Refusing,

@@ -5,8 +5,8 @@ use std::{
 };
 use tracing::{Span, span::Entered};
 
-/// Runs a closure within the span, if there is one. While another panic unwinds, catches a panic of the subscriber at
-/// the exit, which would abort the process.
+/// Runs a closure within the span, if there is one. The subscriber may panic when the span is left. If the closure has
+/// panicked, that second panic would abort the process, so it is caught.
 #[inline]
 pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
     // A single call site for both cases, so that the closure is inlined.
@@ -29,7 +29,7 @@ impl EnteredSpan<'_> {
     }
 }
 
-/// Runs while a panic unwinds.
+/// Still holds the span only while a panic of the closure unwinds.
 impl Drop for EnteredSpan<'_> {
     #[inline]
     fn drop(&mut self) {
