@@ -4,9 +4,9 @@
 //! cargo run --example own_gate
 //! ```
 //!
-//! A noisy tenant sends 50 calls at once, and two others send a few. Each tenant has its own places. The noisy tenant
-//! is refused beyond its places, and the others are all served. Tenants that are not listed share one bulkhead, so the
-//! number of bulkheads does not depend on the names that callers send.
+//! A noisy tenant sends 50 calls at once, and two others send a few. Each listed tenant has its own places. The noisy
+//! tenant is refused beyond its places, and the others are all served. Tenants that are not listed share one bulkhead,
+//! so the number of bulkheads does not depend on the names that callers send.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use steadfast::{

@@ -123,7 +123,7 @@ async fn calls(style: Style, to: Addresses, what: &'static str, progress: &Progr
         let (mut web, counted) = (web.clone(), counts.clone());
         tokio::spawn(async move {
             let begin = Instant::now();
-            // Plain retries give their callers no upper bound on the time.
+            // The timeout of the client's stack ends the call earlier. This timeout bounds the run even if it does not.
             let answer = timeout(2 * DEADLINE, web.call(web::request(to.web, "/"))).await;
             note(&counted[0], matches!(answer, Ok(Ok(answer)) if answer.status().is_success()), begin);
         });

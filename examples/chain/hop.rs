@@ -58,7 +58,7 @@ pub struct Seen {
     /// less the lateness of this process's own timers.
     pub overrun: AtomicU64,
     pub own_overrun: AtomicU64,
-    /// How late a recently fired timer was.
+    /// How late the latest of the last [`REMEMBERED`] timers was, in microseconds.
     lateness: AtomicU64,
 }
 

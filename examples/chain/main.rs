@@ -7,10 +7,12 @@
 //! ```
 //!
 //! The client makes 100 calls per second over each protocol, each with a deadline of half a second. For ten seconds,
-//! the leaf fails at once. For the next ten seconds, it takes two seconds per call. With plain retries, each call of
-//! the client becomes 27 calls of the failing leaf: three at each hop. With retry budgets, and a mark with which a hop
-//! forbids retries by its callers, it becomes 1.1. Deadlines travel with the call and shrink at every hop, so no
-//! service works on a call that its caller has given up.
+//! the leaf answers. For the next ten seconds, it fails at once. For the last ten seconds, it takes two seconds per
+//! call. With plain retries, each call of the client becomes 27 calls of the failing leaf, because each of the three
+//! hops makes three attempts. With retry budgets, and a mark with which a hop forbids retries by its callers, it
+//! becomes
+//! 1.1 calls. Deadlines travel with the call and shrink at every hop, so no service works on a call that its caller has
+//! given up.
 
 mod drive;
 mod grpc;

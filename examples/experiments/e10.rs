@@ -19,7 +19,7 @@ use tower::{Service, ServiceExt};
 
 /// The ratio of the calls sent to the calls accepted above which calls are rejected.
 const K: f64 = 2.0;
-/// Half of the backend's capacity.
+/// The calls per second. The backend works on any number of calls at once.
 const RPS: f64 = 50.0;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {

@@ -17,14 +17,18 @@ use steadfast::{
 const OFFERED: [f64; 3] = [0.8, 1.5, 3.0];
 const SLOWER: f64 = 3.0;
 const PHASES: usize = 3;
-/// Fixed limits. The throughput is the same with each limit from 20 to 200 while the service is fast, and to 65 while
-/// it is slow.
+/// Fixed limits. While the service is fast, the throughput is the same with each limit from 20 to 200. While it is
+/// slow, the throughput is the same with each limit from 20 to 65.
 const FIXED: [usize; 5] = [20, 40, 60, 120, 240];
 /// The round trips of a phase that are examined closely.
 const CLOSE: [f64; 2] = [20.0, 60.0];
 
-/// Answers in time in each phase; then answers in time to the calls of each close look; then refusals while the service
-/// is fast at first; then all answers in the time of each close look.
+/// Four groups of numbers, in this order:
+///
+/// - for each phase, the answers in time,
+/// - for each phase, the calls that arrive in its [close look](CLOSE) and are answered in time,
+/// - the calls that are refused in the first phase,
+/// - for each phase, the answers in time that end in its close look, whenever their calls arrived.
 type Numbers = [f64; NUMBERS];
 
 const NUMBERS: usize = 3 * PHASES + 1;

@@ -1,5 +1,5 @@
-//! E12: priority. A server has capacity for all calls of high criticality and for some of low criticality, and receives
-//! twelve times too many of low criticality.
+//! E12: priority. A server has capacity for all calls of high criticality and for some of low criticality. Then it
+//! receives twelve times as many calls of low criticality as before.
 
 use crate::{
     finding::{Bound, Figure, Finding},
@@ -42,7 +42,6 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
 
 /// Returns the share of the high calls answered in time, and the low calls answered in the spike as a share of the
 /// remaining capacity.
-/// those that could be.
 fn spike<S: Client>(
     seed: u64,
     client: impl FnOnce(&Sim, BackendService) -> Result<S, ConfigError>,
@@ -57,8 +56,7 @@ fn spike<S: Client>(
     Ok([high, in_time(&report, from, to) / (LEFT * (to - from).as_secs_f64())])
 }
 
-/// The low calls answered in time that arrived between `from` and `to`. The capacity that the high calls leave differs
-/// from run to run.
+/// The low calls that arrived between `from` and `to` and were answered in time.
 fn in_time(report: &Report, from: Duration, to: Duration) -> f64 {
     let spans = report.class("low").spans.iter();
     let within = spans.filter(|span| span.from >= from.as_secs_f64() && span.to <= to.as_secs_f64() + 1e-6);

@@ -48,7 +48,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         what: "load step from 0.9 to 1.26 of the capacity; a p99 within the deadline is 0.01 late of the accepted",
         anchors: Vec::new(),
         figures: vec![
-            // A glance has 20 seeds, which gives some thousand calls per bin.
+            // A glance has 20 seeds, which gives about 1000 calls per bin.
             Figure::new("late of the accepted, in the worst bin of 5 round trips", [Bound::AtMost(0.01)], late),
             Figure::new("goodput of the capacity, from round trip 20 after the step", [Bound::AtLeast(0.98)], pair(0)),
             Figure::new("shed before the step", [Bound::AtMost(0.003)], pair(1)),

@@ -89,8 +89,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         Figure::column("depth found: of the first 5 s", [Bound::AtLeast(0.95); 2], &adapted, 0),
         Figure::column("depth found: and after", [Bound::AtLeast(0.95); 2], &adapted, 1),
     ];
-    // Resembles the textbook queue without the expired calls: refusing a call after half of its deadline is what saves
-    // the others.
+    // A queue that lets calls wait for the whole deadline resembles the textbook queue without the expired calls. The
+    // default refuses a call after half of its deadline, and this saves the others.
     figures.extend(lab.beyond_a_glance(|| {
         let whole_deadline = lab.means(lab.count(10, 2, 0), |seed| {
             summary(&collapse(seed, WHOLE, Trigger::Standstill, levelled_for_the_whole_deadline)?, WHOLE)

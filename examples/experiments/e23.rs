@@ -266,7 +266,7 @@ fn some_hosts(count: usize, random: &mut Xoshiro256PlusPlus) -> Vec<bool> {
     dead
 }
 
-/// Returns how often each host is called, as cumulative shares.
+/// How often each host is called, as cumulative shares.
 struct Popularity(Vec<f64>);
 
 impl Popularity {

@@ -20,7 +20,7 @@ use steadfast::{
 };
 use tower::{Service, ServiceExt};
 
-/// In all 2,000 calls per second.
+/// The workers of the server. Together they complete [`CAPACITY`] calls per second.
 const WORKERS: usize = 20;
 const MEAN_SERVICE: Duration = ms(10);
 const CAPACITY: f64 = 2_000.0;

@@ -2,8 +2,8 @@
 //!
 //! The limit is 200 per second, with a burst of 1, 10 or 60 s of the rate. The outage lasts 0.3, 2 and 4 times as long
 //! as the burst: first for all processes, then only for the first and the fourth. Zipf's law distributes the demand
-//! over the processes, as a Poisson process; at 1x it is evenly spaced at each of them. Each number is the worst of
-//! these nine outages.
+//! over the processes. The calls of each process are a Poisson process; at 1x they are evenly spaced. Each number is
+//! the worst of these nine outages.
 
 use crate::{
     absent::Absent,
@@ -132,7 +132,8 @@ struct Times {
 impl Case {
     fn times(&self) -> Times {
         let burst = self.burst as f64;
-        // At 5x a bucket is full after a quarter of a burst. A debt of a burst is repaid after 2.5 bursts.
+        // At 5x the burst is spent after a quarter of its length in seconds. A debt of a burst is repaid after 2.5 of
+        // these lengths.
         let gone = 3.3 + 0.5 * burst;
         let back = gone + self.outage;
         Times { gone, back, end: back + if self.load > 1.0 { 3.0 * burst + 5.0 } else { burst + 5.0 } }

@@ -22,7 +22,7 @@ const ATTEMPTS: u32 = 3;
 const PATIENCE: Duration = secs(3);
 /// The sum of the longest backoffs before the second and the third attempt.
 const LONGEST_WAITS: Duration = secs(3);
-/// The sum of the longest backoffs with full jitter on a base of 10 s.
+/// The sum of the longest backoffs of [`full_jitter`].
 const LONGEST_JITTER: Duration = secs(20 + 40);
 /// The hand-set limit. With 150 calls in flight the server answers in 2.5 s. With two hops of 0.1 s on average, most
 /// answers arrive within the attempt timeout.
@@ -255,7 +255,7 @@ fn client(sim: &Sim, backoff: Backoff) -> Result<impl Client + use<>, ConfigErro
     steadfast::client().retry(retry).attempt_timeout(PATIENCE).keep_error().service(server)
 }
 
-/// Full jitter below 20 s, then below 40 s.
+/// Full jitter below 20 s, then below 40 s. These are a base of 10 s, doubled once and twice.
 fn full_jitter() -> Backoff {
     Backoff::exponential(secs(20), secs(40))
 }

@@ -56,7 +56,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
     })?;
     let (calm, flooded) = (ours(run(2.0, Outage::None))?, ours(run(10.0, Outage::None))?);
     let (cut_off, flooded_and_cut_off) = (ours(run(2.0, Outage::Half))?, ours(run(10.0, Outage::Half))?);
-    // The first windows lose a larger share.
+    // Not shortened at a glance: the first windows lose a larger share, which weighs more in a short run.
     let quiet = ours(Run { load: 0.9, ..Run::default() })?;
     let moving = Run { load: 0.9, moves: true, ..Run::default() };
     let moving = lab.means(seeds, |seed| Ok([moving.after_moves(seed)?]))?;
@@ -245,7 +245,7 @@ struct Journeys {
     node: usize,
     /// When the busiest node last asked.
     busiest_asked: Arc<Mutex<Instant>>,
-    /// The outage that lasts until the busiest node has asked has ended.
+    /// Whether the outage [`Outage::UntilBusiestHasAsked`] has ended.
     is_back: Arc<AtomicBool>,
     operations: Arc<AtomicU64>,
 }
@@ -263,8 +263,8 @@ impl Journeys {
         }
     }
 
-    /// Returns whether the outage continues. In the second half of the run it ends when the next node asks within
-    /// [`JUST`] of the busiest node. In the last quarter it ends once the busiest node has asked.
+    /// Returns whether the outage continues. Node 0 is the busiest. In the second half of the run, the outage ends when
+    /// node 1 asks within [`JUST`] after node 0. In the last quarter, it ends once node 0 has asked.
     fn waits_for_busiest(&self, now: Instant) -> bool {
         if self.is_back.load(Ordering::Relaxed) {
             return false;

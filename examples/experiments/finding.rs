@@ -24,8 +24,8 @@ pub struct ToCome {
     pub reach: &'static str,
 }
 
-/// Published numbers of a textbook mechanism, and the numbers of the same mechanism under this instrument. If they
-/// differ, no result of the instrument can be trusted.
+/// Published numbers of a textbook mechanism, and the numbers of the same mechanism in this simulation. If they differ,
+/// no result of the simulation can be trusted.
 pub struct Anchor {
     pub name: &'static str,
     pub published: Vec<f64>,

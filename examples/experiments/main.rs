@@ -6,11 +6,12 @@
 //! ```
 //!
 //! Each experiment has a model, published numbers (its anchors), and figures to reach. First it runs the published
-//! mechanism, to check the instrument: the result must be within a tenth of the published number. Then the real layers
-//! of this crate, the types that production uses, meet the same load. A figure passes if both its mean over the model's
-//! seeds and its mean over other seeds keep the bound. The other seeds are five, 30 in E4, and 100 in E1, E17 and E25,
-//! where single runs differ by more than the bounds allow (`--other-seeds` names the first). Means of several runs are
-//! shown with half the width of their 95% confidence interval.
+//! mechanism, to check the simulation: the result must be within a tenth of the published number. Then the real layers
+//! of this crate, the types that production uses, meet the same load.
+//!
+//! A figure passes if both its mean over the model's seeds and its mean over other seeds keep the bound. There are five
+//! other seeds, or up to 400 where single runs differ by more than the bounds allow. `--other-seeds` names the first of
+//! them. Means of several runs are shown with half the width of their 95% confidence interval.
 //!
 //! Each run of a stack ends with an inventory: its limiters and queues must have all permits and places back, or the
 //! experiment fails.

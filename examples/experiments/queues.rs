@@ -23,8 +23,8 @@ use tower::{Layer, Service, ServiceExt};
 /// The deadline of every call of E6, counted from its arrival.
 pub const DEADLINE: Duration = ms(100);
 
-/// The depth of this crate's queue, where the depth is not the subject. Every other setting is the default in every
-/// experiment.
+/// The depth of this crate's queue, where the depth is not the subject. Every other setting of [`level`] is the
+/// default.
 const DEPTH: usize = 1_000;
 
 /// This crate's queue with its defaults.

@@ -47,7 +47,7 @@ impl Way {
         }
     }
 
-    /// The most admissions in any window while the store answers.
+    /// The most admissions in any window while the store answers, as the documentation of each limit states it.
     pub fn bound(self) -> u64 {
         let in_a_window = BURST + RATE;
         match self {
@@ -57,7 +57,8 @@ impl Way {
         }
     }
 
-    /// The same bound for a window in which the store does not answer: another burst, and one call for each process.
+    /// The bound of a window in which the store does not answer. For a leased limit it is [`bound`](Self::bound). The
+    /// other limits can admit another burst, and one call for each process.
     pub fn bound_in_outage(self) -> u64 {
         match self {
             Self::Leased => self.bound(),
@@ -104,7 +105,7 @@ pub fn slots_in(length: Duration) -> usize {
     (length.as_millis() / SLOT.as_millis()) as usize
 }
 
-/// Makes calls for three thirds of the run, and counts the admitted ones.
+/// Makes calls for three times `third`, and counts the admitted ones.
 pub async fn run<S: Store + Clone>(index: usize, store: S, third: Duration) -> Result<Slots, Box<dyn Error>> {
     let random = Random::seeded(index as u64);
     let quota = Quota::new(RATE, Duration::from_secs(1)).with_burst(BURST);

@@ -7,7 +7,7 @@
 //! cargo run --release --features constant-work --example live_limits -- --config FILE.json
 //! ```
 //!
-//! With `--config`, that file is published first and last, such as:
+//! With `--config`, the configuration in that file is published first and last. An example of such a file:
 //!
 //! ```json
 //! { "rate_limit": [{ "quotas": [{ "count": 150, "period": "1s", "burst": 15 }, { "count": 250, "period": "1s" }] }] }
@@ -86,7 +86,7 @@ async fn watch(file: &Path, first: StackConfig, step_seconds: f64) -> Result<Rep
     let steps = operator::timeline(first);
     operator.begin(&steps[0]).await?;
     let server = server::start(file).await?;
-    // A poller refuses a configuration that the stack cannot use. Here it ends the program.
+    // The poller only refuses a configuration that the stack cannot use. This check ends the program instead.
     server.control.check(&steps[0].config)?;
 
     let slices_per_step = (step_seconds / SLICE.as_secs_f64()).round() as u32;

@@ -61,7 +61,7 @@ impl Connections {
             stream.set_nodelay(true)?;
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                // The server's setting for this arrives after the first calls.
+                // The server's own limit on streams arrives only after the first calls.
                 .initial_max_send_streams(usize::MAX)
                 // A late answer to a dropped call is recognized, not taken for a protocol error.
                 .max_concurrent_reset_streams(100_000)

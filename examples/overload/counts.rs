@@ -22,7 +22,8 @@ impl Ending {
     pub const ALL: [Self; 6] =
         [Self::Answered, Self::TimedOut, Self::BreakerOpen, Self::LoadShed, Self::RateLimited, Self::Failed];
 
-    /// A mechanism stopped the call, on the client or on the server. The value is the mechanism's name in a rejection.
+    /// Returns the ending of a call that a mechanism stopped, on the client or on the server. `mechanism` is its name
+    /// in a rejection.
     pub fn stopped_by(mechanism: &str) -> Self {
         match mechanism {
             "timeout" => Self::TimedOut,

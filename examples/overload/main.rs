@@ -6,9 +6,10 @@
 //! ```
 //!
 //! The setting is as real as one machine allows. A hyper server speaks HTTP/2 over loopback TCP. It works on 30
-//! requests at a time, in slots that each take 100 ms for every request. Its capacity is therefore exactly 300 requests
-//! per second, because every slot keeps its own account of its time (see `server.rs`). Requests wait for a slot in an
-//! unbounded queue, as in many servers. A queued request is processed even if its caller has left.
+//! requests at a time, in slots that each take 100 ms for every request. Its capacity is therefore 300 requests per
+//! second. The capacity is exact: a timer that fires late delays one answer, and the slot's next request begins as if
+//! the timer had been on time (see `server.rs`). Requests wait for a slot in an unbounded queue, as in many servers.
+//! A queued request is processed even if its caller has left.
 //!
 //! The clients are an open loop: calls arrive as a Poisson process, and no call waits for the answer to another. The
 //! arrivals are seeded, so that every run receives the same calls. Every caller gives up after one second.
@@ -21,16 +22,16 @@
 //!
 //! **Protected**, the same server and the same clients each have a stack of this crate (`stacks.rs`). The server bounds
 //! what it admits and refuses the rest at once. The clients neither retry a refusal nor count it as a failure. At ten
-//! times the capacity, goodput is then unchanged, at one attempt per call. The load shed does this. The circuit
-//! breaker, the retry budget and the rate limit stay out of its way, because a server that works at its capacity is not
-//! broken.
+//! times the capacity, goodput is then unchanged, at one attempt per call. The load shed does this. The circuit breaker
+//! and the retry budget stay out of its way, because a server that works at its capacity is not broken.
 //!
 //! The server's stack is configured with one number, the deadline of its callers, and finds its limit by itself. In the
 //! last step of each mode, the work takes three times as long from mid-run on, and the limit follows.
 //!
 //! A server with an unbounded queue holds more memory with every multiple of its capacity: a task for each waiting
 //! call, and the work of each call whose caller has left. The protected server holds as much at 10 times its capacity
-//! as at twice, because a refused call leaves nothing behind. The table shows the peaks of both (`held.rs`).
+//! as at twice, because a refused call leaves nothing behind. The table shows each server's peaks of tasks and bytes
+//! (`held.rs`).
 //!
 //! The run offers 0.5, 1, 2, 5 and 10 times the capacity, with a new server for each step. It counts the calls that
 //! arrive after a short warm-up. It prints a table to standard output (`--json` adds a line of JSON). It draws goodput

@@ -107,7 +107,8 @@ struct Block {
 
 impl Block {
     fn new() -> Self {
-        // Each change of a line draws the block. The limit is above LINES per interval, so no line is ever stale.
+        // Each change of a line draws the block. The limit of 100 drawings per second is above LINES per interval, so
+        // no line is ever stale.
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(100));
         let bars = std::array::from_fn(|index| {
             // Coloured only where the terminal supports it, and without NO_COLOR.

@@ -22,7 +22,7 @@ use tower::ServiceExt;
 /// because its draws are within two percent of the nominal loads, in the quick run and in the default run.
 const SEED: u64 = 110;
 
-/// Runs one step on a server and runtimes that end with it, so that nothing leaks into the next step.
+/// Runs one step on its own server and runtimes. They end with the step, so that nothing leaks into the next one.
 pub fn step(step: &Step, calls: &Calls) -> Result<(), Box<dyn Error>> {
     let server = Server::start(step.mode)?;
     let clients = Builder::new_multi_thread().worker_threads(1).thread_name("clients").enable_all().build()?;
@@ -51,7 +51,7 @@ async fn drive(client: Client, server: &Server, step: &Step, calls: &Calls) {
     let start = Instant::now();
     calls.start(start);
     let measured = start + lengths.warm_up..start + lengths.warm_up + lengths.measured;
-    // Every call has a deadline and ends well before this. The timeout bounds the step even if one does not.
+    // Every call has a deadline and ends well before this moment. If a call does not, the step ends here all the same.
     let last_moment = measured.end + 3 * DEADLINE;
     let slow_at = lengths.slow_after(step.course).map(|after| start + after);
     let mut is_slow = false;

@@ -60,8 +60,8 @@ pub enum Course {
 }
 
 impl Lengths {
-    /// Returns these times for a step of this course. In the slow course, a third of the answers needs three times as
-    /// long to count.
+    /// Returns these times for a step of this course. In the slow course the server gives a third of the answers per
+    /// second, so the measured time is three times as long.
     pub fn of(self, course: Course) -> Self {
         match course {
             Course::Steady => self,

@@ -63,12 +63,12 @@ impl Server {
         Ok(Self { runtime, address, pace, gauge })
     }
 
-    /// Slows the work down.
+    /// Returns the handle that slows the work down.
     pub fn pace(&self) -> Pace {
         self.pace.clone()
     }
 
-    /// Reads its live tasks and bytes.
+    /// Returns the gauge of the server's live tasks and bytes.
     pub fn gauge(&self) -> Gauge {
         self.gauge.clone()
     }
@@ -185,7 +185,8 @@ impl Service<Request<Incoming>> for Backend {
 
     fn call(&mut self, _: Request<Incoming>) -> Self::Future {
         let (done, finished) = oneshot::channel();
-        // Either end of these channels is dropped only when the runtime shuts down.
+        // The receiver of the queue, and `done` before its job is finished, are dropped only when the runtime shuts
+        // down.
         let _ = self.queue.send(Job { arrived: Instant::now(), done });
         Box::pin(async {
             let _ = finished.await;

@@ -1,4 +1,5 @@
-//! The protection: one stack for the server and one for the clients, with all five layers between them.
+//! The protection: a stack for the server (load shed, timeout), and one for the clients (timeout, retry, circuit
+//! breaker).
 
 use crate::{
     client::{Ask, Client, Connections},

@@ -64,7 +64,7 @@ impl Calls {
         if counted { self.counted.ended(ending, attempts, latency) } else { self.uncounted.ended(ending) }
     }
 
-    /// Records the answers so far. Called at least once in each [`SAMPLE`].
+    /// Records the answers so far. Called at each arrival, so usually many times in each [`SAMPLE`].
     pub fn sample(&self, now: Instant) {
         let Some(elapsed) = self.elapsed(now) else { return };
         let intervals = usize::try_from(elapsed.as_millis() / SAMPLE.as_millis()).unwrap_or(usize::MAX);

@@ -50,7 +50,7 @@ pub fn with_a_quota_for_each_key() -> Result<Router, BoxError> {
     Ok(api().layer(stack).layer(from_fn_with_state(quotas, say_what_is_left)))
 }
 
-/// For contrast: all callers share one limit, which is as large as the quota of each would be.
+/// For contrast: all callers share one limit, which is as large as the quotas of the four callers together.
 pub fn with_one_limit_for_all() -> Result<Router, BoxError> {
     let bucket = TokenBucket::builder(2 * PRO.count() + 2 * FREE.count(), Duration::from_secs(1)).build()?;
     let stack = steadfast::server().rate_limit(bucket).respond_with(refuse).layer()?;
@@ -61,7 +61,8 @@ fn api() -> Router {
     Router::new().route("/report", get(async || "all is well\n"))
 }
 
-/// Returns the answer to a caller that spent its quota, or that another layer refused once the stack has more layers.
+/// Returns the answer to a caller that has spent its quota. It also answers for further layers, if you add some to the
+/// stack.
 fn refuse(rejection: Rejection) -> Response {
     let status = match &rejection {
         // The request costs more than is ever allowed at once.

@@ -170,7 +170,8 @@ impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
     /// exempts take places. The limit [counts](crate::load_shed::Limiter::exempted) them unless it is a plain fixed
     /// limit. A route outside the stack, as in the example `axum_server`, has neither limits nor timeout.
     ///
-    /// The function runs for each gate that the builder has at this point. A closure must name the type of its parameter.
+    /// The function runs for each gate that the builder has at this point. A closure must name the type of its
+    /// parameter.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

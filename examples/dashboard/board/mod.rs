@@ -99,7 +99,7 @@ impl Board {
     }
 
     /// Sets the token that operators need for the switches: at least 128 bits from a cryptographic random generator.
-    /// Default, and if it is empty: no switches.
+    /// Without a token, or with an empty one, the page has no switches.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into()).filter(|token| !token.is_empty());
         self

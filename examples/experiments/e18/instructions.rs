@@ -1,7 +1,7 @@
 //! Counts the instructions of ticks: this program runs itself under valgrind.
 //!
 //! Valgrind counts instead of sampling, so other work on the machine does not affect its figures. It splits the run at
-//! each call of `mark`.
+//! each call of `border_of_a_case`.
 
 use super::{
     cases::{Case, Source, Subject, WARM_UP},
@@ -52,7 +52,8 @@ pub fn can_be_counted() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// Counts them in this program, started with these arguments. Its `main` must call [`run_alone`].
+/// Counts the instructions in this program, started with these arguments. The `main` of the program must call
+/// [`run_alone`].
 pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instructions> {
     let counts = env::temp_dir().join(format!("steadfast-e18-{}-{seed}", std::process::id()));
     let output = Command::new("valgrind")
@@ -78,7 +79,7 @@ pub fn count(seed: u64, extent: Extent, arguments: &[&str]) -> io::Result<Instru
     let parts: Vec<f64> = parts.collect();
     let cases = extent.cases().len();
     let watched = extent.watched().len();
-    // The start and the code before each case; each case; the end.
+    // There are two parts for each case, the code before it and the case itself, and one part for the end.
     if parts.len() != 2 * (cases + watched) + 1 {
         return Err(io::Error::other(format!("valgrind saw {} parts of the run", parts.len())));
     }

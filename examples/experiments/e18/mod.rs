@@ -24,7 +24,7 @@ use std::{array, io};
 use steadfast::ConfigError;
 
 /// The measurement noise of the cost of a failing tick relative to a good one. The allocator has another history in
-/// each case, and finds free memory in more or fewer steps: a hundred of a hundred thousand.
+/// each case, and finds free memory in more or fewer steps: about 100 of 100,000 instructions.
 const NOISE: f64 = 0.002;
 
 pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
@@ -112,9 +112,12 @@ fn work(seed: u64, ticks: u32) -> Result<[f64; 6], ConfigError> {
     Ok([spread(&times), spread(&bytes), spread(&decoded), spread(&fetched), most(&times), most(&bytes)])
 }
 
-/// Returns the ratio of the most to the least; the ratio of a failing tick to a good one with the same rules, the worst
-/// for each failure; the means of good, down and corrupt; for a watcher the ratio of the least to the most, the least,
-/// and the most. All are infinite if nothing could be counted.
+/// Returns these numbers of instructions and ratios of them, which are all infinite if nothing could be counted:
+///
+/// - the ratio of the most to the least,
+/// - for each failure, the worst ratio of a failing tick to a good one with the same rules,
+/// - the means of good ticks, of ticks with the source down, and of ticks with the source corrupt,
+/// - for a watcher, the ratio of the least to the most, the least, and the most.
 fn compare(cases: &[Case], counted: &io::Result<Instructions>) -> [f64; 9] {
     let Instructions { polling, watching } = match counted {
         Ok(instructions) => instructions,

@@ -6,7 +6,7 @@ use super::{
 };
 use std::collections::BTreeMap;
 
-/// How often a failed or unreadable change is requested again, without a pause.
+/// How often a failed or unreadable change is requested, without a pause, before the whole list is read.
 const TRIES: u32 = 3;
 
 /// Follows the revisions of a list in JSON. A change contains the limits that differ. A watcher that misses a change

@@ -38,8 +38,8 @@ fn exactly(seconds: f64) -> Bound {
     Bound::Within(seconds * 0.999, seconds * 1.001)
 }
 
-/// Calls a service whose calls all fail, each after [`LATENCY`]. The first failure opens the circuit, and so do the
-/// probes. A call in flight then ends with its first answer, because its stack would refuse a retry.
+/// Calls a service whose calls all fail, each after [`LATENCY`]. The first failure opens the circuit, and so does each
+/// failed probe. A call in flight then ends with its first answer, because its stack would refuse a retry.
 fn dying(seed: u64) -> Result<[f64; 1], ConfigError> {
     let report = Scenario::new(Load::poisson(RPS)).length(secs(15)).seed(seed).run(|sim| {
         let backend = sim.backend(Backend::new(Latency::fixed(LATENCY)).failing(1.0));

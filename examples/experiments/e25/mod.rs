@@ -46,7 +46,8 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         let name = "share of callers who wait: total 2 s, none";
         Ok(vec![Anchor::column(name, [0.39, 1.0], &[total, none], 0)])
     })?;
-    // Published: 18 of 100 runs. Two standard errors between a share of 100 runs and one of 400.
+    // Published: 18 of 100 runs. The tolerance is two standard errors of the difference between a share of 100 runs and
+    // one of 400.
     let published = Bound::Within(0.09, 0.27);
     let mut figures = lab.beyond_a_glance(|| {
         let doomed = lab.means_with(4 * seeds, 4 * seeds, |seed| {

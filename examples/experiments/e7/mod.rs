@@ -36,7 +36,7 @@ pub fn run(lab: &Lab) -> Result<Vec<Finding>, ConfigError> {
         Ok(vec![Anchor::new("two buckets: Poisson, bursts, adversary", published, textbook)])
     })?;
     let estimate = lab.means(seeds, |seed| {
-        // Bursts rarely fall at the worst time.
+        // Longer than the other runs at a glance, because bursts rarely fall at the worst time.
         let length = lab.length(LENGTH, LENGTH / 2);
         let runs = ours(seed, LIMIT, length, SlidingWindowBuilder::estimate)?;
         Ok(random_bursts_adversary(most(&runs)))

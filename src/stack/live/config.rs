@@ -27,8 +27,8 @@ use std::{fmt, time::Duration};
 /// is an error.
 ///
 /// Durations are written as `"250ms"` or `"1m 30s"`. A number and its unit have no space between them. Each unit occurs
-/// at most once, the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or `min`, `s`,
-/// `ms`, `us` or `µs`, and `ns`, in lower case. Anything else is an error that names the field:
+/// at most once, the largest first. Decimals such as `"1.5m"` are read. The units are `d` (24 hours), `h`, `m` or
+/// `min`, `s`, `ms`, `us` or `µs`, and `ns`, in lower case. Anything else is an error that names the field:
 /// `timeout = "5M": must be ..`.
 ///
 /// ```
