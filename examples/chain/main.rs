@@ -9,10 +9,9 @@
 //! The client makes 100 calls per second over each protocol, each with a deadline of half a second. For ten seconds,
 //! the leaf answers. For the next ten seconds, it fails at once. For the last ten seconds, it takes two seconds per
 //! call. With plain retries, each call of the client becomes 27 calls of the failing leaf, because each of the three
-//! hops makes three attempts. With retry budgets, and a mark with which a hop forbids retries by its callers, it
-//! becomes
-//! 1.1 calls. Deadlines travel with the call and shrink at every hop, so no service works on a call that its caller has
-//! given up.
+//! hops makes three attempts. With stacks, each call becomes only 1.1 calls of the leaf. They have retry budgets, and a
+//! mark with which a hop forbids retries by its callers. Deadlines travel with the call and shrink at every hop, so no
+//! service works on a call that its caller has given up.
 
 mod drive;
 mod grpc;

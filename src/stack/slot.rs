@@ -273,7 +273,7 @@ impl<W, C> LiveSlot for LoadLevel<W, C> {
     }
 }
 
-/// Makes one method of the crate for each slot of a builder. The method fills its slot and keeps the others.
+/// Makes one crate-private method for each slot of a builder. The method fills its slot and keeps the others.
 ///
 /// List the fields in the order of the builder's type parameters. Give each field with its type parameter and the name
 /// of its method.

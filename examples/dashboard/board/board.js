@@ -34,7 +34,7 @@ async function send(stack, patch) {
   try {
     const answer = await fetch(`stacks/${encodeURIComponent(stack)}`, {
       method: "POST",
-      // Headers allow no other characters, so such a token is wrong.
+      // Headers allow only these characters. A token with another character is wrong, so `?` may replace it.
       headers: { authorization: `Bearer ${token.replace(/[^\x21-\x7e]/g, "?")}`, "content-type": "application/json" },
       body: JSON.stringify(patch),
       signal: AbortSignal.timeout(PATIENCE_MS),

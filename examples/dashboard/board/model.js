@@ -37,7 +37,7 @@ export class Model {
     return this.cards(message);
   }
 
-  /** The server was restarted, with its time and its counters. */
+  /** Drops everything: the server was restarted, and its time and its counters began again at zero. */
   forget() {
     this.steps = [];
     this.history.clear();

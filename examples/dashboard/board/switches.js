@@ -1,4 +1,4 @@
-// The switches of a card. Each sends a part of a configuration, and shows the configuration that the server returns.
+// The switches of a card. Each sends a part of a configuration, and shows the configuration in the server's messages.
 
 import { make, write } from "./page.js";
 

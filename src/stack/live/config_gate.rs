@@ -1,8 +1,8 @@
 use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 
 /// Makes sure that one pass of a call through the gates sees one configuration. Any number of passes run at a time, one
-/// change at a time. A pass waits for a change only while the change has closed the gates. A change waits only before
-/// it starts, for a bounded time, and only for calls that changes have overtaken [too often](OVERTAKEN_AT).
+/// change at a time. A pass waits for a change only while the change has closed the gates. A change waits for calls
+/// only before it starts, for a bounded time, and only if changes have overtaken them [too often](OVERTAKEN_AT).
 ///
 /// A pass reads the version at its start and again at its end. If a change has turned the version in between, the gates
 /// may have decided by different configurations, and the pass is repeated.

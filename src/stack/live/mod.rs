@@ -85,7 +85,7 @@
 //!   can see half of the change.
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode at its turn.
 //! - If your own [`LiveLimit`](crate::rate_limit::LiveLimit) panics while a configuration is applied, this limit may
-//!   stay unchanged. Limits, other gates and settings that had not changed before the panic may stay unchanged, too.
+//!   stay unchanged. Other limits and gates, and the settings, may stay unchanged, too.
 //! - If a function that was given to the stack holds the [`Control`] of the stack, the two keep each other alive.
 //!
 //! # Cost
