@@ -213,8 +213,8 @@
 //! # }
 //! ```
 //!
-//! A function can return a stack as `impl Service<u32, Response = u32, Error = Error<E>, Future: Send> + Clone + Send +
-//! Sync`.
+//! A function can return a stack as
+//! `impl Service<u32, Response = u32, Error = Error<E>, Future: Send> + Clone + Send + Sync`.
 //!
 //! # If `oneshot` or `call` is not found
 //!

@@ -168,8 +168,8 @@ fn of_calls(stack: &'static str, totals: &CallTotals, samples: &mut Vec<Sample>)
     }
 }
 
-/// Makes the sample of a reading. The first label of the metric, mostly `stack`, has the value `stack`, unless the
-/// mechanism sets that label itself.
+/// Makes the sample of a reading. The value of the metric's first label is the name of the stack, unless the mechanism
+/// sets that label itself.
 fn of_reading(
     stack: &'static str,
     name: &'static str,

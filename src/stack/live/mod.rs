@@ -85,7 +85,8 @@
 //!   can see half of the change.
 //! - A call that waits for a rate limit is judged by the quota and the shadow mode at its turn.
 //! - If your own [`LiveLimit`](crate::rate_limit::LiveLimit) panics while a configuration is applied, this limit may
-//!   stay unchanged. Other limits and gates, and the settings, may stay unchanged, too.
+//!   stay unchanged or half changed. Each other limit or gate then has its old or its new configuration, and so do the
+//!   settings.
 //! - If a function that was given to the stack holds the [`Control`] of the stack, the two keep each other alive.
 //!
 //! # Cost
