@@ -29,9 +29,8 @@ pub trait LiveLimit {
     ///
     /// # Errors
     ///
-    /// The error names the rule and the wrong field: `rate_limit.count`, `rate_limit.period` or `rate_limit.burst`. For
-    /// the count of a sliding window it names `rate_limit.limit`. If there are too many or too few quotas, or if the
-    /// limit's quotas cannot change, it names `rate_limit.quotas`.
+    /// The error names the rule and the wrong field: `rate_limit.count`, `rate_limit.period` or `rate_limit.burst`. If
+    /// there are too many or too few quotas, or if the quotas of the limit cannot change, it names `rate_limit.quotas`.
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError>;
 
     /// Returns the quotas that admit only what both `now` and `to` admit. Both are checked and have one quota for each
@@ -191,7 +190,7 @@ impl LiveLimit for SlidingWindow {
 
     fn check_quotas(&self, quotas: &[Quota]) -> Result<(), ConfigError> {
         let quota = single_quota(quotas)?;
-        check_limit(quota.count())?;
+        check_limit("rate_limit.count", quota.count())?;
         check_fixed_window(quota, self.window())
     }
 

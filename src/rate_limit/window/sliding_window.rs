@@ -198,7 +198,7 @@ impl SlidingWindow {
     ///
     /// Those of [`build`](SlidingWindowBuilder::build); then the old limit stays.
     pub fn set_limit(&self, limit: u64) -> Result<(), ConfigError> {
-        check_limit(limit)?;
+        check_limit("rate_limit.limit", limit)?;
         let state = &mut *lock(&self.shared.state);
         state.limit = limit;
         if let Counts::Strict(strict) = &mut state.counts {
@@ -267,7 +267,7 @@ impl SlidingWindowBuilder {
     pub fn build(self) -> Result<SlidingWindow, ConfigError> {
         let Self { limit, window, estimate } = self;
         check_duration("rate_limit.window", window)?;
-        check_limit(limit)?;
+        check_limit("rate_limit.limit", limit)?;
         let now = Instant::now();
         let counts =
             if estimate { Counts::Estimate(Estimate::new(now)) } else { Counts::Strict(Strict::with_room_for(limit)) };
@@ -280,9 +280,9 @@ impl SlidingWindowBuilder {
 /// nanoseconds does not overflow a `u128`.
 const LARGEST_LIMIT: u64 = 1_000_000_000_000_000_000;
 
-pub(in crate::rate_limit) fn check_limit(limit: u64) -> Result<(), ConfigError> {
+pub(in crate::rate_limit) fn check_limit(field: &'static str, limit: u64) -> Result<(), ConfigError> {
     if limit == 0 || limit > LARGEST_LIMIT {
-        return Err(ConfigError::new("rate_limit.limit", limit, "must be at least 1, and at most 10^18"));
+        return Err(ConfigError::new(field, limit, "must be at least 1, and at most 10^18"));
     }
     Ok(())
 }
