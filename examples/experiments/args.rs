@@ -24,8 +24,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub svg: Option<PathBuf>,
 
-    /// The first of the other seeds that have to confirm each figure: five, 30 or 100, as the experiment needs; quick,
-    /// fewer
+    /// The first of the other seeds that have to confirm each figure: five, or up to 400 as the experiment
+    /// needs; quick, fewer
     #[arg(long, value_name = "SEED", default_value = "1000", value_parser = value_parser!(u64).range(FIRST_OTHER_SEEDS))]
     pub other_seeds: u64,
 }

@@ -121,7 +121,7 @@ fn simulate<S: Client>(
         let limiter = builder.build()?;
         watch_limiter(sim, &limiter);
         let service = WithDeadline(DEADLINE, client(sim, limiter, server)?);
-        Ok(Told { sim: sim.clone(), tally: tally.clone(), service })
+        Ok(Recorded { sim: sim.clone(), tally: tally.clone(), service })
     })?;
     let _: Report = settled(report)?;
     Ok(tally)
@@ -239,13 +239,13 @@ impl Tally {
 
 /// Names the tenant of each call, and records how it ends.
 #[derive(Clone)]
-struct Told<S> {
+struct Recorded<S> {
     sim: Sim,
     tally: Rc<Tally>,
     service: S,
 }
 
-impl<S: Client> Service<Call> for Told<S> {
+impl<S: Client> Service<Call> for Recorded<S> {
     type Response = Reply;
     type Error = Error<Failure>;
     type Future = Promise<Reply, Error<Failure>>;

@@ -146,7 +146,7 @@ enum Outage {
     /// From a quarter to three quarters of the run.
     Half,
     /// From a quarter of the run until the busiest node has just asked without an answer. That node has spent most, and
-    /// is then among the last to report. See [`Journeys::waits_for_busiest`].
+    /// is then among the last to report. See [`StoreCalls::waits_for_busiest`].
     UntilBusiestHasAsked,
 }
 
@@ -197,7 +197,7 @@ impl Run {
         LocalSet::new().block_on(&clock, async move {
             let start = Instant::now();
             let store = Embedded::new();
-            let journeys = Journeys {
+            let calls = StoreCalls {
                 start,
                 run: self,
                 node: 0,
@@ -208,8 +208,8 @@ impl Run {
             let random = Random::seeded(seed);
             let mut nodes = Vec::new();
             for node in 0..NODES {
-                let journeys = Journeys { node, ..journeys.clone() };
-                let store = Absent::new(store.clone(), move || journeys.is_away());
+                let calls = StoreCalls { node, ..calls.clone() };
+                let store = Absent::new(store.clone(), move || calls.is_away());
                 let builder = Leased::builder(store, LIMIT, WINDOW).flush_every(PERIOD).random(random.clone());
                 let (limit, flusher) = builder.build()?;
                 spawn_local(flusher.run());
@@ -231,7 +231,7 @@ impl Run {
                 log.asked.push(now);
                 log.admitted.extend(taken.map(|_| now));
             }
-            log.operations = journeys.operations.load(Ordering::Relaxed);
+            log.operations = calls.operations.load(Ordering::Relaxed);
             Ok(log)
         })
     }
@@ -239,7 +239,7 @@ impl Run {
 
 /// The store calls of a node.
 #[derive(Clone)]
-struct Journeys {
+struct StoreCalls {
     start: Instant,
     run: Run,
     node: usize,
@@ -250,7 +250,7 @@ struct Journeys {
     operations: Arc<AtomicU64>,
 }
 
-impl Journeys {
+impl StoreCalls {
     /// Counts an operation. Returns whether the store does not answer it.
     fn is_away(&self) -> bool {
         self.operations.fetch_add(1, Ordering::Relaxed);

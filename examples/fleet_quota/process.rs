@@ -26,7 +26,7 @@ const DEMAND: f64 = 3000.0;
 pub const WINDOW: Duration = Duration::from_secs(1);
 /// Admissions are counted in slots of this length.
 pub const SLOT: Duration = Duration::from_millis(50);
-const KEY: &[u8] = b"everybody";
+const KEY: &[u8] = b"all";
 
 /// How the limit is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,8 +38,8 @@ struct Arguments {
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// How long the burst lasts, in seconds. It leaves a backlog of nine times as much work, which takes twice as long
-    /// again, because the usual work continues. Default: 5, and 1 in real time.
+    /// How long the burst lasts, in seconds. It leaves a backlog of nine times its length in work. That takes
+    /// 18 times its length to drain, because the usual work continues. Default: 5, and 1 in real time.
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=60))]
     burst: Option<u64>,
     /// The file that the picture is written to.

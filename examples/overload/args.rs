@@ -18,7 +18,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "seconds")]
     quick: bool,
 
-    /// How long each of the ten steps is measured
+    /// How long each step is measured (three times as long in the two steps with slower work)
     #[arg(long, value_name = "N", value_parser = seconds, default_value = "5", allow_negative_numbers = true)]
     seconds: Duration,
 

@@ -35,6 +35,8 @@ pub struct Step {
     pub number: usize,
     pub steps: usize,
     pub lengths: Lengths,
+    /// The time that the later steps take.
+    pub further: Duration,
 }
 
 impl Step {
@@ -56,10 +58,7 @@ impl Step {
         } else {
             ("last calls", warm_up + measured + DEADLINE)
         };
-        // The last calls of a step take up to the deadline: half of it on average.
-        let step = warm_up + measured + DEADLINE / 2;
-        let further = u32::try_from(self.steps.saturating_sub(self.number)).unwrap_or(u32::MAX);
-        let all = step.saturating_sub(elapsed).saturating_add(step.saturating_mul(further));
+        let all = self.lengths.whole().saturating_sub(elapsed) + self.further;
         format!("{phase}, {} left, {} in all", time(end.saturating_sub(elapsed)), time(all))
     }
 }

@@ -43,7 +43,7 @@
 //!
 //! ```text
 //!   protected at   2x   608 offered   300 in time   308 load shed  p99 194 ms
-//! Step 9 of 10, protected at 5x: measuring, 2.7 s left, 9.7 s in all
+//! Step 10 of 12, protected at 5x: measuring, 2.7 s left, 35 s in all
 //!   calls          now/s   counted  the last ten seconds, up to 600/s
 //!   offered         1456      3367  █████████████
 //!   in time          298       622  ▄▄▄▄▄▄▄▄▄▄▄▄▄
@@ -118,12 +118,13 @@ fn measure(lengths: Lengths) -> Result<Report, Box<dyn Error>> {
     let modes = [Mode::Unprotected, Mode::Protected];
     let steady = MULTIPLES.map(|multiple| (multiple, Course::Steady));
     let courses = || steady.into_iter().chain([(SLOWDOWN_MULTIPLE, Course::Slowdown)]);
-    let steps = modes.into_iter().flat_map(|mode| courses().map(move |(multiple, course)| (mode, multiple, course)));
-    for (index, (mode, multiple, course)) in steps.enumerate() {
+    let of_mode = |mode| courses().map(move |(multiple, course)| (mode, multiple, course));
+    let steps: Vec<_> = modes.into_iter().flat_map(of_mode).collect();
+    for (index, &(mode, multiple, course)) in steps.iter().enumerate() {
+        let further = steps[index + 1..].iter().map(|(_, _, course)| lengths.of(*course).whole()).sum();
         let lengths = lengths.of(course);
         let calls = Arc::new(Calls::new(lengths.measured));
-        let steps = modes.len() * courses().count();
-        let step = Step { mode, multiple, course, number: index + 1, steps, lengths };
+        let step = Step { mode, multiple, course, number: index + 1, steps: steps.len(), lengths, further };
         let watch = display.watch(step, calls.clone());
         run::step(&step, &calls)?;
         watch.finish();

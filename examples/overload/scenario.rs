@@ -71,6 +71,11 @@ impl Lengths {
         }
     }
 
+    /// Returns how long the step takes. Its last calls take up to the deadline: half of it on average.
+    pub fn whole(self) -> Duration {
+        self.warm_up + self.measured + DEADLINE / 2
+    }
+
     /// When the service time grows, from the start of the load.
     pub fn slow_after(self, course: Course) -> Option<Duration> {
         (course == Course::Slowdown).then(|| self.warm_up.saturating_sub(SETTLING))

@@ -55,7 +55,7 @@ use http::{
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Http<C = AsItIs, L = NotSaid> {
+pub struct Http<C = Unchanged, L = NoLimitFields> {
     peer: Peer,
     /// `true` on a server, which reads the context from the headers of requests.
     reads_context: bool,
@@ -66,7 +66,7 @@ pub struct Http<C = AsItIs, L = NotSaid> {
 impl Http {
     /// Makes responses for this peer.
     pub fn new(peer: Peer) -> Self {
-        Self { peer, reads_context: true, change: AsItIs, fields: NotSaid }
+        Self { peer, reads_context: true, change: Unchanged, fields: NoLimitFields }
     }
 }
 
@@ -87,29 +87,29 @@ impl<C, L> Http<C, L> {
     }
 }
 
-impl<L> Http<AsItIs, L> {
+impl<L> Http<Unchanged, L> {
     /// Lets this function change the [`Answer`] to a rejection before it is written.
     pub fn change<F>(self, change: F) -> Http<ChangedBy<F>, L>
     where
         F: Fn(&Rejection, &mut Answer),
     {
-        let Self { peer, reads_context, change: AsItIs, fields } = self;
+        let Self { peer, reads_context, change: Unchanged, fields } = self;
         Http { peer, reads_context, change: ChangedBy(change), fields }
     }
 
     /// Lets the function `change` change the [`Answer`] to a rejection before it is written. `change` also gets the
     /// value that `look` took from the request. `look` runs for each request, `change` for each rejection.
-    pub fn change_with<Request, Kept, K, F>(self, look: K, change: F) -> Http<Changed<K, F>, L>
+    pub fn change_with<Request, Kept, K, F>(self, look: K, change: F) -> Http<ChangedWith<K, F>, L>
     where
         K: Fn(&Request) -> Kept,
         F: Fn(&Rejection, Kept, &mut Answer),
     {
-        let Self { peer, reads_context, change: AsItIs, fields } = self;
-        Http { peer, reads_context, change: Changed { look, change }, fields }
+        let Self { peer, reads_context, change: Unchanged, fields } = self;
+        Http { peer, reads_context, change: ChangedWith { look, change }, fields }
     }
 }
 
-impl<C> Http<C, NotSaid> {
+impl<C> Http<C, NoLimitFields> {
     /// Reports the caller's remaining quota in `RateLimit` and `RateLimit-Policy` on every response, including
     /// responses to exempt requests.
     ///
@@ -120,20 +120,20 @@ impl<C> Http<C, NotSaid> {
     /// # Errors
     ///
     /// The name is not 1 to 64 printable ASCII characters other than `"` and `\`.
-    pub fn rate_limit_fields<L>(self, name: &'static str, limit: L) -> Result<Http<C, Said<L>>, ConfigError> {
+    pub fn rate_limit_fields<L>(self, name: &'static str, limit: L) -> Result<Http<C, LimitFields<L>>, ConfigError> {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
             let rule = "must be 1 to 64 printable ASCII characters other than \" and \\";
             return Err(ConfigError::new("http.rate_limit_fields.name", name, rule));
         }
-        let Self { peer, reads_context, change, fields: NotSaid } = self;
-        Ok(Http { peer, reads_context, change, fields: Said { name, limit } })
+        let Self { peer, reads_context, change, fields: NoLimitFields } = self;
+        Ok(Http { peer, reads_context, change, fields: LimitFields { name, limit } })
     }
 }
 
 /// Leaves answers unchanged.
 #[derive(Clone, Copy, Debug)]
-pub struct AsItIs;
+pub struct Unchanged;
 
 /// Changes answers with a function.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +141,7 @@ pub struct ChangedBy<F>(F);
 
 /// Changes answers with a function that gets a value taken from the request by another function.
 #[derive(Clone, Copy, Debug)]
-pub struct Changed<K, F> {
+pub struct ChangedWith<K, F> {
     look: K,
     change: F,
 }
@@ -158,7 +158,7 @@ pub trait Change<Request> {
     fn change(&self, rejection: &Rejection, kept: Self::Kept, answer: &mut Answer);
 }
 
-impl<Request> Change<Request> for AsItIs {
+impl<Request> Change<Request> for Unchanged {
     type Kept = ();
 
     #[inline]
@@ -179,7 +179,7 @@ impl<Request, F: Fn(&Rejection, &mut Answer)> Change<Request> for ChangedBy<F> {
     }
 }
 
-impl<Request, Kept, K, F> Change<Request> for Changed<K, F>
+impl<Request, Kept, K, F> Change<Request> for ChangedWith<K, F>
 where
     K: Fn(&Request) -> Kept,
     F: Fn(&Rejection, Kept, &mut Answer),
@@ -197,11 +197,11 @@ where
 
 /// Reports no limit in responses.
 #[derive(Clone, Copy, Debug)]
-pub struct NotSaid;
+pub struct NoLimitFields;
 
 /// Reports the caller's remaining quota of this limit in responses.
 #[derive(Clone, Copy, Debug)]
-pub struct Said<L> {
+pub struct LimitFields<L> {
     name: &'static str,
     limit: L,
 }
@@ -218,7 +218,7 @@ pub trait Fields<Request> {
     fn write(&self, key: &Self::Key, refused: Option<&Rejection>, frame: &mut Frame, headers: &mut http::HeaderMap);
 }
 
-impl<Request> Fields<Request> for NotSaid {
+impl<Request> Fields<Request> for NoLimitFields {
     type Key = ();
 
     #[inline]
@@ -228,7 +228,7 @@ impl<Request> Fields<Request> for NotSaid {
     fn write(&self, (): &(), _refused: Option<&Rejection>, _frame: &mut Frame, _headers: &mut http::HeaderMap) {}
 }
 
-impl<Request, L: Advertise<Request>> Fields<Request> for Said<L> {
+impl<Request, L: Advertise<Request>> Fields<Request> for LimitFields<L> {
     type Key = L::Key;
 
     fn key(&self, request: &Request) -> L::Key {

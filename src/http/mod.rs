@@ -136,7 +136,7 @@ pub use answer::Answer;
 pub use body::HttpBody;
 pub use border::Http;
 #[doc(hidden)]
-pub use border::{AsItIs, Changed, ChangedBy, NotSaid, Said};
+pub use border::{ChangedBy, ChangedWith, LimitFields, NoLimitFields, Unchanged};
 pub use key::{AuthorityKey, ClientAddress, authority, header};
 #[doc(hidden)]
 pub use key::{InExtensions, PeerAddress};
@@ -145,7 +145,7 @@ pub use peer::Peer;
 pub use rate_limit_fields::{Advertise, ByKey, Standing};
 pub use repeat::{DEFAULT_REPLAY_CAP, Repeatable, retry};
 #[doc(hidden)]
-pub use repeat::{Idempotent, KeptBody, ReplayBodies, SaysIdempotent, SendClones, StandardOnly};
+pub use repeat::{Idempotent, IsIdempotent, KeptBody, ReplayBodies, SendClones, StandardOnly};
 pub use replay_body::{ReplayBody, ReplayError};
 pub use verdict::Verdict;
 #[doc(hidden)]

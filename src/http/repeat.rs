@@ -125,7 +125,7 @@ impl<I, M> Retry<Repeatable<I, M>> {
 }
 
 /// Says which requests are idempotent beyond the standard.
-pub trait SaysIdempotent<B> {
+pub trait IsIdempotent<B> {
     /// Whether processing this request twice does no harm.
     fn says_idempotent(&self, request: &Request<B>) -> bool;
 }
@@ -138,13 +138,13 @@ pub struct StandardOnly;
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotent<F>(F);
 
-impl<B> SaysIdempotent<B> for StandardOnly {
+impl<B> IsIdempotent<B> for StandardOnly {
     fn says_idempotent(&self, _: &Request<B>) -> bool {
         false
     }
 }
 
-impl<B, F: Fn(&Request<B>) -> bool> SaysIdempotent<B> for Idempotent<F> {
+impl<B, F: Fn(&Request<B>) -> bool> IsIdempotent<B> for Idempotent<F> {
     fn says_idempotent(&self, request: &Request<B>) -> bool {
         (self.0)(request)
     }
@@ -164,7 +164,7 @@ pub struct ReplayBodies<W> {
 impl<I, M> Repeatable<I, M> {
     fn repeat<B>(&self, request: &Request<B>) -> Repeat
     where
-        I: SaysIdempotent<B>,
+        I: IsIdempotent<B>,
     {
         // Does not call `Method::is_idempotent`: if a new version of `http` adds a method there, nothing changes here.
         let by_method = matches!(
@@ -180,7 +180,7 @@ impl<I, M> Repeatable<I, M> {
     }
 }
 
-impl<B: Clone, I: SaysIdempotent<B>> Replay<Request<B>> for Repeatable<I> {
+impl<B: Clone, I: IsIdempotent<B>> Replay<Request<B>> for Repeatable<I> {
     type Kept = Request<B>;
 
     fn keep(&self, request: Request<B>, _frame: &mut Frame) -> (Request<B>, Option<(Repeat, Request<B>)>) {
@@ -212,7 +212,7 @@ pub struct KeptBody<B> {
 impl<B, I, W> Replay<Request<B>> for Repeatable<I, ReplayBodies<W>>
 where
     B: Body<Data = Bytes> + Unpin,
-    I: SaysIdempotent<B>,
+    I: IsIdempotent<B>,
     W: Fn(ReplayBody<B>) -> B,
 {
     type Kept = KeptBody<B>;

@@ -209,7 +209,7 @@ impl LimiterBuilder {
         check(self.limit)?;
         let mut classes = Classes::default();
         if let Some(shares) = self.class_shares {
-            classes.see(shares)?;
+            classes.set_visible(shares)?;
         }
         for (class, share) in &self.guarantees {
             classes.guarantee(*class, *share)?;

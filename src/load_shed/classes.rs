@@ -33,7 +33,7 @@ impl Default for Classes {
 impl Classes {
     pub(super) const BY_CRITICALITY: [f64; CLASSES] = [0.5, 0.7, 0.9, 1.0];
 
-    pub(super) fn see(&mut self, shares: [f64; CLASSES]) -> Result<(), ConfigError> {
+    pub(super) fn set_visible(&mut self, shares: [f64; CLASSES]) -> Result<(), ConfigError> {
         const RULE: &str = "must be above 0 and at most 1, and not smaller for a more critical class";
         let mut least = 0.0;
         for share in shares {

@@ -13,15 +13,15 @@ use std::sync::Arc;
 pub(crate) struct AllKeys<T: Mechanism, K> {
     keys: Arc<Keys<T, K>>,
     /// The overflow mechanism, which has the configuration of all keys.
-    first: T,
+    overflow: T,
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// Returns the handle of all keys. `None` if [`with`](Self::with) makes the mechanisms, and no key has used the
     /// overflow mechanism yet.
     pub(crate) fn all_keys(&self) -> Option<AllKeys<T, K>> {
-        let first = self.overflow()?;
-        Some(AllKeys { keys: self.keys.clone(), first })
+        let overflow = self.overflow()?;
+        Some(AllKeys { keys: self.keys.clone(), overflow })
     }
 }
 
@@ -33,15 +33,15 @@ where
 
     fn read(&self) -> Self::Config {
         // Not the configuration of a single key, which may have been changed by hand.
-        self.keys.config().unwrap_or_else(|| self.first.read())
+        self.keys.config().unwrap_or_else(|| self.overflow.read())
     }
 
     fn check(&self, config: &Self::Config) -> Result<(), ConfigError> {
-        self.first.check(config)
+        self.overflow.check(config)
     }
 
     fn course(&self, now: &Self::Config, to: &Self::Config) -> Course<Self::Config> {
-        self.first.course(now, to)
+        self.overflow.course(now, to)
     }
 
     fn apply(&self, config: &Self::Config) {
@@ -50,7 +50,7 @@ where
 
     fn settle(&self) {
         self.keys.all().iter().for_each(|entry| entry.handle.settle());
-        self.first.settle();
+        self.overflow.settle();
     }
 }
 

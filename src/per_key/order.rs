@@ -17,11 +17,10 @@ const LOOKS_AT_OLD: usize = 2;
 
 /// The entries in the order of their last use. A search moves the entries that it cannot remove to the end.
 ///
-/// Each entry has one [`Turn`], its place in this order. The turn may be older than the last use of the entry, and is
-/// updated when it is visited.
+/// Each entry has one [`KnownUse`]. The entry may have been used later. A search that visits it then updates the known use.
 pub(super) struct Order {
-    turns: BinaryHeap<Reverse<Turn>>,
-    /// Counts the turns, to order those of equal time.
+    known: BinaryHeap<Reverse<KnownUse>>,
+    /// Counts the known uses, to order those of equal time.
     number: u64,
     /// No search visits entries from `pause_until - pause` to `pause_until`. An earlier time comes from a clock that
     /// went back, and does not stop a search.
@@ -29,8 +28,9 @@ pub(super) struct Order {
     pause: Nanos,
 }
 
+/// The last use of an entry, as far as the order knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
+struct KnownUse {
     since: Nanos,
     number: u64,
     hash: u64,
@@ -45,12 +45,12 @@ pub(super) struct Moment {
 
 impl Order {
     pub(super) fn new() -> Self {
-        Self { turns: BinaryHeap::new(), number: 0, pause_until: Nanos::ZERO, pause: Nanos::ZERO }
+        Self { known: BinaryHeap::new(), number: 0, pause_until: Nanos::ZERO, pause: Nanos::ZERO }
     }
 
     /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
-        self.turns.len()
+        self.known.len()
     }
 
     /// Returns whether a recent search found no entry to remove, so that new keys do not search now.
@@ -60,23 +60,23 @@ impl Order {
 
     pub(super) fn add(&mut self, hash: u64, since: Nanos) {
         self.number += 1;
-        self.turns.push(Reverse(Turn { since, number: self.number, hash }));
+        self.known.push(Reverse(KnownUse { since, number: self.number, hash }));
     }
 
-    /// Finds the first entry that can be removed. Its turn is then the first. Returns whether there is one.
+    /// Finds the first entry that can be removed. Its known use is then the first. Returns whether there is one.
     pub(super) fn find<T: Mechanism, K>(&mut self, table: &Table<T, K>, moment: Moment, idle_after: Nanos) -> bool {
         if self.pauses(moment.nanos) {
             return false;
         }
         let mut in_use = Vec::new();
         let found = loop {
-            let Some(turn) = self.first(table) else { break None };
-            match table.look(turn.hash, moment.now) {
+            let Some(known) = self.first(table) else { break None };
+            match table.look(known.hash, moment.now) {
                 Some((used, memory)) if !may_go(used, memory, moment.nanos, idle_after) => {
-                    self.turns.pop();
-                    in_use.push(turn);
+                    self.known.pop();
+                    in_use.push(known);
                 }
-                _ => break Some(turn.since),
+                _ => break Some(known.since),
             }
         };
         if found.is_none() {
@@ -86,8 +86,8 @@ impl Order {
         // The entries that cannot be removed go behind the entry that was found. That entry may have been used later
         // than `moment`: by a call that began later, or before the clock went back.
         let behind = found.unwrap_or(Nanos::ZERO).max(moment.nanos);
-        for turn in in_use {
-            self.add(turn.hash, turn.since.max(behind));
+        for known in in_use {
+            self.add(known.hash, known.since.max(behind));
         }
         found.is_some()
     }
@@ -100,14 +100,14 @@ impl Order {
         idle_after: Nanos,
     ) -> Option<Arc<Entry<T, K>>> {
         while self.find(table, moment, idle_after) {
-            let turn = self.first(table)?;
-            let goes = |used, memory| used <= turn.since && may_go(used, memory, moment.nanos, idle_after);
-            if let Some(entry) = table.remove_if(turn.hash, moment.now, goes) {
-                self.turns.pop();
+            let known = self.first(table)?;
+            let goes = |used, memory| used <= known.since && may_go(used, memory, moment.nanos, idle_after);
+            if let Some(entry) = table.remove_if(known.hash, moment.now, goes) {
+                self.known.pop();
                 return Some(entry);
             }
             // The entry was used between `find` and `remove_if`.
-            self.postpone(turn.since.max(moment.nanos));
+            self.postpone(known.since.max(moment.nanos));
         }
         None
     }
@@ -124,11 +124,11 @@ impl Order {
         let mut removed = Vec::new();
         for _ in 0..LOOKS_AT_OLD {
             let is_old = |since| moment.nanos.saturating_sub(since) >= idle_after;
-            let Some(turn) = self.first(table).filter(|turn| is_old(turn.since)) else { break };
+            let Some(known) = self.first(table).filter(|known| is_old(known.since)) else { break };
             let goes = |used, memory| is_old(used) && memory != Memory::InUse && may_remove();
-            match table.remove_if(turn.hash, moment.now, goes) {
+            match table.remove_if(known.hash, moment.now, goes) {
                 Some(entry) => {
-                    self.turns.pop();
+                    self.known.pop();
                     removed.push(entry);
                 }
                 None => self.postpone(moment.nanos),
@@ -137,23 +137,23 @@ impl Order {
         removed
     }
 
-    /// Returns the first turn that is not older than the last use of its entry. Updates older turns before it, and
-    /// drops turns without an entry.
-    fn first<T, K>(&mut self, table: &Table<T, K>) -> Option<Turn> {
+    /// Returns the first known use that is the last use of its entry. Updates outdated ones before it, and drops those
+    /// without an entry.
+    fn first<T, K>(&mut self, table: &Table<T, K>) -> Option<KnownUse> {
         loop {
-            let Reverse(turn) = self.turns.peek().copied()?;
-            match table.used(turn.hash) {
-                Some(used) if used > turn.since => self.postpone(used),
-                Some(_) => return Some(turn),
-                None => drop(self.turns.pop()),
+            let Reverse(known) = self.known.peek().copied()?;
+            match table.used(known.hash) {
+                Some(used) if used > known.since => self.postpone(used),
+                Some(_) => return Some(known),
+                None => drop(self.known.pop()),
             }
         }
     }
 
-    /// Moves the first entry to a later turn.
+    /// Moves the first entry to a later known use.
     fn postpone(&mut self, since: Nanos) {
-        if let Some(Reverse(turn)) = self.turns.pop() {
-            self.add(turn.hash, since);
+        if let Some(Reverse(known)) = self.known.pop() {
+            self.add(known.hash, since);
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) enum Worth {
     /// No: the call has ended well, or another attempt would end in the same way.
     Nothing,
     /// No: the ending has no hint, or its hint is too long.
-    TooLate(Denied),
+    Denied(Denied),
     /// Yes, after this wait.
     After(Duration),
 }
@@ -40,8 +40,8 @@ impl<P, Next> RetryStage<P, Next> {
         };
         let longest = frame.settings().map_or(self.max_hint, |settings| settings.max_hint());
         match hint {
-            None => Worth::TooLate(Denied::NoHint),
-            Some(hint) if hint > longest => Worth::TooLate(Denied::HintTooLong),
+            None => Worth::Denied(Denied::NoHint),
+            Some(hint) if hint > longest => Worth::Denied(Denied::HintTooLong),
             Some(hint) => Worth::After(hint),
         }
     }

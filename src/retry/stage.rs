@@ -168,7 +168,7 @@ where
                 self.settle(withdrawal, ending, &mut progress.deposited);
                 let planned = match self.hint(ending, frame) {
                     Worth::Nothing => Err(None),
-                    Worth::TooLate(denied) => Err(Some(denied)),
+                    Worth::Denied(denied) => Err(Some(denied)),
                     Worth::After(hint) => self.plan::<S, Request>(ending, hint, kept.as_ref(), progress, frame),
                 };
                 if let Err(denied) = planned {

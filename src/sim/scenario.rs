@@ -171,7 +171,7 @@ impl Scenario {
             match load.callers() {
                 None => sim.spawn_untimed(caller.arrive(arrivals)),
                 Some((callers, think)) => {
-                    (0..callers).for_each(|_| sim.spawn_untimed(caller.clone().converse(think)));
+                    (0..callers).for_each(|_| sim.spawn_untimed(caller.clone().call_in_a_loop(think)));
                 }
             }
         }
@@ -241,7 +241,7 @@ where
     }
 
     /// Closed loop: makes a call, thinks, and makes the next call.
-    async fn converse(self, think: Duration) {
+    async fn call_in_a_loop(self, think: Duration) {
         loop {
             let begin = self.sim.elapsed();
             if begin >= self.end {

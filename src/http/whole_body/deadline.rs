@@ -48,7 +48,7 @@ impl BodyDeadline {
 pub struct BodyDeadlineStage<Next> {
     pub(super) next: Next,
     /// Whether the deadline also ends the body.
-    pub(super) is_on: bool,
+    pub(super) ends_body: bool,
 }
 
 pin_project! {
@@ -92,7 +92,7 @@ where
             let extensions = response.extensions_mut();
             // An inner timeout has noted its own deadline, which is no later.
             if extensions.get::<BodyDeadline>().is_none() {
-                let ends_body = self.is_on && extensions.get::<NoBodyDeadline>().is_none();
+                let ends_body = self.ends_body && extensions.get::<NoBodyDeadline>().is_none();
                 extensions.insert(BodyDeadline { at, ends_body, half_time: frame.half_time() });
             }
         }

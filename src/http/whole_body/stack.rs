@@ -53,7 +53,7 @@ impl<P: Patience> Slot for BodyLimit<P> {
     type Stage<Next> = TimeoutStage<BodyDeadlineStage<Next>, P>;
 
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
-        self.limit.build(BodyDeadlineStage { next, is_on: self.deadline })
+        self.limit.build(BodyDeadlineStage { next, ends_body: self.deadline })
     }
 }
 

@@ -71,7 +71,7 @@ impl KeyedShared {
         let block = self.table.lock(key.address);
         let tag = tier.tag();
         let rate = tier.rate(tag);
-        let (left, has_slot) = match (nanos, block.find(key.address)) {
+        let (left, slot_is_sure) = match (nanos, block.find(key.address)) {
             (Some(nanos), Some(slot)) => (self.left_by(&block, tier, tag, slot.tagged(), slot.word(), nanos), true),
             // All buckets are full at `due`, so the key has a slot or finds one.
             (None, _) => (rate.full(), true),
@@ -80,7 +80,7 @@ impl KeyedShared {
                 (rate.full(), block.has_room(key.address, surplus))
             }
         };
-        if has_slot || rate.subtokens(tokens) > left {
+        if slot_is_sure || rate.subtokens(tokens) > left {
             return rate.subtokens(tokens) > left;
         }
         drop(block);

@@ -71,7 +71,7 @@ pub struct Spent {
 }
 
 /// The place of a call that waits for the first answer of the store for its key.
-pub struct Newcomer {
+pub struct FirstWait {
     entry: Arc<LeaseEntry>,
     tokens: Tokens,
     settled: oneshot::Receiver<()>,
@@ -127,7 +127,7 @@ impl Leased {
         key: &[u8],
         tokens: u64,
         now: impl FnOnce() -> Instant,
-    ) -> Decision<Spent, Newcomer, RateLimited> {
+    ) -> Decision<Spent, FirstWait, RateLimited> {
         let tokens = Tokens(tokens);
         if tokens == Tokens::ZERO {
             return Decision::Admitted(Spent { taken: None, tokens });
@@ -139,7 +139,7 @@ impl Leased {
         };
         if let Some(settled) = sync.wait_for_first_answer(&entry, tokens) {
             let give_up_at = now() + sync.deadline;
-            return Decision::Waits(Newcomer { entry, tokens, settled, give_up_at });
+            return Decision::Waits(FirstWait { entry, tokens, settled, give_up_at });
         }
         match self.take(&entry, tokens) {
             Ok(spent) => Decision::Admitted(spent),
@@ -201,25 +201,25 @@ impl Distributed for Leased {
     const WAITS: bool = true;
 
     type Permit = Spent;
-    type Place = Newcomer;
+    type Place = FirstWait;
 
-    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Spent, Newcomer, RateLimited> {
+    fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Spent, FirstWait, RateLimited> {
         self.admit_at(key, tokens, || now)
     }
 
-    fn poll(&self, newcomer: &mut Newcomer, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Spent, RateLimited>> {
+    fn poll(&self, newcomer: &mut FirstWait, cx: &mut Context<'_>, now: Instant) -> Poll<Result<Spent, RateLimited>> {
         if Pin::new(&mut newcomer.settled).poll(cx).is_pending() && now < newcomer.give_up_at {
             return Poll::Pending;
         }
         Poll::Ready(self.take(&newcomer.entry, newcomer.tokens))
     }
 
-    fn give_up_at(&self, newcomer: &Newcomer) -> Instant {
+    fn give_up_at(&self, newcomer: &FirstWait) -> Instant {
         newcomer.give_up_at
     }
 
     /// The call has taken nothing yet.
-    fn leave(&self, _newcomer: &mut Newcomer) {}
+    fn leave(&self, _newcomer: &mut FirstWait) {}
 
     fn refund(&self, spent: Spent) {
         Leased::refund(self, spent);
@@ -252,8 +252,8 @@ impl fmt::Debug for Spent {
     }
 }
 
-impl fmt::Debug for Newcomer {
+impl fmt::Debug for FirstWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Newcomer").field("tokens", &self.tokens.0).finish_non_exhaustive()
+        f.debug_struct("FirstWait").field("tokens", &self.tokens.0).finish_non_exhaustive()
     }
 }
