@@ -12,11 +12,11 @@ const DOUBLINGS: u32 = 64;
 /// A decorrelated wait follows from the wait before it, but hardly from waits more than this many retries earlier.
 const REMEMBERED: u32 = 64;
 
-/// At least the retries of every valid configuration, which allows at most 1000 attempts. The worst case adds up the
-/// waits of this many retries one by one. For each retry beyond, it adds the longest wait.
+/// No valid configuration has more retries: it allows at most 1000 attempts. The worst case adds up the waits of this
+/// many retries one by one. For each retry beyond, it adds the longest wait.
 const SUMMED_RETRIES: u32 = 1000;
 
-/// The wait before each retry: a ceiling that grows up to a cap, and a jitter that draws the wait around the ceiling.
+/// The wait before each retry: a ceiling that grows up to a cap, and a jitter that draws the wait, mostly below the ceiling.
 ///
 /// The ceiling of the n-th retry, counted from 1, is
 ///
@@ -68,7 +68,7 @@ pub(crate) enum Growth {
     Linear,
 }
 
-/// How the jitter draws a wait around the ceiling.
+/// How a wait is drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -79,8 +79,8 @@ pub enum Jitter {
     Full,
     /// Uniform from half of the ceiling to the ceiling.
     Equal,
-    /// Uniform from the base to three times the previous wait. Ignores the ceiling. The published formula cuts a wait
-    /// above the cap off at the cap. Here such a wait is drawn again, uniformly from the last quarter below the cap.
+    /// Uniform from the base to three times the previous wait. Ignores the ceiling. The published formula replaces
+    /// a wait above the cap by the cap. Here such a wait is drawn again, uniformly from the last quarter below the cap.
     Decorrelated,
     /// Uniform around the ceiling, plus or minus this fraction (above 0, at most 1) of the ceiling. With a ceiling of
     /// 100 ms, `PlusMinus(0.2)` draws from 80 to 120 ms. No wait is longer than the cap: with a cap of 110 ms, it draws
@@ -118,14 +118,16 @@ impl Jitter {
 impl Backoff {
     /// Doubles the waits from `base` up to `cap`, with full jitter.
     ///
-    /// Checked when the retry is built: both must be longer than zero, and `base` at most `cap`.
+    /// Checked when the retry is built: both must be longer than zero, and `base` at most `cap`. If both are
+    /// zero, retries do not wait.
     pub const fn exponential(base: Duration, cap: Duration) -> Self {
         Self { base, cap, growth: Growth::Exponential, jitter: Jitter::Full }
     }
 
     /// Grows the waits from `step` by `step` up to `cap`, with full jitter.
     ///
-    /// Checked when the retry is built: both must be longer than zero, and `step` at most `cap`.
+    /// Checked when the retry is built: both must be longer than zero, and `step` at most `cap`. If both are
+    /// zero, retries do not wait.
     pub const fn linear(step: Duration, cap: Duration) -> Self {
         Self { base: step, cap, growth: Growth::Linear, jitter: Jitter::Full }
     }

@@ -84,7 +84,7 @@
 //! # Cost
 //!
 //! Admitting a call through a closed circuit takes one load. Recording its result takes a few more loads, one clock
-//! reading and one compare-and-swap. The loads read two cache lines that no call writes. A failure also reads the
+//! reading and one compare-and-swap. The loads read one cache line that no call writes. A failure also reads the
 //! window: 16 words. A success reads the window only while it might open the circuit by completing the minimum of
 //! calls.
 //!

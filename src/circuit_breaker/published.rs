@@ -12,8 +12,9 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The words that every call reads, in cache lines that no call writes while the circuit is closed.
-#[repr(align(64))]
+/// The words that every call reads, in cache lines that no call writes while the circuit is closed. The fields before
+/// `times` fill one cache line. A call reads `times` only if it must, after it was admitted.
+#[repr(C, align(64))]
 pub(super) struct Published {
     /// A [`Word`]: a copy of the machine's state. Written with release and read with acquire. A thread that reads the
     /// word therefore also sees the instants that were written before it, such as the end of the open time.

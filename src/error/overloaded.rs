@@ -2,7 +2,7 @@ use crate::words::{Flag, Wait};
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// The concurrency limit was reached.
+/// A concurrency limit had no room for the call.
 ///
 /// The message does not name the mechanism; the message of the [`Rejection`](super::Rejection) does. See the
 /// [module](crate::error).
@@ -50,9 +50,9 @@ impl Overloaded {
                 format!("{limit} {} in flight already", if *limit == 1 { "call is" } else { "calls are" })
             }
             OverloadedCause::Class => {
-                format!("the free places of the limit of {limit} in flight are for other classes")
+                format!("the places still free, of {limit}, are for other classes")
             }
-            OverloadedCause::Tenant => format!("the tenant has its share of the limit of {limit} in flight"),
+            OverloadedCause::Tenant => format!("the tenant already uses its whole share of the {limit} places"),
             OverloadedCause::Signal => format!("an overload signal has lowered the limit to {limit} in flight"),
         }
     }

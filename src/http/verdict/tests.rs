@@ -44,7 +44,7 @@ fn the_internal_headers_of_an_external_peer_are_ignored() {
 }
 
 #[test]
-fn only_a_grpc_response_with_200_and_no_status_awaits_its_trailers() {
+fn only_a_grpc_response_with_http_200_and_no_grpc_status_awaits_its_trailers() {
     for (status, content_type, code, expected) in [
         (200, "application/grpc", None, true),
         (200, "application/grpc+proto", None, true),

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The rates at which messages are appended and end, from the answers of Redis to appends and readings.
+/// How fast messages are appended, and how fast they end, by the counts in the answers of Redis.
 pub(super) struct Consumption(Mutex<Known>);
 
 /// The counts of a queue, from an answer of Redis.
@@ -32,6 +32,9 @@ struct Known {
 /// A backlog stands still if no message has ended for this many milliseconds.
 const STANDSTILL: u64 = 10_000;
 
+/// An answer that is older than the last one by more milliseconds than this is not late: its server has another clock.
+const LONGEST_STEP_BACK: u64 = 10_000;
+
 impl Counted {
     fn at(&self) -> Nanos {
         Nanos(self.millis.saturating_mul(1_000_000))
@@ -52,13 +55,16 @@ impl Consumption {
     pub(super) fn learn(&self, counted: Counted) {
         let known = &mut *lock(&self.0);
         let last = known.last;
-        let went_back = counted.millis.saturating_add(STANDSTILL) < last.millis;
-        if went_back || counted.ended < last.ended || counted.appended < last.appended {
-            // Other data, or another clock: the server lost its data, or it is another server.
+        let counts_less = counted.ended < last.ended || counted.appended < last.appended;
+        if counted.millis.saturating_add(LONGEST_STEP_BACK) < last.millis {
+            // Another clock: the answer is from another server.
             *known = Known::new();
-        } else if counted.millis < last.millis {
+        } else if counted.millis < last.millis || counted.millis == last.millis && counts_less {
             // A later answer has overtaken this one, or the clock went back a little.
             return;
+        } else if counts_less {
+            // The server lost its data.
+            *known = Known::new();
         }
         let (at, totals) = (counted.at(), counted.totals());
         match (known.last.backlog > 0, counted.backlog > 0) {
@@ -103,6 +109,22 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_was_overtaken_changes_nothing() {
+        let consumption = Consumption::default();
+        consumption.learn(counted(10_000, 1000, 1000, 0));
+        consumption.learn(counted(11_000, 800, 1100, 300));
+        let before = consumption.time_for(1);
+        assert!(before.is_some());
+        for late in [counted(10_500, 900, 1050, 150), counted(11_000, 810, 1095, 285)] {
+            consumption.learn(late);
+            assert_eq!(consumption.time_for(1), before);
+        }
+        // The server lost its data.
+        consumption.learn(counted(11_001, 5, 5, 0));
+        assert_eq!(consumption.time_for(1), None);
+    }
 
     fn counted(millis: u64, backlog: u64, appended: u64, ended: u64) -> Counted {
         Counted { millis, backlog, appended, ended }

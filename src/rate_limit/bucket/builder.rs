@@ -36,13 +36,13 @@ impl TokenBucketBuilder {
 
     /// Sets the time in which the rate grows evenly from a third to the full rate.
     ///
-    /// A new bucket is cold, and warms up from the moment it is built. A bucket that was full for as long as the
+    /// A new bucket is cold, and warms up from the moment it is built. A bucket that stays full for the length of a
     /// warm-up is cold again, and warms up from its next call on. A cold bucket holds one token. This protects a
     /// service that is slow at first: its cache is empty, or its connection pool has to fill.
     ///
     /// The rate is linear in time, and does not depend on the tokens taken. After a share `x` of the warm-up, the rate
-    /// is `(1 + 2x) / 3` of the full rate. By then the bucket has minted the tokens of `x (1 + x) / 3` warm-ups at the
-    /// full rate. A bucket of 10 per second that warms up for 10 s has minted 25 tokens after 5.0 s and 50 after 8.23
+    /// is `(1 + 2x) / 3` of the full rate. By then the bucket has minted `x (1 + x) / 3` times the tokens that the full
+    /// rate mints in the length of a warm-up. A bucket of 10 per second that warms up for 10 s has minted 25 tokens after 5.0 s and 50 after 8.23
     /// s. Guava's `SmoothWarmingUp` also begins at a third, but its rate follows the tokens taken.
     ///
     /// Default: no warm-up. A bucket with a warm-up takes its lock with each call.

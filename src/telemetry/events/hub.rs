@@ -19,7 +19,7 @@ use tokio::{sync::Notify, time::Instant};
 /// The most state changes that wait for the delivery.
 const MOST_PENDING: usize = 1024;
 
-/// The most bytes of evidence kept with one change.
+/// The most bytes kept of the text that gives the reason for one change, without the `..` at its end.
 const LONGEST_EVIDENCE: usize = 1000;
 
 pub(super) struct EventHub {
@@ -54,7 +54,8 @@ pub(super) struct StackEvents {
 pub(super) struct StackInstruments {
     stack: &'static str,
     instruments: Vec<Arc<dyn Instrument>>,
-    /// Holds a guard of the hub, so that a change during the drop of the stack is delivered.
+    /// Holds a guard of the hub, so that a change during the drop of the stack is delivered. Dropped after
+    /// `instruments`, which hold it weakly.
     listener: Option<Arc<StateListener>>,
 }
 
@@ -238,7 +239,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn dropped_stacks_leave_one_entry_per_name() {
+    fn a_name_keeps_only_its_last_dropped_stack() {
         let (events, delivery) = Events::builder().build(Duration::from_secs(1)).unwrap();
         for _ in 0..100 {
             for stack in ["payments", "orders"] {

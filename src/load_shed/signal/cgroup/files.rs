@@ -9,7 +9,7 @@ use std::{
 /// The most bytes that are read of a file. The files are a few lines long.
 const LONGEST: u64 = 4_096;
 
-/// The files to read, and the bounds of their quantities.
+/// The folder of the group, and the bound of each quantity. A quantity without a bound is not read.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     pub(super) folder: PathBuf,
@@ -60,7 +60,8 @@ impl Files {
     }
 }
 
-/// Parses the share of the last ten seconds in which some task waited: `some avg10=12.34 ..`, in percent.
+/// Returns the share, from 0 to 1, of the last ten seconds in which some task waited. The file states it in percent:
+/// `some avg10=12.34 ..`.
 fn pressure(text: &str) -> Option<f64> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let percent: f64 = some.split_whitespace().find_map(|part| part.strip_prefix("avg10="))?.parse().ok()?;
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_average_of_the_first_line_counts() {
+    fn the_ten_second_average_of_the_some_line_counts() {
         let text = "some avg10=12.50 avg60=1.00 avg300=0.00 total=7\nfull avg10=99.00 avg60=0.00 avg300=0.00 total=0\n";
         assert_eq!(pressure(text), Some(0.125));
         assert_eq!(pressure("full avg10=3.00\nsome avg10=0.00 total=1\n"), Some(0.0));

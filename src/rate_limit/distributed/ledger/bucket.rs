@@ -30,26 +30,30 @@ pub(crate) struct BucketLedger {
     known: Level,
     /// The level in the store may be higher than `known`, at most by what drains in this time.
     doubt: Nanos,
+    /// All tokens that the store has counted for this key, by the last answer. A later answer never states less.
     total: Tokens,
-    /// The time of that answer: by the clock of this process, and by the store's clock.
+    /// When the store last answered, by the clock of this process.
     answered_at: Nanos,
+    /// When the store last answered, by the store's clock.
     said_at: Duration,
     meter: Meter,
     local: Local,
-    /// Spent without asking, as the limit allows, and not yet reported.
+    /// Spent without asking, because the kind of limit allows it (`WriteBehind`), and not yet reported.
     unreported: Tokens,
     /// Spent because an answer did not come in time.
     missed: Missed,
-    /// Spent in an outage and not yet reported, and the part of it that has not drained.
+    /// Spent in an outage, and not yet reported.
     late: Tokens,
+    /// The spends of the outage, reported or not, that the store has not confirmed and that have not drained here.
     backlog: Backlog,
-    /// The outage of the backlog.
+    /// The outage in which `backlog` began.
     outage: Option<Outage>,
     reported: Reported,
-    /// Granted and not used, and the time of the first such grant, by the store's clock.
+    /// Granted and not used.
     refund: Tokens,
+    /// The time of the first such grant, by the store's clock.
     refund_of: Duration,
-    /// The most by which the level was ever above the burst, with the debt added.
+    /// The largest sum, in any answer, of the debt and of the part of the level above the burst.
     overshoot: Tokens,
 }
 
@@ -85,7 +89,7 @@ impl BucketLedger {
 
     /// Returns the last known level, less what has drained by now.
     pub(crate) fn known(&mut self, quota: &Quota, now: Nanos) -> &Level {
-        // Two callers may come in another order than they read the clock. A new quota applies at once.
+        // Two callers may come in another order than they read the clock. `drain` also takes over a new quota.
         self.known.drain(quota, now.max(self.known.at()));
         &self.known
     }
@@ -124,7 +128,8 @@ impl BucketLedger {
         self.unreported = self.unreported.saturating_add(tokens);
     }
 
-    /// Decides for this process alone, and notes what it spent.
+    /// Decides for this process alone, and notes what it spent. The error is the time after which to ask again, if the
+    /// policy knows it.
     pub(crate) fn take_alone(
         &mut self,
         policy: &OnOutage,
@@ -142,7 +147,7 @@ impl BucketLedger {
             (OnOutage::FairShare, None) => self.share(quota, processes, now),
             _ => ProcessShare::ALL,
         };
-        // Unconfirmed tokens come out of this process's share.
+        // The store does not know the unconfirmed spends. They count as the part of the level that this process fills.
         let mut level = *self.known(quota, now);
         level.add_parts(share.cost(self.unflushed(), &level));
         self.local.take(policy, quota, tokens, now, outage, Start { level, share })?;
@@ -167,8 +172,8 @@ impl BucketLedger {
         self.backlog = Backlog::new(quota, share, &known, self.unflushed());
     }
 
-    /// Drops spends that have drained, so that they are not reported. The oldest spends drain first: those that were
-    /// reported and not answered.
+    /// Drops spends that have drained, so that they are not sent, or not sent again. The oldest drain first: those that
+    /// were sent and not answered.
     fn forget_drained(&mut self, quota: &Quota, now: Nanos) {
         let left = self.backlog.tokens(quota, now);
         self.late = self.late.min(left);
@@ -181,7 +186,7 @@ impl BucketLedger {
     }
 
     /// Gives back tokens that were spent without asking, `age` ago, in this outage or outside of any. Tokens that have
-    /// drained since stay spent, since others may have used them. Tokens that the store has counted stay spent, too.
+    /// drained in that time stay spent: others may have used them. Tokens that the store has counted stay spent, too.
     pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
@@ -200,8 +205,8 @@ impl BucketLedger {
         now.saturating_sub(self.answered_at) < than
     }
 
-    /// Uses tokens that the store granted to callers that have gone: they pay for spends that the store does not know.
-    /// Returns the tokens that are left to refund.
+    /// Uses tokens that the store granted to callers that have gone. They pay for spends that the store does not know.
+    /// Returns the tokens that are left, to be refunded.
     pub(crate) fn pay(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) -> Tokens {
         let left = tokens.saturating_sub(self.missed.pay(tokens));
         // Spends that have drained here need no payment.
@@ -221,8 +226,9 @@ impl BucketLedger {
         self.known.take_back(tokens, Nanos::ZERO);
     }
 
-    /// Returns the next charge for the store. Spends that were sent and not answered are sent again, without new ones.
-    /// Spends in flight are left out. New spends have this sequence, which is above all earlier ones.
+    /// Returns the next charge for the store. The spends of a charge that failed are sent again, without new ones.
+    /// While a charge with spends is in flight, the next one has none. New spends have this sequence, which is above all
+    /// earlier ones.
     pub(crate) fn charge(
         &mut self,
         key: &Arc<[u8]>,
@@ -307,7 +313,7 @@ impl BucketLedger {
         }
     }
 
-    /// Returns whether the ledger holds nothing that a new ledger would not know.
+    /// Returns whether the ledger can be dropped: a new one would decide alike, and nothing is left to report.
     pub(crate) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
         let is_reported = [self.unreported, self.missed.sum(), self.reported.sum()] == [Tokens::ZERO; 3];
         let is_reported = is_reported && (self.late == Tokens::ZERO || self.backlog.tokens(quota, now) == Tokens::ZERO);
@@ -327,7 +333,7 @@ fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Leve
     let passed = now.saturating_sub(asked);
     let wait = Nanos::of(charged.retry_after);
     if *want > 0 && charged.granted == 0 && wait > Nanos::ZERO {
-        // `least` fits after `wait`. So the level is the burst less `least`, plus the least that drains in `wait`.
+        // `least` fits after `wait`. So the level is the burst less `least`, plus what drains in `wait` at the least.
         let mut level = Level::of(quota, Tokens(quota.burst()).saturating_sub(least), asked).with_debt(debt);
         level.add_what_drains_in(wait.saturating_sub(Nanos(1)), Tokens(charged.level));
         let until_room = level.until_room(least, quota).saturating_add(Nanos(1));
@@ -343,5 +349,6 @@ fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Leve
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wants {
     pub(crate) want: Tokens,
+    /// If the store cannot grant this many, it grants none.
     pub(crate) least: Tokens,
 }

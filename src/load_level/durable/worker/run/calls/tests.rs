@@ -58,7 +58,7 @@ async fn a_call_that_blocks_its_thread_delays_no_other_call() {
         async move {
             match &*payload {
                 "blocks" => lock(&other_ended).recv_timeout(Duration::from_secs(5)).expect("the other call"),
-                _ => other_ends.send(()).expect("the call that blocks"),
+                _ => other_ends.send(()).expect("the call that blocks still waits"),
             }
             Ok(())
         }
