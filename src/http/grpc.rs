@@ -200,7 +200,7 @@ pub(super) fn timeout_value(left: Duration) -> HeaderValue {
 /// Encodes a text for `grpc-message`: its UTF-8, with `%` and all bytes outside of `0x20..=0x7E` percent-encoded.
 ///
 /// Leading and trailing spaces are encoded too, because HTTP/2 forbids them there [RFC 9113 8.2.1]. A text of more than
-/// 1024 encoded bytes is cut after the last character that fits.
+/// 1024 encoded bytes is cut after the last character that fits; spaces before the cut are removed.
 pub(super) fn message(text: &str) -> HeaderValue {
     let inner = text.trim_matches(' ');
     let begin = text.len() - text.trim_start_matches(' ').len();

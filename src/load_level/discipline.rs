@@ -69,7 +69,7 @@ impl Discipline {
     ///
     /// It orders by the instant until which a call may wait, not by the deadline itself. A call without a deadline
     /// waits for up to `max_wait`. In an order by the deadline itself, such a call would always be the last. It would
-    /// be refused after `max_wait`, even while later calls that could still wait are served before it. A full queue
+    /// reach `max_wait` and be refused, while calls that came later and had time left were served. A full queue
     /// refuses the call whose time ends last, which may be the newcomer.
     ///
     /// # Cost
@@ -175,7 +175,7 @@ impl fmt::Display for Discipline {
             Kind::Adaptive { target, interval } => {
                 write!(
                     f,
-                    "oldest first; newest first for up to {target:?} once calls have waited for {interval:?} without a break"
+                    "oldest first; once calls have waited for {interval:?} without a break, newest first, each for up to {target:?}"
                 )
             }
         }

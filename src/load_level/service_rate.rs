@@ -6,12 +6,13 @@ use std::time::Duration;
 /// The calls that the service took from the queue, per second of the time in which calls waited. Calls that did not
 /// wait measure the demand, not the capacity, and do not count.
 ///
-/// It counts the last 200 to 400 calls, or those of the last 5 to 10 s in which calls waited, if these are fewer. Time
-/// in which no call waits does not count, so short backlogs add up.
+/// It counts the last one to two spans. A span has 200 calls, or more if the service is large or fast (see [`LONG`]).
+/// It ends earlier if calls have waited for 5 s in it. Time in which no call waits does not count, so short backlogs
+/// add up.
 ///
 /// | from | to | when |
 /// |---|---|---|
-/// | unknown | known | after a first call it took [`FEWEST`] more, and one for each place, in at least [`SHORTEST`] |
+/// | unknown | known | after its first call, the service took [`FEWEST`] more, and one for each place, in at least [`SHORTEST`] |
 /// | known | unknown | for longer than [`LONGEST_IDLE`], and longer than the pause, no call has waited |
 /// | known | unknown | the service took no call for longer than the pause while calls waited: it stood still |
 /// | known | unknown | the pace changes |
@@ -64,7 +65,7 @@ impl ServiceRate {
         let wait = now.saturating_sub(last.max(backlog_since));
         let stood_still = self.span().is_some_and(|span| wait > self.pause(span));
         if self.last.is_none() || stood_still || self.is_over(backlog_since) {
-            // Known => Unknown
+            // Unknown | Known => Unknown
             *self = Self { last: Some(now), places, ..Self::default() };
             return;
         }

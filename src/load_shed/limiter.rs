@@ -203,7 +203,7 @@ impl Limiter {
     /// let limiter = Limiter::at_most(10).fair_share(1.0).build()?;
     /// let acquire = |tenant| limiter.try_acquire_for(&tenant, &CallContext::new(), Instant::now());
     /// let permits: Vec<_> = (0..10).filter_map(|_| acquire("large").ok()).collect();
-    /// // Half of the places stay free for other tenants.
+    /// // With a share of 1 a tenant may hold as many places as are free: here 5 of 10.
     /// assert_eq!(permits.len(), 5);
     /// assert!(acquire("small").is_ok());
     /// # Ok(())
@@ -351,7 +351,7 @@ impl Limiter {
         }
     }
 
-    /// Returns whether [`enter`](Self::enter) would refuse. Ignores tenants.
+    /// Returns whether [`enter`](Self::enter) would refuse a call that is not exempt. Ignores tenants.
     pub(super) fn is_full(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> bool {
         let rule = self.rule();
         let in_flight = self.shared.places.in_flight();

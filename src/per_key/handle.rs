@@ -78,10 +78,10 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// Makes a mechanism for each key with the function `make`. Use it if keys have different limits, or if each needs
     /// its own listener.
     ///
-    /// `make` runs without a lock, when a key is new or was forgotten. It must return a new mechanism each time: a
-    /// mechanism with another handle is never forgotten. If two threads bring a key at the same time, each may make a
-    /// mechanism, and one of the two is dropped. The first key that finds no place makes the [overflow](Self::overflow)
-    /// mechanism.
+    /// `make` runs without a lock, when a key is new or was forgotten. It must return a new mechanism each time:
+    /// while another clone of a mechanism exists, its key is in use and cannot be forgotten. If two threads bring a key
+    /// at the same time, each may make a mechanism, and one of the two is dropped. The first key that finds no place
+    /// makes the [overflow](Self::overflow) mechanism.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, per_key::PerKey};
@@ -115,7 +115,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// Sets the most keys that have their own mechanism, from now on and for all clones. Default: 1024.
     ///
     /// This number bounds the memory: a [`Breaker`] takes about 1 KiB. If you lower the bound below the number of keys,
-    /// each new key removes the keys above the bound that can be forgotten. With zero, all keys share one mechanism.
+    /// each new key first removes keys that can be forgotten, until the bound holds or none is left. With zero, all
+    /// keys share one mechanism.
     pub fn max_keys(self, max_keys: usize) -> Self {
         self.keys.set_max_keys(max_keys);
         self
@@ -142,14 +143,15 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         self.keys.handle(self.keys.hash(key), None)
     }
 
-    /// Returns the handle of this key, for use without tower, by tokio's clock. Makes a mechanism if the key is new, or
-    /// returns the [overflow](Self::overflow) mechanism if there is no place.
+    /// Returns the handle of this key, for use without tower. Counts the key as used now, by tokio's clock. Makes a
+    /// mechanism if the key is new, or returns the [overflow](Self::overflow) mechanism if there is no place.
     ///
     /// While your code holds the handle, the key is in use and keeps its place.
     ///
     /// # Cost
     ///
-    /// That of [`get`](Self::get), and one reading of the clock.
+    /// For a key that has a mechanism, that of [`get`](Self::get) and one reading of the clock. A new key also makes
+    /// its mechanism, and takes a lock to place it.
     pub fn handle(&self, key: K) -> T
     where
         K: Hash,

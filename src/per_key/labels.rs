@@ -43,8 +43,9 @@ impl Labels {
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// Gives these keys their own readings in metrics, with the label `key`. All other keys together have the value
-    /// `other`. Several keys may share a label. Default: the readings combine all keys, without the label.
+    /// Gives these keys their own readings in metrics. The readings have a label `key` with the value given here, and
+    /// with the value `other` for all other keys together. Several keys may share a value. Default: the readings
+    /// combine all keys, without the label.
     ///
     /// The labels apply from now on and to all clones, and replace earlier labels. Counts of events, such as
     /// `circuit_transitions_total`, still combine all keys.
@@ -68,7 +69,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     ///
     /// # Errors
     ///
-    /// There must be at most 64 keys, because each label adds time series in every process.
+    /// There must be at most 64 keys, and at most 64 values: each value adds time series in every process.
     pub fn label_keys(self, labels: impl IntoIterator<Item = (K, &'static str)>) -> Result<Self, ConfigError>
     where
         K: Hash,
@@ -81,7 +82,11 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
             all.add(self.keys.hash(&key), label);
             // A key that is given twice gets its last label, but its first label stays in the list, and counts too.
             if all.places.len() > MOST_LABELS || all.labels.len() > MOST_LABELS + 1 {
-                return Err(ConfigError::new("per_key.label_keys", "more than 64", "must be at most 64 keys"));
+                return Err(ConfigError::new(
+                    "per_key.label_keys",
+                    "more than 64",
+                    "must be at most 64 keys and 64 values of the label",
+                ));
             }
         }
         self.keys.set_labels(all);

@@ -76,8 +76,8 @@
 //! [`PerKey`](crate::per_key::PerKey) runs its function for the key.
 //!
 //! A refusal by another stack is an answer of the service. The [classifier](crate::classify) judges a server's `429` or
-//! `503`, and an `Outcome::Overloaded` with a hint is retried. A rejection inside the service's own error is retried if
-//! the classifier treats it as any other error, which the default classifier does.
+//! `503`, and an `Outcome::Overloaded` with a hint is retried. The service's own error may wrap a rejection, for
+//! example of a layer stacked by hand. The default classifier treats that error like any other, so the call is retried.
 //! [`Layered`](crate::classify::Layered) recognizes rejections by layers of this process that were stacked by hand;
 //! such a rejection ends the call. The retry cannot ask those layers before a backoff.
 //!
@@ -116,9 +116,10 @@
 //! # Cost
 //!
 //! A call that succeeds at once clones the request once and makes one atomic step on the budget, or none while the
-//! budget is full. It allocates nothing. It reads no clock itself, but the clone runs user code, so an inner layer that
-//! needs the time reads the clock again. A retry takes one short lock for its jitter. Before the backoff, the retry
-//! reads the inner rate limit. It takes a lock to read a bucket that warms up, a window or a bucket per key.
+//! budget is full. It allocates nothing. It reads no clock itself. Layers share one reading of the clock until user
+//! code runs. The clone is user code, so an inner layer that needs the time reads the clock again. A retry takes one
+//! short lock for its jitter. Before the backoff, the retry reads the inner rate limit. It takes a lock to read a
+//! bucket that warms up, a window or a bucket per key.
 //!
 //! # Services that retry by themselves
 //!

@@ -18,7 +18,7 @@ use tower::{Service, ServiceExt};
 /// wait therefore needs a limit.
 const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A run: loads, a length, a seed, and the system under test.
+/// A run to make: loads, a length and a seed. [`run`](Self::run) adds the system under test.
 ///
 /// ```
 /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -84,12 +84,13 @@ impl Scenario {
         Self { seed, ..self }
     }
 
-    /// Runs the scenario once with each of these seeds, instead of the single seed.
+    /// Replaces the single seed with a range. The returned [`Seeds`] runs the scenario once with each.
     pub fn seeds(self, seeds: RangeInclusive<u64>) -> Seeds {
         Seeds { scenario: self, seeds }
     }
 
-    /// Runs the load through one client, which `build` creates. Create everything with a clock in `build`.
+    /// Runs the load through one client, which `build` creates. Create everything that reads the clock inside `build`,
+    /// because the run has a clock of its own.
     ///
     /// # Errors
     ///
@@ -135,7 +136,8 @@ impl Scenario {
             ));
         }
         let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let runtime = runtime.map_err(|error| ConfigError::new("sim.run", error, "needs a tokio runtime"))?;
+        let runtime = runtime
+            .map_err(|error| ConfigError::new("sim.run", error, "could not start a tokio runtime of its own"))?;
         // Without tokio's budget, which would make timers appear pending.
         runtime.block_on(tokio::task::unconstrained(self.simulate(build)))
     }

@@ -168,7 +168,7 @@ impl<O, T, R, B, Q, L, A, F> ClientBuilder<O, T, R, B, Q, L, A, F, TypedError> {
     /// Boxes rejections and the service's errors, for functions that return a `BoxError`. `?` does not convert a
     /// `BoxError` into other error types; see [`Error`](crate::Error#passing-errors-on).
     ///
-    /// A failed call allocates its box, unless the service's error is a `BoxError` already.
+    /// A rejection allocates its box. So does an error of the service, unless it is a `BoxError` already.
     pub fn boxed_error(self) -> ClientBuilder<O, T, R, B, Q, L, A, F, BoxedError> {
         self.fill_border(|TypedError| BoxedError)
     }
@@ -187,7 +187,7 @@ impl<O, T, R, B, Q, L, A, F> ClientBuilder<O, T, R, B, Q, L, A, F, TypedError> {
     }
 }
 
-/// A client whose slots were adapted.
+/// A client after an `Adapter` has replaced the content of its slots.
 pub type AdaptedClient<O, T, R, B, Q, L, A, F, X, W> = ClientBuilder<
     O,
     <T as Adapt<W>>::Adapted,
@@ -201,7 +201,7 @@ pub type AdaptedClient<O, T, R, B, Q, L, A, F, X, W> = ClientBuilder<
 >;
 
 impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
-    /// Adapts every slot.
+    /// Replaces the content of each slot, for `exempt` and `whole_body`.
     pub(crate) fn adapt<W>(self, by: &W) -> AdaptedClient<O, T, R, B, Q, L, A, F, X, W>
     where
         W: Adapter,

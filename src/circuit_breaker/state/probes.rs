@@ -14,10 +14,10 @@ use crate::{
 use tokio::time::Instant;
 
 impl BreakerShared {
-    /// Refuses a call, or admits it as a probe. `word` is the state that the call has read.
+    /// Refuses a call, or admits it: as a probe, or as any call if the circuit has closed since. `word` is the state
+    /// that the call has read.
     pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
-        // Takes no lock if the call is refused and changes nothing. Such a refusal then costs the same on any number of
-        // threads.
+        // A refusal that changes no state takes no lock, and so costs the same on any number of threads.
         match word.state() {
             BreakerState::Open if !self.has_passed(&self.open_until, now) => return Err(self.circuit_open(now)),
             BreakerState::HalfOpen if word.places() == 0 && !self.has_passed(&self.probes_until, now) => {
@@ -86,8 +86,9 @@ impl BreakerShared {
             }
             Evidence::Cancelled | Evidence::Unanswered => {
                 // The series lasts for at least half a probe timeout more. If a probe is abandoned in the second half
-                // of the probe timeout, the series therefore outlasts the timeout. A call between the two ends opens
-                // the circuit. A probe that is abandoned in the first half has no such effect.
+                // of the probe timeout, the series therefore lasts beyond the timeout. A call that arrives in between,
+                // after the timeout and before the end of the series, opens the circuit. A probe that is abandoned in
+                // the first half has no such effect.
                 let half = Nanos(Nanos::of(machine.config.probe_timeout).0 / 2);
                 let lasts_until = probes.lasts_until.max(now.saturating_add(half));
                 self.stay_half_open(machine, Probes { lasts_until, ..probes });

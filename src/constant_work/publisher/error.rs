@@ -8,13 +8,15 @@ use std::{error::Error, fmt, sync::Arc};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The rules cannot be encoded as a snapshot: there are more rules than slots, or a rule is longer than its slot or
-    /// invalid. [`fill`](crate::constant_work::PublisherReadings::fill) shows early that the slots run out.
+    /// The rules cannot be encoded as a snapshot: there are more rules than slots, or a rule is longer than its slot,
+    /// is invalid or cannot be serialized. [`fill`](crate::constant_work::PublisherReadings::fill) shows early that the
+    /// slots run out.
     Encode(EncodeError),
     /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of all rules
     /// refused them, or a rule's `Deserialize` cannot read the output of its `Serialize`.
     Unreadable(Refusal),
-    /// Another publisher has published a later version. If this publisher is restarted, it continues from that version.
+    /// Another publisher has published a later version. A restarted publisher continues from that version if it is of
+    /// the same epoch. If it is of a later epoch, a publisher needs that epoch or a later one.
     Overtaken {
         /// The published version.
         found: Version,
@@ -26,13 +28,14 @@ pub enum PublishError {
         /// The version of both.
         version: Version,
     },
-    /// The published snapshot cannot be read. Either this publisher has just started and does not know the last
-    /// version, or the snapshot is of a later version of this crate. Remove it and publish with a higher
+    /// The published bytes are not a snapshot that this publisher understands. A publisher that has published before
+    /// overwrites damaged bytes. One that has just started does not, because it does not know the last version. None
+    /// overwrites the snapshot of a later version of this crate. Remove the bytes and publish with a higher
     /// [`epoch`](crate::constant_work::PublisherBuilder::epoch).
     Unknown(Refusal),
     /// All versions of this epoch are used up.
     OutOfVersions,
-    /// The published snapshot could not be read, or the new one not be written. A failed write may nevertheless have
+    /// The sink failed to read the published bytes or to write the new ones. A failed write may nevertheless have
     /// published the whole snapshot.
     Sink(SourceError),
     /// The function that [`run`](crate::constant_work::Publisher::run) calls for the rules failed.

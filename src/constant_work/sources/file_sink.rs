@@ -25,15 +25,16 @@ use std::{
 /// - An existing file keeps its permissions; a new file gets `0666` less the umask. The owner is the user of the
 ///   publisher.
 /// - A symbolic link at the path is replaced, not followed. The folder must exist.
-/// - A killed publisher leaves its temporary file behind. The first publication of the next publisher removes temporary
-///   files of that name that are more than a minute older than its own. On a very slow disk, one of them may belong to
-///   a running publisher. The publication of that publisher then fails, and the published snapshot stays whole.
+/// - A killed publisher leaves its temporary file behind. Until its first success, each publication of the next
+///   publisher removes the temporary files for the same target that are more than a minute older than its own. On a
+///   very slow disk, one of them may belong to a running publisher. The publication of that publisher then fails, and
+///   the published snapshot stays whole.
 ///
 /// # Errors
 ///
-/// [`NotFound`] if there is no folder, and [`Unreachable`] for everything else, such as a missing permission or a full
-/// disk; both with the [`io::Error`]. The sink removes the temporary file. After an error of the last step, the sync of
-/// the folder, the file contains the new bytes nevertheless.
+/// [`NotFound`] if there is no folder, or if another publisher has removed the temporary file. [`Unreachable`] for all
+/// else, such as a missing permission or a full disk; both with the [`io::Error`]. The sink removes the temporary file.
+/// After an error of the last step, the sync of the folder, the file contains the new bytes nevertheless.
 ///
 /// # Cancellation
 ///
@@ -65,7 +66,7 @@ struct Place {
     name: OsString,
 }
 
-/// A temporary file that is more than this older than a new one counts as left behind by a killed publisher.
+/// A temporary file counts as left behind by a killed publisher if it is older than a new one by more than this.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// The hexadecimal digits in the name of a temporary file.

@@ -66,7 +66,8 @@ impl Piece {
         // Solves rate * x + slope * x^2 / 2 = calls for x, in the form that is exact for a small slope.
         let root = (self.rate * self.rate + 2.0 * self.slope * calls).max(0.0).sqrt();
         let divisor = self.rate + root;
-        // The divisor is zero only for zero calls at a zero rate. They arrive at once.
+        // The divisor is zero only if `calls` is zero and the piece starts at rate zero. The call is then due at the
+        // start.
         if divisor > 0.0 { 2.0 * calls / divisor } else { 0.0 }
     }
 }

@@ -23,7 +23,7 @@ use window::Window;
 pub(crate) const SLICE: usize = 128;
 /// Four slices: while one slice is learned, calls fill the next ones.
 const CELLS: usize = 4 * SLICE;
-/// A call with too little time for any answer passes at most once in this time.
+/// Of the calls that are refused because they have less time than the fastest answer, one passes in this time.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// A timeout that learns its limit: the time within which all but a share `e` of the calls are answered.
@@ -36,8 +36,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// - Until `5 / e` calls are known, the limit is the ceiling. Then it is the quantile `1 - e` of the last `10 / e`
 ///   calls. The window counts calls, not time. Latencies are kept in buckets less than 0.8% wide.
 /// - In a stack or a layer, calls that are answered with a [`Success`](crate::classify::Outcome::Success) are learned,
-///   and calls that this limit ends, in any phase. Failures, refusals and calls that their callers drop are not
-///   learned.
+///   and calls that this limit ends, before or after they reach the service. Failures, refusals and calls that their
+///   callers drop are not learned.
 /// - A call that timed out is a censored sample: it took longer than its limit. The Kaplan-Meier estimator (1958) takes
 ///   censored samples into account, so the limit does not creep down. If the answers do not reach the quantile because
 ///   too many calls time out, the limit rises in steps. A step raises it by at most a quarter. There is at most one
@@ -68,8 +68,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// # When the service becomes slower for good
 ///
 /// The limit begins again only after `100 / e` calls were not learned, even if nearly all calls time out. A service
-/// that is ten times slower for a minute looks like one that stays ten times slower. In both cases more than nine calls
-/// in ten time out. A limit at the ceiling keeps callers waiting for longest, which is worst during an outage. If you
+/// that is ten times slower for a minute looks like one that stays ten times slower. In both cases nearly all calls
+/// time out. A limit at the ceiling keeps callers waiting for longest, which is worst during an outage. If you
 /// know of a change, such as a new version of the service, call [`reset`](Self::reset).
 ///
 /// # Calls that cannot be answered in time
@@ -77,8 +77,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// A stack or a layer refuses a call before any work if its deadline leaves less time than the fastest recent answer
 /// took. The answer to the call would come too late, and the service would have worked for nothing. The fastest recent
 /// answer is the fastest of the window, the last slice and the calls since then, rounded down to its bucket. While
-/// fewer than `5 / e` calls are known, no call is refused. On average, therefore, less than a share `e / 5` of the
-/// calls is faster than all known ones, and could be refused wrongly.
+/// fewer than `5 / e` calls are known, no call is refused. With n known calls, the next one is faster than all of them
+/// with a probability of 1 / (n + 1). So less than a share `e / 5` of the calls could be refused wrongly, on average.
 ///
 /// One such call in a second passes nevertheless. If it is answered, later calls with as much time pass at once. A
 /// service that became faster is therefore noticed within a second. If the clock jumps or goes back, the next such call
@@ -267,11 +267,11 @@ impl Quantile {
         }
     }
 
-    /// Learns a slice. Usually it does not learn a call that has taken its cell but not yet filled it: a later call
-    /// with the same cell overwrites that sample.
+    /// Learns a slice. It misses a call that has taken its cell but not filled it yet. The next call of that cell
+    /// usually overwrites the late sample.
     #[cold]
     fn end_slice(&self, slice: usize) {
-        // Another call updates the limit. This slice stays in its cells until newer samples overwrite it.
+        // Another slice or `reset` holds the lock. This slice is not learned: newer samples overwrite it.
         let Ok(mut window) = self.0.window.try_lock() else { return };
         let cells = self.0.cells.iter().skip(slice * SLICE).take(SLICE);
         let era = window.era();

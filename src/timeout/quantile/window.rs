@@ -97,11 +97,12 @@ impl Window {
             return Nanos::ZERO;
         }
         let learned = self.buckets.iter().position(|bucket| bucket.answered > 0).map(|bucket| bucket as u16);
-        let fastest = [learned, fastest(&self.pending), self.fastest_of_slice].into_iter().flatten().min();
+        let fastest = [learned, self.fastest_of_slice].into_iter().flatten().min();
         fastest.map_or(Nanos::ZERO, |bucket| self.scale.lower(bucket))
     }
 
-    /// Learns the pending slice if this slice is not frozen, and keeps this slice until the next one.
+    /// Decides whether this slice is frozen. If it is not, learns the pending slice. Keeps this slice as the pending
+    /// one unless it or the slice before was frozen.
     pub(super) fn learn(&mut self, slice: impl Iterator<Item = Sample>) {
         let slice: Vec<Sample> = slice.collect();
         let given_up = slice.iter().filter(|sample| sample.end == End::GivenUp).count();
@@ -129,8 +130,9 @@ impl Window {
         }
     }
 
-    /// Counts calls that are not learned, and begins again at the ceiling if there are too many. The limit is then too
-    /// short for the changed service, and the calls that it ends do not show how much longer they would take.
+    /// Counts calls that are not learned, and begins again at the ceiling if there are too many. Ten windows of them
+    /// show that the service has changed. The calls that the old limit ends do not show how much longer they would
+    /// take.
     fn pass_over(&mut self, calls: usize) {
         self.passed_over += calls;
         if self.passed_over >= FROZEN_WINDOWS * self.size {
@@ -159,8 +161,8 @@ impl Window {
     fn adjust(&mut self) {
         match self.quantile() {
             Ok(quantile) => self.limit = quantile,
-            // Most of the calls that were given up in the window had a lower limit. Wait for calls under the limit of
-            // the last step.
+            // Most calls of the window that were given up began before the last step. Wait for calls that had the
+            // present limit.
             Err(_) if self.hold > 0 => {}
             // Other deadlines end the calls that would show the quantile. A longer limit would not show it either.
             Err(_) if self.given_up == 0 => {}

@@ -10,12 +10,16 @@ use tokio::time::sleep;
 pub(super) async fn a_fresh_key_grants_up_to_the_burst(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     let some = probe.charge(Charge { want: 3, ..bucket.clone() }).await?;
-    same("grant, level, total of 3 of 10", (3, 3, 3), (some.granted, some.level, some.total))?;
+    same("grant, level, total when 3 are wanted and 10 are free", (3, 3, 3), (some.granted, some.level, some.total))?;
     let rest = probe.charge(Charge { want: 100, ..bucket.clone() }).await?;
-    same("grant, level, total of 100 of the other 7", (7, 10, 10), (rest.granted, rest.level, rest.total))?;
+    same(
+        "grant, level, total when 100 are wanted and 7 are free",
+        (7, 10, 10),
+        (rest.granted, rest.level, rest.total),
+    )?;
     same("retry-after of a grant", Duration::ZERO, rest.retry_after)?;
     let none = probe.charge(Charge { want: 1, ..bucket }).await?;
-    same("grant, level, total of a full bucket", (0, 10, 10), (none.granted, none.level, none.total))
+    same("grant, level, total of a bucket without room", (0, 10, 10), (none.granted, none.level, none.total))
 }
 
 pub(super) async fn less_than_the_least_is_not_granted(probe: Probe<'_>) -> Outcome {
@@ -54,7 +58,7 @@ pub(super) async fn retry_after_is_the_time_until_there_is_room(probe: Probe<'_>
         let refused = probe.charge(Charge { want: 10, least, ..bucket.clone() }).await?;
         let Passed { least: passed, most } = refused.since(&all);
         if most < needs {
-            same("grant of a full bucket", 0, refused.granted)?;
+            same("grant of a bucket without room", 0, refused.granted)?;
             within("retry-after", needs.saturating_sub(most)..=needs - passed + TICK, refused.retry_after)?;
         }
     }
