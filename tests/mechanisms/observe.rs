@@ -1,4 +1,5 @@
-//! The reports to an observer, once for each call and attempt, and the cost without one.
+//! Each call and each attempt reports its beginning and its end to the observer, once. A stack without an observer has
+//! no stage for it.
 
 use crate::{
     probes::{Recorder, every, poll},
@@ -85,7 +86,7 @@ async fn each_call_and_each_attempt_begins_and_ends_once_with_its_result() {
             "2 attempts, waited 10 ms, denied: Some(Deadline)",
         ]
     );
-    // The third attempt has less than half of its time; the call had all of its time.
+    // The third attempt has 15 ms, less than half of its timeout, so it is cut short. The call had all of its 100 ms.
     assert_eq!(
         noted([Act::fail().after(ms(30)), Act::fail().after(ms(35))], Act::hang()).await[5..],
         [
@@ -208,7 +209,7 @@ async fn a_dropped_call_ends_as_cancelled_and_a_call_that_was_never_polled_does_
     drop(client.clone().call(()));
     assert_eq!(recorder.events.take(), [""; 0]);
 
-    // Before the service is ready, between two attempts, and in the service.
+    // The call is dropped before the service is ready, then between two attempts, and then in the service.
     let cancelled = |reached| format!("ends in 0 ms: Cancelled {{ reached_service: {reached} }}");
     let mut call = Box::pin(client.clone().call(()));
     assert!(poll(&mut call).is_pending());
@@ -312,7 +313,8 @@ impl<Request, Response, E> Admission<Request, Response, E> for Lag {
     fn settle(&self, (): (), _: Ending, _: &mut Frame) {}
 }
 
-/// Returns the lag of an admission's time inside two observers, each of which takes 5 ms on either side.
+/// Returns how far the time of the frame lags behind the clock in an admission inside two observers. Each observer
+/// takes 5 ms in `begin`, and 5 ms before and after each poll.
 async fn lag<const QUICK: bool>() -> Vec<Duration> {
     let (recorder, lag) = (Recorder::<QUICK> { takes: ms(5), ..Recorder::default() }, Lag::default());
     let next = AdmissionStage::with(lag.clone(), Leaf::new(AnyError));
@@ -326,7 +328,7 @@ async fn lag<const QUICK: bool>() -> Vec<Duration> {
 #[tokio::test(start_paused = true)]
 async fn the_clock_is_read_again_after_an_observer_that_is_not_quick() {
     assert_eq!(lag::<false>().await, [Duration::ZERO]);
-    // The reading at the beginning of the call is shared.
+    // Quick observers share the reading at the beginning of the call: two times `begin`, and two times 5 ms of a poll.
     assert_eq!(lag::<true>().await, [ms(20)]);
 }
 
@@ -356,7 +358,7 @@ async fn a_stack_that_is_not_observed_has_no_stage_for_it() {
     let observed = steadfast::client().observe("payments", Silent).load_shed(limiter());
     let observed = observed.service(Backend::always(Act::answer(200))).unwrap();
     let (plain, observed) = (size_of_val(&stack.clone().call(())), size_of_val(&observed.clone().call(())));
-    // The context of the call and of the attempt until they begin, and their start.
+    // The observed call keeps up to two contexts, of the call and of the attempt, and the instants at which both began.
     let most = 2 * (size_of::<CallContext>() + size_of::<Instant>());
     assert!(observed > plain && observed <= plain + most, "{plain} and {observed}");
 }

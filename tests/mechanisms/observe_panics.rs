@@ -16,7 +16,8 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Service, ServiceExt};
 
-/// A client in which the loss of one unit of any resource shows.
+/// The parts of a client that has one place and one probe. A failure opens its breaker. A permit that is not returned
+/// therefore shows at once.
 struct Observed {
     recorder: Recorder,
     limiter: Limiter,
@@ -58,6 +59,7 @@ impl Observed {
     }
 }
 
+/// All places at which a [`Recorder`] can panic. `enter` is before a poll, and `leave` after it.
 const PLACES: [&str; 8] = [
     "begin call",
     "enter call",
@@ -270,7 +272,7 @@ fn a_call_dropped_during_a_panic_survives_a_panicking_observer() {
     assert_eq!(places.in_flight(), 0);
 }
 
-/// A payload that panics when it is dropped.
+/// The payload of a panic. It panics again when it is dropped.
 struct Hot;
 
 impl Drop for Hot {
@@ -279,7 +281,7 @@ impl Drop for Hot {
     }
 }
 
-/// An observer that panics in its end with a payload that panics too.
+/// An observer that panics in `end`. The payload of its panic panics when it is dropped.
 #[derive(Clone)]
 struct Burns;
 
@@ -311,7 +313,7 @@ async fn a_panicking_payload_does_not_abort_during_another_panic() {
     assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"the first one"));
 }
 
-/// An observer that enters nothing, and otherwise records.
+/// An observer that keeps the default `poll`, and otherwise records like a [`Recorder`].
 #[derive(Clone)]
 struct Quiet(Recorder);
 

@@ -35,8 +35,9 @@ struct Notes {
     asked: Arc<Mutex<Vec<usize>>>,
     /// The gates that settled, in order, each with its ending.
     settled: Arc<Mutex<Vec<(usize, Ending)>>>,
+    /// The number of permits that the gates have given and that have not settled.
     held: Arc<AtomicUsize>,
-    /// The gate that refuses.
+    /// The number of the gate that refuses; 0 for none.
     refuses: Arc<AtomicUsize>,
 }
 
@@ -116,7 +117,8 @@ async fn each_slot_of_a_server_takes_a_gate_in_order_and_a_refusal_settles_the_o
     assert_eq!(backend.calls(), 1);
 }
 
-/// Calls a stack of this number of gates: each refuses once, and then none.
+/// Calls a stack with this number of gates, and checks that each gate settles. In one call for each gate, that gate
+/// refuses. In the last call, no gate refuses.
 async fn assert_refusals_give_back<S>(stack: S, notes: &Notes, gates: usize)
 where
     S: Service<u32, Response = u16, Error: Debug> + Clone,
@@ -219,7 +221,7 @@ async fn a_live_stack_takes_own_gates_and_refuses_a_configuration_for_them() {
     control.apply(&StackConfig { switched_off: true, ..all.clone() }).unwrap();
     client.clone().oneshot(1).await.unwrap_err();
     assert_eq!(notes.asked(), [5]);
-    // The settings of the other layers change.
+    // A configuration can still change the settings of the other layers, such as the attempts of the retry.
     let retry = RetryConfig { attempts: 1, ..control.built().retry.clone().unwrap() };
     control.apply(&StackConfig { retry: Some(retry), ..all }).unwrap();
     client.clone().oneshot(1).await.unwrap_err();
@@ -269,7 +271,7 @@ async fn a_user_limit_around_a_queue_must_leave_room_for_waiting_calls() {
         field(server.layer().map(|layer| layer.explain()))
     };
     assert_eq!((shed(4), shed(5)), (Some("tenants".to_owned()), None));
-    // Also with a wider limit between them, or around them.
+    // A limit that is too narrow is found even if a wider limit is between it and the queue, or around it.
     let two = |outer, inner| {
         let server = steadfast::server().own_rate_limit(gate(Bulkhead("outer", outer)));
         let server = server.own_load_shed(gate(Bulkhead("inner", inner))).load_level(queue());
@@ -282,7 +284,7 @@ async fn a_user_limit_around_a_queue_must_leave_room_for_waiting_calls() {
     assert_eq!(server.explain().max_in_flight(), Some(7));
 }
 
-/// Two gates in one slot, or none at all.
+/// Two gates in one slot. If the flag is false, the slot fails instead.
 struct Pair(Numbered, Numbered, bool);
 
 impl Slot for Pair {
@@ -290,7 +292,7 @@ impl Slot for Pair {
 
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError> {
         if !self.2 {
-            // Any error of a builder.
+            // Stands for any error of a builder.
             Limiter::fixed(0)?;
         }
         Ok(GateStage::new(self.0, GateStage::new(self.1, next)))

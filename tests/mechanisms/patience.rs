@@ -1,4 +1,5 @@
-//! An attempt counts against a service only if the service had the full patience of the attempt.
+//! An attempt that a deadline ends counts against the service only if it had at least half of its full time. The full
+//! time is the attempt timeout, or without one the timeout of the stack.
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use std::time::Duration;
@@ -36,7 +37,7 @@ async fn half_open(probes: u32) -> Breaker {
     breaker
 }
 
-/// Makes calls with this time left.
+/// Makes one call whose deadline is `left` from now.
 async fn call_within<S>(left: Duration, service: &S) -> Result<u16, S::Error>
 where
     S: Service<(), Response = u16> + Clone,
@@ -105,7 +106,7 @@ async fn one_probe_that_is_cut_short_never_opens_the_circuit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_callers_deadline_is_a_failure_from_half_of_the_full_patience() {
-    // The full patience is 400 ms in each of them.
+    // An attempt through each of these five stacks has a full time of 400 ms.
     let breaker = counting();
     let backend = Backend::always(Act::hang());
     let client = || steadfast::client().circuit_breaker(breaker.clone());
@@ -137,7 +138,7 @@ async fn an_attempt_that_begins_late_in_the_call_is_judged_by_its_own_time() {
     // The service asks for a wait. The second attempt hangs until the timeout of the whole call, and so runs for the
     // remaining time.
     let cases = [
-        // the wait before the second attempt, its attempt timeout, whether it had its patience
+        // the wait before the second attempt, its attempt timeout, whether it had half of its full time
         (ms(1751), Some(ms(500)), false),
         (ms(1750), Some(ms(500)), true),
         (ms(1001), None, false),
@@ -155,7 +156,7 @@ async fn an_attempt_that_begins_late_in_the_call_is_judged_by_its_own_time() {
             Some(limit) => client.attempt_timeout(limit).service(backend.clone()).unwrap().oneshot(()).await,
             None => client.service(backend.clone()).unwrap().oneshot(()).await,
         };
-        // The whole call had its time.
+        // The whole call had its 2 s, so its timeout is not reported as cut short.
         assert!(!was_cut_short(result));
         assert_eq!(backend.arrivals(), [ms(0), wait]);
         assert_eq!(counts(&breaker), if was_patient { (2, 1) } else { (1, 0) }, "{wait:?}");
@@ -232,8 +233,8 @@ async fn a_breaker_stacked_by_hand_learns_from_the_rejection_that_the_call_was_c
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_fails_at_the_deadline_is_judged_like_a_call_that_was_cut_short() {
-    // A failure at the deadline of the context: a client of a protocol that carries deadlines, and a stack inside a
-    // stack.
+    // Two services fail at the deadline of the context. `gives_up` is like a client of a protocol that carries
+    // deadlines, and `inner` is a stack inside the outer stack.
     let gives_up = tower::service_fn(|(): ()| async {
         tokio::time::sleep_until(CallContext::current().deadline().unwrap()).await;
         Err::<u16, _>(Error::<Failed>::Service(Failed))
@@ -264,8 +265,8 @@ async fn a_service_that_fails_at_the_deadline_is_judged_like_a_call_that_was_cut
         }
     }
 
-    // The inner service gets its deadline rounded down, and its timer fires half a millisecond before that of the
-    // stack.
+    // An inner service may round the deadline down. Here its timer fires at 199 ms, half a millisecond before the
+    // deadline of the call. The failure still counts as one at the deadline.
     let early = tower::service_fn(|(): ()| async {
         tokio::time::sleep_until(CallContext::current().deadline().unwrap() - Duration::from_micros(600)).await;
         Err::<u16, _>(Error::<Failed>::Service(Failed))

@@ -1,4 +1,5 @@
-//! One mechanism for each key.
+//! `PerKey`: each key has a mechanism of its own. The tests check which key is forgotten to make room, which keys are
+//! kept, and which keys share the overflow mechanism.
 
 mod contention;
 mod model;
@@ -87,7 +88,7 @@ async fn get_neither_makes_a_mechanism_nor_counts_as_a_use() {
     assert!(breakers.get(&1).is_none() && breakers.is_empty());
     use_all(&breakers, [1, 2]).await;
     assert!(breakers.get(&1).is_some());
-    // This key is therefore still forgotten first.
+    // `get` did not use key 1, so key 1 is still the first to be forgotten.
     use_all(&breakers, [3]).await;
     assert_eq!(keys_of(&breakers), [2, 3]);
 }
@@ -98,7 +99,7 @@ async fn the_least_recently_used_key_without_failures_is_forgotten_first() {
     use_all(&breakers, [1, 2, 3, 1]).await;
     use_all(&breakers, [4]).await;
     assert_eq!(keys_of(&breakers), [1, 3, 4]);
-    // A failure is evidence, and so is an open circuit.
+    // A failure is evidence, and so is an open circuit. Keys 3 and 1 are therefore kept.
     fail(&breakers.handle(3));
     fail(&breakers.handle(1));
     fail(&breakers.handle(1));
@@ -155,7 +156,7 @@ async fn a_learned_limit_is_evidence() {
     assert!(limiters.get(&1).is_some() && limiters.get(&2).is_none());
     advance(secs(60)).await;
     drop(limiters.handle(2));
-    // A limit that has seen no call goes first.
+    // The limit of key 2 has seen no call, so key 2 makes room for key 3.
     drop(limiters.handle(3));
     assert!(limiters.get(&2).is_none() && limiters.get(&3).is_some());
 }
@@ -356,7 +357,7 @@ async fn at_most_the_bounded_fraction_of_circuits_opens_and_the_others_keep_coun
     let open = |key| breakers.get(&key).unwrap().state() == BreakerState::Open;
     assert_eq!((0..8).filter(|key| open(*key)).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(breakers.open(), 2);
-    // Half-open circuits keep their place.
+    // A half-open circuit still counts as open, so no other circuit can open.
     advance(secs(5)).await;
     let probe = breakers.handle(0);
     let probe = probe.try_acquire().unwrap();
@@ -364,7 +365,7 @@ async fn at_most_the_bounded_fraction_of_circuits_opens_and_the_others_keep_coun
     assert!(!open(7));
     probe.success();
     assert_eq!(breakers.open(), 1);
-    // The run of failures goes on.
+    // Circuit 7 has counted its failures in a row, so it opens at the next one.
     fail(&breakers.handle(7));
     assert!(open(7));
     // Circuits forced open by hand do not count.

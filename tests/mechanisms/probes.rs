@@ -20,7 +20,7 @@ use steadfast::{
 };
 use tokio::time::{Instant, advance};
 
-/// Lets virtual time pass without waiting, as user code does that takes time.
+/// Lets virtual time pass within one poll, like user code that takes time without waiting.
 pub fn take(time: Duration) {
     // The clock is advanced in the first poll.
     let _ = pin!(advance(time)).poll(&mut Context::from_waker(Waker::noop()));
@@ -57,7 +57,7 @@ impl Events {
     }
 }
 
-/// The number of values that were made and dropped.
+/// Counts the values that were made, and those that were dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Census(Arc<[AtomicUsize; 2]>);
 
@@ -145,7 +145,8 @@ impl Holds {
     }
 }
 
-/// An observer that records each beginning and end, and on request each poll. It counts watches that never end as lost.
+/// An observer that records each beginning and end, and on request each poll. A watch that is dropped before its end is
+/// recorded as lost.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder<const QUICK: bool = false> {
     pub events: Events,
@@ -154,13 +155,14 @@ pub struct Recorder<const QUICK: bool = false> {
     pub notes_polls: bool,
     /// The time that passes in `begin`, on each side of `poll`, and in `end`.
     pub takes: Duration,
-    /// The method that panics.
+    /// The place that panics, such as `begin call`. See [`panics_at`](Self::panics_at).
     pub panics: Arc<Mutex<Option<&'static str>>>,
     pub name: Option<&'static str>,
 }
 
 impl<const QUICK: bool> Recorder<QUICK> {
-    /// Makes this method panic from here on.
+    /// Makes the observer panic at this place from now on. The place is `begin`, `enter`, `leave` or `end`, and then
+    /// `call` or `attempt`. `enter` is before a poll, and `leave` after it.
     pub fn panics_at(&self, at: &'static str) {
         *self.panics.lock().unwrap() = Some(at);
     }

@@ -66,7 +66,7 @@ async fn a_caller_that_never_stops_gets_exactly_the_burst_and_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn twice_the_rate_does_not_pass_around_the_edge_of_two_periods() {
-    // With fixed windows, 10 calls at the end of a window and 9 at the beginning of the next would all pass.
+    // With fixed windows of 1 s, the 10 calls at 995 ms and the 10 calls at 1005 ms would all pass.
     let backend = Backend::always(Act::answer(200));
     let service = layer(&bucket(10, secs(1), 10)).layer(backend.clone());
     for (wait, admitted) in [(ms(995), 10), (ms(10), 10), (ms(90), 11), (ms(905), 20)] {
@@ -251,7 +251,7 @@ async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
     let stack = steadfast::client().timeout(ms(25)).rate_limit(limit()).service(backend.clone()).unwrap();
     let alone = RateLimitLayer::new(limit()).typed_error().layer(backend.clone());
     let stopwatch = Stopwatch::start();
-    // Two have their turn after 10 and 20 ms, within the timeout of the stack.
+    // Two calls have their turn after 10 and 20 ms, within the timeout of the stack. A third would have it after 30 ms.
     let calls = [(); 2].map(|()| spawn(stack.clone().oneshot(())));
     sleep(ms(1)).await;
     let by = |deadline| CallContext::new().with_deadline(Instant::now() + deadline).scope(alone.clone().oneshot(()));
@@ -279,7 +279,7 @@ async fn a_call_that_times_out_while_it_waits_gives_up_its_place() {
     let rejection = error.rejection().unwrap();
     assert_eq!((rejection.mechanism(), rejection.reached_service(), stopwatch.read()), ("timeout", false, ms(25)));
     assert_eq!(bucket.waiting(), 0);
-    // The bucket had half a token after 5 ms.
+    // The bucket had half a token at 5 ms. At the new rate, the other half takes 500 ms, until 505 ms.
     sleep(ms(480)).await;
     assert_eq!(bucket.try_acquire(1), Ok(()));
 }
@@ -420,7 +420,8 @@ async fn a_refund_by_refund_if_goes_to_a_waiter() {
     let backend = Backend::script([Act::answer(304).after(ms(5)); 3], Act::answer(200));
     let service = RateLimitLayer::new(limit).typed_error().layer(backend.clone());
     join_all((0..5).map(|_| service.clone().oneshot(()))).await;
-    // In the first 15 ms the bucket of one minted more than it can hold.
+    // Each of the three refunds fills the bucket, which holds one token. The part of a token that it minted in the
+    // first 15 ms is lost, so the last call waits for a minute from 15 ms on.
     assert_eq!(backend.arrivals(), [ms(0), ms(5), ms(10), ms(15), ms(60_015)]);
 }
 
@@ -436,9 +437,10 @@ async fn a_caller_that_never_stops_is_not_admitted_again_if_refused_calls_count(
         let _ = service.clone().oneshot(()).await;
         sleep(ms(50)).await;
     }
-    // Calls come at twice the rate: 5 are admitted at once, then those that find minted tokens, then none.
+    // A call comes every 50 ms, in which half a token is minted. The burst of 5 therefore lasts for about 9 calls.
+    // After that, refused calls cost more than is minted, and none is admitted.
     assert!((5..=10).contains(&backend.calls()), "{}", backend.calls());
-    // The debt is at most a burst.
+    // The debt is at most a burst of 5 tokens, and the call costs one: at most 600 ms.
     let wait = wait_of(service.clone().oneshot(()).await).unwrap();
     assert!(wait <= ms(600), "{wait:?}");
     sleep(ms(600)).await;
@@ -552,7 +554,7 @@ async fn a_limit_by_borrowed_keys_has_every_exit_and_refunds_the_key() {
         assert_eq!(text, "rate limit: per key: used up for another 60 min");
         assert_eq!(responding.clone().oneshot(key.to_owned()).await, Ok(429));
     }
-    // The service is never ready, so the call is refunded.
+    // The service is never ready. A call that is dropped while it waits for readiness gets its token back.
     let waiting = layer().typed_error().layer(Backend::always(Act::hang()).ready_for(0));
     let mut call = Box::pin(waiting.oneshot("eve".to_owned()));
     assert!(poll!(call.as_mut()).is_pending());

@@ -566,7 +566,8 @@ fn a_thousand_waiters_on_four_threads_lose_no_wake_up_when_some_give_up_and_the_
 type Waiting = RateLimitStage<RateLimit<InLine>, Leaf>;
 type Call = <Waiting as Stage<Backend, ()>>::Call;
 
-/// A waker that alone keeps its task alive, as in a small executor. Dropping it drops the task, which gives up its place.
+/// A waker that alone keeps its task alive, as in a small executor. Dropping it drops the task, which gives up its
+/// place.
 struct KeepsItsTask {
     stage: Waiting,
     task: Mutex<Pin<Box<Call>>>,
