@@ -59,7 +59,7 @@ async fn a_caller_that_never_stops_gets_exactly_the_burst_and_the_rate() {
         let _ = service.clone().oneshot(()).await;
         sleep(ms(1)).await;
     }
-    // 5 at once, and then one every 100 ms for a little under 10 s.
+    // The first 5 calls pass, and then one every 100 ms for a little under 10 s.
     assert_eq!(backend.calls(), 5 + 99);
     assert!(backend.gaps()[5..].iter().all(|gap| (ms(99)..=ms(101)).contains(gap)), "{:?}", backend.gaps());
 }

@@ -1,4 +1,5 @@
-//! A retry does not wait for the refusals of its own stack, unless it was asked to.
+//! Refusals by the layers of a retry's own stack. If such a layer refuses the call, or would refuse the next attempt,
+//! the retry ends the call at once. With `wait_for_refusals`, the retry waits and tries again.
 
 use crate::support::{Act, Backend, Failed, Stopwatch, by_status, ms, secs};
 use futures::{FutureExt, future::join_all};
@@ -30,7 +31,7 @@ fn every(attempts: u32, wait: Duration) -> Retry {
     Retry::new(attempts).backoff(Backoff::exponential(wait, wait).jitter(Jitter::None)).without_budget()
 }
 
-/// A second attempt without a wait of its own.
+/// A retry with two attempts and no backoff between them.
 fn at_once_again() -> Retry {
     Retry::new(2).backoff(Backoff::none()).without_budget()
 }
@@ -83,7 +84,7 @@ async fn a_call_over_the_rate_is_refused_at_once_and_told_when_to_come_back() {
     assert_eq!(backend.calls(), 1);
 }
 
-// Refusals that are to be expected.
+// Refusals that the next attempt would get.
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_failure_opens_the_circuit_ends_as_it_failed_and_at_once() {
@@ -115,7 +116,8 @@ async fn a_wait_that_ends_when_the_circuit_lets_probes_through_is_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_half_open_circuit_is_waited_for_only_if_it_has_a_place() {
-    // Two probes. The overload is one that succeeds, to this breaker.
+    // The circuit admits two probes. To this breaker an overload is a success, so the first attempt is a probe that
+    // succeeds, and the second attempt needs the other place.
     let overloaded = |result: Result<&u16, &Failed>| match result {
         Ok(503) => Outcome::Overloaded { retry_after: Some(secs(1)) },
         _ => Outcome::Success,
@@ -141,7 +143,8 @@ async fn a_half_open_circuit_whose_probes_hang_until_the_attempt_is_due_would_re
     breaker.try_acquire().unwrap().failure();
     sleep(secs(5)).await;
     let _hangs = breaker.try_acquire().unwrap();
-    // Each overload is a success to this breaker, after which the probes have another ten seconds.
+    // To this breaker each overload is a probe that succeeds. It gives the probe that hangs another ten seconds until
+    // the circuit opens.
     for (wait, attempts) in [(ms(9999), 2), (ms(10_000), 1)] {
         let backend = Backend::always(Act::answer(503));
         let stack = steadfast::client()
@@ -175,7 +178,7 @@ async fn a_circuit_forced_open_while_an_attempt_runs_is_not_waited_for_and_a_for
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_for_which_a_limit_has_no_token_when_it_is_due_is_not_waited_for() {
-    /// Whether a second attempt is made after this wait, where the first spent all that there was.
+    /// Whether a second attempt is made after this wait. The first attempt takes all tokens of the limit.
     macro_rules! is_made {
         ($wait:expr, $limit:expr) => {{
             let (backend, watch) = (Backend::always(Act::fail()), Stopwatch::start());
@@ -222,7 +225,8 @@ async fn limits_that_would_not_refuse_the_attempt_do_not_keep_it_from_being_made
 
 #[tokio::test(start_paused = true)]
 async fn asking_takes_nothing_and_knows_of_those_who_wait_in_line() {
-    // Two tokens a second, all taken: one who waits gets the first in 500 ms.
+    // The bucket mints a token every 500 ms. The test and the first attempt take both tokens. The waiter gets the token
+    // at 500 ms, so the second attempt has to wait for the one at 1000 ms.
     let bucket = TokenBucket::builder(2, secs(1)).burst(2).max_wait(secs(5)).build().unwrap();
     for (wait, attempts) in [(ms(900), 1), (ms(1000), 2)] {
         sleep(secs(10)).await;
@@ -252,7 +256,7 @@ async fn a_stack_that_was_switched_off_during_an_attempt_is_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gate_of_a_users_own_is_asked() {
-    /// Refuses what comes before an instant.
+    /// Would refuse each attempt that is due before this instant. In fact it admits all attempts.
     #[derive(Clone)]
     struct Before(Instant);
 
@@ -281,7 +285,7 @@ async fn a_gate_of_a_users_own_is_asked() {
     }
 }
 
-// Asked for.
+// Retries with `wait_for_refusals`.
 
 #[tokio::test(start_paused = true)]
 async fn asked_to_a_retry_waits_for_a_rate_limit_until_it_has_a_token() {
@@ -330,7 +334,7 @@ async fn asked_to_a_retry_waits_for_a_layer_that_was_stacked_by_hand() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_service_refuses_is_its_answer_and_is_tried_again() {
-    // To a classifier that knows no rejections this is an error like any other.
+    // The default classifier knows no rejections. To it, the refusal of another service is an error like any other.
     let refuse_once = |calls: Arc<AtomicUsize>| {
         tower::service_fn(move |(): ()| {
             let is_first = calls.fetch_add(1, Ordering::Relaxed) == 0;
@@ -392,7 +396,7 @@ async fn a_live_stack_follows_another_longest_hint() {
     assert_eq!(control.apply(&config).unwrap_err().field(), "retry.max_hint");
 }
 
-// What a stack says.
+// The worst case in the explanation of a stack.
 
 #[tokio::test(start_paused = true)]
 async fn what_a_stack_says_of_its_worst_case_holds_for_a_service_that_asks_for_the_longest_waits() {
@@ -428,7 +432,7 @@ async fn what_a_stack_says_of_its_worst_case_has_the_waits_for_its_own_refusals_
     assert_eq!(stack.clone().oneshot(()).await, Ok(200));
     assert_eq!(watch.read(), ms(5500));
     let explanation = stack.explain();
-    // Both attempts may take their longest, too.
+    // At worst, both attempts take 500 ms, and the wait between them takes 5 s.
     assert_eq!(explanation.worst_case_latency(), Some(secs(6)));
     assert_eq!(explanation.worst_case_with_hints(), Some(secs(6)));
     let text = explanation.to_string();

@@ -53,6 +53,7 @@ impl<Request> Service<Request> for Verdicts {
     }
 }
 
+/// A classifier for [`Verdicts`]: each answer is its own verdict.
 pub fn as_it_says(answer: Result<&Outcome, &Infallible>) -> Outcome {
     answer.copied().unwrap_or(Outcome::Ignored)
 }
@@ -272,7 +273,7 @@ async fn dropping_a_call_at_any_point_drops_its_kept_requests() {
         assert!(!ended || replay.census.alive() == 0);
         drop(call);
         assert_eq!(replay.census.alive(), 0, "{polls} polls");
-        // Each further attempt that reached the service is spent, and no other.
+        // The budget has paid one retry for each attempt after the first that reached the service, and no other.
         let spent = backend.calls().saturating_sub(1) as f64;
         assert!((budget.balance() - (4.0 - spent)).abs() < 0.01, "{polls} polls: {}", budget.balance());
     }
@@ -297,7 +298,7 @@ async fn a_panic_of_a_replay_drops_the_kept_request_and_returns_all_places() {
         assert_eq!((backend.calls(), limiter.in_flight()), (calls, 0), "{place}");
         drop(call);
         assert_eq!(replay.census.alive(), 0, "{place}");
-        // The attempts that reached the service are spent.
+        // The budget has paid one retry for each attempt after the first that reached the service.
         let spent = calls.saturating_sub(1) as f64;
         assert!((budget.balance() - (4.0 - spent)).abs() < 0.01, "{place}: {}", budget.balance());
     }

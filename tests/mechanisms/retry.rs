@@ -42,7 +42,8 @@ fn layer(retry: Retry) -> RetryLayer<CloneRequest, AnyError, TypedError> {
     RetryLayer::new(retry).unwrap().typed_error()
 }
 
-/// A budget with this number of earned retries and a fraction of one, which earns `ratio` per call.
+/// A budget that has earned this number of retries and earns `ratio` per call. It also holds the fraction of a retry
+/// with which it began.
 fn budget(earned: u32, ratio: f64) -> RetryBudget {
     let budget = RetryBudget::builder().ratio(ratio).cap(1000).no_floor().random(Random::seeded(1)).build().unwrap();
     let fraction = budget.balance();
@@ -189,7 +190,8 @@ async fn decorrelated_jitter_grows_from_one_wait_to_the_next() {
         backend.gaps()
     }));
     let waits = waits.await;
-    // Each mean wait is half of the base plus three times the wait before: (10 + 3 x 10) / 2, (10 + 3 x 20) / 2, ..
+    // Each mean wait is halfway between the base and three times the mean wait before it, in milliseconds:
+    // (10 + 3 x 10) / 2, (10 + 3 x 20) / 2, and so on.
     for (retry, millis) in [20.0, 35.0, 57.5, 91.25].into_iter().enumerate() {
         let mean = mean(&waits, retry) * 1e3;
         assert!((mean / millis - 1.0).abs() < 0.1, "wait {retry} takes {mean} ms on average, not {millis}");
@@ -370,7 +372,7 @@ async fn a_retry_that_an_inner_layer_refuses_is_refunded() {
         async move { change_of(&budget, stack.oneshot(())).await }
     });
     sleep(ms(500)).await;
-    // The first attempt has failed. During its wait, another call takes the place.
+    // The first attempt has failed. While the call waits for its second attempt, another call takes the place.
     let _held = limiter.try_acquire().unwrap();
     let (result, change) = call.await.unwrap();
     assert!(matches!(result, Err(Error::Rejected(Rejection::Overloaded(_)))));

@@ -1,4 +1,5 @@
-//! The retry budget against a balance in exact integers.
+//! Compares the retry budget with a balance in exact integers, and checks the cap, the initial retries, the floor, and
+//! changes of the configuration.
 
 use proptest::prelude::*;
 use std::{
@@ -12,7 +13,7 @@ use tokio::{
     time::{Instant, advance},
 };
 
-/// One retry, in the finest unit that a balance shows.
+/// One retry in the unit of these tests: 2^-32 of a retry, the unit in which a budget keeps its balance.
 const RETRY: u64 = 1 << 32;
 
 /// A clock that does not advance, so that the floor starts at exactly the instant from which the tests count.
@@ -20,7 +21,7 @@ fn standing_clock() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// Returns the exact balance: it has far fewer bits than the 53 of a float.
+/// Returns the exact balance. With the caps of these tests it has at most 52 bits, so a float of 53 bits represents it.
 fn balance(budget: &RetryBudget) -> u64 {
     (budget.balance() * RETRY as f64) as u64
 }
@@ -156,7 +157,7 @@ proptest! {
 #[test]
 fn the_ratio_is_exact_to_one_in_a_thousand_million() {
     let now = Instant::now();
-    // As fractions of 10^9, rounded.
+    // Each ratio, and how many billionths it is, rounded.
     let ratios = [(0.6, 600_000_000), (0.1, 100_000_000), (1.0 / 3.0, 333_333_333), (0.001, 1_000_000), (1e-9, 1)];
     for (ratio, billionths) in ratios {
         let budget = earning(ratio);
@@ -184,7 +185,7 @@ fn a_ratio_of_six_tenths_gives_six_retries_for_ten_calls() {
             withdraw_all(&budget, now)
         })
         .sum();
-    // The first balance, a fraction of one, may complete one more.
+    // The budget begins with a fraction of a retry. This fraction may complete one more retry.
     assert!((60_000..=60_001).contains(&retries), "{retries} retries");
 }
 
@@ -217,14 +218,14 @@ fn a_budget_starts_with_its_initial_retries() {
 fn a_running_budget_ignores_initial_retries() {
     let built = RetryBudget::builder().cap(5).initial(5).no_floor();
     let budget = built.clone().build().unwrap();
-    // Less than it started with, and more than the new cap.
+    // The budget holds five retries, and keeps two of them under the new cap.
     budget.configure(budget.configuration().cap(2)).unwrap();
     assert_eq!((budget.balance(), budget.configuration()), (2.0, built.clone().cap(2)));
     assert_eq!(withdraw_all(&budget, Instant::now()), 2);
     budget.configure(RetryBudget::builder().cap(2).initial(900).no_floor()).unwrap();
     budget.configure(RetryBudget::builder().cap(9).initial(9).no_floor()).unwrap();
     assert_eq!(budget.balance(), 0.0);
-    // The configuration still shows the initial retries.
+    // The configuration still shows the initial retries with which the budget was built.
     assert!(budget.configuration().to_string().ends_with("cap 9, initial 5"), "{}", budget.configuration());
 }
 
@@ -375,7 +376,7 @@ fn a_changed_floor_keeps_its_saved_retry_and_is_not_delayed() {
     let start = Instant::now();
     let at = |secs| start + Duration::from_secs(secs);
     let budget = RetryBudget::builder().ratio(0.0).floor(1, Duration::from_secs(100)).build().unwrap();
-    // Empty at 200 s, half a retry at 250 s, and one at 255 s by the new rate of one in 10 s.
+    // The floor is empty at 200 s and has half a retry at 250 s. At the new rate of one in 10 s, it has one at 255 s.
     assert_eq!(withdraw_all(&budget, at(200)), 1);
     clock.block_on(tokio::time::advance(Duration::from_secs(250)));
     budget.configure(budget.configuration().floor(1, Duration::from_secs(10))).unwrap();

@@ -1,4 +1,7 @@
-//! Compares the sliding window with an exact log of admissions, and its estimate with plain fractions.
+//! Compares the strict sliding window with an exact log of admissions, and the estimating one with plain fractions.
+//!
+//! A strict window counts tokens in at most 256 cells. All tokens of a cell leave the window at once, together with the
+//! last admission of that cell.
 
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
@@ -48,14 +51,15 @@ impl ExactLog {
         self.0.remove(index);
     }
 
-    /// The time until at most this many tokens are left of the window that ends at `now`.
+    /// The time from `now` until the window holds at most `left` tokens.
     fn time_until(&self, left: u64, now: i64, length: i64) -> i64 {
         let leaving = self.0.iter().map(|(at, _)| at + length).filter(|at| *at > now);
         leaving.filter(|at| self.in_window(*at, length) <= left).min().unwrap() - now
     }
 }
 
-/// The estimate with two counters, in fractions whose denominator is the length of a period.
+/// The model of the estimate: the tokens admitted in each period. It computes in fractions whose denominator is the
+/// length of a period.
 #[derive(Debug, Default)]
 struct Periods(BTreeMap<i64, u64>);
 
@@ -187,7 +191,7 @@ impl<T: Default> Trial<T> {
         self.latest.max(self.now)
     }
 
-    /// Takes tokens. Returns `None` if it took them, and otherwise the wait.
+    /// Takes tokens. Returns `None` if it took them, and otherwise the wait: `i64::MAX` if no wait is long enough.
     fn ask(&mut self, tokens: u64) -> Result<Option<i64>, TestCaseError> {
         let Err(refused) = self.window.try_acquire_at(tokens, self.at(self.now)) else {
             prop_assert!(tokens <= self.limit, "more than the limit");
@@ -221,7 +225,8 @@ impl<T: Default> Trial<T> {
 type Strict = Trial<ExactLog>;
 
 impl Strict {
-    /// The most tokens that a cell can hold too long: those in it before its last token was taken.
+    /// The most tokens that count for longer than a window: those that the oldest cell had before its last admission.
+    /// A cell with a 256th of the limit gets no further admission, except at the same instant.
     fn overdue(&self) -> u64 {
         self.limit.div_ceil(256) - 1
     }
@@ -389,7 +394,8 @@ proptest! {
         let builder = SlidingWindow::builder(limit, Duration::from_nanos(length as u64));
         let mut trial = Strict::new(builder, (limit, length));
         for step in steps {
-            // Without `refund`: after refunds by instant, the newest tokens may not be those of the last admission.
+            // `Step::Refund` is left out. After a `Step::RefundTaken`, the newest tokens may not be those of the last
+            // admission.
             if !matches!(step, Step::Refund) {
                 trial.step(step, false)?;
             }
@@ -515,7 +521,7 @@ fn a_refusal_forgets_no_tokens_that_an_earlier_instant_still_counts() {
     window.try_acquire_at(1, now + SECOND).unwrap();
     // The two tokens have left the window of this call, which is refused.
     assert_eq!(wait(&window, 3, now + MINUTE), Some(SECOND));
-    // They are still in the window of the second before.
+    // The two tokens are still in the window of a call that is a second earlier.
     assert_eq!(wait(&window, 2, now + 59 * SECOND), Some(SECOND));
     window.try_acquire_at(2, now + MINUTE).unwrap();
     assert_eq!(wait(&window, 3, now + 2 * MINUTE - NANO), Some(NANO));
@@ -606,7 +612,7 @@ fn a_lowered_limit_frees_nothing_and_locks_no_caller_out_for_longer_than_a_windo
         assert!(window.try_acquire_at(1, later - NANO).is_err());
         assert!(window.try_acquire_at(1, later).is_ok());
     }
-    // A strict window forgets within its length.
+    // A strict window has forgotten all tokens after its length.
     let window = strict(1_000, MINUTE);
     assert_eq!(ask(&window, 1_000, now), 1_000);
     window.set_limit(10).unwrap();
@@ -621,7 +627,7 @@ fn a_raised_limit_admits_the_added_tokens_at_once() {
         window.set_limit(1_000).unwrap();
         assert_eq!(ask(&window, 2_000, now), 990);
     }
-    // There is one cell for each token, and now each has to hold more.
+    // The first 256 tokens fill all cells. Under the raised limit, the newest cell takes all further tokens.
     let window = strict(256, MINUTE);
     assert_eq!((0..256).filter(|n| window.try_acquire_at(1, now + *n * NANO).is_ok()).count(), 256);
     window.set_limit(LARGEST_LIMIT).unwrap();
@@ -637,7 +643,8 @@ fn cells_of_a_raised_limit_forget_no_token_too_early() {
     let window = strict(256, MINUTE);
     assert!((0..256).all(|tick| window.try_acquire_at(1, at(tick)).is_ok()));
     window.set_limit(1_000).unwrap();
-    // The newest cell takes three more. For the other tokens there is no cell, unless the cells hold four each.
+    // Under the raised limit a cell holds four tokens. The newest cell takes three more. For the next token there is no
+    // cell left, so the window merges the others to cells of four tokens.
     assert!((256..=260).all(|tick| window.try_acquire_at(1, at(tick)).is_ok()));
     for tick in 0..=260 {
         let available = 1_000 - u64::from(260 - tick);

@@ -1,4 +1,5 @@
-//! The orders of a stack, proved by their effects; the explanation of a stack; and layers stacked by hand.
+//! The order of the layers in a client and in a server, shown by its effects; the explanation of a stack; and layers
+//! stacked by hand.
 
 use crate::support::{Act, Backend, Failed, Stopwatch, ms, secs};
 use futures::{FutureExt, future::join_all};
@@ -177,7 +178,7 @@ async fn an_outage_opens_the_breaker_through_all_layers_and_the_service_is_left_
     for _ in 0..1000 {
         stack.clone().oneshot(()).await.unwrap_err();
     }
-    // The twentieth failure opens the circuit. No call waits for the probes five seconds later.
+    // The twentieth failure opens the circuit. No call waits until the circuit admits probes, five seconds later.
     assert_eq!((breaker.state(), backend.calls()), (BreakerState::Open, 20));
 }
 
@@ -283,7 +284,7 @@ async fn on_a_server_a_call_that_waits_holds_a_place_of_the_load_shed_and_its_to
     sleep(ms(1)).await;
     assert_eq!((limiter.in_flight(), tokens(&bucket), queue.readings().waiting), (2, 8, 2));
     assert_eq!(mechanism(&stack.clone().oneshot(()).await.unwrap_err()), "load_shed");
-    // A call that waits too long returns both.
+    // A call that waits too long returns its place and its token.
     let error = join_all(waiting).await.into_iter().map(|end| end.unwrap().unwrap_err()).next_back().unwrap();
     assert_eq!(mechanism(&error), "load_level");
     assert_eq!((limiter.in_flight(), tokens(&bucket), queue.readings().waiting), (0, 10, 0));

@@ -161,7 +161,7 @@ async fn a_panic_in_a_stamp_ends_the_attempt_before_the_service_is_called() {
         .unwrap();
     let mut call = Box::pin(client.call(1));
     poll_panics(&mut call);
-    // At once, although the future is kept.
+    // The call has returned its permits at once, although its future is kept.
     assert!(holds.nothing());
     assert_eq!((breaker.state(), bucket.available_at(Instant::now())), (BreakerState::Open, 1));
     drop(call);
@@ -184,7 +184,7 @@ async fn the_clock_is_read_again_after_a_slow_stamp() {
     let std::task::Poll::Ready(Err(Error::Rejected(Rejection::TimedOut(_)))) = poll(&mut call) else {
         panic!("the attempt goes on")
     };
-    // The service was slow to become ready before, and the stamp sees the time after that.
+    // Here the service becomes ready after 1 s. The stamp sees the time at which the service is ready.
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let mut client = steadfast::client().attempt_timeout(secs(5)).stamp(Slow).service(backend.clone()).unwrap();
     let mut call = Box::pin(client.call(1));

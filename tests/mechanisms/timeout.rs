@@ -281,7 +281,7 @@ async fn the_shorter_of_two_nested_timeouts_ends_the_call() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_the_stacks_timeout_ends_names_that_limit_even_during_an_attempt() {
-    // The service asks for a wait of a second, so that the second attempt begins at 1 s and may take until 2.8 s.
+    // The service asks for a wait of a second. The second attempt begins at 1001 ms and may take until 1901 ms.
     let backend = Backend::script([Act::answer(503)], Act::hang());
     let stack = steadfast::client()
         .timeout(secs(2))
@@ -487,7 +487,7 @@ async fn a_client_with_a_longer_limit_inside_a_handler_ends_by_the_servers_deadl
     });
     let server = steadfast::server().timeout(secs(1)).service(handler).unwrap();
     let watch = Stopwatch::start();
-    // Both end at 1 s. The handler is polled first, so its answer counts.
+    // Client and server both reach their deadline at 1 s. The handler is polled first, so its answer counts.
     assert_eq!(server.oneshot(()).await, Ok(()));
     assert_eq!(watch.read(), secs(1));
     assert_eq!(*results.lock().unwrap(), [cut_short(true)]);

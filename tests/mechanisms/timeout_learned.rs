@@ -20,7 +20,8 @@ use steadfast::{
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// The number of calls after which a limit is learned: two slices of 128. The window has 100 calls.
+/// The number of calls after which a limit is learned. Calls are learned in slices of 128, and a slice is learned when
+/// the next slice ends. The window has 100 calls.
 const LEARNED: usize = 256;
 
 fn a_tenth() -> Quantile {
@@ -122,7 +123,8 @@ async fn calls_in_flight_at_a_reset_do_not_count_after_it() {
     learned.reset();
     sleep(ms(20)).await;
     assert!(calls.iter_mut().all(|call| call.poll().is_ready()));
-    // These calls have taken cells in the current slice. The reset does not begin a new slice.
+    // The 100 calls are not learned, but each has taken one of the 128 cells of the current slice. The reset does not
+    // begin a new slice.
     (0..28).for_each(|_| learned.record(ms(20)));
     assert_eq!(missing(&learned), 128 + 128, "the first slice has 28 calls, which is fewer than half of a window");
 }
@@ -153,7 +155,8 @@ async fn a_call_that_would_end_before_the_fastest_answer_is_refused_except_one_i
             assert!(!Rejection::from(refused).reached_service());
         }
         assert_eq!(Instant::now() - watch, Duration::ZERO);
-        // A bucket is less than 0.8% wide.
+        // The fastest answer is rounded down to its bucket of latencies, which is less than 0.8% wide. So a call with
+        // 20 ms left passes.
         assert_eq!(call_within(ms(20), &layer).await, Ok(200));
         let calls = backend.calls();
         sleep(ms(1000)).await;
@@ -208,7 +211,7 @@ async fn a_retry_that_would_have_too_little_time_is_not_made() {
     let retry = Retry::new(2).backoff(Backoff::fixed(ms(10)).jitter(Jitter::None)).without_budget();
     let client = steadfast::client().timeout(ms(40)).retry(retry).attempt_timeout(learned.clone());
     let service = client.service(backend.clone()).unwrap();
-    // Use up the one call in a second that passes.
+    // This call is the one in a second that passes, so the retry cannot be it.
     let alone = TimeoutLayer::learned(learned).typed_error().layer(Backend::always(Act::hang()));
     details(call_within(ms(5), &alone).await);
     let begin = Instant::now();
@@ -230,7 +233,7 @@ async fn a_service_that_gives_up_at_the_deadline_does_not_draw_the_limit_down() 
         }
     });
     let client = steadfast::client().attempt_timeout(limit.clone()).service(handler).unwrap();
-    // From 1 to 100 ms: the exact quantile is 95 ms.
+    // The latencies are 1 to 100 ms, each as often as the others. The exact quantile is 95 ms.
     for call in 0..20_000_u64 {
         latency.store(1 + call * 37 % 100, Ordering::Relaxed);
         let _ = client.clone().oneshot(()).await;

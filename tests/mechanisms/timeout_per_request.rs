@@ -70,7 +70,8 @@ async fn none_sets_no_limit_and_the_callers_deadline_still_ends_the_call() {
         let details = details(CallContext::new().with_deadline(Instant::now() + secs(3)).scope(service).await);
         assert_eq!(watch.read(), secs(3));
         assert_eq!((details.limit(), details.by()), (None, TimedOutBy::Caller));
-        // A call without a limit cannot have had half of it.
+        // A timeout is reported as cut short if the call had less than half of its limit. Without a limit, a timeout is
+        // always reported so.
         assert!(details.was_cut_short());
     }
     // A fixed limit of an inner or outer timeout still counts.

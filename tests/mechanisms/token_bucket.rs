@@ -15,13 +15,13 @@ fn bucket(count: u64, period: Duration, burst: u64) -> TokenBucket {
     TokenBucket::builder(count, period).burst(burst).build().unwrap()
 }
 
-/// A bucket in rational arithmetic: all amounts are in units of one `period`-th of a token.
+/// A bucket in rational arithmetic. All amounts are in units of a token divided by the nanoseconds of `period`.
 #[derive(Debug)]
 struct Exact {
     count: i128,
     period: i128,
     full: i128,
-    /// The contents at the instant `at`. Above `full` only after refunds, which the next call forfeits.
+    /// The contents at the instant `at`. Refunds may raise them above `full`. The next call forfeits the excess.
     level: i128,
     at: i128,
 }
@@ -62,7 +62,8 @@ impl Exact {
 struct Log(Vec<(i64, i128)>);
 
 impl Log {
-    /// Checks that no interval admitted more than a burst and the tokens minted in it, less its refunds.
+    /// Checks each interval: the tokens admitted in it, less those refunded in it, are at most a burst and the tokens
+    /// minted in it.
     fn keeps_to(&self, count: u64, period: Duration, burst: u64) -> Result<(), String> {
         let early = leeway_nanos(count, period, burst);
         let fills = period.as_nanos() * u128::from(burst) / u128::from(count);
@@ -170,7 +171,8 @@ impl Trial {
         }
     }
 
-    /// The error of a rate adds up until the bucket is full. It therefore grows with each time to fill.
+    /// Returns by how many nanoseconds the answers of the two buckets may differ now. The error of the rounded rate
+    /// adds up until the bucket is full, so the leeway grows with each time to fill.
     fn leeway(&self) -> i64 {
         self.leeway_nanos as i64 * (1 + self.nanos.max(0) / (self.nanos_to_fill as i64).max(1))
     }
@@ -272,7 +274,7 @@ proptest! {
     }
 }
 
-/// Takes all available tokens, one by one if they are few, and returns their number.
+/// Takes all available tokens, and returns their number. After each refusal, it asks for half as many.
 fn drain(bucket: &TokenBucket, now: Instant) -> u64 {
     let (mut tokens, mut taken) = (bucket.quota().burst(), 0);
     while tokens > 0 {
@@ -306,7 +308,7 @@ fn every_rate_is_exact_under_frequent_and_rare_calls() {
         (1, nanos(YEAR)),
     ];
     for (count, period) in rates {
-        // The time in which these tokens are minted, in steps that mint ten, one or a tenth.
+        // `length` is the time in which `tokens` are minted. A step mints about a tenth of a token, one token, or ten.
         let half_a_century = u128::from(CENTURY / 2);
         let tokens = (half_a_century * u128::from(count) / period.as_nanos()).min(30_000);
         let length = tokens * period.as_nanos() / u128::from(count);
@@ -314,11 +316,11 @@ fn every_rate_is_exact_under_frequent_and_rare_calls() {
             let origin = Instant::now();
             let bucket = bucket(count, period, 20);
             assert_eq!(drain(&bucket, origin), 20);
-            // No instant is a round number, and each step is at least a nanosecond.
+            // Each step is at least a nanosecond.
             let step = (length / steps).max(1) as u64;
             let steps = (length / u128::from(step)) as u64;
             let admitted: u64 = (1..=steps).map(|n| drain(&bucket, origin + Duration::from_nanos(step * n))).sum();
-            // Frequent calls lose nothing. 2 ns are up to two tokens.
+            // Frequent calls lose nothing. An error of 2 ns is up to two tokens at the highest rate.
             let minted = u128::from(step * steps) * u128::from(count) / period.as_nanos();
             assert!(admitted.abs_diff(minted as u64) <= 2, "{count} per {period:?}: {admitted}, not {minted}");
         }
@@ -485,7 +487,7 @@ fn changing_a_quota_and_back_mints_nothing_and_forgives_no_debt() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let now = Instant::now();
-    // The other quota has no subtokens: it mints one token per nanosecond.
+    // The other quota mints one whole token per nanosecond, so a bucket with it holds no part of a token.
     let (quota, other) = (Quota::new(1, SECOND).with_burst(5), Quota::new(1, nanos(1)).with_burst(5));
     let bucket = TokenBucket::with_quota(quota).build().unwrap();
     assert_eq!(drain(&bucket, now), 5);
@@ -495,7 +497,7 @@ fn changing_a_quota_and_back_mints_nothing_and_forgives_no_debt() {
         bucket.set_quota_at(other, later).unwrap();
         bucket.set_quota_at(quota, later).unwrap();
     }
-    // A quarter of a token is owed. Rounded up, it may be a whole token.
+    // The bucket owes a quarter of a token. The changes may round this debt up to a whole token.
     let wait = bucket.try_acquire_at(1, later).unwrap_err().retry_after().unwrap();
     assert!((SECOND * 5 / 4..=SECOND * 2).contains(&wait), "{wait:?}");
 }
@@ -550,7 +552,7 @@ fn rates_that_change_every_millisecond_mint_the_tokens_of_each_rate() {
         millionths += if step < 100_000 { count * 1000 } else { 0 };
     }
     let minted = (millionths + 1_000_000) / 1_000_000;
-    // Each change may cost a nanosecond: 1 ppm of this.
+    // Each change may lose a nanosecond in each millisecond: 1 ppm of the 100,000 tokens.
     assert!(admitted <= minted && minted - admitted <= 2, "{admitted}, not {minted}");
 }
 
@@ -620,7 +622,7 @@ fn a_clock_that_is_behind_forgives_no_debt() {
     assert_eq!(wait(&bucket, now), Duration::from_millis(600));
 }
 
-// The anchor, which moves every 2^40 ns.
+// The anchor: the instant from which a bucket counts minted tokens. It moves every 2^40 ns, or 18 minutes.
 
 #[test]
 fn rebasing_the_anchor_mints_nothing_and_loses_nothing() {

@@ -1,5 +1,6 @@
-//! Listeners of a breaker: each transition is delivered once, in order, with the counts before it, for any behaviour of
-//! a listener.
+//! Listeners of a breaker. Each transition is delivered once and in order, with the counts before it, even if a
+//! listener is slow, panics, or uses the breaker. Of more than 1024 pending transitions, the oldest are dropped and
+//! counted.
 
 use crate::support::{Act, Backend, ms, secs, size};
 use std::{
@@ -223,21 +224,21 @@ fn a_slow_listener_blocks_no_other_thread_and_gets_their_transitions_later() {
         }
     });
     thread::scope(|scope| {
-        // Dropped if the test fails here, so that the listener continues.
+        // A failed assertion drops the sender. The listener then stops waiting, and the scope can end.
         let go = go;
         let delivering = scope.spawn(|| breaker.force_open());
         is_entered.recv().unwrap();
         breaker.force_closed();
         breaker.reset();
         assert_eq!(breaker.state(), Closed);
-        // The pending transitions are not delivered yet, and not by this thread.
+        // The slow listener still runs. This thread has not delivered the pending transitions.
         assert_eq!(delivered.lock().unwrap().len(), 1);
         // A listener that is added now gets only later transitions.
         let late = listen(&breaker);
         fails_until_open(&breaker);
         assert_eq!(changes(&late), []);
         go.send(()).unwrap();
-        // That thread delivers all of them.
+        // The thread of the slow listener delivers all pending transitions.
         delivering.join().unwrap();
         assert_eq!(changes(&late), [(Closed, Open)]);
     });
@@ -274,7 +275,7 @@ async fn a_listener_that_panics_fails_no_call_and_later_transitions_are_delivere
     let client = client.service(Backend::script([Act::fail()], Act::answer(200))).unwrap();
     client.clone().oneshot(()).await.unwrap_err();
     advance(secs(1)).await;
-    // The probe passes and returns.
+    // The next call passes as a probe and is answered, although the listener panics.
     client.clone().oneshot(()).await.unwrap();
     assert_eq!(changes(&delivered), [(Closed, Open), (Open, HalfOpen)]);
     breaker.force_open();

@@ -1,5 +1,5 @@
-//! User code that takes time: clones and drops of requests and keys, and wakers. A layer that reads the clock
-//! afterwards gets the time after it.
+//! User code that takes time or panics: wakers, and clones and drops of requests, answers and keys. A layer that needs
+//! the time afterwards reads the clock again. A drop that panics leaks no permit.
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use std::{
@@ -133,8 +133,8 @@ fn slow_waker() -> Waker {
     unsafe { Waker::from_raw(clone(ptr::null())) }
 }
 
-/// Makes two calls at once through a gate, the stage, and another gate, with slow wakers and requests. The first is
-/// answered after 10 ms. Then the second gets its turn, or is dropped.
+/// Makes three calls at once through a gate, the stage, and another gate, with slow wakers and requests. The third call
+/// is dropped after its first poll. The first is answered after 10 ms. The second is answered later, or is refused.
 async fn on_time<St>(stage: impl FnOnce(GateStage<OnTime, Leaf>) -> St)
 where
     St: Stage<Backend, Slow>,
@@ -189,14 +189,14 @@ async fn the_frame_reads_the_clock_again_only_if_a_queue_has_woken_a_call() {
         frame.now() == before
     };
 
-    // The only place is taken without the clock.
+    // The first call takes the only place. For this, the queue does not read the clock.
     let mut frame = Frame::new();
     let Decision::Admitted(served) = admission(&mut frame) else { panic!("the queue is empty") };
-    // One call waits, and wakes no other.
+    // The second call waits, and wakes no other call. The frame keeps its time.
     let before = frame.now();
     let Decision::Waits(mut place) = admission(&mut frame) else { panic!("one is served") };
     assert!(is_as_before(&mut frame, before));
-    // Its waker may take time.
+    // The poll clones the waker, which may take time. The frame therefore reads the clock again.
     let mut cx = Context::from_waker(Waker::noop());
     let polled = Admission::<(), (), Infallible>::poll(&level, &mut place, &mut cx, &mut frame);
     assert!(polled.is_pending() && !is_as_before(&mut frame, before));

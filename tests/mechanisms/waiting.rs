@@ -173,7 +173,7 @@ async fn the_second_waiter_is_woken_at_once_for_its_earlier_turn_when_the_first_
     let (first, mut second) = (waiter(&bucket, 10), waiter(&bucket, 5));
     advance(ms(20)).await;
     drop(first);
-    // Its turn comes after 50 ms, and not after 150, so it has to be woken now.
+    // The turn of the second waiter is now at 50 ms, and not at 150, so its task has to be woken to set another timer.
     assert_eq!(second.wakes(), 1);
     assert!(!served(&mut second));
     advance(ms(30)).await;
@@ -217,7 +217,7 @@ async fn a_waiter_that_gives_up_just_after_it_was_served_gives_its_token_to_the_
     assert!(!served(&mut second));
     assert_eq!((first.wakes(), bucket.waiting()), (2, 2), "its timer, and the token");
     drop(first);
-    // The waiter behind it moves up.
+    // The second waiter gets the token of the first, and the third moves up.
     assert_eq!((second.wakes(), third.wakes()), (1, 1));
     assert!(served(&mut second) && !served(&mut third));
     assert_eq!(bucket.available_at(Instant::now()), 0);
@@ -300,7 +300,7 @@ async fn try_acquire_is_refused_while_calls_wait_until_all_of_them_are_served() 
     assert_eq!(wait_of(bucket.try_acquire(7)), None);
     assert_eq!(bucket.try_acquire(0), Ok(()));
     advance(ms(44)).await;
-    // Both were due before, and count as served. A refusal changes nothing.
+    // Both waiters are due by now, so their tokens count as taken. But a refusal changes nothing: both still wait.
     assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(1)));
     assert_eq!(bucket.waiting(), 2);
     advance(ms(1)).await;
@@ -504,7 +504,8 @@ async fn a_clock_jump_serves_at_most_a_burst() {
 
 #[tokio::test(start_paused = true)]
 async fn turns_come_on_time_for_days() {
-    // Two turns are further apart than the 18 minutes after which the bucket moves its anchor.
+    // Two turns are 20 minutes apart. After 18 minutes, the bucket moves its anchor, the instant from which it counts
+    // minted tokens.
     let bucket = empty(1, Duration::from_secs(20 * 60), 2);
     let stopwatch = Stopwatch::start();
     let waiting: Vec<_> = (1..=200)
@@ -562,7 +563,8 @@ fn a_thousand_waiters_on_four_threads_lose_no_wake_up_when_some_give_up_and_the_
     });
 }
 
-/// A stage in which calls wait, without a response future, whose timer would hold a waker of its own.
+/// A stage in which calls wait. The test polls it without a response future, because the timer of such a future would
+/// hold a waker of its own.
 type Waiting = RateLimitStage<RateLimit<InLine>, Leaf>;
 type Call = <Waiting as Stage<Backend, ()>>::Call;
 
@@ -606,7 +608,8 @@ fn a_task_that_is_dropped_with_its_waker_may_give_up_its_own_place() {
         let bucket = a_hundred_per_second();
         let stage = RateLimitStage::with(RateLimit::new(bucket.clone()).wait(), Leaf::default());
         let task = || Waker::from(Arc::new(KeepsItsTask { stage: stage.clone(), task: Mutex::new(join(&stage)) }));
-        // The waker is replaced once, and dropped with its place once.
+        // Each of the two tasks has a place in the queue, too. The call drops the waker of the first task when it gets
+        // another waker, and the waker of the second task when it is abandoned.
         let mut call = join(&stage);
         for waker in [task(), Waker::noop().clone(), task()] {
             let polled = stage.poll(call.as_mut(), pin!(callee()), &mut Context::from_waker(&waker), &mut Frame::new());

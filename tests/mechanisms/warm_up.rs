@@ -1,4 +1,5 @@
-//! Token buckets with a warm-up: how much they mint on the ramp, when they get cold, and the effect of a changed quota.
+//! Token buckets with a warm-up. A cold bucket holds one token. On the ramp, its rate grows from a third to the whole.
+//! The tests check how much the ramp mints, when a bucket gets cold, and what a changed quota does.
 
 use crate::support::{Counted, Stopwatch, ms, secs};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -131,7 +132,7 @@ fn a_bucket_is_cold_after_it_was_full_for_its_warm_up_and_not_a_nanosecond_earli
     let _guard = clock.enter();
     let start = Instant::now();
     let warm_up = secs(30);
-    // Warm and empty after 50 s, and full 5 s after that.
+    // The bucket is warm and empty after 50 s, and full 5 s after that.
     let warm = || {
         let bucket = bucket(10, 50, warm_up);
         while bucket.try_acquire_at(1, start + secs(20)).is_ok() {}
@@ -176,7 +177,8 @@ fn a_warm_bucket_in_use_never_gets_cold() {
     let bucket = bucket(10, 400, warm_up);
     let mut now = start + secs(60);
     drain(&bucket, now);
-    // A rare call, for longer than the 18 minutes after which the anchor moves. The bucket is full most of the time.
+    // One call in about 30 s, so the bucket is full most of the time. The calls go on for 50 minutes: after each 18
+    // minutes the bucket moves its anchor, the instant from which it counts minted tokens.
     for _ in 0..100 {
         now += warm_up + nanos(100_000_000) - nanos(1);
         assert!(bucket.available_at(now) > 1);
@@ -193,7 +195,8 @@ fn a_late_refund_does_not_make_a_warm_bucket_cold() {
     let now = Instant::now() + secs(100);
     let bucket = bucket(10, 400, secs(30));
     drain(&bucket, now);
-    // 400 tokens take 40 s. The last call was ten seconds ago, and all tokens ever taken are given back.
+    // The bucket is full again 40 s after it was drained. After the next call, the refunds give back more tokens than
+    // were ever taken. Ten seconds later, the bucket is still warm.
     let later = now + secs(45);
     bucket.try_acquire_at(50, later).unwrap();
     for _ in 0..100 {
