@@ -328,7 +328,8 @@ async fn lag<const QUICK: bool>() -> Vec<Duration> {
 #[tokio::test(start_paused = true)]
 async fn the_clock_is_read_again_after_an_observer_that_is_not_quick() {
     assert_eq!(lag::<false>().await, [Duration::ZERO]);
-    // Quick observers share the reading at the beginning of the call: two times `begin`, and two times 5 ms of a poll.
+    // The stages inside quick observers share the reading at the beginning of the call. Since then, each of the two
+    // observers has taken 5 ms in `begin` and 5 ms before the poll.
     assert_eq!(lag::<true>().await, [ms(20)]);
 }
 

@@ -1,4 +1,4 @@
-//! Panics of observed calls and of observers: all permits are returned, and everything that began ends.
+//! Panics of observed calls and of observers: all permits are returned, and each call and attempt that began ends.
 
 use crate::{
     probes::{Recorder, every, poll, poll_panics},

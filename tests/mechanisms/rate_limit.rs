@@ -420,8 +420,8 @@ async fn a_refund_by_refund_if_goes_to_a_waiter() {
     let backend = Backend::script([Act::answer(304).after(ms(5)); 3], Act::answer(200));
     let service = RateLimitLayer::new(limit).typed_error().layer(backend.clone());
     join_all((0..5).map(|_| service.clone().oneshot(()))).await;
-    // Each of the three refunds fills the bucket, which holds one token. The part of a token that it minted in the
-    // first 15 ms is lost, so the last call waits for a minute from 15 ms on.
+    // Each of the three refunds fills the bucket, which holds one token. So the part of a token that the bucket minted
+    // in the first 15 ms is lost. The last call waits for a minute, from 15 ms on.
     assert_eq!(backend.arrivals(), [ms(0), ms(5), ms(10), ms(15), ms(60_015)]);
 }
 

@@ -117,7 +117,7 @@ async fn a_wait_that_ends_when_the_circuit_lets_probes_through_is_begun() {
 #[tokio::test(start_paused = true)]
 async fn a_half_open_circuit_is_waited_for_only_if_it_has_a_place() {
     // The circuit admits two probes. To this breaker an overload is a success, so the first attempt is a probe that
-    // succeeds, and the second attempt needs the other place.
+    // succeeds. The second attempt needs the other place.
     let overloaded = |result: Result<&u16, &Failed>| match result {
         Ok(503) => Outcome::Overloaded { retry_after: Some(secs(1)) },
         _ => Outcome::Success,

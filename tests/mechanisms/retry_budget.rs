@@ -263,7 +263,7 @@ fn budgets_start_at_a_fraction_of_one_retry_that_differs_from_client_to_client()
 fn a_thousand_new_clients_with_a_floor_do_not_all_start_with_a_retry() {
     let now = Instant::now();
     let granted = (0..1000).filter(|_| RetryBudget::builder().build().unwrap().withdraw_at(now).is_some()).count();
-    // One retry in 100 seconds from each of them is ten per second from all.
+    // The floor gives each client one retry in 100 seconds, so all 1000 clients together get ten per second.
     assert!(granted <= 20, "{granted} of 1000 clients retry their very first call");
 }
 

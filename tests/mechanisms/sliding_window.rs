@@ -99,7 +99,8 @@ enum Step {
     Obey(Cost),
     /// Gives back the tokens that were taken last and not given back yet.
     Refund,
-    /// Gives back the tokens of this many admissions ago, by the time at which they were taken.
+    /// Gives back the tokens of one admission: the latest for 0, the one before it for 1, and so on. Names the time at
+    /// which the tokens were taken.
     RefundTaken(usize),
     /// Moves the clock by this many 1024ths of the window.
     Wait(i64),

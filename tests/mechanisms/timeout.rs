@@ -245,7 +245,7 @@ fn a_learned_attempt_timeout_does_not_contradict_a_shorter_timeout_of_the_call()
     assert_eq!(explanation.worst_case_latency(), Some(secs(2)));
     let layers: Vec<_> = explanation.layers().collect();
     assert_eq!(layers, [("timeout", "2s"), ("attempt timeout", "learned, at most 30s")]);
-    // No attempt can have all of its time, since the learned limit is at most 30 s.
+    // No attempt can take its 31 s, since the learned timeout of the whole call is at most 30 s.
     let error = steadfast::client().timeout(learned).attempt_timeout(secs(31)).keep_error().layer().unwrap_err();
     assert_eq!(error.field(), "timeout");
 }

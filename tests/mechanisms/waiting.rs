@@ -173,7 +173,7 @@ async fn the_second_waiter_is_woken_at_once_for_its_earlier_turn_when_the_first_
     let (first, mut second) = (waiter(&bucket, 10), waiter(&bucket, 5));
     advance(ms(20)).await;
     drop(first);
-    // The turn of the second waiter is now at 50 ms, and not at 150, so its task has to be woken to set another timer.
+    // The turn of the second waiter moves from 150 ms to 50 ms. Its task has to be woken now, to set another timer.
     assert_eq!(second.wakes(), 1);
     assert!(!served(&mut second));
     advance(ms(30)).await;
@@ -304,7 +304,7 @@ async fn try_acquire_is_refused_while_calls_wait_until_all_of_them_are_served() 
     assert_eq!(wait_of(bucket.try_acquire(1)), Some(ms(1)));
     assert_eq!(bucket.waiting(), 2);
     advance(ms(1)).await;
-    // This call serves them first. No poll of theirs is needed.
+    // This call serves both waiters first, although their tasks have not polled.
     assert_eq!(bucket.try_acquire(1), Ok(()));
     assert_eq!(bucket.waiting(), 0);
     assert!(waiting.iter_mut().all(served));
@@ -524,7 +524,8 @@ async fn turns_come_on_time_for_days() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_one_millisecond_keeps_a_rate_that_is_faster_than_timers() {
-    // tokio's timers fire at whole milliseconds: 10 tokens are minted in one.
+    // tokio's timers fire at whole milliseconds. The bucket mints 10 tokens in a millisecond, and those above its burst
+    // are lost.
     for (burst, millis) in [(10, 100), (5, 200), (1, 1000)] {
         let bucket = empty(10_000, secs(1), burst);
         let stopwatch = Stopwatch::start();
@@ -609,7 +610,7 @@ fn a_task_that_is_dropped_with_its_waker_may_give_up_its_own_place() {
         let stage = RateLimitStage::with(RateLimit::new(bucket.clone()).wait(), Leaf::default());
         let task = || Waker::from(Arc::new(KeepsItsTask { stage: stage.clone(), task: Mutex::new(join(&stage)) }));
         // Each of the two tasks has a place in the queue, too. The call drops the waker of the first task when it gets
-        // another waker, and the waker of the second task when it is abandoned.
+        // another waker. It drops the waker of the second task when it is abandoned.
         let mut call = join(&stage);
         for waker in [task(), Waker::noop().clone(), task()] {
             let polled = stage.poll(call.as_mut(), pin!(callee()), &mut Context::from_waker(&waker), &mut Frame::new());

@@ -308,7 +308,7 @@ fn a_bucket_in_debt_gets_cold_only_after_it_was_full_for_the_warm_up() {
     let _guard = clock.enter();
     let start = Instant::now();
     let bucket = bucket(10, 100, secs(10));
-    // Warm, and full.
+    // After a minute of calls at half the rate, the bucket is warm and full.
     let mut now = start;
     while now < start + secs(60) {
         let _ = bucket.try_acquire_at(5, now);
