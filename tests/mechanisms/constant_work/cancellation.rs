@@ -1,4 +1,4 @@
-//! Ticks that are dropped.
+//! Ticks and pollers that are dropped.
 
 use super::last_good::Directory;
 use super::support::{Answer, Scripted, builder, copy, in_force, limit, published, shape};
@@ -19,7 +19,7 @@ async fn a_tick_dropped_at_any_poll_changes_nothing_and_the_next_one_works() {
     source.pends(4);
     for version in 1..=5 {
         source.gives(&published(shape(2), 1, version, &rules(version)));
-        // Dropped after `polls` polls: the fifth is the one that ends it.
+        // Each tick is dropped after `polls` polls. A tick needs five polls to end.
         for polls in 0..4 {
             let mut tick = pin!(poller.tick());
             for _ in 0..polls {
@@ -34,7 +34,8 @@ async fn a_tick_dropped_at_any_poll_changes_nothing_and_the_next_one_works() {
     }
 }
 
-/// A pipe hangs its reader until a writer comes, and gives its bytes to one reader only.
+/// The first tick begins to read the file. The read cannot end before three ticks have been dropped, because the only
+/// thread for blocking work hangs.
 #[cfg(unix)]
 #[test]
 fn a_tick_continues_the_file_read_of_a_dropped_first_tick() {

@@ -20,7 +20,7 @@ fn pace() -> impl Strategy<Value = Pace> {
     (any::<u64>(), duration()).prop_map(|(count, period)| Pace { count, period })
 }
 
-/// Numbers that are equal to themselves, also when they were written in JSON.
+/// Numbers without NaN, so that a configuration is equal to its copy. JSON preserves all of them except infinity.
 fn share() -> impl Strategy<Value = f64> {
     prop::sample::select(vec![0.0, 0.125, 0.25, 0.5, 1.0, 100.0, f64::INFINITY])
 }

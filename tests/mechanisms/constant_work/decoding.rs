@@ -95,7 +95,7 @@ impl Rule for Wide {
     }
 }
 
-/// A varint of 2^62, and the most bytes that fit after it.
+/// The number 2^62 as a varint of nine bytes: a length that no slot can hold.
 const HUGE: [u8; 9] = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40];
 
 #[test]
@@ -104,7 +104,7 @@ fn a_false_length_allocates_at_most_the_length_of_the_slot() {
     let mut bytes = Vec::new();
     let rules = Vec::<Wide>::new();
     Snapshot { version: Version::default(), published_at_nanos: 0, rules }.encode(shape, &mut bytes).unwrap();
-    // The honest one: the rules of four slots, each with twenty bytes.
+    // The unchanged snapshot allocates the vector of four rules, and twenty bytes for each rule.
     let (honest, honestly) = allocated(|| Snapshot::<Wide>::decode(&bytes, shape));
     assert!(honest.is_ok());
     assert_eq!(honestly.bytes, 4 * (size_of::<Wide>() as u64 + 20));
@@ -114,7 +114,7 @@ fn a_false_length_allocates_at_most_the_length_of_the_slot() {
     for lie in [in_the_sequence, in_the_string] {
         let (refused, allocated) = allocated(|| Snapshot::<Wide>::decode(&lie, shape));
         assert!(matches!(refused, Err(Refusal::Encoding { slot: 0 })), "{refused:?}");
-        // The vector grows by doubling while there is something in the slot.
+        // The vector of bytes doubles its capacity while the slot has bytes left.
         assert!(allocated.bytes <= honestly.bytes + 2 * 64, "{allocated:?}");
     }
 }
@@ -144,7 +144,7 @@ proptest! {
                 prop_assert!(rule.per_second > 0 && rule.weight > 0.0 && rule.weight.is_finite());
             }
         }
-        // The rules, and the text of a rule that was refused.
+        // The decoder allocates the vector of rules, and the error text of a refused rule.
         prop_assert!(allocated.bytes <= 4 * size_of::<Limit>() as u64 + 200, "{:?}", allocated);
     }
 }

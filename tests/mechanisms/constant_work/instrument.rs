@@ -27,12 +27,12 @@ async fn version_age_and_refusals_by_kind_are_reported_from_the_start() {
     source.gives(&[]);
     poller.tick().await.unwrap_err();
     assert_eq!((refused("source"), refused("empty"), of("config_version")), (1.0, 1.0, 17.0));
-    // The rules are stale: the defaults are in force, and the age of the last good snapshot still grows.
+    // The rules are stale: the defaults are in force, and the age of the last good snapshot is still reported.
     advance(6 * SECOND).await;
     poller.tick().await.unwrap_err();
     assert_eq!((of("config_version"), of("config_age_seconds")), (0.0, 90.0));
     assert_eq!(read(&readings), read(&readings));
-    // A new epoch begins again.
+    // A new epoch starts at version 1 again.
     source.gives(&published(shape(2), 4, 1, &[]));
     poller.tick().await.unwrap();
     assert_eq!(of("config_version"), 1.0);

@@ -32,7 +32,7 @@ impl Drop for Directory {
     }
 }
 
-/// Ticks until the counts of the file are enough.
+/// Ticks until `enough` accepts the counts of the file.
 async fn tick_until<B>(poller: &mut Poller<super::support::Limit, Scripted, B>, enough: impl Fn(LastGoodCounts) -> bool)
 where
     B: steadfast::constant_work::Build<super::support::Limit>,
@@ -61,11 +61,12 @@ async fn a_start_while_the_source_is_down_finds_the_last_good_rules_and_refuses_
     tick_until(&mut poller, |counts| counts.written >= 1).await;
     assert_eq!(fs::read(directory.file()).unwrap(), good);
     assert_eq!(counts(&poller.readings()).2, 0, "a file that is not there yet is none that was refused");
-    // A write that is still running may replace the file.
+    // A write may still be running after the drop. It replaces the file with equal bytes.
     drop(poller);
 
     let source = Scripted::down();
-    // A clock that starts in 1970 must not lose the rules.
+    // On a machine whose clock starts in 1970, the poller must still restore the rules of the file. The allowance lets
+    // it accept the fetched snapshots, too.
     let unset = WallClock::from_fn(|| Duration::ZERO);
     let mut poller = builder(&source, shape(2))
         .wall_clock(unset)
@@ -151,7 +152,8 @@ pub fn while_the_disk_hangs<F: Future<Output = ()>>(test: impl FnOnce(mpsc::Send
     });
 }
 
-/// A pipe without an end hangs every reader that opens it, as a dead disk does.
+/// The disk hangs during the first 50 ticks. The first tick gives up the read and begins a write. The other 49 find that
+/// this write has not ended.
 #[cfg(unix)]
 #[test]
 fn a_disk_that_hangs_delays_no_tick_beyond_its_timeout_and_queues_no_work() {

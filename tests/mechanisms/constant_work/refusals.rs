@@ -98,7 +98,7 @@ async fn each_fault_has_its_refusal() {
             "encoding",
             "slot 0 does not contain one encoded rule followed by zeros",
         ),
-        // A zero that is said to belong to the rule.
+        // The length of the rule includes one zero of the padding.
         (forged(newer.clone(), 64, &[15]), "encoding", "slot 0 does not contain one encoded rule followed by zeros"),
         (
             forged(newer.clone(), 64, &[255, 255]),
@@ -202,7 +202,7 @@ async fn readings_report_the_age_of_the_last_refusal() {
     assert_eq!(now.since_last_refusal, Some(Duration::from_secs(7)));
 }
 
-/// Refuses one rate and panics on others.
+/// Refuses the rate 13. Panics on the rate 14 in `check`, and on the rate 15 in `build`.
 struct Choosy {
     builds: u32,
 }

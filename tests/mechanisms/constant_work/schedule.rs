@@ -5,7 +5,8 @@ use std::time::Duration;
 use steadfast::Random;
 use tokio::time::{Instant, sleep};
 
-/// Returns the times of fetches, in milliseconds from the start.
+/// Runs a poller for `length`. Returns its phase, the times of its fetches in milliseconds from the start, and the
+/// number of missed ticks.
 async fn fetches(source: &Scripted, seed: u64, length: Duration) -> (Duration, Vec<u64>, u64) {
     let begun = Instant::now();
     let poller = builder(source, shape(1)).random(Random::seeded(seed)).build(copy).unwrap();
@@ -64,7 +65,7 @@ async fn a_tick_that_takes_several_periods_skips_ticks_and_keeps_the_phase() {
     let begun = Instant::now();
     let source = Scripted::down();
     let mut builds = 0;
-    // The build blocks the task for 3.3 seconds in its third tick, as a build that is too slow would.
+    // After the third tick, the test does not poll the poller for 3.3 seconds, as if a slow build blocked its task.
     let poller = builder(&source, shape(1))
         .build(move |_: &[super::support::Limit]| {
             builds += 1;

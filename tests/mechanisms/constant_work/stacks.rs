@@ -32,7 +32,7 @@ proptest! {
     #[test]
     fn a_configuration_round_trips_through_json(config in config()) {
         let Ok(text) = serde_json::to_string(&config) else { return Ok(()) };
-        // JSON has no infinity.
+        // JSON has no infinity: `serde_json` writes `null` instead, so the number is lost.
         let lost = ["\"plus_minus\":null", "null,\"window\"", "\"share\":null", "\"ratio\":null", "\"rate\":null"];
         prop_assume!(!lost.iter().any(|lost| text.contains(lost)));
         let read: StackConfig = serde_json::from_str(&text).unwrap();
@@ -145,7 +145,7 @@ fn there_is_room_for_four_limits_of_eight_tiers() {
     assert_eq!(StackRule::new("api", limits(1, 9)).unwrap_err().field(), "rate_limit.quotas");
 }
 
-/// Applying the configuration in force keeps the levels.
+/// Applying the configuration that is already in force does not refill a bucket.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_ticks_of_unchanged_rules_keep_the_levels() {
     let bucket = TokenBucket::builder(1, Duration::from_secs(3600)).burst(50).build().unwrap();

@@ -1,4 +1,4 @@
-//! A rule, and a source with scripted answers.
+//! A rule, a source with scripted answers, and a poller that reads it.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -49,7 +49,7 @@ pub fn shape(slots: u32) -> Shape {
     Shape::for_rules::<Limit>(slots).unwrap()
 }
 
-/// A snapshot of these rules, published now.
+/// Returns a snapshot of these rules, published at [`NOW`].
 pub fn published(shape: Shape, epoch: u64, version: u64, rules: &[Limit]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let version = Version { epoch, version };
@@ -89,7 +89,7 @@ pub struct Scripted(Arc<Mutex<Script>>);
 
 impl Scripted {
     pub fn new(answer: Answer) -> Self {
-        // Records the first thousand fetches, so that a fetch allocates nothing.
+        // Reserves room for the first thousand fetches, and records no more. A fetch thus allocates nothing here.
         let fetches = Vec::with_capacity(1_000);
         Self(Arc::new(Mutex::new(Script { answer, pending: 0, slow: Duration::ZERO, fetches })))
     }
@@ -98,7 +98,7 @@ impl Scripted {
         Self::new(Answer::Fails(SourceFailure::Unreachable))
     }
 
-    /// Locks the script. A fetch that panics poisons the lock.
+    /// Locks the script, even after a fetch has panicked and poisoned the lock.
     fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

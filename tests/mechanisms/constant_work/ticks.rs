@@ -1,4 +1,4 @@
-//! The ticks of a poller with a good source, and with a source that is down.
+//! The value in force and the readings after each tick, with a good source and with a source that is down.
 
 use super::support::{Answer, Limit, NOW, SECOND, Scripted, builder, copy, in_force, limit, published, shape};
 use std::{sync::Arc, time::Duration};

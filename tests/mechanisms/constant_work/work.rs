@@ -126,7 +126,7 @@ async fn every_tick_decodes_and_validates_each_slot_once_and_checks_and_builds_o
         assert_eq!(poller.tick().await.err().map(|refusal| refusal.kind()), kind);
         assert_eq!(WORK.get(), Work { decoded: 50, validated: 50, checked: 1, built: 1 }, "{kind:?}");
     }
-    // Also in the tick that falls back to the defaults, and after it.
+    // The tick that falls back to the defaults does the same work, and so does the next tick.
     source.answers(down());
     for _ in 0..2 {
         tokio::time::advance(11 * SECOND).await;

@@ -16,7 +16,7 @@ fn version(epoch: u64, version: u64) -> Version {
     Version { epoch, version }
 }
 
-/// Refuses a tenant in two rules, and counts the slots that it gets.
+/// Refuses two neighbouring rules with one tenant. Records how many rules `check` last received.
 #[derive(Clone, Default)]
 struct Tenants(Arc<AtomicUsize>);
 

@@ -1,4 +1,4 @@
-//! A rule, and a sink in memory that fails, hangs and yields on command.
+//! A rule, and a sink in memory. The sink fails or hangs on command, and yields in every call.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -58,7 +58,7 @@ pub enum Way {
     NotReadable,
     /// Writing fails, and nothing is written.
     NotWritable,
-    /// Writing fails, and all is written.
+    /// Writing fails after the snapshot is written, as if the answer were lost.
     Unanswered,
     /// Reading never ends.
     ReadHangs,

@@ -1,5 +1,5 @@
-//! Random histories of a publisher that is restarted, fails and is dropped, with a sink that is damaged. One publisher
-//! runs at a time.
+//! Random histories of a publisher that restarts, fails and is dropped. The content of its sink is damaged at random.
+//! One publisher runs at a time.
 
 use super::fixture::{Limit, Memory, Way, publisher, rules, shape};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use steadfast::constant_work::{PublishError, Snapshot, Version};
 use tokio::time::timeout;
 
-/// A reader that keeps the last good snapshot, as all readers do.
+/// A reader that records the greatest version it has read, and the rules of each version.
 #[derive(Default)]
 struct Reader {
     last: Version,
@@ -33,6 +33,7 @@ async fn readers_never_see_a_version_go_back_or_change() {
         let (sink, mut reader) = (Memory::default(), Reader::default());
         let mut one = publisher(&sink);
         one.publish(&rules(1, 1)).await.expect("a sink that is right");
+        // Whether this publisher knows its version, because it has attempted a write.
         let mut has_published = true;
         for _ in 0..40 {
             reader.look(&sink);
@@ -76,7 +77,7 @@ async fn readers_never_see_a_version_go_back_or_change() {
                 }
                 Ok(Err(error)) => {
                     assert!(way != Way::Well, "{error:?}");
-                    // After an attempted write, the version is known.
+                    // The publisher attempted a write, so it knows its version.
                     has_published |= way == Way::NotWritable || way == Way::Unanswered;
                 }
                 Err(_) => has_published = true,

@@ -32,7 +32,7 @@ async fn one_publication_repairs_a_corrupt_snapshot() {
         publisher.publish(&rules(2, 5)).await.expect("it is replaced");
         assert_eq!(sink.published(), (1, 1, rules(2, 5)));
     }
-    // A publication of changed rules repairs it, too.
+    // A publication of changed rules repairs the snapshot, too.
     sink.put(good[1..].to_vec());
     publisher.publish(&rules(2, 6)).await.expect("it is replaced");
     assert_eq!(sink.published(), (1, 2, rules(2, 6)));
@@ -86,7 +86,7 @@ async fn a_later_format_is_never_replaced() {
     let end = later.len() - 4;
     let checksum = crc32(&later[..end]).to_le_bytes();
     later[end..].copy_from_slice(&checksum);
-    // The snapshot is longer than the first read.
+    // The checksum is correct, but this publisher does not know format 2.
     sink.put(later.clone());
     for _ in 0..2 {
         let error = publisher.publish(&rules(1, 2)).await.expect_err("a snapshot of another publisher");

@@ -89,7 +89,7 @@ async fn a_rule_that_is_too_long_is_refused() {
     };
 }
 
-/// Serializes to bytes that it cannot be deserialized from.
+/// Serializes its number as text and deserializes it as a number, so that no reader can decode it.
 #[derive(Serialize, Deserialize)]
 struct Uneven(#[serde(serialize_with = "as_text")] u8);
 
@@ -140,7 +140,7 @@ async fn a_restarted_publisher_continues_from_the_published_version() {
 
 #[tokio::test]
 async fn a_publisher_continues_from_a_snapshot_of_another_schema_or_shape() {
-    /// The same fields with another meaning.
+    /// A rule with the fields of `Limit` and another schema.
     #[derive(Serialize, Deserialize)]
     struct Next(Limit);
 
