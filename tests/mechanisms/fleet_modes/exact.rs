@@ -1,4 +1,4 @@
-//! The store decides each call. Few requests carry all calls, and no token is lost on the way.
+//! `Exact`: the store decides each call. A few requests to the store carry all calls, and no token is lost on the way.
 
 use super::{
     fleet::{Load, exact, exact_by, excess, ideal, run, sum},
@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Returns a quota of which nothing drains in a test.
+/// Returns a quota with a rate of one token per day, so that no whole token drains in a test.
 pub fn still(burst: u64) -> Quota {
     Quota::new(1, 24 * secs(3600)).with_burst(burst)
 }
@@ -133,7 +133,7 @@ async fn a_caller_that_retries_after_its_hint_is_admitted_if_no_other_comes() {
             let tokens = random.random_range(1..=quota.burst());
             if let Err(too_few) = limit.acquire(b"key", tokens).await {
                 refused += 1;
-                // Exactly at the hinted time, not at the next whole millisecond.
+                // The caller retries exactly at the hinted time, not at the next whole millisecond.
                 let wait = too_few.retry_after().unwrap();
                 tokio::time::advance(wait).await;
                 let again = limit.acquire(b"key", tokens).await;
@@ -200,7 +200,8 @@ async fn calls_that_are_dropped_at_any_time_lose_no_tokens() {
             kept += call.await.unwrap_or(0);
         }
         sleep(ms(50)).await;
-        // Less than a token is missing: the part of a grant that drained before it was returned.
+        // Less than a token is missing: the part of a grant that drained before the grant was returned. The store
+        // rounds its level up, so one token less is free.
         assert_eq!(store.free(b"key", still(1 << 14)), (1 << 14) - kept - 1, "seed {seed}");
         assert_eq!(limit.readings().unflushed, 0);
     }

@@ -84,7 +84,7 @@ async fn the_shortest_and_the_longest_times_work_and_nothing_spins() {
                 let _ = behind.try_acquire(b"key", 1);
                 sleep(ms(10)).await;
             }
-            // The shortest time is a tick of the timer, a millisecond.
+            // No wait is shorter than a tick of the timer, which is a millisecond.
             let ticks = (Instant::now() - start).as_millis() as usize;
             assert!(store.calls() <= 2 * ticks + 400, "{} calls in {ticks} ms", store.calls());
         }

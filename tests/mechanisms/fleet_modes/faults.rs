@@ -13,7 +13,7 @@ use steadfast::rate_limit::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// Calls until callers no longer wait for the store.
+/// Makes ten calls, after which the store must be down. None of them may wait longer than the deadline of 5 ms.
 async fn until_it_is_down(limit: &Exact) {
     for _ in 0..10 {
         let time = Stopwatch::start();
@@ -37,7 +37,7 @@ async fn no_caller_waits_longer_than_the_deadline_for_a_store_that_hangs_and_soo
             let _ = limit.acquire(b"key", 1).await;
         }
         assert_eq!((time.read(), store.calls()), (Duration::ZERO, calls));
-        // From then on the store is probed each 100 ms, plus or minus a tenth.
+        // From then on the flusher probes the store every 100 ms, plus or minus a tenth.
         let start = Instant::now();
         for _ in 0..1000 {
             sleep(ms(10)).await;
@@ -71,13 +71,14 @@ async fn tokens_admitted_in_an_outage_are_owed_and_repaid_with_two_fifths_of_the
     }
     assert_eq!(limit.readings().unflushed, admitted + 500);
     store.becomes(Mode::Answers);
-    // One probe, and two and a half more in which all processes report their spends.
+    // The next probe comes within 110 ms. Then all processes have 2.5 probe periods, 250 ms, to report their spends.
     sleep(ms(400)).await;
     let readings = limit.readings();
     assert!(readings.store.is_up);
     assert_eq!(readings.unflushed, 0);
     assert!((430..=500).contains(&readings.overshoot), "{}", readings.overshoot);
-    // About 450 are owed. For eleven seconds 60 per second are admitted, and then 100.
+    // The debt is about 450 tokens. For eleven seconds 40 tokens per second repay it, and 60 per second are admitted.
+    // After that, 100 per second are admitted.
     let mut admitted = Vec::new();
     for second in 0..14 {
         let (mut sum, end) = (0u64, Instant::now() + secs(1));
@@ -104,7 +105,7 @@ async fn charges_that_a_stopped_store_works_off_later_do_not_fill_a_bucket_that_
     run(&fleet, secs(3), 3, |_| {}).await;
     store.becomes(Mode::IsStopped);
     run(&fleet, secs(3), 3, |_| {}).await;
-    // By now the bucket would be empty, and a store forgets an empty bucket.
+    // By now the bucket has drained. A store forgets an empty bucket, which this store does here.
     store.inner.clear();
     store.becomes(Mode::Answers);
     let report = run(&fleet, secs(6), 3, |_| {}).await;
@@ -125,7 +126,9 @@ async fn a_late_grant_is_returned() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_answers_do_not_let_four_processes_admit_much_more() {
-    // Two profiles never exceed the flusher's deadline, but with two in flight often a caller's. The third exceeds both.
+    // The deadline of a request and of a caller is 5 ms. With the first two latencies no request exceeds it. But a
+    // caller that comes while two requests are in flight waits for a third one, often until its own deadline. With the
+    // third latency, requests exceed the deadline, too.
     let seconds = size(8, 20);
     for (least, most) in [(3, 4), (4, 4), (0, 12)] {
         let store = Fickle::slow(0, 0);
@@ -149,7 +152,7 @@ async fn slow_answers_do_not_let_four_processes_admit_much_more() {
 #[tokio::test(start_paused = true)]
 async fn a_late_grant_pays_for_tokens_that_its_caller_took_without_it() {
     let seconds = size(8, 20);
-    // The rest is lost if a late grant has no such call to pay for: its drained part is not taken back.
+    // `least` is below `rate`: a late grant without such a caller is returned, and its drained part is lost.
     for (latency, rate, least) in [(40, 1000, 990), (46, 1000, 960), (49, 1000, 940), (46, 100, 85), (49, 100, 82)] {
         let store = Fickle::slow(latency, latency);
         let quota = Quota::new(rate, secs(1)).with_burst(rate);

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The times at which tokens of a key were wanted, or admitted, and how many.
+/// The times at which tokens were wanted or admitted, each with the number of tokens.
 pub type Events = Vec<(Instant, u64)>;
 
 /// Returns a process of an exact limit with a running flusher.
@@ -40,7 +40,7 @@ pub fn exact_by(
     limit
 }
 
-/// Returns one of `processes` of a write-behind limit, with a running flusher.
+/// Returns one process of a write-behind limit that `processes` processes share, with a running flusher.
 pub fn write_behind_by(
     store: &Fickle,
     quota: Quota,
@@ -54,8 +54,8 @@ pub fn write_behind_by(
     limit
 }
 
-/// Returns the most by which the admitted tokens exceed `burst + rate * t` in any interval of length t: how far a token
-/// bucket would have been overdrawn at the worst time.
+/// Returns the most by which the admitted tokens exceed `burst + rate * t` in any interval of length t. A token bucket
+/// would have been overdrawn by this number of tokens at the worst time.
 pub fn excess(mut admitted: Events, quota: Quota) -> f64 {
     admitted.sort_by_key(|(at, _)| *at);
     let rate = quota.count() as f64 / quota.period().as_secs_f64();
@@ -110,7 +110,7 @@ pub struct Report {
 pub struct Load {
     /// Calls per second, of one token each.
     pub rate: f64,
-    /// The number of keys. The first gets twice as many calls as the second, and so on.
+    /// The number of keys. The second key gets half as many calls as the first, the third a third, and so on.
     pub keys: u64,
 }
 
@@ -131,7 +131,8 @@ impl Process for WriteBehind {
     }
 }
 
-/// Puts its load on each process for a time. Calls `each_milli` with the time that has passed.
+/// Puts each process under its load for `length`. Calls `each_milli` in each millisecond, with the time that has
+/// passed.
 pub async fn run<P: Process>(
     fleet: &[(P, Load)],
     length: Duration,

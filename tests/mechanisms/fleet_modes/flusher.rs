@@ -22,7 +22,7 @@ async fn it_ends_with_the_last_handle_and_reports_the_rest() {
     let builder = WriteBehind::builder(store.clone(), still(1000), 1).random(Random::seeded(1)).max_unflushed(500);
     let (limit, flusher) = builder.build().unwrap();
     let (flusher, other) = (spawn(flusher.run()), limit.clone());
-    // More than a batch of keys with nothing to report, and one key with something.
+    // The first 200 keys have nothing to report, and are more than one batch. One more key has something to report.
     for key in 0..200u64 {
         let noted = limit.try_acquire(&key.to_be_bytes(), 1).unwrap();
         limit.refund(noted);
@@ -139,7 +139,8 @@ async fn in_a_full_table_a_new_key_takes_the_place_of_an_idle_key() {
     for round in 0..20u64 {
         for key in 0..100u64 {
             let key = (round * 1000 + key).to_be_bytes();
-            // Two tokens of a bucket drain in 200 ms, long before the sweep for idle keys.
+            // Both limits spend a token of the same bucket. The two tokens drain in 200 ms, long before the flusher's
+            // search for idle keys, every 5 s.
             exact.acquire(&key, 1).await.unwrap();
             behind.try_acquire(&key, 1).unwrap();
         }
@@ -208,7 +209,7 @@ async fn flushers_take_turns_and_the_next_continues_at_once() {
             admitted += 1;
         }
         if flushers.is_empty() {
-            // The last flusher shuts down in order.
+            // The last flusher is not aborted. It ends with the last handle, after it has reported the rest.
             drop(limit);
             flusher.await.unwrap();
             break;
@@ -264,7 +265,8 @@ async fn another_flusher_takes_leases_again() {
     sleep(secs(5)).await;
     assert!(limit.try_acquire(b"key", 1).is_err() && !limit.readings().store.is_up);
     spawn(limit.flusher().run());
-    // One period, 1.2 periods for the reports of others, and one more to get the grant.
+    // The next flush comes within one period. Then other processes have 1.2 periods to report. The grant comes within
+    // one more period.
     for key in [b"key".as_slice(), b"another", b"third"] {
         let time = Stopwatch::start();
         while limit.acquire(key, 1).await.is_err() {

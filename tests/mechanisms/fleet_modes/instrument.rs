@@ -48,7 +48,7 @@ async fn each_limit_is_read_from_the_beginning_on_and_reading_changes_nothing() 
         assert_eq!(read(&**limit), readings(0.0, 0.0, 0.001, 1.0));
     }
     assert_eq!(store.calls(), 0);
-    // The instrument of a stack does not keep the limit in use; a handle does.
+    // The boxed limits are handles. Without a handle, the flusher of the leased limit ends.
     drop(limits);
     flushing.await.unwrap();
 }

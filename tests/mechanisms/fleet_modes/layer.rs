@@ -63,7 +63,7 @@ async fn calls_within_the_limit_pass_and_others_are_refused() {
     assert_eq!(admitted(&exact(&store), 100).await, BURST);
     assert_eq!(admitted(&write_behind(&Fickle::slow(1, 1)), 100).await, BURST);
     let limit = leased(&store);
-    // The size of the first lease.
+    // The first lease has two tokens.
     assert_eq!(admitted(&limit, 100).await, 2);
 }
 
@@ -202,7 +202,7 @@ async fn a_retry_does_not_wait_for_tokens_that_are_known_to_be_spent() {
         let backoff = Backoff::exponential(ms(1), ms(1)).jitter(Jitter::None);
         Retry::new(2).backoff(backoff).without_budget()
     };
-    // The first attempt is admitted and fails. Nothing drains in a test.
+    // The first attempt is admitted and fails. No token drains during the test.
     let calls = async |limit: RateLimit<_>| {
         let backend = Backend::always(Act::fail());
         let stack = steadfast::client().retry(retry()).rate_limit(limit).service(backend.clone()).unwrap();

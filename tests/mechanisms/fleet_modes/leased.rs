@@ -139,7 +139,7 @@ async fn after_the_store_lost_a_key_no_process_takes_a_lease_for_a_window() {
         spawn(flusher.run());
         limit
     };
-    // About 80 of 100 tokens are spent, and the store then forgets the process that spent them.
+    // The first process spends about 80 of 100 tokens, and then ends. After that the store loses its data.
     let (first, second) = (process(), process());
     let mut spent = 0;
     for _ in 0..30 {

@@ -19,7 +19,7 @@ fn leased(store: &Fickle, seed: u64) -> (Leased, Flusher) {
     builder.build().unwrap()
 }
 
-/// Takes all available tokens every 10 ms for this time.
+/// Takes all available tokens every 10 ms for this time. Returns their number.
 async fn take_all(limit: &Leased, length: Duration) -> u64 {
     let (start, mut taken) = (Instant::now(), 0);
     while Instant::now() - start < length {
@@ -75,7 +75,7 @@ async fn dropping_the_last_handle_returns_held_tokens() {
     let (other, flusher) = leased(&store, 2);
     spawn(flusher.run());
     sleep(WINDOW + SECOND).await;
-    // The whole limit is free. Spends no longer count, and a lease that was not returned would count for one more window.
+    // The whole limit is free. The spends no longer count. A lease that was not returned would still count now.
     other.acquire(b"key", 100).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Distributed limits: the three kinds, their flushers, and a store that fails.
+//! The distributed limits `Exact`, `WriteBehind` and `Leased`, their flushers, and a store that fails.
 
 mod exact;
 mod extremes;

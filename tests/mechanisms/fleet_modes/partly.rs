@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// The keys for which the store fails.
+/// The batches of charges that the store fails. It fails demands only with `All`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fails {
     None,
@@ -110,7 +110,7 @@ async fn tokens_that_drained_in_an_outage_do_not_count_again_in_the_next_one() {
     store.becomes(Fails::All);
     let alone = call(20_000).await;
     assert!((1900..=2150).contains(&alone), "{alone}");
-    // Probes are answered, so that one outage follows another, but reports for this key are lost.
+    // The store answers probes, so each outage ends. But reports for this key fail, so the next outage begins.
     store.becomes(Fails::With(b"key"));
     let mut each = Vec::new();
     for _ in 0..10 {
@@ -136,7 +136,8 @@ async fn spends_that_the_store_counted_silently_drain_before_unreported_ones() {
     sleep_until(start + secs(6)).await;
     store.becomes(Mode::Answers);
     sleep_until(start + secs(8)).await;
-    // A token bucket with the same calls would have 930 free. Unreported spends drain only once the outage has begun.
+    // A token bucket with the same calls would have 930 free. The process lets unreported spends drain only from the
+    // beginning of the outage on, so the store may have a few less.
     let free = store.free(b"key", quota);
     assert!((920..=931).contains(&free), "{free}");
 }
@@ -149,7 +150,7 @@ async fn a_late_grant_pays_for_no_more_than_is_left_to_pay() {
     spawn(flusher.run());
     let start = Instant::now();
     store.becomes(Fails::Without(b"key", 1600));
-    // This caller gives up before it is answered.
+    // This caller gives up before its answer comes.
     assert!(timeout(ms(10), limit.acquire(b"key", 50)).await.is_err());
     while limit.readings().store.is_up {
         let _ = limit.acquire(b"another", 1).await;

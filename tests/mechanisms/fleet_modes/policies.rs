@@ -35,8 +35,8 @@ fn write_behind_fleet(store: &Fickle, quota: Quota, policy: OnOutage) -> Vec<Wri
     (0..4).map(one).collect()
 }
 
-/// Runs five seconds without and ten seconds with an outage. Returns the tokens that were wanted and admitted in the
-/// outage, and the report of each process.
+/// Runs five seconds without an outage, and then ten seconds with one. Returns the tokens that were wanted in the
+/// outage, those that were admitted in it, and the report of the whole run.
 async fn in_an_outage<P: Process>(store: &Fickle, fleet: Vec<P>, rates: [f64; 4]) -> (u64, u64, Report) {
     let fleet: Vec<_> = fleet.into_iter().zip(rates).map(|(limit, rate)| (limit, Load { rate, keys: 1 })).collect();
     let start = Instant::now();
@@ -68,8 +68,9 @@ async fn with_fair_shares_all_processes_together_keep_to_the_limit() {
                     in_an_outage(&store, write_behind_fleet(&store, quota, OnOutage::FairShare), rates).await
                 };
                 let says = format!("{admitted} of {rate} of {quota} by {rates:?}, exact: {is_exact}");
-                // If a share of the burst is less than a token, a caller that comes a little late loses that time.
-                // With a small burst, the shares are less exact.
+                // If a process's share of the burst is less than a token, its bucket saves up nothing. A caller that
+                // comes a little late then loses the tokens of that time. With a small burst, the shares are also less
+                // exact.
                 let (least, most) = if quota.burst() < 4 { (0.65, 1.25) } else { (0.85, 1.1) };
                 assert!(admitted as f64 <= most * (quota.burst() + rate) as f64, "{says}");
                 assert!(admitted as f64 >= least * rate as f64, "{says}");
@@ -94,11 +95,11 @@ async fn with_the_last_known_state_each_process_keeps_to_the_limit() {
 async fn open_admits_all_and_closed_none() {
     let store = Fickle::slow(0, 2);
     let (wanted, admitted, _) = in_an_outage(&store, exact_fleet(&store, quota(), OnOutage::Open), [300.0; 4]).await;
-    // Until three answers have failed, known refusals stay refusals.
+    // Until three calls to the store have failed, a process repeats refusals that it remembers.
     assert!(admitted <= wanted && admitted * 100 >= wanted * 99, "{admitted} of {wanted}");
     let store = Fickle::slow(0, 2);
     let (_, admitted, _) = in_an_outage(&store, exact_fleet(&store, quota(), OnOutage::Closed), [300.0; 4]).await;
-    // Tokens that were already granted.
+    // At most the calls whose tokens the store had already granted.
     assert!(admitted <= 4, "{admitted}");
     let store = Fickle::slow(0, 2);
     let fleet = write_behind_fleet(&store, quota(), OnOutage::Open);
@@ -107,7 +108,7 @@ async fn open_admits_all_and_closed_none() {
     let store = Fickle::slow(0, 2);
     let fleet = write_behind_fleet(&store, quota(), OnOutage::Closed);
     let (_, admitted, _) = in_an_outage(&store, fleet, [300.0; 4]).await;
-    // The tokens that each process may have unreported.
+    // At most the tokens that each process may leave unreported: those that the rate gives in a flush period.
     assert!(admitted <= 4 * 10, "{admitted}");
 }
 
@@ -178,14 +179,14 @@ async fn a_leased_limit_follows_the_policy_in_an_outage_and_keeps_its_limit_afte
         let before = ask_all(&fleet, 2 * window).await;
         assert!(before.len() <= 600 && worst_window(&before, window) <= 200, "{} {policy:?}", before.len());
         store.becomes(Mode::Fails);
-        // Three failures of each process.
+        // In this time each process gives the store up, after three failures.
         ask_all(&fleet, ms(800)).await;
         let during = ask_all(&fleet, OUTAGE).await;
         assert!((least..=most).contains(&during.len()), "{} by {policy:?}", during.len());
         let held: u64 = fleet.iter().map(|limit| limit.held(b"key")).sum();
         assert!(held <= 200, "{held} held at the end of the outage, by {policy:?}");
         store.becomes(Mode::Answers);
-        // Until all processes have noticed.
+        // After this time all processes know that the store is back.
         ask_all(&fleet, ms(800)).await;
         let after = ask_all(&fleet, 4 * window).await;
         let worst = worst_window(&after, window);

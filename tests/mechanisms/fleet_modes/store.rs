@@ -24,7 +24,7 @@ pub enum Mode {
     Hangs,
     /// Does its work, and never answers.
     IsNotHeard,
-    /// Does its work once the mode changes, as a stopped server does, and never answers.
+    /// Does its work once the mode changes, as a stopped server does when it continues, and never answers.
     IsStopped,
     /// Leaves out the last answer.
     AnswersTooFew,
@@ -124,7 +124,7 @@ impl Fickle {
         self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Makes one call, from the caller's side.
+    /// Makes one call: the way to the store, the work there, and the way back.
     async fn travel<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Embedded) -> Vec<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Wakers of callers that wait for the store: they may use the same handle, and may panic.
+//! Wakers of callers that wait for the store. A waker may call the limit that wakes it, and may panic.
 
 use crate::support::{ms, secs};
 use std::{
@@ -38,7 +38,8 @@ fn poll_once<F: Future>(future: F) {
 
 type Asking = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Asks, with a waker that asks the same limit for the same key and reads it. Then passes the flusher to `then`.
+/// Polls a call, so that it waits with its waker, and passes the flusher to `then`. The call must end within 2 s of
+/// tokio's paused time. It runs on a thread of its own, so that a deadlock fails the test and does not hang it.
 fn on_a_thread_of_its_own(then: fn(Flusher), limit: fn() -> (Asking, Waker, Flusher)) {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -61,7 +62,8 @@ fn run(flusher: Flusher) {
     tokio::spawn(flusher.run());
 }
 
-/// Makes a waker whose call waits behind the first one.
+/// Returns a call of this limit, a waker for it, and the flusher. The waker reads the limit, and calls it again for the
+/// key that the first call waits for.
 macro_rules! asks_again {
     ($limit:expr) => {{
         let (limit, flusher) = $limit;

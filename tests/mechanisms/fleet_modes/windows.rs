@@ -37,7 +37,7 @@ proptest! {
         let mut heard = [now; 3];
         for (who, millis, percent, want, is_answered, comes_again) in steps {
             now += Duration::from_millis(millis);
-            // The store takes a process that is silent for two windows for gone.
+            // A store forgets a process after two windows without a demand. So each process sends one after a window.
             for (process, heard) in all.iter_mut().zip(&mut heard).filter(|(_, heard)| now - **heard > WINDOW) {
                 let demand = process.demand(limit, 0, now);
                 process.answered(&store.settle_at(&[demand], now)[0]);
@@ -53,7 +53,7 @@ proptest! {
             let settled = store.settle_at(std::slice::from_ref(&demand), now)[0];
             heard[who] = now;
             if comes_again {
-                // A late or repeated demand counts for nothing.
+                // A repeated demand counts for nothing.
                 prop_assert_eq!(store.settle_at(&[demand], now)[0].granted, 0);
             }
             // The grant of a lost answer goes to no process.
@@ -79,7 +79,8 @@ async fn tokens_held_or_spent_by_one_process_are_not_granted_to_another() {
     assert_eq!(settle(&mut second, 60, now), 40);
     first.spend(60, now + SECOND);
     assert_eq!(settle(&mut first, 10, now + SECOND), 0);
-    // Spent at 1 s, in a cell of 250 ms, these tokens count until a window after the end of the cell.
+    // The store divides time into fortieths of the window, 250 ms each. Tokens spent at 1 s count until a window after
+    // the end of their fortieth, so until 11.25 s.
     assert_eq!(settle(&mut second, 10, now + WINDOW + SECOND), 0);
     assert_eq!(settle(&mut second, 100, now + WINDOW + SECOND + SECOND / 4), 60);
 }
@@ -115,6 +116,7 @@ async fn keys_that_no_process_uses_are_forgotten_by_the_store() {
         let demand = Process::new(number.to_le_bytes(), WINDOW, 1).demand(100, 0, now);
         store.settle_at(&[demand], now);
     }
-    // The keys of the last two windows, and the same number again.
+    // The store needs the 2,000 keys of the last two windows. It looks for keys to forget each time that the number of
+    // keys has doubled.
     assert!(store.keys() < 6000, "{} keys", store.keys());
 }

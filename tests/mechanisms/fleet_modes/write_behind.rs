@@ -1,4 +1,4 @@
-//! No caller waits for the store. Tokens admitted beyond the limit are bounded, and repaid.
+//! `WriteBehind`: no caller waits for the store. The tokens admitted beyond the limit are bounded, and are repaid.
 
 use super::{
     exact::still,
@@ -21,7 +21,7 @@ async fn admissions_stay_within_the_bound_and_reach_the_rate_in_the_long_run() {
     for (processes, losing) in [(4, 10), (16, 0), (4, 0), (16, 10)].into_iter().take(size(2, 4)) {
         let store = Fickle::slow(0, 50).losing(losing);
         let quota = Quota::new(200, secs(1)).with_burst(200);
-        // Three keys: the demand for the first is four times its rate, and for the last just above its rate.
+        // Three keys: the demand for the first is four times its rate, and for the last a third above its rate.
         let fleet = fleet(&store, quota, processes, 4.0 * 200.0 * 11.0 / 6.0, 3);
         let limits: Vec<_> = fleet.iter().map(|(limit, _)| limit.clone()).collect();
         let most = limits[0].overshoot_bound() / (processes - 1);
@@ -145,7 +145,7 @@ async fn a_call_that_costs_more_than_the_rate_gives_in_a_period_is_admitted_up_t
         }
     }
     assert_eq!(store.free(b"key", quota), 2);
-    // A `max_unflushed` that was set is a bound.
+    // If `max_unflushed` is set, a call that costs more is refused.
     let limit = write_behind_by(&store, quota, 4, 1, |builder| builder.max_unflushed(5));
     assert!(limit.try_acquire(b"another", 5).is_ok());
     assert_eq!(limit.try_acquire(b"third", 6).unwrap_err().retry_after(), None);

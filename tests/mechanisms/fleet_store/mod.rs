@@ -35,7 +35,8 @@ async fn a_store_passes_again_with_the_data_of_the_last_run() {
     }
 }
 
-/// A store behind a network: every other journey takes half of this number of milliseconds.
+/// A store behind a network. A call has two journeys, there and back. Of all journeys, every second one takes half of
+/// the given milliseconds, and the others take no time. The last field counts the journeys.
 struct Far(Embedded, u64, AtomicU64);
 
 impl Far {

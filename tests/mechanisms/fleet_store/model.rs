@@ -8,7 +8,7 @@ use steadfast::rate_limit::{
 };
 use tokio::time::Instant;
 
-/// Parts of a token, and the number of parts in a token.
+/// A number of tokens: the number of its parts, and the number of parts in one token.
 #[derive(Clone, Copy)]
 struct Tokens(u128, u128);
 
@@ -33,9 +33,9 @@ enum Event {
     Changed(Quota),
     /// The level was raised to the part of these tokens that is left after these nanoseconds.
     Raised(u128, u64),
-    /// Tokens were added, up to a maximum of level and debt together.
+    /// Tokens were added to the level, up to a maximum of the level.
     Added(u128, u128),
-    /// Tokens were added up to a burst, and the rest to the debt, up to a maximum of both together.
+    /// Tokens were added to the level up to a burst, and the rest to the debt, up to a maximum of both together.
     AddedLate(u128, u128, u128),
     /// Tokens were taken back that were added these nanoseconds ago.
     TakenBack(u128, u64),
@@ -85,7 +85,7 @@ impl Model {
                     continue;
                 }
                 Event::Raised(tokens, age) => parts.max((tokens * in_a_token).saturating_sub(drained(age))),
-                // A level above the maximum was added when the maximum was higher.
+                // A level above the maximum stays: it was reached under a higher maximum.
                 Event::Added(tokens, most) => parts.max((parts + tokens * in_a_token).min(most * in_a_token)),
                 Event::AddedLate(tokens, burst, most) => {
                     let tokens = tokens * in_a_token;
@@ -164,7 +164,7 @@ fn amount() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..30u64, 2 => Just(0), 1 => 0..1u64 << 40, 1 => Just(u64::MAX >> 1), 1 => (u64::MAX - 9)..=u64::MAX]
 }
 
-/// Periods without common factors, and bursts that fill within a hundred years.
+/// Quotas with periods from a nanosecond to a year, and with bursts that drain within a hundred years.
 fn quota() -> impl Strategy<Value = Quota> {
     let nanos = prop_oneof![Just(1_000_000_000), Just(1), Just(7), Just(YEAR), 1..YEAR, 1..5_000_000_000u64];
     (nanos, prop_oneof![1..20u64, any::<u64>()], prop_oneof![1..40u64, 1..1u64 << 55]).prop_map(
@@ -199,7 +199,7 @@ fn charge(quota: Quota) -> impl Strategy<Value = Charge> {
     })
 }
 
-/// Charges of a few quotas, one after the other.
+/// Charges with one of at most three quotas. Each comes with the nanoseconds that pass before it.
 fn history() -> impl Strategy<Value = Vec<(Charge, i64)>> {
     prop::collection::vec(quota(), 1..4).prop_flat_map(|quotas| {
         let one = prop::sample::select(quotas).prop_flat_map(charge);
@@ -240,7 +240,8 @@ proptest! {
 /// The part of a grant that was not refunded: its time, and its tokens.
 type Kept = (u128, u64);
 
-/// Finds an interval that keeps more than the burst and what drains in it: its first grant, its last one, and the sum.
+/// Finds an interval in which more tokens were kept than the burst and those that drain in it. Returns its first grant,
+/// its last grant, and the sum of its tokens.
 fn worst(kept: &[Kept], quota: Quota) -> Option<(Kept, Kept, u128)> {
     let (count, period) = (u128::from(quota.count()), quota.period().as_nanos());
     for (first, (start, _)) in kept.iter().enumerate() {
@@ -265,7 +266,7 @@ proptest! {
     ) {
         let quota = Quota::new(count, Duration::from_millis(millis)).with_burst(burst);
         let (store, mut now) = (Embedded::new(), Instant::now());
-        // The time by the store's clock, and the tokens that were not refunded.
+        // For each grant, its time by the store's clock, and its tokens that were not refunded.
         let mut grants: Vec<(Duration, u64)> = Vec::new();
         for (passed, want, least, which, percent) in steps {
             now += Duration::from_millis(passed);

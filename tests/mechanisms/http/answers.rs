@@ -286,7 +286,7 @@ async fn every_response_reports_the_remaining_quota_if_configured() {
     for _ in 0..3 {
         answers.push(server.clone().oneshot(Request::new(())).await.unwrap());
     }
-    // Each token takes 2.5 s.
+    // The bucket gains a token in 2.5 s, which the field `t` rounds up.
     for (answer, standing) in answers.iter().zip([[("r", 1), ("t", 3)], [("r", 0), ("t", 3)], [("r", 0), ("t", 3)]]) {
         assert_eq!(parameters(answer, "ratelimit-policy"), named(&[("q", 2), ("w", 5)]));
         assert_eq!(parameters(answer, "ratelimit"), named(&standing));

@@ -17,7 +17,7 @@ use std::{
 
 #[tokio::test(start_paused = true)]
 async fn the_newest_attempt_reads_beyond_the_cap_and_the_other_fails() {
-    // In either order.
+    // The older attempt, `bodies[0]`, or the newest one reads first.
     for first in [0, 1] {
         let mut bodies = bodies(2, 3, Script::of([data("abc"), data("d"), data("e"), Say::End])).await;
         assert_eq!(read(&mut bodies[first], &Arc::default()), text("abc"));
@@ -82,7 +82,7 @@ async fn a_stalled_or_dropped_attempt_blocks_no_other() {
     for (body, waker) in bodies.iter_mut().zip(&wakers) {
         assert_eq!(read(body, waker), Read::Pending);
     }
-    // The attempt that polled the script last is dropped. The first attempt is woken, and does nothing.
+    // The attempt that polled the script last is dropped. The first attempt is woken, too, and does not poll.
     bodies.truncate(2);
     script.say(data("a"));
     assert_eq!([wakers[0].times(), wakers[1].times()], [1, 1]);
@@ -113,7 +113,8 @@ async fn an_attempt_that_polls_during_another_poll_is_woken_after_it() {
         let expected = if is_there { text("a") } else { Read::Pending };
         assert_eq!(read(&mut first, &woken_first), expected);
         assert_eq!(*seen.lock().unwrap(), Some(Read::Pending));
-        // Its own poll may have come after the wake-up of the first attempt.
+        // The script may have woken its reader before the second attempt polled. So the second attempt is woken after
+        // the poll of the first one, even if there is no frame.
         assert_eq!((woken_first.times(), woken.times()), (0, 1));
         assert_eq!(read(&mut *second.lock().unwrap(), &woken), expected);
     }
@@ -163,7 +164,7 @@ async fn attempts_on_several_threads_read_the_same_frames() {
     }
 }
 
-/// Reads the size of a body when it is woken or dropped, which would deadlock under a lock of the body.
+/// A waker that reads the size of a body when it is called or dropped. It would deadlock under a lock of the body.
 struct Curious(Arc<Mutex<Scripted>>, AtomicUsize);
 
 impl Curious {
@@ -212,13 +213,13 @@ async fn no_user_code_runs_under_a_lock() {
     };
     let (first, second) = (curious(), curious());
     pending(&mut bodies[0], first.clone());
-    // Woken by the script, then by the other attempt, which read the frame.
+    // The script wakes `first`.
     script.say(Say::Frame(Bytes::from_owner(CuriousFrame(watched.clone()))));
     assert_eq!(first.1.load(Ordering::Relaxed), 1);
     assert_eq!(read(&mut bodies[0], &Arc::default()), text("ab"));
     pending(&mut bodies[0], first.clone());
     assert_eq!(read(&mut bodies[1], &Arc::default()), text("ab"));
-    // Replaced by another waker, and dropped with its attempt.
+    // Each new waker replaces the last one of its attempt, which is dropped.
     pending(&mut bodies[0], curious());
     pending(&mut bodies[0], second.clone());
     pending(&mut bodies[1], curious());

@@ -30,7 +30,7 @@ fn request() -> Request<()> {
     request
 }
 
-/// The allocations of a call whose body is read to its end, after a first call.
+/// Makes two calls, and reads their bodies to the end. Returns the number of allocations of the second call.
 fn allocations<S, B>(service: &S) -> u64
 where
     S: Service<Request<()>, Response = Response<B>> + Clone,
@@ -61,7 +61,7 @@ async fn a_server_allocates_nothing_for_http_and_a_few_times_for_whole_bodies() 
         assert_eq!(allocations(&builder().http(peer).service(service_fn(answers)).unwrap()), 0);
     }
     let whole = builder().http(Peer::Internal).whole_body().service(service_fn(answers)).unwrap();
-    // With two gates and a timeout.
+    // This number is that of a stack with two gates and a timeout.
     assert_eq!(allocations(&whole), 8);
 }
 
@@ -72,9 +72,9 @@ async fn a_client_allocates_for_the_headers_that_it_writes() {
         steadfast::client().circuit_breaker(breaker).load_shed(Limiter::fixed(8).unwrap()).attempt_timeout(SECOND)
     };
     assert_eq!(allocations(&builder().http(Peer::External).service(service_fn(answers)).unwrap()), 0);
-    // The time left: its text, and its shared buffer.
+    // The header with the time left costs two: its text, and the shared buffer of its value.
     assert_eq!(allocations(&builder().http(Peer::Internal).service(service_fn(answers)).unwrap()), 2);
     let whole = builder().http(Peer::External).whole_body().service(service_fn(answers)).unwrap();
-    // With two gates and a timeout.
+    // This number is that of a stack with two gates and a timeout.
     assert_eq!(allocations(&whole), 8);
 }

@@ -185,7 +185,7 @@ async fn a_grpc_body_that_ends_without_a_status_is_a_failure() {
     assert_eq!(breaker.state(), State::Open);
 }
 
-/// A closure whose clones can be made to panic.
+/// A value that a closure captures. Cloning it panics while its number is not zero.
 struct Fragile(Arc<AtomicU32>);
 
 impl Clone for Fragile {

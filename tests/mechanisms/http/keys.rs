@@ -115,7 +115,7 @@ fn the_entries_of_trusted_proxies_are_counted_from_the_right() {
     ];
     for (proxies, fields, expected) in table {
         let mut all: Vec<_> = fields.iter().map(|field| ("x-forwarded-for", field.as_bytes())).collect();
-        // The other header is never read.
+        // `Forwarded` is never read.
         all.push(("forwarded", b"for=203.0.113.99"));
         let client = ClientAddress::default().trusted_proxies(*proxies);
         assert_eq!(client.of(&request(&all)), ip(expected), "{proxies} of {fields:?}");
@@ -158,7 +158,7 @@ fn the_elements_of_forwarded_may_be_quoted() {
     }
 }
 
-/// What a client may write into a header, quotes and commas more often than other bytes.
+/// Header values that a client may forge, with quotes, commas and other separators more often than other bytes.
 fn forged() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let byte = prop_oneof![
         3 => prop::sample::select(&b"\",;\\=[]: .1f"[..]),
@@ -221,7 +221,7 @@ proptest! {
             request.extensions_mut().insert(IpAddr::V6(Ipv6Addr::from_bits(address)));
             ClientAddress::default().ipv6_prefix(bits).unwrap().of(&request)
         };
-        // Outside of the ranges that contain IPv4 addresses.
+        // With the highest bit set, both are outside of the ranges that contain IPv4 addresses.
         let (address, other) = (address | 1 << 127, other | 1 << 127);
         let shift = 128 - u32::from(bits);
         prop_assert_eq!(key(address) == key(other), address >> shift == other >> shift);

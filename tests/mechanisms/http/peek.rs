@@ -1,4 +1,4 @@
-//! The status of a gRPC call without messages, in the head of its response.
+//! `peek` copies the status of a gRPC call without messages from the trailers into the head of the response.
 
 use super::scripted::Failure;
 use crate::probes::poll;
@@ -16,7 +16,7 @@ use std::{
 use steadfast::http::{PeekBody, PeekService, peek};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
-/// Frames, with `None` for each pending poll.
+/// A body of these frames. Each `None` makes one poll pending.
 struct Frames(VecDeque<Option<Result<Frame<Bytes>, Failure>>>);
 
 impl Body for Frames {
@@ -55,7 +55,7 @@ fn data(text: &'static str) -> Option<Result<Frame<Bytes>, Failure>> {
     Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))
 }
 
-/// The response, and the number of polls until it came.
+/// Returns the response that passes through `peek`, and the number of polls until it came.
 async fn answer(
     head: &[(&str, &str)],
     frames: impl IntoIterator<Item = Option<Result<Frame<Bytes>, Failure>>>,

@@ -24,7 +24,7 @@ use steadfast::{
 };
 use tower::{ServiceExt, service_fn};
 
-/// The number of attempts for a request, at most two.
+/// Returns the number of attempts for a request, at most two. Each attempt has this outcome.
 async fn attempts(request: Request<&'static str>, outcome: Outcome) -> usize {
     let service = Verdicts::new([], outcome);
     let retry = http::retry(2)
@@ -85,7 +85,7 @@ async fn every_attempt_sends_the_whole_head() {
     }
 }
 
-/// Sends this body three times.
+/// Sends this body in three attempts, and checks that the service reads all of it in each.
 async fn replays<B>(body: B, wrap: impl Fn(ReplayBody<B>) -> B + Clone)
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,

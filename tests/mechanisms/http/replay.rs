@@ -96,7 +96,7 @@ async fn an_empty_body_is_replayed_with_a_cap_of_zero() {
     .await;
     assert_eq!(attempts, 3);
 
-    // A body that turns out to be empty.
+    // This body turns out to be empty only when it is read.
     let mut attempts = 0;
     call(3, 0, put(Script::of([data(""), Say::End])), |request| {
         attempts += 1;
@@ -169,7 +169,7 @@ async fn a_replayed_body_can_be_replayed_again() {
         let mut reads = Vec::new();
         let request = Request::put("/").body(body).unwrap();
         call(3, 100, request, |request| reads.push(read_all(request.into_body()))).await;
-        // The second body was read before.
+        // One frame of the second body was read before.
         let all = [text("ab"), text("c"), Read::Trailers];
         assert_eq!(reads, vec![all[already_read..].to_vec(); 3]);
     }
@@ -185,7 +185,7 @@ async fn a_body_allocates_three_times_plus_its_list_of_frames() {
         call(2, 3, request, drop).await;
         *count = so_far().times - before;
     }
-    // The test boxes two bodies, or one if it is empty.
+    // A body costs three allocations, and an empty one none. The test boxes two bodies, or one if the body is empty.
     assert_eq!(of_calls[0] - of_calls[1], 3 + 1);
 
     let mut bodies = bodies(2, 100, Script::of(vec![Say::Frame(Bytes::from_static(b"ab")); 8])).await;
@@ -196,7 +196,7 @@ async fn a_body_allocates_three_times_plus_its_list_of_frames() {
         for _ in 0..8 {
             assert!(Pin::new(&mut body).poll_frame(&mut Context::from_waker(waker)).is_ready());
         }
-        // The list grows from 4 to 8.
+        // The list of frames has room for 4 at first, and grows once, to 8.
         assert_eq!(so_far().times - before, expected);
     }
 }

@@ -15,6 +15,8 @@ enum Op {
     Drop(usize),
 }
 
+/// How far the script was read. `AtCap` has the frame that exceeds the cap. In `Passed` the newest attempt reads the
+/// rest alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
@@ -28,7 +30,9 @@ enum Phase {
 enum Reads {
     /// Has read this number of frames, and perhaps the trailers.
     Kept(usize, bool),
+    /// Reads the script alone, beyond the cap.
     Alone,
+    /// Its body has ended, has failed or is dropped.
     Nothing,
 }
 
@@ -116,7 +120,7 @@ impl Model {
         }
     }
 
-    /// The bytes that a reader has left, if it can read the whole body.
+    /// Returns the bytes that a reader has left, or `None` if it cannot read the rest of the body.
     fn left(&self, reader: usize, to_say: &VecDeque<Say>) -> Option<usize> {
         let unsaid = self.said.iter().chain(to_say).map(Say::bytes).sum::<usize>();
         match (self.readers[reader], &self.phase) {

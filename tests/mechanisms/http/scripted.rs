@@ -24,11 +24,11 @@ use steadfast::{
 use thiserror::Error;
 use tower::{ServiceExt, service_fn};
 
-/// One result of polling a body.
+/// The result of one poll of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Say {
     Data(Vec<u8>),
-    /// Data in memory of the test.
+    /// Data whose memory the test has made.
     Frame(Bytes),
     Trailers,
     Error,
@@ -50,7 +50,7 @@ pub enum Failure {
     Replay(Box<ReplayError<Failure>>),
 }
 
-/// Runs at each poll of the script, before its result.
+/// Runs once, in the next poll of the script, before the script returns its result.
 pub type Hook = Box<dyn FnMut() + Send>;
 
 #[derive(Default)]
@@ -197,7 +197,7 @@ impl Wake for Woken {
     }
 }
 
-/// The result of polling a body.
+/// The result of one poll of a body, as its reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
     Pending,

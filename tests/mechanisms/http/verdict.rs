@@ -1,4 +1,4 @@
-//! Each row of the table of `Verdict`, and what it says about a retry.
+//! Each row of the table of `Verdict`: the outcome of a response, and whether the response forbids a retry.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use proptest::{collection::vec, prelude::*};
@@ -11,6 +11,7 @@ use steadfast::{
 
 const PEERS: [Peer; 2] = [Peer::Internal, Peer::External];
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
+/// The outcome of each gRPC code, from 0 to 16.
 const CODES: [Outcome; 17] = {
     use Outcome::{Failure, Overloaded, Permanent, Success};
     [
@@ -70,7 +71,7 @@ fn each_status_alone_has_its_outcome() {
             408 | 425 | 500 | 502 | 503 | 504 | 520..530 => Outcome::Failure,
             501 | 505 => Outcome::Permanent,
             status if status < 500 => Outcome::Permanent,
-            // Unknown codes, as RFC 9110 requires.
+            // A client treats other codes from 500 on as 500: RFC 9110, section 15.
             _ => Outcome::Failure,
         };
         assert_judged(status, &[], expected);
@@ -176,7 +177,7 @@ fn overload_is_recognized_by_status_and_hint_or_by_a_header() {
 fn each_grpc_code_has_its_outcome_and_is_overloaded_with_a_pushback() {
     for (code, outcome) in CODES.into_iter().enumerate() {
         let code = code.to_string();
-        // As trailers-only, with any HTTP status.
+        // The code is in the head ("Trailers-Only"), with any HTTP status.
         for status in [200, 400, 429, 503] {
             let headers = [("content-type", "Application/gRPC+proto"), ("grpc-status", &code)];
             assert_judged(status, &headers, outcome);
@@ -266,7 +267,7 @@ proptest! {
             let verdict = Verdict::new(peer);
             let outcome = verdict.classify(Ok::<_, &Infallible>(&answer));
             let forbids = verdict.forbids_retry(Ok::<_, &Infallible>(&answer));
-            // Random bytes are no known value: only a gRPC pushback forbids a retry.
+            // Random bytes are not `never`, the value of `steadfast-retry`. So only a gRPC pushback forbids a retry.
             prop_assert!(!forbids || answer.headers().contains_key("grpc-retry-pushback-ms"));
             let is_unprocessed = matches!(outcome, Outcome::Unprocessed { .. });
             prop_assert!(!is_unprocessed && outcome != Outcome::Ignored);

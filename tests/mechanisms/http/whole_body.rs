@@ -1,4 +1,4 @@
-//! Permits that last until the end of a body, and the evidence of that end.
+//! Permits that last until the end of a response body, and how a breaker counts that end.
 
 use crate::support::{ms, secs};
 use bytes::Bytes;

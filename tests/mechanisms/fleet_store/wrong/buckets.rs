@@ -1,3 +1,5 @@
+//! Stores with one defect in their buckets. Each test names the checks that must find it.
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +49,7 @@ async fn a_store_that_knows_only_the_last_sequence_and_not_whether_it_went_back(
 async fn a_store_that_confuses_clients() {
     let only = ["the_same_sequence_of_another_client_is_counted"];
     asks(|charge| charge.client = 1).fails(&only).await;
-    // A store that truncates the number of a client.
+    // A store may truncate the number of a client to four bits, and pass. With three bits it fails.
     asks(|charge| charge.client &= 0xf).fails_only(&[]).await;
     asks(|charge| charge.client &= 0x7).fails(&only).await;
 }
@@ -98,7 +100,7 @@ async fn a_store_that_does_not_count_spends() {
     store.fails(&["the_total_counts_grants_and_spends", "a_repeated_charge_is_counted_once"]).await;
 }
 
-/// Returns a store whose clock maps the time since it was made.
+/// Returns a store with another clock: `clock` turns the time since the store was made into the time that it shows.
 fn by_a_clock(clock: impl Fn(Duration) -> Duration + Send + Sync + 'static) -> Wrong {
     let start = Instant::now();
     charged(move |inner, charges| inner.charge_at(charges, start + clock(Instant::now() - start)))
@@ -184,7 +186,7 @@ async fn a_store_whose_retry_after_is_too_short_or_too_long() {
     let waits = ["retry_after_is_the_time_until_there_is_room", "a_process_that_waits_for_retry_after_is_granted"];
     answers(|_, answer| answer.retry_after /= 2).fails(&waits).await;
     answers(|_, answer| answer.retry_after *= 2).fails(&waits[..1]).await;
-    // The time for one token, not for `least`.
+    // The store answers with the time for one token, not for `least`.
     answers(|charge, answer| answer.retry_after = answer.retry_after.min(charge.quota.period() / 10))
         .fails(&waits)
         .await;
@@ -249,7 +251,7 @@ async fn a_store_that_treats_each_hint_as_a_full_bucket() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_whose_numbers_are_too_small() {
-    // Milliseconds in 32 bits.
+    // The store keeps milliseconds in 32 bits.
     let store = answers(|_, answer| answer.retry_after = answer.retry_after.min(Duration::from_millis(1 << 32)));
     store
         .fails_only(&[
@@ -258,7 +260,7 @@ async fn a_store_whose_numbers_are_too_small() {
             "no_number_is_too_large_for_a_bucket",
         ])
         .await;
-    // Tokens in 63.
+    // The store keeps tokens in 63 bits.
     let store = asks(|charge| charge.spent = if charge.spent > i64::MAX as u64 { 0 } else { charge.spent });
     store.fails_only(&["no_number_is_too_large_for_a_bucket"]).await;
 }

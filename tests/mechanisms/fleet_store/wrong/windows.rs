@@ -1,3 +1,5 @@
+//! Stores with one defect in their windows. Each test names the checks that must find it.
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
