@@ -26,7 +26,7 @@ fn did(change: impl FnOnce(&mut Work)) {
     WORK.set(work);
 }
 
-/// A rule that records when it is decoded and validated.
+/// A rule that counts how often rules are decoded and validated.
 #[derive(Clone, Serialize)]
 struct Telling(u32);
 

@@ -152,7 +152,8 @@ async fn slow_answers_do_not_let_four_processes_admit_much_more() {
 #[tokio::test(start_paused = true)]
 async fn a_late_grant_pays_for_tokens_that_its_caller_took_without_it() {
     let seconds = size(8, 20);
-    // `least` is below `rate`: a late grant without such a caller is returned, and its drained part is lost.
+    // `least` is below `rate`. If no caller took tokens without its grant, a late grant is returned to the store. The
+    // part of the grant that has drained is then lost.
     for (latency, rate, least) in [(40, 1000, 990), (46, 1000, 960), (49, 1000, 940), (46, 100, 85), (49, 100, 82)] {
         let store = Fickle::slow(latency, latency);
         let quota = Quota::new(rate, secs(1)).with_burst(rate);

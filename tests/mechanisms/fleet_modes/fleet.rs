@@ -102,6 +102,7 @@ pub struct Report {
     pub admitted: BTreeMap<u64, Events>,
     /// The admitted tokens of each process.
     pub by_process: BTreeMap<usize, Events>,
+    /// The longest time that a call took.
     pub slowest: Duration,
 }
 

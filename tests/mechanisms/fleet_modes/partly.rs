@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// The batches of charges that the store fails. It fails demands only with `All`.
+/// The batches of charges that fail. Demands fail only with `All`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fails {
     None,

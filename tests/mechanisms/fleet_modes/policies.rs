@@ -151,6 +151,7 @@ async fn ask_all(limits: &[Leased], length: Duration) -> Vec<Instant> {
     admitted
 }
 
+/// Returns the most admissions in a window that ends with an admission. Looks at every fifth of these windows.
 fn worst_window(admitted: &[Instant], window: Duration) -> usize {
     let in_window = |end: Instant| admitted.iter().filter(move |at| **at <= end && end - **at < window).count();
     admitted.iter().step_by(5).map(|end| in_window(*end)).max().unwrap_or(0)

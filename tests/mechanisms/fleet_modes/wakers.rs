@@ -39,7 +39,7 @@ fn poll_once<F: Future>(future: F) {
 type Asking = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Polls a call, so that it waits with its waker, and passes the flusher to `then`. The call must end within 2 s of
-/// tokio's paused time. It runs on a thread of its own, so that a deadlock fails the test and does not hang it.
+/// tokio's paused time. All of this runs on a thread of its own: a deadlock fails the test, and does not hang it.
 fn on_a_thread_of_its_own(then: fn(Flusher), limit: fn() -> (Asking, Waker, Flusher)) {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

@@ -37,7 +37,8 @@ proptest! {
         let mut heard = [now; 3];
         for (who, millis, percent, want, is_answered, comes_again) in steps {
             now += Duration::from_millis(millis);
-            // A store forgets a process after two windows without a demand. So each process sends one after a window.
+            // A store forgets a process that sends no demand for two windows. So a process that has sent none for one
+            // window sends one now.
             for (process, heard) in all.iter_mut().zip(&mut heard).filter(|(_, heard)| now - **heard > WINDOW) {
                 let demand = process.demand(limit, 0, now);
                 process.answered(&store.settle_at(&[demand], now)[0]);

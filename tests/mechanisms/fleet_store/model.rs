@@ -37,7 +37,7 @@ enum Event {
     Added(u128, u128),
     /// Tokens were added to the level up to a burst, and the rest to the debt, up to a maximum of both together.
     AddedLate(u128, u128, u128),
-    /// Tokens were taken back that were added these nanoseconds ago.
+    /// Tokens were taken back, less those that drained in the nanoseconds since they were added.
     TakenBack(u128, u64),
 }
 
@@ -69,8 +69,8 @@ impl Model {
             let drained = |nanos: u64| u128::from(nanos) * u128::from(quota.count());
             level.0 = match *event {
                 Event::Passed(nanos) => {
-                    // Three fifths drain the level and two fifths repay the debt. Each leaves to the other what it does
-                    // not need.
+                    // Three fifths of the rate drain the level, and two fifths repay the debt. The part that one of
+                    // them does not need goes to the other.
                     let drained = drained(nanos);
                     let of_level = drained / 5 * 3 + drained % 5 * 3 / 5;
                     let of_debt = drained - of_level;

@@ -72,7 +72,7 @@ async fn a_client_allocates_for_the_headers_that_it_writes() {
         steadfast::client().circuit_breaker(breaker).load_shed(Limiter::fixed(8).unwrap()).attempt_timeout(SECOND)
     };
     assert_eq!(allocations(&builder().http(Peer::External).service(service_fn(answers)).unwrap()), 0);
-    // The header with the time left costs two: its text, and the shared buffer of its value.
+    // The header with the time left costs two allocations: its text, and the shared buffer of its value.
     assert_eq!(allocations(&builder().http(Peer::Internal).service(service_fn(answers)).unwrap()), 2);
     let whole = builder().http(Peer::External).whole_body().service(service_fn(answers)).unwrap();
     // This number is that of a stack with two gates and a timeout.
