@@ -93,12 +93,12 @@ async fn each_fault_has_its_refusal() {
         ),
         (forged(newer.clone(), 48, &[4]), "fill", "the header says that 4 of 3 slots are used"),
         (
-            // The slot is one byte longer than the rule, and that byte is not zero.
+            // The rule has 13 of the 17 bytes of its slot. The last byte of the padding is not zero.
             rule(16, &[1]),
             "encoding",
             "slot 0 does not contain one encoded rule followed by zeros",
         ),
-        // The length of the rule includes one zero of the padding.
+        // The length of the rule includes two zeros of the padding.
         (forged(newer.clone(), 64, &[15]), "encoding", "slot 0 does not contain one encoded rule followed by zeros"),
         (
             forged(newer.clone(), 64, &[255, 255]),

@@ -153,7 +153,7 @@ async fn callers_that_fit_are_admitted_in_order_and_left_over_tokens_are_returne
         let limit = limit.clone();
         spawn(async move { limit.acquire(b"key", tokens).await.is_ok() })
     };
-    // Two requests are in flight, and 10 tokens are left.
+    // The store grants 10 of 20 tokens to the first two calls, so 10 are left.
     let first = [call(5), call(5)];
     sleep(ms(1)).await;
     let calls = [call(4), call(8), call(3), call(5)];

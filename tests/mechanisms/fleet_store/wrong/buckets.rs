@@ -186,7 +186,8 @@ async fn a_store_whose_retry_after_is_too_short_or_too_long() {
     let waits = ["retry_after_is_the_time_until_there_is_room", "a_process_that_waits_for_retry_after_is_granted"];
     answers(|_, answer| answer.retry_after /= 2).fails(&waits).await;
     answers(|_, answer| answer.retry_after *= 2).fails(&waits[..1]).await;
-    // The store answers with the time for one token, not for `least`.
+    // The store answers with at most a tenth of the period. For a quota of ten tokens, that is the time for one token,
+    // not for `least`.
     answers(|charge, answer| answer.retry_after = answer.retry_after.min(charge.quota.period() / 10))
         .fails(&waits)
         .await;
