@@ -1,3 +1,5 @@
+//! The readings of a [`Keyed`]: the number of live keys, and the calls whose key found no slot.
+
 use super::{number, read, read_at};
 use crate::support::secs;
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ async fn live_keys_are_read_from_the_start_until_their_buckets_are_full() {
         buckets.try_acquire(&key, 1).unwrap();
     }
     assert_eq!(read(&buckets), readings(7.0, 0.0));
-    // In the future, and long after the table's timestamps have wrapped around.
+    // Reads at later instants, the last of them long after the states of the buckets have wrapped around.
     for later in [10, 366 * 24 * 3600, 100 * 366 * 24 * 3600] {
         assert_eq!(read_at(&buckets, Instant::now() + secs(later)), readings(0.0, 0.0));
     }
@@ -37,9 +39,10 @@ async fn each_call_whose_key_finds_no_slot_counts_refused_or_shared() {
         let mut without_slot = 0;
         for key in 0..100 {
             let admitted = buckets.try_acquire(&key, 1).is_ok();
-            // A second call for the key, above the burst, does not count.
+            // A call that costs more than the burst is refused for its cost. It does not count as an overflow.
             assert!(buckets.try_acquire(&key, 2).is_err());
             let live = number(&buckets, KEYS);
+            // If neither number has grown by this key, the key found no slot.
             if live as u64 + without_slot == key {
                 without_slot += 1;
             }

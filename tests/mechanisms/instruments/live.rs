@@ -1,3 +1,5 @@
+//! The readings and the listeners of the configuration of a live stack.
+
 use super::{Collector, Notes, number, read};
 use crate::support::{ms, secs};
 use futures::FutureExt;
@@ -21,7 +23,7 @@ use steadfast::{
 };
 use tower::{Layer, ServiceExt, service_fn};
 
-/// A live client of several mechanisms, and the instrument of its configuration.
+/// Returns the control of a live client with several mechanisms, and the instrument of its configuration.
 fn client() -> (Control, Arc<dyn Instrument>) {
     let collector = Collector::default();
     let (_, control) = steadfast::client()
@@ -75,7 +77,7 @@ fn changes_are_counted_if_they_change_something_and_refusals_always() {
         }),
         ..StackConfig::default()
     };
-    // NaN, which has no decimal form, twice.
+    // One third has no exact decimal form. Applied twice, it still counts as one change.
     for _ in 0..2 {
         control.apply(&rate(1.0 / 3.0)).unwrap();
         assert_eq!(counts(&live), (0.0, 3.0, 1.0));
@@ -117,7 +119,7 @@ fn a_listener_learns_each_field_with_its_old_and_its_new_value_or_the_error() {
     control.apply(&limit(0)).unwrap_err();
     let refused = "configuration: offered => refused: load_shed.limit = 0: must be at least 1 (trouble)";
     assert_eq!(notes.take(), [refused]);
-    // A later listener does not receive it.
+    // A listener that is added later does not receive earlier outcomes.
     let second = Notes::of(&*live);
     drop(notes);
     control.apply(&StackConfig { load_shed: Some(LoadShedConfig::new(31)), ..told }).unwrap();
@@ -152,14 +154,14 @@ fn a_slow_listener_delays_no_change_and_misses_the_oldest_changes() {
     let listener: Arc<steadfast::shell::StateListener> = Arc::new(move |change| {
         to.lock().unwrap().push((change.missed(), change.evidence().to_string()));
         let _ = begun.send(());
-        // The sender is dropped at the end.
+        // Blocks until the test drops the sender.
         let _ = may_go_on.lock().unwrap().recv();
     });
     live.listen(&Arc::downgrade(&listener));
     let slow = control.clone();
     let slow = thread::spawn(move || slow.apply(&limit(1)).unwrap());
     has_begun.recv().unwrap();
-    // They return although the listener is blocked.
+    // These changes return although the listener is blocked.
     for number in 2..=1100 {
         control.apply(&limit(number)).unwrap();
     }
@@ -197,7 +199,7 @@ fn listeners_learn_each_change_of_many_threads_once_and_in_order() {
     }
 }
 
-/// A limit that applies a configuration while it is described or changed, and panics on demand.
+/// A limit that tries to apply a configuration while it is described or changed. On demand, a change of it panics.
 #[derive(Clone, Default)]
 struct Meddling {
     control: Arc<Mutex<Option<Control>>>,
@@ -252,7 +254,7 @@ impl LiveLimit for Meddling {
     }
 }
 
-/// Returns the note of a change that a change or a read tried to apply.
+/// Returns the note of a configuration that was refused, because code within a change or a read tried to apply it.
 fn refused_within() -> String {
     let rule = "must not be called by code that runs while a call is admitted, or within another change or read";
     format!("configuration: offered => refused: apply = \"within a call, a change or a read\": {rule} (trouble)")
@@ -265,7 +267,7 @@ fn listeners_run_after_a_read_in_which_a_change_was_refused() {
     let (_, control) = server.live().unwrap();
     let live = live_one(&collector);
     let own = control.clone();
-    // Within the read, this would wait for itself.
+    // If the listener ran within the read, the stack would refuse this change, too.
     let notes = Notes::also(&*live, move || drop(own.apply(&own.config())));
     *limit.control.lock().unwrap() = Some(control.clone());
     let explanation = control.explain();
@@ -281,7 +283,7 @@ fn listeners_run_after_a_change_even_if_a_limit_panicked_in_it() {
     let live = live_one(&collector);
     *limit.control.lock().unwrap() = Some(control.clone());
     let own = control.clone();
-    // Applied within a change, it would wait for itself.
+    // Outside a change, `config` takes the lock that a change holds. The change must have released it by then.
     let notes = Notes::also(&*live, move || drop(own.config()));
     let quota = |count| StackConfig {
         rate_limit: vec![RateLimitConfig::new([Quota::new(count, secs(1))])],

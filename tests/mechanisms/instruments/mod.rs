@@ -1,4 +1,5 @@
-//! The readings of mechanisms with many states: each name and label exists from the start, and reading changes nothing.
+//! The readings of mechanisms that keep a state for each key, and of the configuration of a live stack. Each name and
+//! label exists from the start, and a reading changes nothing.
 
 mod keyed;
 mod live;
@@ -11,8 +12,8 @@ use std::{
 use steadfast::shell::{Begin, End, Instrument, Number, Observer, Readings, StateListener};
 use tokio::time::Instant;
 
-/// Returns the readings as in a scrape: `name{label="value"}`, and the number. Each name with the same labels occurs
-/// once.
+/// Returns the readings as in a scrape: `name{label="value"}`, and the number. Panics if a name occurs twice with the
+/// same labels.
 pub fn read(instrument: &(impl Instrument + ?Sized)) -> BTreeMap<String, f64> {
     read_at(instrument, Instant::now())
 }
@@ -38,7 +39,7 @@ pub fn read_at(instrument: &(impl Instrument + ?Sized), now: Instant) -> BTreeMa
     all
 }
 
-/// Returns the number with this name and these labels.
+/// Returns the number of one reading. `name` includes the labels, as in [`read`].
 pub fn number(instrument: &(impl Instrument + ?Sized), name: &str) -> f64 {
     let all = read(instrument);
     *all.get(name).unwrap_or_else(|| panic!("no {name} in {all:?}"))
@@ -73,7 +74,8 @@ impl Observer for Collector {
     fn end(&self, (): (), _end: &End<'_>) {}
 }
 
-/// Listens while it is alive, and records each change: `mechanism: from => to: evidence`, and whether it is trouble.
+/// Listens to an instrument while it is alive. Records each change as `mechanism: from => to: evidence`, with
+/// ` (trouble)` at the end if [`StateChange::is_trouble`](steadfast::shell::StateChange::is_trouble) is true.
 pub struct Notes {
     notes: Arc<Mutex<Vec<String>>>,
     _listener: Arc<StateListener>,
@@ -84,7 +86,7 @@ impl Notes {
         Self::also(instrument, || {})
     }
 
-    /// Runs a function at each change as well.
+    /// Makes notes as [`of`](Self::of) does, and runs `also` after each note.
     pub fn also(instrument: &(impl Instrument + ?Sized), also: impl Fn() + Send + Sync + 'static) -> Self {
         let notes = Arc::new(Mutex::new(Vec::new()));
         let to = notes.clone();

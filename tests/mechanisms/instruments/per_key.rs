@@ -1,3 +1,5 @@
+//! The readings and the listeners of a [`PerKey`], which sums over its keys.
+
 use super::{Collector, Notes, number, read};
 use crate::support::secs;
 use std::{collections::BTreeMap, convert::Infallible, future::ready};
@@ -30,7 +32,7 @@ fn fail(breaker: &Breaker) {
     breaker.try_acquire().unwrap().failure();
 }
 
-/// Returns the numbers of circuits and of transitions for each state, without zeros.
+/// Returns the readings that count circuits and transitions by state. Leaves out zeros.
 fn circuits(instrument: &(impl Instrument + ?Sized)) -> BTreeMap<String, f64> {
     let all = read(instrument);
     let states = all.iter().filter(|(name, _)| name.starts_with("circuit_state") || name.contains("transitions"));
@@ -54,7 +56,7 @@ async fn all_readings_are_there_before_the_first_key() {
     zero.extend(states.map(|state| format!("circuit_transitions_total{{to={state:?}}}")));
     let zero: BTreeMap<_, _> = zero.into_iter().map(|name| (name, 0.0)).collect();
     assert_eq!(read(&breakers(fragile())), zero);
-    // A function that makes the breakers does not change the readings.
+    // The readings are equal if a function makes the breakers.
     let made = PerKey::with(same, |_: &u64| fragile().build().unwrap());
     assert_eq!(read(&made), zero);
 
@@ -90,7 +92,7 @@ async fn circuits_are_counted_by_state_with_the_longest_open_time_and_the_larges
     assert_eq!(of("circuit_half_open_in_seconds"), 4.0);
     assert_eq!(of("circuit_failure_ratio"), 0.75);
     assert_eq!(of(r#"keys{mechanism="circuit_breaker"}"#), 6.0);
-    // A reading makes no circuit half-open, and keeps no key alive.
+    // The open times have ended, but a reading makes no circuit half-open.
     advance(secs(5)).await;
     assert_eq!(of("circuit_half_open_in_seconds"), 0.0);
     assert_eq!(of(r#"circuit_state{state="open"}"#), 3.0);
@@ -218,7 +220,7 @@ async fn labeled_keys_have_their_own_readings_and_all_others_share_one() {
     // New keys change no names.
     assert_eq!(read(&breakers).into_keys().collect::<Vec<_>>(), names);
     assert_eq!(number(&breakers, r#"circuit_transitions_total{to="open"}"#), 9.0);
-    // Back to no labels.
+    // An empty list removes the labels.
     let breakers = breakers.label_keys([]).unwrap();
     assert_eq!(number(&breakers, r#"circuit_state{state="open"}"#), 9.0);
 }

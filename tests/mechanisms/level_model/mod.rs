@@ -31,9 +31,10 @@ enum Step {
     Cancel(usize),
     End(usize),
     Pass(Nanos),
-    /// Time passes up to a whole millisecond, and woken waiters are polled until none is left.
+    /// Time passes until the next whole millisecond. Then woken waiters are polled until none is left, and the readings
+    /// are compared.
     Settle,
-    /// Repeats: a call arrives, time passes, and a call ends.
+    /// Repeats this number of times: a call arrives, this time passes, and a call ends.
     Work(usize, Nanos),
     SetConcurrency(usize),
     SetDepth(usize),
@@ -116,6 +117,7 @@ enum Kind {
     Adaptive(usize),
 }
 
+/// A queue and its model. Each step runs on both, and their results must be equal.
 struct Both {
     queue: Queue,
     model: Model,

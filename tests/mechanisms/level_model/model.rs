@@ -1,4 +1,4 @@
-//! A naive model of a queue: a list of waiters in order of arrival, which it searches for everything.
+//! A naive model of a queue: a list of waiters in the order of their arrival. Each operation searches the whole list.
 
 use super::rate::Rate;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ pub const MILLI: Nanos = 1_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// This number of quarters of the time until the deadline.
+    /// A call waits for at most this number of quarters of the time until its deadline.
     Deadline(u64),
     /// As `Deadline`, and the waiter whose time to wait ends first is served first.
     Urgent(u64),
@@ -47,7 +47,7 @@ struct Waiting {
     since: Nanos,
     gives_up_at: Nanos,
     deadline: Nanos,
-    /// The slot of the pace, if it was admitted: when the next call may begin.
+    /// The slot of the pace that an admitted call took: the instant at which the call after it may begin.
     slot: Nanos,
 }
 
@@ -78,7 +78,9 @@ pub struct Model {
     /// a closed queue.
     pub counts: [u64; 5],
     waiters: Vec<Waiting>,
+    /// The outcomes that the futures of the calls have not returned yet, by the number of the call.
     answered: BTreeMap<usize, (Outcome, Waiting)>,
+    /// When the list of waiters was empty last.
     last_empty: Nanos,
 }
 
@@ -115,7 +117,7 @@ impl Model {
         self.waiters.iter().map(|waiting| self.now - waiting.since).max().unwrap_or(0)
     }
 
-    /// Returns whether a waiter could be admitted, or its time to wait has ended.
+    /// Returns whether a waiter could be admitted, or a waiter's time to wait has ended.
     pub fn owes_an_answer(&self) -> bool {
         !self.waiters.is_empty() && self.has_room()
             || self.waiters.iter().any(|waiting| self.now >= waiting.gives_up_at)
@@ -148,7 +150,7 @@ impl Model {
         if self.newest_first() { self.depth } else { self.depth_for(self.patience(u64::MAX)) }
     }
 
-    /// Returns how long a newcomer may wait that has `left` until its deadline.
+    /// Returns how long a newcomer with the time `left` until its deadline may wait.
     fn patience(&self, left: Nanos) -> Nanos {
         let patience = match self.rule {
             Rule::Deadline(fourths) | Rule::Urgent(fourths) if left < u64::MAX => left * fourths / 4,
@@ -169,6 +171,7 @@ impl Model {
         });
     }
 
+    /// Returns whether calls have been waiting without a break for longer than the interval.
     fn has_standing_queue(&self, interval: Nanos) -> bool {
         !self.waiters.is_empty() && self.now - self.last_empty > interval
     }
@@ -343,7 +346,7 @@ impl Model {
         }
     }
 
-    /// Returns whether one more call fits, if only these waiters stayed.
+    /// Returns whether a call of this weight fits into the queue beside the waiters for which `stays` is true.
     fn fits(&self, weight: u64, stays: impl Fn(&Waiting) -> bool) -> bool {
         let others: Vec<_> = self.waiters.iter().filter(|waiting| stays(waiting)).collect();
         others.len() < self.depth && others.iter().map(|other| other.weight).sum::<u64>() + weight <= self.max_weight
@@ -393,7 +396,7 @@ impl Model {
         }
     }
 
-    /// An admitted call did not begin. Its slot of the pace is used only if no other call has begun since.
+    /// An admitted call did not begin. It gives back its slot of the pace, unless another call has taken a slot since.
     fn give_back(&mut self, slot: Nanos) {
         if let Some(pace) = self.pace.as_mut().filter(|pace| pace.due == slot) {
             pace.due = pace.due.saturating_sub(pace.interval);

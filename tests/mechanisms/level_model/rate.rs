@@ -2,15 +2,18 @@
 
 use super::model::{MILLI, Nanos};
 
-/// The waiters that the service took since the rate was unknown: the wait before each, and the concurrency.
+/// The waiters that the service took since the measurement began or began again. Each entry has the time since the
+/// service took the waiter before it, and the concurrency. Time without a waiter does not count.
 #[derive(Clone, Debug, Default)]
 pub struct Rate {
     waits: Vec<(Nanos, u64)>,
+    /// When the service took a waiter last, and the concurrency at that time.
     last: Option<Nanos>,
     places: u64,
 }
 
 impl Rate {
+    /// Counts a waiter that the service takes. Calls have been waiting without a break since `backlog_since`.
     pub fn note(&mut self, backlog_since: Nanos, now: Nanos, places: u64) {
         let Some(last) = self.last else {
             *self = Self { waits: Vec::new(), last: Some(now), places };
@@ -26,10 +29,12 @@ impl Rate {
         (self.last, self.places) = (Some(now), places);
     }
 
-    /// Returns the calls and the time of the last whole span, and of the current one.
+    /// Returns the sum of the calls and of the time of two spans: the last complete one and the current one. `None` if
+    /// they are too few for a rate. A span is complete after 200 calls in at least 50 ms, or after five seconds with
+    /// enough calls for a rate.
     fn counted(&self) -> Option<(u64, Nanos)> {
         let (mut before, mut current) = ((0, 0), (0, 0));
-        // The longest wait, until the rate is known.
+        // The longest wait so far. It is in no span until the rate is known.
         let mut longest = None;
         for (wait, places) in &self.waits {
             if Self::enough(before, current, longest, *places).is_some() {
@@ -50,7 +55,8 @@ impl Rate {
         Self::enough(before, current, longest, self.places)
     }
 
-    /// Returns the counts, if there are enough: with the longest wait, unless it was a standstill.
+    /// Returns the counts if there are enough for a rate. They include the longest wait, unless it is longer
+    /// than the pause.
     fn enough(
         before: (u64, Nanos),
         current: (u64, Nanos),
@@ -64,6 +70,7 @@ impl Rate {
         (served >= 10 + places && time >= 50 * MILLI).then_some((served, time))
     }
 
+    /// Returns whether the time without a waiter was longer than ten seconds, and longer than the pause of a known rate.
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
         idle > 10_000 * MILLI && self.counted().is_none_or(|counted| u128::from(idle) > pause(counted, self.places))
@@ -74,6 +81,7 @@ impl Rate {
     }
 }
 
+/// Returns the pause: 20 times the mean time of a call. A service that takes no waiter for longer stands still.
 fn pause((served, time): (u64, Nanos), places: u64) -> u128 {
     u128::from(time) * u128::from(places) / u128::from(served.max(1)) * 20
 }

@@ -180,7 +180,8 @@ fn a_stack_without_a_budget_refuses_a_configuration_of_one() {
     assert_eq!((error.field(), error.rule()), ("retry.budget", "must be left out: the stack was built without it"));
 }
 
-/// A user's function that runs while a call is admitted would wait for itself.
+/// A user's function that applies a configuration within the pass of a call would overtake that call. The call would
+/// restart, and run the function again.
 #[test]
 fn nothing_is_applied_from_within_a_pass() {
     thread_local! {

@@ -1,4 +1,4 @@
-//! Hostile use: reads during changes, changes from forbidden places, and applies refused configurations.
+//! Hostile use: reads during changes, changes by code that runs within a call, and configurations that are refused.
 
 use std::{
     convert::Infallible,
@@ -59,7 +59,8 @@ fn refusals_do_not_depend_on_the_configuration_in_force() {
     control.apply(&StackConfig::default()).unwrap();
 }
 
-/// Gates behind a wait also see one configuration, because the code between them runs in a pass.
+/// After a wait, a call passes the later gates in a pass of its own. A function that runs in this pass, such as the one
+/// for the weight, cannot apply a configuration.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_has_waited_sees_one_configuration() {
     static CONTROL: OnceLock<Control> = OnceLock::new();
@@ -72,7 +73,7 @@ async fn a_call_that_has_waited_sees_one_configuration() {
         }
         1
     };
-    // A queue with a pace asks for the weight.
+    // A queue with a pace asks for the weight of each call, even if the call does not wait.
     let queue = Queue::builder(10, 10).pace(1_000_000, secs(1)).build().unwrap();
     let (layer, control) = steadfast::server()
         .rate_limit(RateLimit::new(bucket).wait())
@@ -134,7 +135,7 @@ fn a_configuration_is_read_as_a_whole() {
     });
 }
 
-/// A waker that polls its task at once: the poll makes a call, and applies another configuration.
+/// A waker that runs a function at once, as an executor that polls the task on the spot would. It counts its wake-ups.
 struct OnTheSpot<F>(F, AtomicUsize);
 
 impl<F: Fn() + Send + Sync> Wake for OnTheSpot<F> {
@@ -166,7 +167,7 @@ fn a_waker_woken_by_a_change_may_call_read_and_change() {
                 let call = pin!(stack.clone().oneshot(false));
                 assert!(call.poll(&mut Context::from_waker(Waker::noop())).is_ready());
                 assert_eq!(control.config().load_level, Some(LoadLevelConfig::new(5, 10)));
-                // Another thread can apply one too, because no lock is held.
+                // Another thread can apply a configuration meanwhile: the queue wakes its waiters without a lock.
                 let control = control.clone();
                 thread::spawn(move || control.apply(&StackConfig::default()).unwrap()).join().unwrap();
             }
@@ -206,7 +207,7 @@ async fn a_panic_in_a_pass_blocks_no_later_call_or_change() {
     }
 }
 
-/// Every field with values outside its bounds, one and two at a time.
+/// Applies values inside and outside the bounds of the fields, to one field or to two at a time.
 #[tokio::test(start_paused = true)]
 async fn a_refused_configuration_changes_nothing_and_an_accepted_one_is_in_force() {
     let (bucket, limiter) = (TokenBucket::with_quota(Quota::new(10, secs(1))), Limiter::fixed(10).unwrap());
@@ -531,7 +532,7 @@ fn a_live_stack_and_a_builder_refuse_the_same() {
                         retry: Some(RetryConfig { backoff, ..RetryConfig::new(attempts) }),
                         ..StackConfig::default()
                     };
-                    // Which of several errors is reported first is not specified.
+                    // If there are several errors, `check` may report another one first. Compare only whether there is one.
                     assert_eq!(loose.check(&config).is_ok(), built.is_ok(), "{config:?}");
                     refused += usize::from(built.is_err());
                 }

@@ -29,7 +29,8 @@ fn poll_once<F: Future>(call: F) -> Poll<F::Output> {
     pin!(call).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A user's own limit, which admits calls or not. It calls a function when it is changed.
+/// A user's own limit. It admits all calls while the count of its quota is 2, and no call otherwise. It calls a function
+/// when it is changed.
 #[derive(Clone)]
 struct Own(Arc<AtomicBool>, Arc<dyn Fn() + Send + Sync>);
 
@@ -79,7 +80,8 @@ impl LiveLimit for Own {
     }
 }
 
-/// A single limit without a strictest form changes between calls that pass.
+/// A user's limit changes in one step, because neither of two configurations is stricter. If nothing else changes in one
+/// step, calls pass during the change.
 #[test]
 fn a_call_does_not_wait_for_a_user_limit_that_is_slow_to_change() {
     type Called = dyn Fn() -> bool + Send + Sync;
@@ -110,8 +112,8 @@ fn a_call_does_not_wait_for_a_user_limit_that_is_slow_to_change() {
     assert_eq!(passed.load(Ordering::Relaxed), 1);
 }
 
-/// The first configuration refuses at the circuit, which is changed before the user's limit. The second refuses at the
-/// limit on the calls in flight, which is changed after it.
+/// The first configuration refuses at the circuit, the second at the limit on the calls in flight. The user's limit stands
+/// between these gates. If the gates changed one after the other, a call could pass in the middle of the change.
 #[test]
 fn in_the_middle_of_a_change_each_gate_is_as_strict_as_both_configurations() {
     type Called = dyn Fn() -> bool + Send + Sync;
@@ -146,12 +148,13 @@ fn in_the_middle_of_a_change_each_gate_is_as_strict_as_both_configurations() {
         control.apply(config).unwrap();
     }
     control.apply(&StackConfig { rate_limit: quotas(3), ..open() }).unwrap();
-    // In the last change only the limit on the calls in flight becomes less strict, at the end.
+    // In the last change only the limit on the calls in flight becomes less strict. It does so after the user's limit
+    // has changed, so the call during the change is refused.
     assert_eq!(*answers.lock().unwrap(), [false; 4]);
     assert!(call.lock().unwrap().clone().is_some_and(|call| call()));
 }
 
-/// With two such limits, no call passes between their changes.
+/// If one change has two user limits, no call passes between their changes.
 #[test]
 fn no_call_passes_between_the_changes_of_two_user_limits() {
     let slow = || (0..20).for_each(|_| thread::yield_now());

@@ -29,7 +29,8 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{Stopwatch, ms, secs};
 
-/// A control, and the configurations to apply when calls are asked for their cost, by the number of the question.
+/// Applies configurations while calls are at the gates, where the stack asks for the cost of each call. Holds the
+/// control, and the configuration to apply at each question, by the number of the question.
 #[derive(Clone, Default)]
 struct Meanwhile(Arc<Mutex<(Option<Control>, HashMap<usize, StackConfig>)>>, Arc<AtomicUsize>);
 
@@ -46,7 +47,8 @@ impl Meanwhile {
         self.lock().1.insert(question, config);
     }
 
-    /// Returns the cost of a call, which is asked for within its pass. Another thread applies the configuration first.
+    /// Returns the cost of a call. The stack asks for it within the call's pass. If there is a configuration for this
+    /// question, another thread applies it first, and this thread waits for the other.
     fn cost(&self) -> u64 {
         let question = 1 + self.1.fetch_add(1, Ordering::Relaxed);
         let (control, next) = {
@@ -59,6 +61,7 @@ impl Meanwhile {
         1
     }
 
+    /// Returns the number of questions, and starts to count again at zero.
     fn asked(&self) -> usize {
         self.1.swap(0, Ordering::Relaxed)
     }
@@ -103,11 +106,11 @@ async fn a_call_at_the_gates_restarts_and_is_judged_by_one_configuration() {
     meanwhile.at(1, circuit_open());
     let error = stack.clone().oneshot(7).await.unwrap_err();
     assert!(matches!(error.rejection(), Some(Rejection::CircuitOpen(_))), "{error:?}");
-    // The call had reached the limit, and its tokens and its place were returned.
+    // Before it restarted, the call had a token and a place. It returned both.
     assert_eq!((meanwhile.asked(), limiter.in_flight(), bucket.available_at(Instant::now())), (1, 1, 10));
     assert_eq!(reached.load(Ordering::Relaxed), 0);
 
-    // Both configurations admit it. It takes one token, one place and one probe.
+    // All three configurations admit the call. It restarts twice, and takes only one token.
     control.apply(&open()).unwrap();
     meanwhile.at(1, full(5));
     meanwhile.at(2, full(4));
@@ -115,7 +118,7 @@ async fn a_call_at_the_gates_restarts_and_is_judged_by_one_configuration() {
     assert_eq!((meanwhile.asked(), limiter.in_flight(), bucket.available_at(Instant::now())), (3, 1, 9));
     assert_eq!((control.config().load_shed, reached.load(Ordering::Relaxed)), (Some(LoadShedConfig::new(4)), 1));
 
-    // A refused call is refused by one gate, and so by one configuration.
+    // One gate refuses the call, and therefore one configuration. The call does not restart.
     control.apply(&open()).unwrap();
     meanwhile.at(1, full(1));
     let error = stack.clone().oneshot(9).await.unwrap_err();
@@ -142,7 +145,7 @@ async fn a_call_that_restarts_has_the_settings_of_the_configuration_that_admits_
     hangs.clone().oneshot(()).await.unwrap_err();
     assert_eq!((watch.read(), meanwhile.asked()), (secs(7), 2));
 
-    // The deadline of its caller also stays.
+    // A call that restarts also keeps the deadline of its caller.
     meanwhile.at(1, StackConfig { timeout: Some(secs(9)), ..open() });
     let watch = Stopwatch::start();
     let soon = CallContext::default().with_deadline(Instant::now() + secs(3));
@@ -193,7 +196,8 @@ async fn a_later_attempt_at_the_gates_restarts() {
         assert!(deadline.is_some(), "the attempt inherits the deadline of its call");
         ready(if number == 0 { Err(std::io::Error::other("failed")) } else { Ok(()) })
     });
-    // Asked for its first attempt, for the prediction about the second (twice), and for the second attempt (twice).
+    // The stack asks five times: once for the first attempt, twice for the prediction whether the second attempt would
+    // be refused, and twice for the second attempt. The changes at questions 2 and 4 cause the repetitions.
     meanwhile.at(2, StackConfig { load_shed: Some(LoadShedConfig::new(4)), ..open() });
     meanwhile.at(4, StackConfig { load_shed: Some(LoadShedConfig::new(2)), ..open() });
     layer.layer(failing).oneshot(()).await.unwrap();
@@ -283,7 +287,7 @@ async fn a_configuration_that_is_in_force_restarts_no_call() {
     }
 }
 
-/// A queue place whose owner panics when the place is given up.
+/// An admission that lets each call wait, and panics when a call gives up its place. It counts the places given up.
 #[derive(Clone, Default)]
 struct PanicsWhenLeft(Meanwhile, Arc<AtomicUsize>);
 
@@ -338,7 +342,8 @@ async fn a_call_that_waits_for_the_changes_that_overtake_it_ends_with_the_last_o
         .live()
         .unwrap();
     meanwhile.by(&control);
-    // From the eighth restart on, each change yields to the call for about a millisecond. Then the call waits for it.
+    // In its cost function, the call waits for each change. From the eighth restart on, each change first yields to the
+    // call for about a millisecond.
     for question in 1..=40 {
         let limit = LoadShedConfig::new(10 + question % 2);
         meanwhile.at(question, StackConfig { load_shed: Some(limit), ..open() });

@@ -27,12 +27,13 @@ use tower::{Layer, Service, service_fn};
 
 use crate::support::{ms, secs, size};
 
-/// Without mutual exclusion of passes and changes, a hundred changes are enough to fail.
+/// The number of changes in a thorough run. If a pass could see parts of two configurations, a hundred would be enough
+/// for a failure.
 const CHANGES: usize = 1_000;
 const CALLERS: usize = 3;
 
 const PLENTY: Quota = Quota::new(1_000_000_000, Duration::from_secs(1));
-/// A call costs two tokens, so no call passes, regardless of saved tokens.
+/// A call costs two tokens, and the bucket never holds more than one, so no call passes.
 const NONE: Quota = Quota::new(1, Duration::from_secs(1)).with_burst(1);
 
 /// The service counts the calls, and holds the first.
@@ -93,7 +94,7 @@ where
             // In an order that does not repeat soon (the constants are from "Numerical Recipes").
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             control.apply(&configs[(random >> 16) as usize % configs.len()]).unwrap();
-            // Waits until a call has seen every other configuration.
+            // After every second change, waits until the stack has refused at least one more call.
             let before = refused();
             while change % 2 == 0 && refused() == before && !done.load(Ordering::Relaxed) {
                 thread::yield_now();
@@ -175,7 +176,7 @@ fn a_client_call_sees_one_configuration() {
     let forced = BreakerConfig { forced: Some(Forced::Open), ..BreakerConfig::default() };
     let configs = [
         StackConfig { switched_off: true, ..open() },
-        // This refusal has no end, so it is not retried.
+        // The refusal has no `retry_after`, because no wait would help. It is therefore not retried.
         StackConfig { rate_limit: vec![RateLimitConfig::new([NONE])], ..open() },
         StackConfig { load_shed: Some(LoadShedConfig::new(1)), ..open() },
         StackConfig { circuit_breaker: Some(forced), ..open() },

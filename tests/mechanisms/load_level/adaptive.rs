@@ -29,7 +29,8 @@ impl Busy {
         Self { queue, in_service, waiting: VecDeque::new() }
     }
 
-    /// For each call: a call joins, time passes, and the call in the service ends.
+    /// Repeats `calls` times: a call joins the queue, the time `each` passes, and the call in the service ends. The next
+    /// waiter then takes its place.
     async fn serve(&mut self, calls: usize, each: Duration) {
         for _ in 0..calls {
             self.waiting.push_back(waiter(&self.queue));

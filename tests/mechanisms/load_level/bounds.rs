@@ -99,7 +99,7 @@ async fn a_call_of_a_higher_class_displaces_the_newest_waiter_of_the_lowest() {
     assert_eq!(refused(&mut waiting[0]), too_full(Displaced, 4));
     waiting.push(waiter_with(&queue, class(HIGH)));
     assert_eq!(refused(&mut waiting[1]), too_full(Displaced, 4));
-    // It does not displace waiters of its own class, and a lower class displaces none of them.
+    // A newcomer displaces no waiter of its own class, and none of a higher class.
     assert_eq!(refused_heavy(&queue, class(HIGH), 1), too_full(Depth, 4));
     assert_eq!(refused_heavy(&queue, class(LOW), 1), too_full(Depth, 4));
     assert_eq!((occupancy(&queue), counts(&queue)), ((1, 4), [2, 3, 0, 0]));
@@ -176,7 +176,7 @@ async fn a_full_queue_returns_the_time_to_serve_its_waiters_once_the_rate_is_kno
     let (queue, mut permits) = full(patient(1, 50));
     assert_eq!(full_retry_after(&queue), None);
     let mut permit = permits.pop();
-    // One every 100 ms.
+    // One waiter is served every 100 ms.
     let mut waiting: std::collections::VecDeque<_> = (0..50).map(|_| waiter(&queue)).collect();
     for _ in 0..20 {
         advance(ms(100)).await;

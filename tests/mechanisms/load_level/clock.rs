@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance};
 
 const NANO: Duration = Duration::from_nanos(1);
 
-/// Returns the wait of a call that was refused for it, with any `retry_after`.
+/// Returns how long a call waited that was refused because it waited too long. Its `retry_after` may have any value.
 #[track_caller]
 fn waited(rejection: &Rejection) -> Duration {
     let Rejection::WaitedTooLong(too_long) = rejection else { panic!("{rejection:?}") };
@@ -82,7 +82,7 @@ async fn the_longest_wait_and_the_slowest_pace_are_366_days_and_are_kept() {
     let queue = patient(2, usize::MAX).max_wait(LONGEST).pace(1, LONGEST).build().unwrap();
     let stopwatch = Stopwatch::start();
     drop(queue.acquire().await.unwrap());
-    // Both are woken when the wait and the pace end.
+    // The time to wait of both waiters ends at the instant at which the pace would admit the first.
     let [mut first, mut second] = waiters(&queue);
     advance(LONGEST - ms(1)).await;
     assert!(served(&mut first).is_none() && served(&mut second).is_none());
@@ -128,19 +128,21 @@ async fn the_shortest_waits_end() {
     let mut waiter = waiter(&queue);
     advance(ms(1)).await;
     assert_eq!((waiter.wakes(), refused(&mut waiter)), (1, too_long(ms(1))));
-    // The smallest share of a short deadline is zero.
+    // A millionth of 100 ns is zero nanoseconds, so the call may not wait.
     assert!(comes_with(&queue, within(100 * NANO), 1).1.is_ready());
     assert!(comes_with(&queue, CallContext::new(), 1).1.is_pending());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_turn_would_come_after_the_last_instant_is_refused() {
+    // Finds the longest time by which the clock can advance, by bisection.
     let (now, mut left, mut step) = (Instant::now(), Duration::ZERO, Duration::from_secs(1 << 62));
     while !step.is_zero() {
         let longer = left.checked_add(step).filter(|longer| now.checked_add(*longer).is_some());
         left = longer.unwrap_or(left);
         step /= 2;
     }
+    // 2.9 seconds are left. The pace allows a second call after 1.5 seconds, and a third one only after 3 seconds.
     advance(left - Duration::from_millis(2900)).await;
     let pace = (1, Duration::from_millis(1500));
     let builder = Queue::builder(2, 10).max_wait(Duration::from_secs(3600)).discipline(Discipline::fifo());

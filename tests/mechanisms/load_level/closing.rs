@@ -256,7 +256,7 @@ async fn a_closed_queue_predicts_refusals_and_is_explained_as_closed() {
 
 // Wakers.
 
-/// A task that calls the queue when it is woken.
+/// A waker that calls the queue when it is woken. It sends whether the queue is closed, and whether it got a place.
 struct Returns(Queue, mpsc::Sender<(bool, bool)>);
 
 impl Wake for Returns {
@@ -265,7 +265,7 @@ impl Wake for Returns {
     }
 }
 
-/// On a thread of its own, since a deadlock would hang.
+/// Runs on a thread of its own, because a deadlock would hang the test.
 #[test]
 fn closing_wakes_waiters_without_the_lock_when_the_queue_is_already_closed() {
     let (sender, ended) = mpsc::channel();

@@ -121,7 +121,7 @@ async fn every_queue_has_a_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_call_returns_its_place_and_its_start_time_of_the_pace() {
-    // Admitted, with a slot of the pace, and waiting for the service.
+    // Each call is admitted, takes a slot of the pace, and waits for a service that is not ready.
     let queue = patient(1, 10).pace(1, HOUR).build().unwrap();
     let backend = Backend::always(Act::answer(200)).ready_for(0);
     let service = LoadLevelLayer::new(queue.clone()).typed_error().layer(backend.clone());
@@ -157,7 +157,7 @@ async fn an_idle_handle_does_not_keep_the_next_permit() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exhausted_coop_budget_is_not_treated_as_overload() {
-    // tokio ends a poll that does much work at once with `Pending`, when its coop budget is exhausted.
+    // Once a task has used up its coop budget, tokio's resources return `Pending` until its next poll.
     let answers = Buffer::new(service_fn(async |(): ()| Ok::<_, BoxError>(())), 100_000);
     let queue = patient(1000, 1).build().unwrap();
     let service = LoadLevelLayer::new(queue.clone()).layer(answers);
@@ -165,7 +165,7 @@ async fn an_exhausted_coop_budget_is_not_treated_as_overload() {
     assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), 1000);
     assert_eq!((occupancy(&queue), counts(&queue)), ((0, 0), [0; 4]));
 
-    // A waiter is not refused either, nor served late.
+    // A waiter is not refused either.
     let queue = patient(1, 1000).build().unwrap();
     let ends = join_all((0..1000).map(|_| async { drop(queue.acquire().await.unwrap()) })).await;
     assert_eq!((ends.len(), counts(&queue)), (1000, [0; 4]));

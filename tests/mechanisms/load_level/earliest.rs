@@ -1,4 +1,4 @@
-//! The most urgent waiter first.
+//! The discipline that serves the most urgent waiter first: the one whose time to wait ends first.
 
 use super::{
     HOUR, LONGEST, Waiter, assert_free, class, comes_with, counts, full, occupancy, order, patient, refused, served,
@@ -69,7 +69,8 @@ async fn an_older_call_whose_time_ends_first_comes_before_a_newer_one_with_an_ea
     let (queue, permit) = one_place(urgent(100));
     let old = waiter_with(&queue, within(secs(10)));
     advance(ms(4_900)).await;
-    // Its deadline is earlier than that of the old call, but it may wait until 4.95 s + 0.2 s.
+    // The new call has the earlier deadline, at 5.4 s. But it may wait until 4.9 s + 0.25 s, and the old one only until
+    // 5 s.
     let new = waiter_with(&queue, within(ms(500)));
     assert_eq!(order(permit, &mut [new, old]), [1, 0]);
 }
@@ -78,7 +79,7 @@ async fn an_older_call_whose_time_ends_first_comes_before_a_newer_one_with_an_ea
 async fn a_full_queue_refuses_the_call_that_could_wait_longest() {
     let (queue, _permit) = one_place(urgent(3));
     let mut waiting = with_deadlines(&queue, [secs(3), secs(5), secs(4)]);
-    // If both are equal, the newcomer is worth less.
+    // If the newcomer and a waiter could wait until the same instant, the newcomer is refused.
     for deadline in [secs(6), secs(5)] {
         let (_, answer) = comes_with(&queue, within(deadline), 1);
         assert!(matches!(answer, Poll::Ready(Err(rejection)) if rejection == too_full(Depth, 3)));

@@ -108,8 +108,8 @@ fn too_long(waited: Duration) -> Rejection {
     WaitedTooLong::new(waited, None).into()
 }
 
-/// Returns the order in which the waiters are served after this permit ends. Each is polled when it is woken, and ends
-/// at once. Refused waiters are not in it.
+/// Returns the order in which the waiters are served after this permit ends. Polls each waiter when it has been woken,
+/// and drops its permit at once. The order does not contain refused waiters.
 #[track_caller]
 fn order(permit: Permit, waiters: &mut [Waiter]) -> Vec<usize> {
     let mut order = Vec::new();

@@ -20,7 +20,7 @@ fn paced(calls: u64, period: Duration) -> Queue {
     patient(100_000, 100_000).max_wait(LONGEST).pace(calls, period).build().unwrap()
 }
 
-/// In every interval of length t at most `1 + (t + 5 ms) * calls / period` begin.
+/// Asserts that in every interval of length t at most `1 + (t + 5 ms) * calls / period` calls begin.
 #[track_caller]
 fn assert_paced(begins: &[Duration], calls: u64, period: Duration) {
     for (first, begin) in begins.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use steadfast::load_level::{DrainTime, Permit, Queue, Readings};
 use tokio::time::advance;
 
-/// A service that ends one call every 10 ms while calls come.
+/// A queue whose service takes one waiter every 10 ms.
 struct Served {
     queue: Queue,
     permit: Option<Permit>,
@@ -67,7 +67,8 @@ async fn a_growing_backlog_never_drains_and_raises_the_desired_concurrency() {
     let readings = service.steps(1000, 2).await;
     assert_eq!((readings.waiting, readings.drain_time), (1001, DrainTime::Never));
     assert_about(readings.expected_wait.unwrap(), ms(10_020));
-    // Twice its concurrency for the arrivals, and a hundred per second more to work off a thousand in ten seconds.
+    // One place serves 100 calls per second. The 200 arrivals per second need two places. Serving the 1001 waiters in
+    // ten seconds needs 1.001 more. The sum is rounded up.
     assert_eq!(readings.desired_concurrency, 4);
 }
 
@@ -170,7 +171,8 @@ async fn the_rate_of_a_slow_service_is_known_after_ten_seconds() {
         permit = served(&mut waiting.pop_front().unwrap());
     }
     let readings = queue.readings();
-    // Five or six calls in the window of ten seconds: 91 take 152 to 182 seconds, and 90 a little less.
+    // In the last ten seconds, five or six calls were served. At this rate 90 waiters and a newcomer take 152 to 182
+    // seconds. The 90 waiters alone take a little less.
     let expected = readings.expected_wait.unwrap();
     assert!((secs(151)..=secs(182)).contains(&expected), "{expected:?}");
     assert_drains_in_about(readings.drain_time, expected);
@@ -199,7 +201,7 @@ async fn the_retry_after_of_a_refusal_is_the_time_to_serve_the_waiters_not_until
     let (queue, mut permits) = full(patient(1, 40));
     let mut waiting: VecDeque<_> = (0..40).map(|_| waiter(&queue)).collect();
     let mut permit = permits.pop();
-    // Ten calls are served per second, and ten leave.
+    // Each second ten waiters are served, ten waiters are dropped, and twenty calls join.
     for _ in 0..20 {
         advance(ms(100)).await;
         permit.take();
