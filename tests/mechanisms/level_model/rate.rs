@@ -70,7 +70,8 @@ impl Rate {
         (served >= 10 + places && time >= 50 * MILLI).then_some((served, time))
     }
 
-    /// Returns whether the time without a waiter was longer than ten seconds, and longer than the pause of a known rate.
+    /// Returns whether the time without a waiter was longer than ten seconds, and longer than the pause if the rate is
+    /// known.
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
         idle > 10_000 * MILLI && self.counted().is_none_or(|counted| u128::from(idle) > pause(counted, self.places))

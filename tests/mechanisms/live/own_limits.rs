@@ -29,8 +29,8 @@ fn poll_once<F: Future>(call: F) -> Poll<F::Output> {
     pin!(call).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A user's own limit. It admits all calls while the count of its quota is 2, and no call otherwise. It calls a function
-/// when it is changed.
+/// A user's own limit. It admits all calls while the count of its quota is 2, and no call otherwise. It calls a
+/// function when it is changed.
 #[derive(Clone)]
 struct Own(Arc<AtomicBool>, Arc<dyn Fn() + Send + Sync>);
 
@@ -80,8 +80,8 @@ impl LiveLimit for Own {
     }
 }
 
-/// A user's limit changes in one step, because neither of two configurations is stricter. If nothing else changes in one
-/// step, calls pass during the change.
+/// A user's limit changes in one step, because neither of two configurations is stricter. If nothing else changes in
+/// one step, calls pass during the change.
 #[test]
 fn a_call_does_not_wait_for_a_user_limit_that_is_slow_to_change() {
     type Called = dyn Fn() -> bool + Send + Sync;
@@ -112,8 +112,8 @@ fn a_call_does_not_wait_for_a_user_limit_that_is_slow_to_change() {
     assert_eq!(passed.load(Ordering::Relaxed), 1);
 }
 
-/// The first configuration refuses at the circuit, the second at the limit on the calls in flight. The user's limit stands
-/// between these gates. If the gates changed one after the other, a call could pass in the middle of the change.
+/// The first configuration refuses at the circuit, the second at the limit on the calls in flight. The user's limit
+/// stands between these gates. If the gates changed one after the other, a call could pass in the middle of the change.
 #[test]
 fn in_the_middle_of_a_change_each_gate_is_as_strict_as_both_configurations() {
     type Called = dyn Fn() -> bool + Send + Sync;

@@ -29,8 +29,8 @@ impl Busy {
         Self { queue, in_service, waiting: VecDeque::new() }
     }
 
-    /// Repeats `calls` times: a call joins the queue, the time `each` passes, and the call in the service ends. The next
-    /// waiter then takes its place.
+    /// Repeats `calls` times: a call joins the queue, the time `each` passes, and the call in the service ends. The
+    /// next waiter then takes its place.
     async fn serve(&mut self, calls: usize, each: Duration) {
         for _ in 0..calls {
             self.waiting.push_back(waiter(&self.queue));

@@ -1,4 +1,4 @@
-//! Compares the table with a simple model of its documentation: a list, and the rule by which an entry is removed.
+//! Compares the table of a `PerKey` with a simple model: a list of entries, and the documented rule for removing one.
 
 use super::{Breakers, breakers, fragile};
 use crate::support::{ms, secs};
@@ -17,10 +17,11 @@ const OPEN_FOR: Duration = Duration::from_secs(5);
 enum Step {
     Succeed(u64),
     Fail(u64),
-    /// Keeps a handle, or drops all kept handles.
+    /// Keeps a handle of this key.
     Hold(u64),
+    /// Drops all kept handles.
     Release,
-    /// Milliseconds.
+    /// Advances the clock by this number of milliseconds.
     Wait(u64),
 }
 
@@ -39,9 +40,10 @@ fn step() -> impl Strategy<Value = Step> {
 struct Known {
     key: u64,
     used: Instant,
-    /// The last use, or the last search that found it in use.
+    /// The last use, or the last search that could not remove the entry. The entry with the earliest turn is the next
+    /// candidate for removal.
     turn: Instant,
-    /// When the circuit's open time ends. It opens at the first failure.
+    /// When the open time of the circuit ends. `None` if the circuit is closed. It opens at the first failure.
     open_until: Option<Instant>,
     held: bool,
 }
@@ -76,12 +78,13 @@ impl Model {
             known.turn = now;
             return;
         }
-        // The first search removes nothing.
+        // Before it makes a mechanism for the key, the table searches for an entry that can be removed. It removes none
+        // yet.
         if self.known.len() == self.max_keys && self.look(now).is_none() {
             self.overflowed += 1;
             return;
         }
-        // Each new key visits two old entries.
+        // Each new key visits up to two entries whose turn is `idle_after` ago or earlier, even if there is room.
         for _ in 0..2 {
             let Some(index) = self.first() else { break };
             let known = &self.known[index];
@@ -109,7 +112,7 @@ impl Model {
         self.known.push(Known { key, used: now, turn: now, open_until: None, held: false });
     }
 
-    /// Finds the first entry that can be removed. The entries before it count as used now.
+    /// Finds the first entry that can be removed. Moves the entries before it to the end, with a turn that is now.
     fn look(&mut self, now: Instant) -> Option<usize> {
         self.known.sort_by_key(|known| known.turn);
         let found = self.known.iter().position(|known| self.may_go(known, now));
@@ -133,7 +136,8 @@ async fn compare(max_keys: usize, idle_after: Duration, steps: Vec<Step>) {
     let mut model = Model { known: Vec::new(), max_keys, idle_after, overflowed: 0, overflow_is_open: false };
     let mut held = Vec::new();
     for step in steps {
-        // No two uses are then at the same instant, and no pause between searches is in progress.
+        // After 2 ms, two uses have different instants. The pause after a search that found no entry has ended, too: it
+        // lasts for 10 us per entry.
         advance(ms(2)).await;
         match step {
             Step::Succeed(key) => {

@@ -66,7 +66,7 @@ async fn a_refused_call_is_a_use() {
     let breakers = breakers.idle_after(secs(100));
     let client = steadfast::client().circuit_breaker(breakers.clone()).service(backend()).unwrap();
     client.clone().oneshot(to("dead", false)).await.unwrap_err();
-    // Callers come just before the circuit can be probed, so it stays open.
+    // This call comes just before the circuit can be probed, so it is refused. It counts as a use of the key.
     advance(secs(4)).await;
     client.clone().oneshot(to("dead", false)).await.unwrap_err();
     advance(secs(97)).await;
@@ -95,7 +95,7 @@ async fn a_call_in_flight_keeps_its_key_and_one_that_is_dropped_gives_it_back() 
     let mut first = Box::pin(server.clone().oneshot(1));
     assert!(timeout(ms(1), &mut first).await.is_err());
     assert!(matches!(server.clone().oneshot(1).await, Err(Error::Rejected(Rejection::Overloaded(_)))));
-    // It shares the overflow mechanism with all keys without a place.
+    // Key 2 finds no place. It shares the overflow mechanism with all other keys without a place.
     let mut second = Box::pin(server.clone().oneshot(2));
     assert!(timeout(ms(1), &mut second).await.is_err());
     assert!(matches!(server.clone().oneshot(3).await, Err(Error::Rejected(Rejection::Overloaded(_)))));
@@ -109,7 +109,8 @@ async fn a_call_in_flight_keeps_its_key_and_one_that_is_dropped_gives_it_back() 
     assert_eq!(limiters.get(&2).unwrap().in_flight(), 1);
 }
 
-/// Hosts that serve one call at a time.
+/// Two hosts that serve one call at a time. A call of the fast host takes 1 ms, a call of the slow host 100 ms. `works`
+/// selects the fast host.
 fn one_by_one() -> impl Service<Request, Response = (), Error = Infallible, Future: Send> + Clone + Send + 'static {
     let hosts = Arc::new([Mutex::new(ms(100)), Mutex::new(ms(1))]);
     service_fn(move |request: Request| {
@@ -191,7 +192,7 @@ async fn a_change_of_a_live_stack_reaches_all_keys_and_those_made_later() {
     control.apply(&StackConfig { circuit_breaker: forced, ..StackConfig::default() }).unwrap();
     let refused = client.clone().oneshot(to("latest", true)).await.unwrap_err();
     assert!(matches!(refused, Error::Rejected(Rejection::CircuitOpen(_))));
-    // An empty configuration restores that of the build.
+    // An empty configuration restores the numbers that the stack was built with.
     control.apply(&StackConfig::default()).unwrap();
     for _ in 0..2 {
         client.clone().oneshot(to("latest", false)).await.unwrap_err();

@@ -23,7 +23,7 @@ pub struct Collector {
 #[derive(Default)]
 struct Notes {
     spans: HashMap<u64, Span>,
-    /// The spans that this thread has entered.
+    /// The spans that this thread has entered and not exited, the current span last.
     entered: Vec<u64>,
     next: u64,
     /// The ended spans and the events, in order.
@@ -51,11 +51,12 @@ impl Collector {
         std::mem::take(&mut self.notes().lines)
     }
 
-    /// Returns the spans that have not ended.
+    /// Returns the number of spans that have not ended.
     pub fn open(&self) -> usize {
         self.notes().spans.len()
     }
 
+    /// Returns the number of spans that this thread has entered and not exited.
     pub fn entered(&self) -> usize {
         self.notes().entered.len()
     }

@@ -1,4 +1,5 @@
-//! Deliveries of events: nothing is lost or delivered twice, also when a delivery is dropped.
+//! Deliveries of events. No event is delivered twice, and a delivery that is dropped loses none. While no delivery
+//! runs, up to 1024 state changes wait. Older ones are dropped and counted.
 
 use super::{
     events::noting,
@@ -73,7 +74,7 @@ fn the_events_of_several_threads_are_delivered_exactly_once() {
         }
         drop(events);
         barrier.wait();
-        // Time runs during the calls, so that many intervals deliver them.
+        // The clock advances while the calls run, so that the counts are delivered in many intervals.
         runtime().block_on(async {
             let delivery = tokio::spawn(delivery.run());
             while !delivery.is_finished() {
@@ -160,7 +161,7 @@ fn a_delivery_in_another_runtime_continues_when_the_first_runtime_ends() {
     switch.change("a", "b");
     first.block_on(async { sleep(ms(1)).await });
     assert_eq!(notes.take().len(), 1);
-    // It waits until the first delivery ends.
+    // The second delivery waits until the first one ends.
     let waiting = second.spawn(events.delivery().run());
     drop(events);
     switch.change("b", "c");

@@ -84,7 +84,7 @@ impl DescribeGate for Switch {
     }
 }
 
-/// Returns the switch as a slot of a stack.
+/// Lets the switch fill a slot of a stack, as a gate.
 impl steadfast::stack::Slot for Switch {
     type Stage<Next> = steadfast::shell::GateStage<Self, Next>;
 

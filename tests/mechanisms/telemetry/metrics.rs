@@ -122,7 +122,7 @@ async fn a_queue_reports_the_waiting_time_of_all_calls_that_waited() {
     assert_eq!(count(&metrics, "queue_wait_seconds", &[]), 0);
     let served = all.await.into_iter().filter(Result::is_ok).count();
     assert_eq!(served, 3);
-    // 20 ms, 40 ms, and the maximum waiting time of 50 ms.
+    // The calls waited for 20 ms, for 40 ms, and for the maximum of 50 ms.
     let SampleValue::Histogram(waits) = sample(&metrics, "queue_wait_seconds", &[]) else { panic!("a histogram") };
     assert_eq!(waits.count(), 3);
     assert!((waits.sum() - 0.110).abs() < 1e-9, "{}", waits.sum());
@@ -157,7 +157,7 @@ async fn when_a_stack_ends_its_counts_stay_and_its_gauges_become_zero() {
     assert_eq!((transitions(), gauge(&metrics, "in_flight_limit", &[])), (2, 0.0));
     assert_eq!(gauge(&metrics, "circuit_state", &[("state", "forced_open")]), 0.0);
 
-    // Its counts before the new watch were counted already.
+    // The breaker's transitions before the third stack were counted already, and do not count again.
     let third = stack();
     breaker.reset();
     breaker.force_open();
@@ -224,7 +224,7 @@ fn a_counted_call_allocates_nothing() {
     assert_eq!(so_far(), before);
 }
 
-/// A user's instrument that panics or collects while it is read.
+/// A user's instrument that runs a function while it is read.
 struct Own(Arc<dyn Fn() + Send + Sync>);
 
 impl Instrument for Own {

@@ -8,7 +8,7 @@ pub struct Parsed {
     pub grouped_by: Vec<String>,
 }
 
-/// A name that begins with `steadfast_`.
+/// A metric whose name begins with `steadfast_`, as a query asks for it.
 #[derive(Debug, PartialEq)]
 pub struct Selector {
     pub metric: String,
@@ -58,7 +58,8 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '.' | '$')
 }
 
-/// The words before quoted texts in braces: the names of labels.
+/// Returns the names of labels in braces, and the number of tokens up to and including the closing brace. `tokens` begins
+/// after the opening brace.
 fn braces(tokens: &[Token]) -> (Vec<String>, usize) {
     let end = tokens.iter().position(|token| *token == Token::Sign('}')).expect("braces are closed");
     let words = tokens[..end].iter().filter_map(|token| match token {

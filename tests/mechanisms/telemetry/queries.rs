@@ -148,7 +148,7 @@ fn every_alert_has_a_severity_and_instructions() {
         let wait = text(&rule, &["for"]);
         assert!(wait.ends_with(['s', 'm', 'h']) && !wait.starts_with('0'), "{alert} waits for {wait}");
         assert!(text(&rule, &["annotations", "description"]).len() > 40, "{alert}");
-        // A label that the query removes would be empty in the text.
+        // A label that the aggregation of the query removes would be empty in the annotation.
         let kept = promql::parse(text(&rule, &["expr"])).grouped_by;
         let said = [text(&rule, &["annotations", "summary"]), text(&rule, &["annotations", "description"])].concat();
         for label in said.split("$labels.").skip(1) {

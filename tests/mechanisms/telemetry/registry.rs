@@ -183,7 +183,7 @@ fn the_address_of_an_instrument_is_read_under_no_lock() {
     assert_eq!(own_total(&metrics), 0);
 }
 
-/// Reports durations with the label of another stack.
+/// Reports this number of durations. Gives them the `stack` label `both`, whatever the name of the watch is.
 struct Durations(usize);
 
 impl Instrument for Durations {
@@ -194,7 +194,7 @@ impl Instrument for Durations {
     }
 }
 
-/// Adds up the values of histograms.
+/// Counts the values that histograms record.
 #[derive(Default)]
 struct Sum(AtomicU64);
 
@@ -234,7 +234,7 @@ impl Recorder for Sums {
 #[test]
 fn two_instruments_that_report_one_series_never_exceed_the_larger_of_them() {
     let (metrics, sums) = (Metrics::new(), Sums::default());
-    // Counts before the first watch are subtracted, so both get their durations after it.
+    // The counts at the beginning of a watch are subtracted, so both instruments get their durations afterwards.
     let mut by_name = [("a", 5), ("b", 3)].map(|(name, durations)| (name, Durations(0), Durations(durations)));
     let grown: Vec<_> = by_name
         .iter_mut()
@@ -249,7 +249,7 @@ fn two_instruments_that_report_one_series_never_exceed_the_larger_of_them() {
     assert_eq!(sums.0.0.load(Relaxed), 5);
 }
 
-/// Reports the first durations, then the second durations.
+/// Reports the first durations until the flag is set, and the second durations from then on.
 struct Grows(Arc<AtomicBool>, Durations, Durations);
 
 impl Instrument for Grows {

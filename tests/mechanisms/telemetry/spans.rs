@@ -187,7 +187,8 @@ fn allocations() -> u64 {
 
 #[test]
 fn without_a_subscriber_or_with_errors_only_nothing_is_allocated() {
-    // Other tests have subscribers on their own threads.
+    // Other tests set subscribers on their own threads, which turns tracing on in the whole process. This thread gets a
+    // subscriber that records nothing.
     let guard = set_default(NoSubscriber::new());
     assert_eq!(allocations(), 0);
     drop(guard);

@@ -32,7 +32,7 @@ async fn a_panic_of_the_subscriber_propagates_out_of_the_poll_and_the_stack_keep
                 .unwrap();
             collector.panic_in(Some(method));
             let mut call = Box::pin(client.clone().call(()));
-            // Only a denied retry logs an event.
+            // Only the call that is answered 500 logs events, because it is retried.
             let panics = catch_unwind(AssertUnwindSafe(|| poll(&mut call))).is_err();
             assert!(panics || method == "event", "{method}");
             drop(call);
@@ -56,7 +56,7 @@ async fn a_dropped_call_returns_its_permit_although_the_subscriber_panics() {
         collector.panic_in(Some(method));
         assert!(catch_unwind(AssertUnwindSafe(|| drop(call))).is_err(), "{method}");
         assert_eq!((limiter.in_flight(), collector.entered()), (0, 0), "{method}");
-        // And while another panic unwinds.
+        // The permit is also returned if the call is dropped while another panic unwinds.
         collector.panic_in(None);
         let mut call = Box::pin(client.clone().call(()));
         assert!(poll(&mut call).is_pending());
