@@ -199,7 +199,8 @@ fn listeners_learn_each_change_of_many_threads_once_and_in_order() {
     }
 }
 
-/// A limit that tries to apply a configuration while it is described or changed. On demand, a change of it panics.
+/// A limit that tries to apply a configuration while it is described or changed. On demand it panics when it is
+/// changed.
 #[derive(Clone, Default)]
 struct Meddling {
     control: Arc<Mutex<Option<Control>>>,
@@ -283,7 +284,7 @@ fn listeners_run_after_a_change_even_if_a_limit_panicked_in_it() {
     let live = live_one(&collector);
     *limit.control.lock().unwrap() = Some(control.clone());
     let own = control.clone();
-    // Outside a change, `config` takes the lock that a change holds. The change must have released it by then.
+    // To read the configuration, the listener takes the lock that a change holds. The change must release it before.
     let notes = Notes::also(&*live, move || drop(own.config()));
     let quota = |count| StackConfig {
         rate_limit: vec![RateLimitConfig::new([Quota::new(count, secs(1))])],

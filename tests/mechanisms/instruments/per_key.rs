@@ -1,4 +1,4 @@
-//! The readings and the listeners of a [`PerKey`], which sums over its keys.
+//! The readings of a [`PerKey`], combined over all its keys, and the listeners of its mechanisms.
 
 use super::{Collector, Notes, number, read};
 use crate::support::secs;

@@ -469,7 +469,7 @@ async fn combined_limits_in_shadow_report_it_and_can_be_enforced() {
     control.apply(&StackConfig { rate_limit: in_force, ..StackConfig::default() }).unwrap();
     let refused = stack.clone().oneshot(()).await;
     assert!(refused.is_err(), "{:?}", control.config());
-    // And back again.
+    // The built configuration puts both limits in shadow again.
     control.apply(&StackConfig::default()).unwrap();
     stack.clone().oneshot(()).await.unwrap();
 }
@@ -507,7 +507,8 @@ fn malformed_configurations_are_refused() {
     assert_eq!(serde_json::from_str::<StackConfig>(&json).unwrap(), StackConfig::default());
 }
 
-/// A live stack refuses exactly what a builder refuses, with the same message.
+/// `live` refuses exactly the builders that `layer` refuses, with an equal error. `check` accepts exactly the
+/// configurations with which a builder can be built.
 #[test]
 fn a_live_stack_and_a_builder_refuse_the_same() {
     let limits = [0, 49, 50, 51, 99, 100, 101, 150].map(ms);

@@ -80,8 +80,8 @@ impl LiveLimit for Own {
     }
 }
 
-/// A user's limit changes in one step, because neither of two configurations is stricter. If nothing else changes in
-/// one step, calls pass during the change.
+/// A user's limit changes in one step, because neither of two configurations is stricter. If no other part
+/// changes in one step, and the settings of calls stay, calls pass during the change.
 #[test]
 fn a_call_does_not_wait_for_a_user_limit_that_is_slow_to_change() {
     type Called = dyn Fn() -> bool + Send + Sync;

@@ -1,4 +1,4 @@
-//! A change during a call's pass through the gates. Neither waits for the other, and the call restarts its pass.
+//! A change during a call's pass through the gates. The change ends before the pass, and the call restarts its pass.
 
 use std::{
     collections::HashMap,
@@ -29,8 +29,8 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::support::{Stopwatch, ms, secs};
 
-/// Applies configurations while calls are at the gates, where the stack asks for the cost of each call. Holds the
-/// control, and the configuration to apply at each question, by the number of the question.
+/// A cost function that applies configurations while a call is at the gates. Each time the stack asks for a cost is one
+/// question. Holds the control, and the configuration to apply at a question, by the number of the question.
 #[derive(Clone, Default)]
 struct Meanwhile(Arc<Mutex<(Option<Control>, HashMap<usize, StackConfig>)>>, Arc<AtomicUsize>);
 

@@ -70,7 +70,7 @@ async fn a_call_that_would_be_served_too_late_is_refused_at_once() {
     assert_eq!((waiting, full.cause(), full.bound()), (11, QueueFullCause::Deadline, 11));
     assert_eq!(full.retry_after(), Some(ms(120)), "eleven calls, and this one");
     assert_eq!(full.to_string(), "the queue is at its depth limit of 11 for calls with this maximum wait");
-    // All others are served in time.
+    // The eleven waiters are served in time.
     for _ in 0..11 {
         busy.serve_one(ms(9)).await;
     }

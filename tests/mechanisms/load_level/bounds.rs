@@ -99,7 +99,7 @@ async fn a_call_of_a_higher_class_displaces_the_newest_waiter_of_the_lowest() {
     assert_eq!(refused(&mut waiting[0]), too_full(Displaced, 4));
     waiting.push(waiter_with(&queue, class(HIGH)));
     assert_eq!(refused(&mut waiting[1]), too_full(Displaced, 4));
-    // A newcomer displaces no waiter of its own class, and none of a higher class.
+    // In this discipline, a newcomer displaces no waiter of its own class, and none of a higher class.
     assert_eq!(refused_heavy(&queue, class(HIGH), 1), too_full(Depth, 4));
     assert_eq!(refused_heavy(&queue, class(LOW), 1), too_full(Depth, 4));
     assert_eq!((occupancy(&queue), counts(&queue)), ((1, 4), [2, 3, 0, 0]));

@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance};
 
 const NANO: Duration = Duration::from_nanos(1);
 
-/// Returns how long a call waited that was refused because it waited too long. Its `retry_after` may have any value.
+/// Returns the wait that a [`Rejection::WaitedTooLong`] states. Its `retry_after` may have any value.
 #[track_caller]
 fn waited(rejection: &Rejection) -> Duration {
     let Rejection::WaitedTooLong(too_long) = rejection else { panic!("{rejection:?}") };
@@ -128,7 +128,7 @@ async fn the_shortest_waits_end() {
     let mut waiter = waiter(&queue);
     advance(ms(1)).await;
     assert_eq!((waiter.wakes(), refused(&mut waiter)), (1, too_long(ms(1))));
-    // A millionth of 100 ns is zero nanoseconds, so the call may not wait.
+    // A millionth of 100 ns is rounded to zero, so the call may not wait.
     assert!(comes_with(&queue, within(100 * NANO), 1).1.is_ready());
     assert!(comes_with(&queue, CallContext::new(), 1).1.is_pending());
 }

@@ -157,7 +157,7 @@ async fn an_idle_handle_does_not_keep_the_next_permit() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exhausted_coop_budget_is_not_treated_as_overload() {
-    // Once a task has used up its coop budget, tokio's resources return `Pending` until its next poll.
+    // Once a task has used up its coop budget, tokio's resources return `Pending` until the task's next poll.
     let answers = Buffer::new(service_fn(async |(): ()| Ok::<_, BoxError>(())), 100_000);
     let queue = patient(1000, 1).build().unwrap();
     let service = LoadLevelLayer::new(queue.clone()).layer(answers);

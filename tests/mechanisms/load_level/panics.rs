@@ -160,7 +160,7 @@ async fn a_waker_that_panics_when_dropped_loses_no_place() {
     assert!(fused.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     let mut next = waiter(&queue);
     drop(permits);
-    // The queue and tokio's timer each drop a waker.
+    // The poll panics, because the queue and tokio's timer each drop a waker.
     panics(|| fused.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     assert_eq!((next.wakes(), occupancy(&queue)), (1, (1, 0)));
     drop(fused);

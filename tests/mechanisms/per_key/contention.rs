@@ -16,7 +16,7 @@ use steadfast::{
 };
 use tokio::time::Instant;
 
-/// Runs `work` in two threads that start together. Each thread passes its number, 0 or 1.
+/// Runs `work` in two threads that start together. Each thread passes its number, 0 or 1, to `work`.
 fn in_two_threads(work: impl Fn(u64) + Sync) {
     let start = Barrier::new(2);
     thread::scope(|scope| {

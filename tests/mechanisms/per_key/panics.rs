@@ -15,7 +15,7 @@ use steadfast::{
 use tokio::time::advance;
 
 thread_local! {
-    /// The user code that panics.
+    /// The user code that panics when it runs next.
     static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
 }
 

@@ -61,7 +61,7 @@ impl Collector {
         self.notes().entered.len()
     }
 
-    /// Makes the methods that this text names panic.
+    /// Lets the subscriber panic in each method whose name occurs in this text.
     pub fn panic_in(&self, methods: Option<&'static str>) {
         self.notes().panics_in = methods;
     }

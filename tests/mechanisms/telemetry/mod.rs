@@ -23,8 +23,8 @@ mod spans_panics;
 #[cfg(feature = "metrics")]
 use steadfast::telemetry::{Metrics, SampleValue};
 
-/// The value of the only sample with this name, after the prefix `steadfast_`, and these labels. Panics if there is no
-/// such sample or more than one.
+/// The value of the only sample with the name `steadfast_{name}` and these labels. Panics if there is no such sample,
+/// or more than one.
 #[cfg(feature = "metrics")]
 fn sample(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> SampleValue {
     let samples = metrics.samples();

@@ -58,8 +58,8 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '.' | '$')
 }
 
-/// Returns the names of labels in braces, and the number of tokens up to and including the closing brace. `tokens` begins
-/// after the opening brace.
+/// Returns the names of labels in braces, and the number of tokens up to and including the closing brace. `tokens`
+/// begins after the opening brace.
 fn braces(tokens: &[Token]) -> (Vec<String>, usize) {
     let end = tokens.iter().position(|token| *token == Token::Sign('}')).expect("braces are closed");
     let words = tokens[..end].iter().filter_map(|token| match token {
