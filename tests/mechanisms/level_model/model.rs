@@ -184,8 +184,8 @@ impl Model {
         }
     }
 
-    /// Returns the first or the last waiter of a class, in the order of arrival. Under `Urgent`, returns the waiter whose
-    /// time to wait ends first or last.
+    /// Returns the first or the last waiter of a class, in the order of arrival. Under `Urgent`, returns the waiter
+    /// whose time to wait ends first or last.
     fn at_the_end(&self, class: usize, newest: bool) -> Option<Waiting> {
         let mut of_class = self.waiters.iter().filter(|waiting| waiting.class == class);
         if let Rule::Urgent(_) = self.rule {

@@ -207,7 +207,7 @@ async fn a_panic_in_a_pass_blocks_no_later_call_or_change() {
     }
 }
 
-/// Applies values inside and outside the bounds of the fields, to one field or to two at a time.
+/// Applies values inside and outside the bounds of most fields, to one or several fields at a time.
 #[tokio::test(start_paused = true)]
 async fn a_refused_configuration_changes_nothing_and_an_accepted_one_is_in_force() {
     let (bucket, limiter) = (TokenBucket::with_quota(Quota::new(10, secs(1))), Limiter::fixed(10).unwrap());

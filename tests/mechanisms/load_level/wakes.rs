@@ -1,4 +1,5 @@
-//! How often a waiter is woken: once, when its turn comes.
+//! How often a waiter is woken: once, when its turn comes or its time to wait ends. With a pace, a waiter that others
+//! overtake may be woken more often.
 
 use super::{HOUR, full, occupancy, order, patient, refused, served, waiter, waiters};
 use crate::support::{ByHand, Counted, ms, secs};

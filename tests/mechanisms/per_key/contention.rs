@@ -1,4 +1,4 @@
-//! Threads that add keys at the same time.
+//! Threads that add keys, open circuits or read the counts at the same time.
 
 use super::{breakers, fragile};
 use std::{

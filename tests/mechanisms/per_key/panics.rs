@@ -1,4 +1,4 @@
-//! User code that panics leaves nothing locked or taken.
+//! User code that panics leaves nothing locked or taken. Listeners, and keys that are dropped, may use a table.
 
 use crate::support::secs;
 use std::{

@@ -1,4 +1,4 @@
-//! The log events of state changes, and the one warning per ten seconds.
+//! The log events of state changes, and of rejections: each mechanism of a stack logs one warning per ten seconds.
 
 use super::{
     collector::Collector,
