@@ -176,7 +176,7 @@ fn a_client_call_sees_one_configuration() {
     let forced = BreakerConfig { forced: Some(Forced::Open), ..BreakerConfig::default() };
     let configs = [
         StackConfig { switched_off: true, ..open() },
-        // The refusal has no `retry_after`, because no wait would help. It is therefore not retried.
+        // No wait helps against this refusal, so it has no `retry_after`, and no retry waits for it.
         StackConfig { rate_limit: vec![RateLimitConfig::new([NONE])], ..open() },
         StackConfig { load_shed: Some(LoadShedConfig::new(1)), ..open() },
         StackConfig { circuit_breaker: Some(forced), ..open() },

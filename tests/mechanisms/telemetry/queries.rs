@@ -1,5 +1,5 @@
-//! Checks the Grafana dashboard and the alerts: each query uses existing metrics and labels, each metric has a panel, and
-//! each alert has a severity and instructions.
+//! Checks the Grafana dashboard and the alerts: each query uses existing metrics and labels, each metric has a panel,
+//! and each alert has a severity and instructions.
 
 use super::promql::{self, Selector};
 use saphyr::{LoadableYamlNode, Yaml};
