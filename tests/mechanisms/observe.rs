@@ -99,7 +99,7 @@ async fn each_call_and_each_attempt_begins_and_ends_once_with_its_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unready_service_has_an_attempt_but_no_call() {
+async fn an_attempt_at_an_unready_service_ends_as_refused() {
     let recorder: Recorder = Recorder::default();
     let client = steadfast::client().observe("payments", recorder.clone()).attempt_timeout(ms(40));
     let _ = client.service(Backend::always(Act::answer(200)).ready_for(0)).unwrap().oneshot(()).await;
@@ -348,7 +348,7 @@ impl Observer for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stack_that_is_not_observed_has_no_stage_for_it() {
+async fn a_stack_without_an_observer_has_no_stage_for_one() {
     let limiter = || Limiter::fixed(1).unwrap();
     let by_hand = GateStage::new(limiter(), ScopeStage::new(Leaf::new(AnyError)));
     let by_hand = StackLayer::from_stages(by_hand, TypedError).layer(Backend::always(Act::answer(200)));

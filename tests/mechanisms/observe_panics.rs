@@ -85,7 +85,7 @@ async fn a_panic_of_an_observer_in_a_poll_leaks_no_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_whose_observer_panics_before_the_service_returns_its_place() {
+async fn a_probe_returns_its_place_if_its_observer_panics_before_the_service_is_called() {
     for place in ["begin call", "enter call", "begin attempt", "enter attempt"] {
         let test = Observed::new(Backend::always(Act::answer(200)));
         test.breaker.try_acquire().unwrap().failure();
@@ -162,7 +162,7 @@ async fn a_panic_of_the_service_ends_the_attempt_and_the_call_as_panicked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_an_observer_while_another_unwinds_is_swallowed() {
+async fn a_panic_of_an_observer_during_a_panic_of_the_service_is_swallowed() {
     for place in ["end attempt", "end call"] {
         let test = Observed::new(Backend::always(Act::panic()));
         test.recorder.panics_at(place);
@@ -170,7 +170,7 @@ async fn a_panic_of_an_observer_while_another_unwinds_is_swallowed() {
         let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut call).is_ready())).unwrap_err();
         drop(call);
         // It is the panic of the service.
-        assert_eq!(panic.downcast_ref::<&str>(), Some(&"told to, in `poll`"), "{place}");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the scripted panic, in `poll`"), "{place}");
         test.assert_nothing_left(place);
     }
 }
@@ -296,12 +296,12 @@ impl Observer for Burns {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panicking_payload_does_not_abort_during_another_panic() {
+async fn a_payload_that_panics_when_dropped_does_not_abort_during_another_panic() {
     let client =
         steadfast::client().observe("payments", (Burns, Burns)).service(Backend::always(Act::panic())).unwrap();
     let mut call = Box::pin(client.oneshot(1));
     let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut call).is_ready())).unwrap_err();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"told to, in `poll`"));
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the scripted panic, in `poll`"));
     drop(call);
 
     let client = steadfast::client().observe("payments", (Burns, Burns)).service(Backend::always(Act::hang())).unwrap();
@@ -334,7 +334,7 @@ impl Observer for Quiet {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_enters_nothing_still_ends_each_call_once() {
+async fn an_observer_with_the_default_poll_ends_each_call_once() {
     for act in [Act::answer(200).after(ms(5)), Act::panic().after(ms(5)), Act::panic_at_once(), Act::hang()] {
         for place in [None, Some("begin call"), Some("begin attempt"), Some("end attempt"), Some("end call")] {
             for polls in 0..3 {

@@ -105,7 +105,7 @@ async fn one_probe_that_is_cut_short_never_opens_the_circuit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callers_deadline_is_a_failure_from_half_of_the_full_patience() {
+async fn a_callers_deadline_is_a_failure_from_half_of_the_full_time() {
     // An attempt through each of these five stacks has a full time of 400 ms.
     let breaker = counting();
     let backend = Backend::always(Act::hang());
@@ -164,7 +164,7 @@ async fn an_attempt_that_begins_late_in_the_call_is_judged_by_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_in_the_wait_queue_does_not_count_as_patience() {
+async fn the_time_in_the_wait_queue_does_not_count_as_time_of_the_attempt() {
     for (minting, expected) in [(ms(1001), (0, 0)), (ms(1000), (1, 1))] {
         let bucket = TokenBucket::builder(1, minting).max_wait(secs(9)).build().unwrap();
         bucket.try_acquire(1).unwrap();

@@ -162,7 +162,7 @@ async fn a_learned_limit_is_evidence() {
 }
 
 #[test]
-fn a_key_with_an_earlier_time_than_the_last_use_of_another_finds_its_place() {
+fn a_key_used_at_an_earlier_instant_than_another_key_gets_a_place() {
     let now = Instant::now();
     let limiters = PerKey::new(same, LoadShedConfig::new(1)).unwrap().max_keys(2);
     let in_use = limiters.handle_at(1, now);
@@ -173,7 +173,7 @@ fn a_key_with_an_earlier_time_than_the_last_use_of_another_finds_its_place() {
 }
 
 #[test]
-fn a_function_that_takes_the_last_place_for_another_key_finds_one_for_its_own() {
+fn a_function_that_gives_the_last_place_to_another_key_still_gets_one_for_its_key() {
     let limiters = Arc::new(OnceLock::<PerKey<Limiter, u64, fn(&u64) -> u64>>::new());
     let known = Arc::clone(&limiters);
     let make = move |key: &u64| {

@@ -537,7 +537,7 @@ fn a_stack_explains_its_limits() {
 // By key.
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_by_borrowed_keys_has_every_exit_and_refunds_the_key() {
+async fn a_limit_by_borrowed_keys_returns_errors_or_responses_and_refunds_the_key() {
     let keyed = Keyed::<str>::builder(100, Quota::new(1, secs(3600)).with_burst(2)).build().unwrap();
     let limit = RateLimit::by_key_ref(keyed.clone(), |key: &String| key.as_str()).named("per key");
     let layer = || RateLimitLayer::new(limit.clone());

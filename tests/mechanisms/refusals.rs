@@ -73,7 +73,7 @@ async fn a_hundred_callers_of_an_open_circuit_are_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_over_the_rate_is_refused_at_once_and_told_when_to_come_back() {
+async fn a_call_over_the_rate_is_refused_at_once_and_learns_when_to_come_back() {
     let bucket = TokenBucket::builder(1, secs(1)).build().unwrap();
     let backend = Backend::always(Act::answer(200));
     let stack = steadfast::client().retry(every(3, ms(1))).rate_limit(bucket).service(backend.clone()).unwrap();
@@ -137,7 +137,7 @@ async fn a_half_open_circuit_is_waited_for_only_if_it_has_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_circuit_whose_probes_hang_until_the_attempt_is_due_would_refuse_it() {
+async fn a_half_open_circuit_is_not_waited_for_if_its_probe_timeout_ends_before_the_attempt() {
     let builder = Breaker::builder().consecutive_failures(1).open_for(secs(5)).probes(5);
     let breaker = builder.probe_timeout(secs(10)).build().unwrap();
     breaker.try_acquire().unwrap().failure();
@@ -224,7 +224,7 @@ async fn limits_that_would_not_refuse_the_attempt_do_not_keep_it_from_being_made
 }
 
 #[tokio::test(start_paused = true)]
-async fn asking_takes_nothing_and_knows_of_those_who_wait_in_line() {
+async fn a_forecast_takes_no_token_and_counts_the_waiters() {
     // The bucket mints a token every 500 ms. The test and the first attempt take both tokens. The waiter gets the token
     // at 500 ms, so the second attempt has to wait for the one at 1000 ms.
     let bucket = TokenBucket::builder(2, secs(1)).burst(2).max_wait(secs(5)).build().unwrap();
@@ -288,7 +288,7 @@ async fn a_gate_of_a_users_own_is_asked() {
 // Retries with `wait_for_refusals`.
 
 #[tokio::test(start_paused = true)]
-async fn asked_to_a_retry_waits_for_a_rate_limit_until_it_has_a_token() {
+async fn with_wait_for_refusals_a_retry_waits_for_a_rate_limit_until_it_has_a_token() {
     let bucket = TokenBucket::builder(1, secs(1)).build().unwrap();
     let backend = Backend::always(Act::answer(200));
     let retry = at_once_again().wait_for_refusals();
@@ -299,8 +299,7 @@ async fn asked_to_a_retry_waits_for_a_rate_limit_until_it_has_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asked_to_a_retry_comes_back_to_an_open_circuit_as_its_probe_but_not_beyond_the_longest_hint_nor_the_deadline()
-{
+async fn with_wait_for_refusals_a_retry_probes_an_open_circuit_but_not_beyond_the_longest_hint_or_the_deadline() {
     let cases = [(secs(5), secs(9), true), (ms(4999), secs(9), false), (secs(5), secs(5), false)];
     for (max_hint, timeout, waits) in cases {
         let backend = Backend::always(Act::answer(200));
@@ -318,7 +317,7 @@ async fn asked_to_a_retry_comes_back_to_an_open_circuit_as_its_probe_but_not_bey
 }
 
 #[tokio::test(start_paused = true)]
-async fn asked_to_a_retry_waits_for_a_layer_that_was_stacked_by_hand() {
+async fn with_wait_for_refusals_a_retry_waits_for_a_layer_that_was_stacked_by_hand() {
     let backend = Backend::always(Act::answer(200));
     let retry = every(2, ms(1)).wait_for_refusals();
     let service = ServiceBuilder::new()
@@ -333,7 +332,7 @@ async fn asked_to_a_retry_waits_for_a_layer_that_was_stacked_by_hand() {
 // Refusals by others.
 
 #[tokio::test(start_paused = true)]
-async fn what_another_service_refuses_is_its_answer_and_is_tried_again() {
+async fn a_refusal_by_another_service_is_an_answer_and_is_retried() {
     // The default classifier knows no rejections. To it, the refusal of another service is an error like any other.
     let refuse_once = |calls: Arc<AtomicUsize>| {
         tower::service_fn(move |(): ()| {
@@ -399,7 +398,7 @@ async fn a_live_stack_follows_another_longest_hint() {
 // The worst case in the explanation of a stack.
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stack_says_of_its_worst_case_holds_for_a_service_that_asks_for_the_longest_waits() {
+async fn the_explained_worst_case_holds_for_a_service_that_asks_for_the_longest_waits() {
     let backend = Backend::always(Act::answer(503).after(ms(500)));
     let overloaded = |_: Result<&u16, &Failed>| Outcome::Overloaded { retry_after: Some(secs(2)) };
     let retry = || every(3, ms(250)).max_hint(secs(2));
@@ -422,7 +421,7 @@ async fn what_a_stack_says_of_its_worst_case_holds_for_a_service_that_asks_for_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_stack_says_of_its_worst_case_has_the_waits_for_its_own_refusals_in_it() {
+async fn the_explained_worst_case_includes_waits_for_own_refusals() {
     let breaker = opened();
     let backend = Backend::always(Act::answer(200).after(ms(500)));
     let retry = || at_once_again().wait_for_refusals().max_hint(secs(5));

@@ -381,7 +381,7 @@ async fn a_retry_around_a_stack_repeats_unprocessed_calls_and_no_refusals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_abandoned_at_the_callers_deadline_does_not_count_without_its_patience() {
+async fn an_unprocessed_attempt_at_the_callers_deadline_counts_only_from_half_of_its_full_time() {
     for (patience, state) in [(ms(80), BreakerState::Closed), (ms(20), BreakerState::Open)] {
         let breaker = Breaker::builder().consecutive_failures(1).build().unwrap();
         let client = steadfast::client()

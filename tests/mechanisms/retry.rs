@@ -680,7 +680,7 @@ async fn an_attempt_that_never_reached_the_service_does_not_count_and_gets_its_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_returns_its_place_at_once_and_counts_in_no_attempt() {
+async fn a_dropped_call_returns_its_place_at_once_and_its_running_attempt_does_not_count() {
     let breaker = Breaker::builder().failure_rate(1.0, secs(60)).build().unwrap();
     let limiter = Limiter::fixed(1).unwrap();
     let stack = steadfast::client()

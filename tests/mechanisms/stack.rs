@@ -618,7 +618,7 @@ async fn stacked_by_hand_a_retry_does_not_repeat_a_refusal_without_a_hint() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_five_layers_stacked_by_hand_pass_answers_and_errors_unchanged() {
+async fn all_client_layers_stacked_by_hand_pass_answers_and_errors_unchanged() {
     let backend = Backend::script([Act::answer(200)], Act::fail());
     let service = ServiceBuilder::new()
         .layer(TimeoutLayer::new(secs(9)).unwrap())

@@ -47,7 +47,7 @@ fn succeeds(breaker: &Breaker) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_transition_of_the_table_is_delivered_once() {
+async fn each_kind_of_transition_is_delivered_once() {
     let (breaker, delivered) = breaker(Breaker::builder().consecutive_failures(2).probes(2));
     fails(&breaker);
     assert_eq!(changes(&delivered), []);

@@ -180,7 +180,7 @@ async fn every_waiting_stage_is_on_time_after_slow_user_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_frame_reads_the_clock_again_only_if_a_queue_has_woken_a_call() {
+async fn the_frame_reads_the_clock_again_only_after_a_queue_ran_code_of_a_waker() {
     let level = LoadLevel::new(Queue::builder(1, 2).max_wait(secs(60)).build().unwrap());
     let admission: &dyn Fn(&mut Frame) -> Decision<_, _> =
         &|frame| Admission::<(), (), Infallible>::admit(&level, &(), frame);

@@ -28,7 +28,8 @@ fn secs(seconds: f64) -> Duration {
 
 fn step(number: usize) -> Step {
     let lengths = Lengths { warm_up: secs(1.0), measured: secs(5.0) };
-    Step { mode: Mode::Protected, multiple: 2.0, course: Course::Steady, number, steps: 10, lengths }
+    let further = (number..10).map(|_| lengths.whole()).sum();
+    Step { mode: Mode::Protected, multiple: 2.0, course: Course::Steady, number, steps: 10, lengths, further }
 }
 
 fn counts(offered: u64, endings: &[(Ending, u64)]) -> Counts {

@@ -254,7 +254,7 @@ impl<Request> Service<Request> for Backend {
             script.next.pop_front().unwrap_or(script.then)
         };
         if let Then::PanicAtOnce = act.then {
-            panic!("told to, in `call`");
+            panic!("the scripted panic, in `call`");
         }
         let guard = InFlight::enter(&self.shared);
         let work = async move {
@@ -266,7 +266,7 @@ impl<Request> Service<Request> for Backend {
                 Then::Answer(status) => Ok(status),
                 Then::Fail => Err(Failed),
                 Then::Hang => pending().await,
-                Then::Panic | Then::PanicAtOnce => panic!("told to, in `poll`"),
+                Then::Panic | Then::PanicAtOnce => panic!("the scripted panic, in `poll`"),
             }
         };
         Reply { work: Box::pin(work), shared: self.shared.clone() }
