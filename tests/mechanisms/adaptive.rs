@@ -1,4 +1,6 @@
-//! An adaptive limit refuses no call to a healthy service, and lets a service recover after a standstill.
+//! An adaptive limit refuses hardly any call to a healthy service, and lets a service recover after a standstill.
+//! Further tests take single permits: for unusual deadlines and instants, for an algorithm that panics, for exempt
+//! calls.
 
 use crate::support::{ms, secs};
 use std::time::Duration;
@@ -75,7 +77,7 @@ fn after_a_standstill_of_ten_deadlines_calls_succeed_again_within_two_seconds() 
     }
 }
 
-/// Makes calls without tower, at instants that start at the clock's.
+/// Takes permits from a limiter without tower, at instants of its own. They begin at the time of tokio's clock.
 struct Hand {
     limiter: Limiter,
     now: tokio::time::Instant,
@@ -86,7 +88,8 @@ impl Hand {
         Self { limiter, now: tokio::time::Instant::now() }
     }
 
-    /// Makes `count` calls, one after the other, each of this length and with this remaining time.
+    /// Makes `count` calls, and returns how many of them the limiter admits. The calls begin `length` apart. Each has a
+    /// deadline that is `left` after its beginning.
     fn calls(&mut self, count: u32, length: Duration, left: Duration) -> u32 {
         let mut admitted = 0;
         for _ in 0..count {

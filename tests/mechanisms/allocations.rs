@@ -1,4 +1,5 @@
-//! The allocations of a call in this crate, once warm: none, whether it is admitted or refused.
+//! A call allocates nothing in this crate, whether it is admitted or refused. Most tests first make calls that let
+//! tables and queues grow, and then count the allocations of further calls.
 
 use crate::counting::so_far;
 use std::{
@@ -42,7 +43,8 @@ impl Service<u64> for Echo {
     }
 }
 
-/// Returns the allocations of a thousand calls after a thousand to warm up. Checks that each ended as expected.
+/// Makes a thousand calls to warm up, then counts the allocations of a thousand more. Checks that each call ended as
+/// expected.
 fn allocations<S: Service<u64> + Clone>(
     service: &S,
     ends_well: impl Fn(&Result<S::Response, S::Error>) -> bool,
@@ -98,8 +100,8 @@ fn an_admitted_call_allocates_nothing_in_any_layer() {
     assert_eq!(allocations(&load_level, Result::is_ok), 0, "load level with a pace");
 }
 
-/// A named stack allocates nothing. An erased stack boxes the future of each call and each clone of the service;
-/// [`allocations`] clones it once for each call.
+/// A stack whose type the compiler knows (`named`) allocates nothing. [`BoxCloneSyncService`] erases the type: it boxes
+/// the future of each call and each clone of the service. [`allocations`] clones the service once for each call.
 #[test]
 fn an_erased_stack_allocates_once_for_a_call_and_once_for_a_clone() {
     let named = steadfast::client().load_shed(Limiter::fixed(1).unwrap()).service(Echo).unwrap();
@@ -111,7 +113,8 @@ fn an_erased_stack_allocates_once_for_a_call_and_once_for_a_clone() {
     assert_eq!(allocations(&erased, Result::is_ok), 2 * 1000, "a clone and a call, a thousand times");
 }
 
-/// An observer, a stamp and a border, each of which keeps a number.
+/// Three parts of a stack. The observer keeps the number of the attempt. The stamp adds one to the request. The border
+/// keeps the request as it entered, and adds it to the answer.
 #[derive(Clone)]
 struct Numbers;
 
@@ -206,7 +209,7 @@ async fn a_waiting_call_allocates_nothing_once_the_queue_has_grown() {
                 allocated += so_far().times - before;
             }
         }
-        // The timer of tokio is part of the future, except for a part that the runtime allocates for each.
+        // A waiting call makes a timer. Tokio keeps the timer inside the future, so it allocates nothing.
         assert_eq!(allocated, 0, "{discipline}");
     }
 }
@@ -245,6 +248,7 @@ fn neither_a_known_nor_a_new_key_of_a_keyed_limit_allocates() {
         keys.iter().for_each(|key| limit.refund(key, 1));
         let quota_changed = limit.set_quota(1, quota.with_burst(3)).is_ok();
         assert_eq!(so_far().times, before, "{overflow:?}");
+        // The table for 100 keys has 256 slots, each with a burst of 2. The shared buckets of the two tiers have 4.
         assert!(quota_changed && (2 * 100..=2 * 256 + 4).contains(&admitted), "{admitted}");
     }
 }
@@ -260,7 +264,7 @@ async fn a_decision_of_a_limit_of_many_processes_allocates_nothing_for_a_known_k
     let (exact, flusher) = Exact::builder(Embedded::new(), Quota::new(1, 1000 * SECOND)).build().unwrap();
     tokio::spawn(flusher.run());
     exact.acquire(b"key", 1).await.unwrap();
-    // The store answers when there will be another token, and the limit remembers it.
+    // The store states when there will be another token. The limit remembers this time, and refuses without a request.
     exact.acquire(b"key", 1).await.unwrap_err();
     let before = so_far().times;
     for _ in 0..1000 {

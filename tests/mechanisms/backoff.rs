@@ -1,4 +1,5 @@
-//! The waits before retries: their bounds, their spread, and that nobody draws what somebody else drew.
+//! The waits before retries: their bounds and their spread. Two layers draw different waits, and a seed repeats the
+//! waits of an earlier run.
 
 use proptest::prelude::*;
 use std::{
@@ -108,7 +109,7 @@ proptest! {
     }
 }
 
-/// Returns how many of 1,000 waits fall into each tenth of the range from `lowest` to `highest`.
+/// Returns how many of the waits fall into each tenth of the range from `lowest` to `highest`.
 fn tenths(waits: impl Iterator<Item = Duration>, lowest: Duration, highest: Duration) -> [u32; 10] {
     let mut tenths = [0; 10];
     for wait in waits {
@@ -128,7 +129,7 @@ fn a_thousand_clients_at_the_cap_spread_evenly_and_hardly_two_come_together() {
             let client = |seed| backoff.jitter(jitter).draw(retry, &Random::seeded(seed));
             let mut waits: Vec<_> = (0..1000).map(client).collect();
             let tenths = tenths(waits.iter().copied(), lowest, cap);
-            // A hundred each; thirty are more than three standard deviations.
+            // A hundred are expected in each tenth. A deviation of thirty is more than three standard deviations.
             assert!(tenths.iter().all(|count| (70..=130).contains(count)), "{jitter:?}, retry {retry}: {tenths:?}");
             waits.sort();
             waits.dedup();
@@ -142,7 +143,8 @@ fn decorrelated_clients_at_the_cap_do_not_line_up_on_it() {
     let (base, cap) = (Duration::from_millis(50), Duration::from_secs(2));
     let backoff = Backoff::exponential(base, cap).jitter(Jitter::Decorrelated);
     let mut waits: Vec<_> = (0..3000).map(|seed| backoff.draw(10, &Random::seeded(seed))).collect();
-    // Of the waits that follow one at the cap two thirds are drawn beyond it, and then again.
+    // After a wait at the cap, the next one is drawn from the base up to three times the cap. Two thirds of these draws
+    // are beyond the cap. Each of them is drawn again, between three quarters of the cap and the cap.
     let beyond = waits.iter().copied().filter(|wait| *wait >= cap * 3 / 4);
     assert!((950..=1250).contains(&beyond.clone().count()), "{}", beyond.count());
     let tenths = tenths(beyond.clone(), cap * 3 / 4, cap);
@@ -161,7 +163,7 @@ fn a_decorrelated_wait_has_the_spread_of_one_that_follows_the_waits_before_it() 
         let drawn = mean(&mut (0..4000).map(|seed| backoff.draw(retry, &Random::seeded(seed))));
         let nth = |seed| backoff.waits(&Random::seeded(seed)).nth(retry as usize - 1).unwrap();
         let followed = mean(&mut (4000..8000).map(nth));
-        // Below the cap the mean of each wait is (base + 3 * previous) / 2.
+        // Below the cap, the mean of a wait is (base + 3 * previous) / 2. `previous` is the mean of the wait before it.
         let expected = (1..=retry).fold(10.0, |previous, _| (10.0 + 3.0 * previous) / 2.0) / 1000.0;
         for mean in [drawn, followed] {
             assert!((mean / expected - 1.0).abs() < 0.06, "retry {retry}: {mean} and not {expected}");
@@ -254,7 +256,7 @@ async fn layers_of_one_cloned_specification_never_draw_the_same_waits() {
             calls.push(waits_of_one_call(layer).await);
         }
         assert!(calls.iter().all(|waits| waits.len() == 5), "{calls:?}");
-        // Timers go by milliseconds: of 25 waits below ten seconds hardly two are the same.
+        // Tokio's timers have a resolution of a millisecond. Of 25 waits below ten seconds, hardly two are equal.
         let mut waits: Vec<_> = calls.into_iter().flatten().collect();
         waits.sort();
         waits.dedup();

@@ -1,5 +1,5 @@
-//! What no configuration may be, and what no value may do: every mistake is a `ConfigError` that names it, and nothing
-//! panics.
+//! Wrong configurations and extreme values. Each wrong configuration returns a `ConfigError` that names the field and
+//! its value. Nothing panics, whatever values a configuration or a call has.
 
 use proptest::prelude::*;
 use std::{
@@ -23,11 +23,13 @@ const NANO: Duration = Duration::from_nanos(1);
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest duration that any configuration may name.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Durations that are too short or too long for a setting that does not accept zero.
 const NO_DURATIONS: [Duration; 3] =
     [Duration::ZERO, Duration::from_nanos(LONGEST.as_nanos() as u64 + 1), Duration::MAX];
+/// Counts that are too small or too large for a breaker.
 const NO_COUNTS: [u32; 3] = [0, 1_000_001, u32::MAX];
 
-/// The error names the field and the value, and says what is wrong with it.
+/// Checks that the error names the field and its value, and states the rule that the value breaks.
 #[track_caller]
 fn assert_names<T>(result: Result<T, ConfigError>, field: &str, value: impl std::fmt::Debug) {
     let Err(error) = result else { panic!("{field} = {value:?} was accepted") };
@@ -52,7 +54,7 @@ fn a_timeout_is_longer_than_zero_and_at_most_366_days() {
     }
 }
 
-/// Both ways to build a retry say the same.
+/// Checks that both ways to build a retry, a layer and a stack, return this error.
 #[track_caller]
 fn assert_retry_names(retry: Retry, field: &str, value: impl std::fmt::Debug) {
     assert_names(RetryLayer::new(retry.clone()), field, &value);
@@ -431,7 +433,7 @@ fn a_quota_is_checked_wherever_it_is_set() {
     assert_names(bucket.set_quota(Quota::new(1, Duration::MAX)), "rate_limit.period", Duration::MAX);
 }
 
-/// Waits from the base to ten times that.
+/// Returns a retry whose waits grow from `base` to ten times `base`.
 fn waits(base: Duration, jitter: Jitter) -> Retry {
     Retry::new(3).backoff(Backoff::exponential(base, 10 * base).jitter(jitter))
 }
@@ -458,7 +460,7 @@ fn a_timeout_that_ends_before_the_first_retry_can_begin_is_refused() {
     let message = "timeout = 100ms: must be longer than 5s, the first wait of the retry, or no retry can run";
     assert_eq!(error.to_string(), message);
 
-    // The shortest first wait is zero, or there is no retry.
+    // These are accepted, because the shortest first wait is zero, or because only one attempt is allowed.
     let build = |retry| steadfast::client().timeout(NANO).retry(retry).layer();
     assert!(build(waits(LONGEST / 10, Jitter::Full)).is_ok());
     assert!(build(Retry::new(1000)).is_ok());
@@ -502,7 +504,7 @@ fn a_limit_of_calls_in_flight_that_lets_no_call_wait_in_the_queue_behind_it_is_r
         );
         assert_eq!(build(&limiter).layer().unwrap_err().to_string(), expected);
         assert_eq!(build(&limiter).live().map(drop).unwrap_err().to_string(), expected);
-        // In shadow it refuses nothing.
+        // A limiter in shadow refuses no call.
         limiter.set_shadow(true);
         assert!(build(&limiter).layer().is_ok());
     }
@@ -521,7 +523,7 @@ fn any_duration() -> impl Strategy<Value = Duration> {
     ]
 }
 
-/// Any number, the small ones and the round ones more often.
+/// Any number. Most of them are below 100, and one in eleven is the largest number.
 fn any_count() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => 0..100u64,
@@ -612,12 +614,13 @@ fn any_queue() -> impl Strategy<Value = QueueBuilder> {
     )
 }
 
-/// A limit of the whole call and one of each attempt, which often fit together.
+/// The timeout of a call and that of each attempt. In half of the cases the second is a hundredth of the first, so that
+/// a stack accepts both.
 fn any_limits() -> impl Strategy<Value = (Duration, Duration)> {
     prop_oneof![(any_duration(), any_duration()), any_duration().prop_map(|limit| (limit, limit / 100))]
 }
 
-/// The time now, or long before or after.
+/// A distance by which [`shifted`] moves an instant: to a later one if the flag is set, otherwise to an earlier one.
 fn any_shift() -> impl Strategy<Value = (bool, Duration)> {
     (any::<bool>(), any_duration())
 }
@@ -660,7 +663,7 @@ fn classify(result: Result<&u64, &Answer>) -> Outcome {
     }
 }
 
-/// A few calls, none of which is waited for longer than any configuration allows.
+/// Makes three calls. Gives up each after twice the longest duration that a configuration may name.
 async fn call(service: impl Service<u64> + Clone, cost: u64, context: CallContext) {
     for _ in 0..3 {
         let call = context.scope(service.clone().oneshot(cost));
@@ -668,7 +671,7 @@ async fn call(service: impl Service<u64> + Clone, cost: u64, context: CallContex
     }
 }
 
-/// Runs what a test does with a clock that jumps wherever the next timer is.
+/// Runs a test with a paused clock, which jumps to the next timer when all tasks are idle.
 fn run<T>(test: impl Future<Output = T>) -> T {
     let clock = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     clock.block_on(test)
@@ -813,7 +816,7 @@ proptest! {
             if let Some(shift) = deadline {
                 context = context.with_deadline(shifted(Instant::now(), shift));
             }
-            // Whatever of it can be built, alone and together.
+            // Calls each layer that can be built, first alone and then in stacks.
             let mut retry = Retry::new(attempts.min(50)).backoff(backoff).random(Random::seeded(0));
             if let Ok(budget) = budget.build() {
                 retry = retry.budget(budget);
@@ -907,12 +910,12 @@ proptest! {
     }
 }
 
-/// What a stack says of a queue.
+/// Returns the explanation of a stack with this queue.
 fn explained(queue: &Queue) -> String {
     steadfast::server().load_level(queue.clone()).layer().unwrap().explain().to_string()
 }
 
-/// The longest duration that leads from `now` to an instant that there is.
+/// Returns the longest duration that can be added to `now` without an overflow of `Instant`.
 fn to_the_end_of_time(now: Instant) -> Duration {
     let mut longest = Duration::ZERO;
     for bit in (0..64).rev() {

@@ -1,4 +1,5 @@
-//! A user's border: its view of calls, its order, and its cleanup.
+//! A border that a user writes: the calls that it sees, when it runs relative to the stages, and when its values are
+//! dropped.
 
 use crate::{
     probes::{Census, Counted, Events, Holds, OnTime, every, poll, poll_panics, take},
@@ -26,14 +27,16 @@ use steadfast::{
 use tokio::time::{Instant, advance};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-/// A border that records each crossing and the resources held then. It answers with a text.
+/// A border that records each entry and each exit, and at an exit whether a call still holds a resource. It answers
+/// with a text.
 #[derive(Clone)]
 struct Noted {
     events: Events,
     holds: Holds,
     census: Census,
-    /// Panics on entry, or on exit.
+    /// Whether an entry panics.
     panics_in: bool,
+    /// Whether an exit panics.
     panics_out: bool,
 }
 
@@ -44,7 +47,7 @@ impl Noted {
     }
 }
 
-/// Records the resources held when it is dropped.
+/// The border's value for one call. When it is dropped, it records whether a call still holds a resource.
 struct Seen {
     number: u32,
     dropped: Events,
@@ -207,7 +210,7 @@ async fn a_queue_and_a_retry_see_the_deadline_that_a_border_read() {
     let server = steadfast::server().load_level(queue).border(FromHeader);
     let stopwatch = Stopwatch::start();
     server.service(Backend::always(Act::answer(200))).unwrap().oneshot(ms(100)).await.unwrap_err();
-    // For at most half of its time.
+    // By default, a call waits in a queue for at most half of the time until its deadline.
     assert_eq!(stopwatch.read(), ms(50));
 
     let backend = Backend::always(Act::fail());
@@ -242,7 +245,7 @@ impl Service<u32> for SlowToGo {
 
 #[tokio::test(start_paused = true)]
 async fn the_exit_sees_the_time_after_the_drop_of_the_service() {
-    // The outermost limiter has read the clock when the call ended.
+    // The gate reads the clock when the call ends. Then the service is dropped, which takes time. Then the exit runs.
     let gate_outside = OnTime::default();
     let border = Noted::new(&Holds::new(Backend::always(Act::answer(200))));
     let server = steadfast::server().own_rate_limit(gate(gate_outside.clone())).border(border);
@@ -311,7 +314,7 @@ async fn a_panic_in_a_border_leaks_no_permit() {
         poll_panics(&mut call);
         assert!(holds.nothing());
         assert_eq!(holds.backend.calls(), usize::from(panics_out));
-        // The call has ended: no poll or drop changes anything.
+        // The call has ended: a further poll panics, and the drop records nothing.
         poll_panics(&mut call);
         let events = border.events.take();
         drop(call);
@@ -359,7 +362,7 @@ async fn a_border_adds_exactly_the_size_of_its_value_to_a_call() {
     let nothing = size(TypedError);
     assert_eq!(size(Keeps::<0>), nothing);
     assert_eq!(size(Keeps::<64>), nothing + 64);
-    // At most a word more than its parts, which are aligned to words.
+    // The parts of a call are aligned to words, so a value of one byte adds at most a word.
     assert!(size(Keeps::<1>) <= nothing + size_of::<usize>());
 }
 

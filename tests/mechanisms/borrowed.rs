@@ -1,4 +1,5 @@
-//! Requests that borrow: with any closures in its layers, a stack remains a service for every lifetime.
+//! Requests that borrow: a stack accepts requests of every lifetime, also if its layers have closures that read the
+//! request.
 
 use std::{convert::Infallible, future::Ready, task, time::Duration};
 use steadfast::{

@@ -11,16 +11,17 @@ use tokio::{
     time::{Instant, advance},
 };
 
-/// The configuration of a breaker. All times are in quarters; at first, a sixteenth of the window has four.
+/// The configuration of a breaker. All times are numbers of quarters: `quarter` is the unit of time. At first, a
+/// sixteenth of the failure rate's window has four quarters. A step may change that.
 #[derive(Clone, Copy, Debug)]
 struct Spec {
     quarter: Duration,
-    /// A sixteenth of the window of the failure rate.
+    /// A sixteenth of the window of the failure rate, in quarters.
     sixteenth: u32,
     consecutive_failures: Option<u32>,
     /// In millionths.
     failure_rate: Option<u32>,
-    /// In millionths, and the threshold.
+    /// The rate in millionths, and the threshold in quarters.
     slow_call_rate: Option<(u32, u32)>,
     minimum_calls: u32,
     open_for: u32,
@@ -30,7 +31,7 @@ struct Spec {
     cancelled_is_failure_after: Option<u32>,
 }
 
-/// The longest first open time and probe timeout, with a quarter to spare.
+/// One quarter more than the longest first open time and the longest probe timeout.
 const LONGEST: u32 = 100;
 
 impl Spec {
@@ -58,7 +59,7 @@ impl Spec {
         builder
     }
 
-    /// The length of the windows, where a rate is configured.
+    /// Returns the length of the windows if a rate is configured. If only slow calls have a rate, it is ten seconds.
     fn window(&self) -> Option<Duration> {
         match (self.failure_rate, self.slow_call_rate) {
             (Some(_), _) => Some(self.quarter * self.sixteenth * 16),
@@ -79,10 +80,12 @@ impl Spec {
     }
 }
 
-/// The rules that open: failures in a row, the failure rate, the rate of slow calls.
+/// The rules that open the circuit: failures in a row, the failure rate, and the rate of slow calls with its threshold.
 type Judges = (Option<u32>, Option<u32>, Option<(u32, u32)>);
 
-/// The settings that may change while calls pass: all except the unit of times.
+/// The settings that may change while calls pass: all except the unit of times. In order: the rules, the minimum of
+/// calls, the probes, the times, and the sixteenth. The times are the open time, the longest open time, the probe
+/// timeout, and the time after which a cancelled call is a failure.
 type Change = (Judges, u32, u32, (u32, Option<u32>, u32, Option<u32>), u32);
 
 fn any_change() -> impl Strategy<Value = Change> {
@@ -144,19 +147,20 @@ fn any_spec() -> impl Strategy<Value = Spec> {
     })
 }
 
-/// The model of the documentation, with a list of all calls. The time is in quarters from half a quarter after the
-/// breaker was built.
+/// A model of the breaker as its documentation describes it, with a list of all calls. Times are in quarters, and start
+/// half a quarter after the breaker was built.
 struct Model {
     spec: Spec,
     state: State,
     /// Counts the changes of state.
     era: u32,
-    /// The calls of this era that counted while the circuit was closed: the sixteenth of each, and whether it failed.
+    /// The calls of this era that counted while the circuit was closed. Each has the number of the sixteenth in which
+    /// it ended, and whether it failed.
     calls: VecDeque<(i128, bool)>,
-    /// The calls whose duration counted, and whether they were slow.
+    /// The calls of this era whose duration counted: the number of the sixteenth, and whether the call was slow.
     paces: VecDeque<(i128, bool)>,
     in_a_row: u32,
-    /// The last open time in nanoseconds; zero to start with the first open time.
+    /// The last open time in nanoseconds. Zero if the next one is the configured first open time again.
     last_open: i128,
     /// When the circuit was last closed, in quarters.
     closed_at: i64,
@@ -178,9 +182,10 @@ enum State {
     HalfOpen {
         in_flight: u32,
         succeeded: u32,
-        /// When the circuit opens again without a success or failure of a probe, if there was a probe.
+        /// The end of the probe timeout of the present series. A call after it opens the circuit again, if the series
+        /// then still continues. `None` after a success with no other probe in flight, until the next probe.
         patient_until: Option<i64>,
-        /// Until when a next probe belongs to the same series although none is in flight, in nanoseconds.
+        /// Until this time, in nanoseconds, the series continues even if no probe is in flight.
         lasts_until: i128,
     },
     ForcedOpen,
@@ -191,9 +196,10 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Call {
     era: u32,
-    /// From when a drop is a failure.
+    /// From this time on, a drop of the call is a failure.
     overdue_at: Option<i64>,
-    /// From when the call is slow, unless it was counted as slow.
+    /// From this time on, the call is slow. `None` without a rate of slow calls, or after this call was counted as
+    /// slow.
     slow_at: Option<i64>,
 }
 
@@ -203,7 +209,7 @@ enum Verdict {
     Failure,
     /// Dropped by the caller.
     Cancelled,
-    /// Ended by a deadline of the caller before it had its time.
+    /// Ended by a deadline of the caller so early that it is no evidence.
     CutShort,
     /// The answer does not count.
     Ignored,
@@ -241,7 +247,7 @@ impl Model {
         self.in_a_row = 0;
     }
 
-    /// By hand.
+    /// Changes the state by hand. The next open time is then the first one again.
     fn force(&mut self, state: State) {
         self.last_open = 0;
         self.change(state);
@@ -274,7 +280,7 @@ impl Model {
         now + i64::from(self.spec.probe_timeout)
     }
 
-    /// The sixteenth of a window of this length.
+    /// Returns the number of the present sixteenth of a window of this length.
     fn sixteenth(&self, length: Duration, now: i64) -> i128 {
         (self.spec.nanos(now) + self.spec.nanos(1) / 2).div_euclid((length.as_nanos() / 16) as i128)
     }
@@ -287,8 +293,8 @@ impl Model {
         }
         if let (Some(old), Some(new)) = (from.window(), to.window()) {
             if old != new {
-                // Calls younger than the new window stay, to a sixteenth of the old one. They have the remaining
-                // sixteenths that they would have if the oldest of them were about to expire from a full window.
+                // Calls younger than the new window stay, exact to a sixteenth of the old window. The oldest sixteenth
+                // that stays becomes the oldest of the new window. The others keep their distance from it.
                 let kept = (16 * new.as_nanos()).div_ceil(old.as_nanos()).min(16) as i128;
                 let (before, after) = (self.sixteenth(old, now), self.sixteenth(new, now));
                 for list in [&mut self.calls, &mut self.paces] {
@@ -339,7 +345,7 @@ impl Model {
         Ok(Call { era: self.era, overdue_at, slow_at })
     }
 
-    /// The call is still in flight.
+    /// The call reports that it is still in flight. Counts it as slow if it has reached the threshold.
     fn under_way(&mut self, call: &mut Call, now: i64) {
         if call.era != self.era || call.slow_at.is_none_or(|at| now < at) {
             return;
@@ -405,7 +411,8 @@ impl Model {
             }
             (State::HalfOpen { in_flight, succeeded, patient_until, lasts_until }, None) => {
                 let in_flight = in_flight - 1;
-                // If no probe reached the service, or after a silence, the next probe is the first.
+                // A probe that was given up prolongs the series by half a probe timeout. An ignored answer does not.
+                // After the end of the series, the next probe begins another one.
                 let half = self.spec.nanos(self.spec.probe_timeout.into()) / 2;
                 let given_up = verdict != Verdict::Ignored;
                 let lasts_until = if given_up { lasts_until.max(self.spec.nanos(now) + half) } else { lasts_until };
@@ -516,7 +523,7 @@ impl Trial<'_> {
         self.clock.block_on(advance(self.model.spec.quarter * quarters as u32));
     }
 
-    /// Takes over the random open time of the breaker, which must be within its bounds.
+    /// Copies the random open time of the breaker to the model. Checks that it is within the bounds of the model.
     fn learn(&mut self) -> Result<(), TestCaseError> {
         if let State::Reopened { since, shortest, longest } = self.model.state {
             let at = self.breaker.half_open_at();
@@ -668,7 +675,7 @@ fn run(
         let _guard = clock.enter();
         spec.builder().random(Random::seeded(25)).build().unwrap()
     };
-    // Half a quarter away from the boundaries between sixteenths of a window.
+    // Later instants are then half a quarter away from the boundaries between sixteenths of a window.
     clock.block_on(advance(spec.quarter / 2));
     let begin = {
         let _guard = clock.enter();
@@ -705,9 +712,9 @@ proptest! {
             if trial.breaker.state() == BreakerState::ForcedOpen {
                 return trial.step(Step::Reset);
             }
-            // All calls in flight hang forever. In the worst case the window contains failures, and the success that
-            // completes the minimum of calls opens the circuit; or probes hang, and it opens again. After the open
-            // time, probes succeed.
+            // All calls in flight hang forever. Two things can still open the circuit. If the window contains failures,
+            // the success that completes the minimum of calls may open it. If probes hang, a call after the probe
+            // timeout opens it again. After the open time, new probes succeed.
             for round in 0..4 + trial.model.spec.minimum_calls {
                 let hung = if round == 0 { 0 } else { LONGEST.into() };
                 let wait = trial.until_half_open().unwrap_or(hung);
@@ -732,7 +739,8 @@ fn an_outage_opens_the_circuit_after_a_silence_of_any_length() {
     let _guard = clock.enter();
     let window = Duration::from_millis(16);
     let sixteenth = Duration::from_millis(1);
-    // Includes powers of two, since counters wrap around.
+    // The silences are up to a thousand sixteenths shorter than a power of two, or than 3 or 5 times 2^28. The tags
+    // that number the sixteenths have 28 bits, and wrap around.
     let around = |round: u64| [round.saturating_sub(1000), round.saturating_sub(20), round];
     for idle in (0..34).map(|bits| 1u64 << bits).chain([3 << 28, 5 << 28]).flat_map(around) {
         for recorded in [0, 19] {

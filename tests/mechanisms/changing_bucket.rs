@@ -1,5 +1,5 @@
 //! Compares the token bucket with an exact bucket under all events: waiters that join and leave, reservations, refunds,
-//! debts, changes of the quota, and a clock that stands still, jumps, or is behind in some threads.
+//! debts, changes of the quota, and a clock that stands still, jumps, or is behind for some calls.
 
 use crate::support::{
     ByHand,
@@ -14,13 +14,14 @@ use tokio::{
     time::{Instant, advance},
 };
 
-/// The nanoseconds after which a bucket moves its anchor.
+/// The nanoseconds after which a bucket moves its anchor, the instant from which it counts minted tokens.
 const HORIZON: i128 = 1 << 40;
 
 /// A token in the unit of the exact bucket, which is 2^-64 of a token.
 const TOKEN: i128 = 1 << 64;
 
-/// The direction in which the exact bucket errs, by less than a billionth of a token.
+/// Which bound of the tested bucket an exact bucket is. It rounds in this direction: by 2^-64 of a token when it mints,
+/// and by the [`leeway`] of both quotas when the quota changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bound {
     /// No call may get more than this.
@@ -34,7 +35,7 @@ enum Bound {
 struct Exact {
     bound: Bound,
     quota: Quota,
-    /// The contents at the instant `at`. Above a burst only after refunds, which the next call forfeits.
+    /// The contents at the instant `at`. Only refunds raise them above a burst, and the next call forfeits the excess.
     level: i128,
     at: i128,
 }
@@ -65,7 +66,8 @@ impl Exact {
         self.at(nanos) >= i128::from(tokens) * TOKEN
     }
 
-    /// Whether this many tokens more than there are at `nanos` will have been minted after a `wait`.
+    /// Whether the contents at `nanos`, plus the tokens minted during a `wait`, are at least this many tokens. The
+    /// burst does not limit the sum.
     fn has_after(&self, tokens: i128, nanos: i128, wait: i128) -> bool {
         self.at(nanos) + self.minted(wait) >= tokens * TOKEN
     }
@@ -89,7 +91,8 @@ impl Exact {
         self.level += i128::from(tokens) * TOKEN;
     }
 
-    /// The rounding errors of both quotas' subtokens carry over with the level.
+    /// Converts the level to another quota. The tested bucket counts in subtokens, fractions of a token whose size
+    /// depends on the quota. The rounding errors of both quotas carry over with the level.
     fn change(&mut self, quota: Quota, nanos: i128) {
         let level = self.at(nanos);
         let before = self.minted(leeway(self.quota));
@@ -104,14 +107,16 @@ impl Exact {
     }
 }
 
+/// Returns by how many nanoseconds a bucket of this quota may admit too early or too late.
 fn leeway(quota: Quota) -> i128 {
     leeway_nanos(quota.count(), quota.period(), quota.burst()).into()
 }
 
-/// The admissions in order, less the refunds: the time and the tokens. Also the quotas, each with the time from which it
-/// was in force.
+/// The admissions and the quotas of a trial, in order.
 struct Log {
+    /// The time and the tokens of each admission. A refund has a negative number of tokens.
     calls: Vec<(i128, i128)>,
+    /// Each quota, with the time from which it was in force.
     quotas: Vec<(i128, Quota)>,
 }
 
@@ -135,6 +140,7 @@ impl Log {
         in_force.map(|((_, quota), _)| i128::from(quota.burst())).max().unwrap()
     }
 
+    /// Checks that no interval admits more tokens than a burst plus the tokens minted in it.
     fn keeps_to_the_quotas(&self) -> Result<(), String> {
         for (first, (start, _)) in self.calls.iter().enumerate() {
             let (mut earliest, mut latest, mut tokens) = (*start, *start, 0);
@@ -180,7 +186,8 @@ enum Step {
     /// Moves the clock by this many 64ths of the time in which a token is minted.
     WaitForTokens(u64),
     WaitToFill,
-    /// Moves the clock by a little less than a horizon, or more.
+    /// Moves the clock to a horizon after the anchor, plus this many nanoseconds. If that time is past, moves the clock
+    /// by a horizon.
     WaitForTheHorizon(i64),
     WaitAYear,
     Close,
@@ -231,7 +238,7 @@ enum Standing {
     Closed,
 }
 
-/// A token bucket and the exact bucket.
+/// A token bucket, and the two exact buckets that bound it.
 struct Trial {
     bucket: TokenBucket,
     most: Exact,
@@ -240,8 +247,9 @@ struct Trial {
     origin: Instant,
     max_wait: i128,
     is_closed: bool,
-    /// When the quota last changed, and the latest time that the bucket has seen.
+    /// When the quota last changed.
     started: i128,
+    /// The latest time that the bucket has seen.
     seen: i128,
     /// All calls that joined and have not ended, in order.
     waiters: Vec<Waiter>,
@@ -275,13 +283,14 @@ impl Trial {
         (Instant::now() - self.origin).as_nanos() as i128
     }
 
-    /// The time as which the bucket counts an instant: never before the one from which it counts.
+    /// Notes that the bucket has seen an instant. Returns the time that the bucket uses for it: that of the anchor, if
+    /// the instant is before the anchor.
     fn see(&mut self, nanos: i128) -> i128 {
         self.seen = self.seen.max(nanos);
         self.counts_as(nanos)
     }
 
-    /// Like `see`, if the bucket does not change.
+    /// Returns the time that the bucket uses for an instant, as `see` does, for a call that changes nothing.
     fn counts_as(&self, nanos: i128) -> i128 {
         nanos.max(self.started + (self.seen - self.started) / HORIZON * HORIZON)
     }
@@ -346,10 +355,11 @@ impl Trial {
             prop_assert_eq!(retry_after, None);
             return Ok(());
         }
-        // The time from which the wait counts, which is not before the call.
+        // `retry_after` counts from `asked`. This wait counts from `nanos`, which is not earlier.
         let wait = retry_after.unwrap().as_nanos() as i128 - (nanos - asked);
         let all = self.in_line() + i128::from(tokens);
-        // The contents may be off by the error of a burst, and the wait by that error for each burst of it.
+        // The contents may be off by the leeway of a burst. The wait may be off by as much for each burst that is
+        // minted during the wait.
         let bursts = all / i128::from(self.quota.burst());
         let leeway = leeway(self.quota) * (2 + bursts) + (wait >> 50);
         prop_assert!(self.most.has_after(all, nanos, wait + leeway), "{} of {:?} early by {}", all, self.most, wait);
@@ -378,7 +388,7 @@ impl Trial {
         }
         let nanos = if answer.is_ok() || owe {
             let nanos = self.see(asked);
-            // If any call waits.
+            // Before it admitted or refused this call, the bucket served the waiters whose turn had come.
             self.served(nanos, None)?;
             nanos
         } else {
@@ -435,7 +445,7 @@ impl Trial {
             }
             Poll::Pending => {
                 let nanos = self.see(now);
-                // It is behind the waiters that were served before it joined.
+                // The new waiter joined behind the waiters that the bucket served first.
                 let waiter = Waiter { acquire, tokens, wakes: 0, standing: Standing::Waits };
                 self.waiters.push(waiter);
                 self.served(nanos, None)?;
@@ -601,7 +611,8 @@ impl Trial {
             Step::Owe(cost) => self.try_acquire(self.tokens(cost), 0, true).map(|_| ()),
             Step::Reserve(cost) => {
                 let tokens = self.tokens(cost);
-                // A reservation takes the tokens like this call.
+                // `reserve` takes tokens as `try_acquire` does. So the trial checks a `try_acquire`, gives its tokens
+                // back, and then reserves them.
                 if self.try_acquire(tokens, 0, false)? {
                     self.bucket.refund(tokens);
                     self.reservations.push(self.bucket.reserve(tokens).unwrap());
@@ -680,7 +691,8 @@ proptest! {
                 trial.step(step).await?;
                 trial.check_due()?;
             }
-            // The contents are the tokens minted less the tokens taken, including those that waiters will get.
+            // The contents are at most the tokens minted less the tokens taken. Tokens that waiters will get are not
+            // yet taken.
             let (nanos, there) = (trial.now().max(trial.seen), trial.bucket.available_at(Instant::now()));
             let is_minted = there == 0 || trial.most.has(there, nanos + leeway(trial.quota));
             prop_assert!(is_minted, "{} of {:?}", there, trial.most);

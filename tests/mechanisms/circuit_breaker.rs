@@ -46,7 +46,7 @@ fn touchy(probes: u32) -> BreakerBuilder {
     Breaker::builder().consecutive_failures(1).open_for(secs(5)).max_open_for(secs(5)).probes(probes)
 }
 
-/// Open since now.
+/// Returns a breaker that has just opened.
 fn opened(builder: BreakerBuilder) -> Breaker {
     let breaker = builder.build().unwrap();
     breaker.try_acquire().unwrap().failure();
@@ -230,7 +230,8 @@ async fn a_silence_of_half_the_probe_timeout_ends_a_series_of_dropped_probes() {
             admitted += 1;
             sleep(gap).await;
         }
-        // At 0 s, 15 s and 30 s, each a moment too early.
+        // With the shorter gap, each probe comes before the series ends: at 0 s, 15 s and 30 s. The fourth call is in
+        // the series, too, but after the probe timeout. It opens the circuit again.
         assert_eq!(admitted, if reopens { 3 } else { 10 }, "{gap:?}");
     }
 }
@@ -528,7 +529,7 @@ async fn after_a_hundred_thousand_successes_an_outage_is_noticed_within_half_a_w
         failures = backend.calls() - 100_000;
         sleep(ms(10)).await;
     }
-    // Half of a window's calls, less the part of its oldest sixteenth that has expired.
+    // The window counts 10,000 calls, less those of its oldest sixteenth that have expired. Half of them have failed.
     assert!((4_680..=5_000).contains(&failures), "{failures}");
     assert!(watch.read() <= secs(5), "{:?}", watch.read());
 }
@@ -609,7 +610,7 @@ async fn a_call_is_fast_below_the_threshold_and_a_call_without_an_answer_is_neit
         let _ = layer(&breaker).classify(by_status).layer(Backend::always(act)).oneshot(()).await;
         assert_eq!(paces(&breaker), expected, "{act:?}");
     }
-    // Two abandoned calls: one fast, one slow.
+    // An abandoned call counts only if it has reached the threshold: as a slow call.
     for (patience, expected) in [(ms(999), (0, 0)), (secs(1), (1, 1)), (secs(2), (1, 1))] {
         let breaker = timing(secs(1)).build().unwrap();
         timeout(patience, layer(&breaker).layer(Backend::always(Act::hang())).oneshot(())).await.unwrap_err();
@@ -749,7 +750,7 @@ async fn the_longest_open_time_can_be_set_and_the_growth_switched_off() {
 async fn the_open_time_starts_over_once_the_circuit_was_closed_for_as_long_as_it_was_open() {
     let breaker = growing(3).build().unwrap();
     let times = open_times(&breaker, 3).await;
-    // The probe succeeds; then the circuit opens again a moment too early.
+    // The probe succeeds. Then the circuit opens again, a moment too early for the open time to start over.
     let last = times[2];
     breaker.try_acquire().unwrap().success();
     assert_eq!((breaker.state(), breaker.half_open_at()), (BreakerState::Closed, None));
@@ -758,7 +759,7 @@ async fn the_open_time_starts_over_once_the_circuit_was_closed_for_as_long_as_it
     breaker.try_acquire().unwrap().success();
     advance(last).await;
     assert_eq!(open_times(&breaker, 1).await, [secs(5)]);
-    // By hand at once.
+    // A reset by hand makes the open time start over at once.
     let times = open_times(&breaker, 2).await;
     assert!(times[0] > secs(5));
     breaker.reset();
@@ -786,7 +787,7 @@ async fn the_breaker_reports_when_it_lets_probes_through_and_how_many_are_free()
 
 // Reconfigured while calls pass.
 
-/// Makes this number of calls fail, and this number succeed.
+/// Makes calls: first those that fail, then those that succeed.
 fn settle(breaker: &Breaker, failures: u32, successes: u32) {
     (0..failures).for_each(|_| breaker.try_acquire().unwrap().failure());
     (0..successes).for_each(|_| breaker.try_acquire().unwrap().success());
@@ -896,7 +897,7 @@ async fn a_shorter_window_forgets_older_calls_and_a_longer_one_keeps_all_for_at_
         settle(&breaker, 1, 0);
         sleep(secs(1)).await;
     }
-    // The first second has expired: one failure of each of the last 15.
+    // There was one failure in each of 16 seconds, and the first has expired.
     assert_eq!(counts(&breaker), (15, 15));
     breaker.configure(of(secs(8))).unwrap();
     assert_eq!(counts(&breaker), (7, 7));
@@ -919,7 +920,7 @@ async fn a_change_of_other_settings_keeps_the_calls_for_the_whole_window() {
     let of = |minimum| Breaker::builder().failure_rate(1.0, secs(16)).minimum_calls(minimum);
     let breaker = of(100).build().unwrap();
     let start = Instant::now();
-    // With a clock that was read later than that of the change.
+    // The failure is recorded by a clock that is 8 s ahead of the clock of the change.
     breaker.try_acquire().unwrap().failure_at(start + secs(8));
     breaker.configure(of(200)).unwrap();
     assert_eq!(breaker.counts_at(start + secs(24) - Duration::from_nanos(1)), (1, 1));
@@ -944,7 +945,7 @@ async fn a_window_is_empty_after_a_silence_of_any_length() {
     let breaker = counting().failure_rate(1.0, secs(16)).build().unwrap();
     let start = Instant::now();
     settle(&breaker, 1, 0);
-    // Up to more sixteenths than their tags can distinguish.
+    // Up to 2^32 sixteenths, more than the tags of the sixteenths can distinguish.
     for exponent in 4..=32 {
         assert_eq!(breaker.counts_at(start + secs(1 << exponent)), (0, 0), "2^{exponent} sixteenths");
     }

@@ -22,7 +22,8 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// An empty bucket that mints a token every 10 ms, holds a `burst`, and lets calls wait for up to an hour.
+/// Returns an empty bucket. It mints a token every 10 ms, holds up to `burst` tokens, and lets calls wait for up to an
+/// hour.
 fn empty(burst: u64) -> TokenBucket {
     let bucket = TokenBucket::builder(100, secs(1)).burst(burst).max_wait(HOUR).build().unwrap();
     bucket.try_acquire(burst).unwrap();
@@ -168,7 +169,7 @@ async fn a_bucket_stays_closed_through_all_changes() {
         check();
         bucket.set_quota(Quota::new(1000, secs(1))).unwrap();
         check();
-        // The anchor moves.
+        // After an hour, this change also moves the bucket's anchor: the instant from which it counts minted tokens.
         advance(HOUR).await;
         bucket.set_quota(Quota::new(1000, secs(1))).unwrap();
         check();
@@ -241,7 +242,7 @@ async fn a_retry_does_not_wait_for_a_closed_bucket() {
                 false => client.rate_limit(bucket).service(service).unwrap().oneshot(()).await,
             };
             if asked_to_wait {
-                // The refusal names no time, so the retry does not wait.
+                // The bucket refuses the second attempt, and names no time. So the retry does not wait for a third one.
                 let Err(Error::Rejected(Rejection::Closed(_))) = end else { panic!("{end:?}") };
             } else {
                 assert_eq!((end, stopwatch.read()), (Err(Error::Service(Failed)), Duration::ZERO));
@@ -271,7 +272,7 @@ async fn a_closed_bucket_is_explained_as_closed() {
 
 // Wakers.
 
-/// A task that uses the bucket when it is woken.
+/// A waker that reads the bucket when it is woken, and sends what it has read.
 struct Returns(TokenBucket, mpsc::Sender<(bool, usize)>);
 
 impl Wake for Returns {

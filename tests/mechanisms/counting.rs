@@ -1,4 +1,4 @@
-//! An allocator that counts for each thread, because tests run in parallel.
+//! An allocator that counts the allocations of each thread separately, because tests run in parallel.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -26,7 +26,7 @@ pub fn so_far() -> Allocated {
     COUNT.get()
 }
 
-/// Returns the allocations of this thread in `code`, its result included.
+/// Runs `code`. Returns its result, and the allocations that this thread made meanwhile.
 #[cfg(feature = "constant-work")]
 pub fn allocated<R>(code: impl FnOnce() -> R) -> (R, Allocated) {
     let before = so_far();

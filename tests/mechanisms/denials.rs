@@ -15,7 +15,8 @@ use steadfast::{
 };
 use tower::{Service, service_fn};
 
-/// Returns the last event of a call of this retry, whose service answers with this status.
+/// Makes a call through this retry to a service that answers with this status. Returns the last event that the observer
+/// recorded. The first attempt passes the breaker to `change`.
 async fn denial<P>(retry: Retry<P>, status: u16, change: impl FnOnce(Breaker)) -> String
 where
     P: Replay<u32>,
@@ -79,9 +80,10 @@ async fn the_end_of_a_call_names_the_reason_for_no_further_attempt() {
     assert_eq!(denial(every(3, ms(1)).replay_if(|_: &u32| false), 500, nothing).await, denied("NotRepeatable"));
     let unprocessed_only = every(3, ms(1)).replay_if(|_: &u32| Repeat::IfUnprocessed);
     assert_eq!(denial(unprocessed_only, 500, nothing).await, denied("NotRepeatable"));
-    // It waits for the `retry_after` and the backoff. The next wait would end too late.
+    // The retry waits for the `retry_after` of 1 s plus the backoff of 1 ms. A second such wait would end after the
+    // timeout.
     let waited = "2 attempts, waited 1001 ms, denied: Some(Deadline)";
     assert_eq!(denial(every(3, ms(1)), 503, nothing).await, waited);
-    // It was not worth another attempt.
+    // An ignored answer ends the call without a reason: the retry did not consider another attempt.
     assert_eq!(denial(every(3, ms(1)), 404, nothing).await, "call ends in 0 ms: Answered(Ignored)");
 }

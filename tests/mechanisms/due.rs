@@ -1,4 +1,5 @@
-//! The time at which a wait for a token bucket ends, as known at any moment; and waits that count from a given instant.
+//! When the wait for a token bucket is due, as a waiter can read it at any moment. Also waits that count from a given
+//! instant.
 
 use crate::support::{ByHand, ms, secs};
 use std::{task::Poll, time::Duration};
@@ -10,7 +11,8 @@ use tokio::time::{Instant, advance};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// An empty bucket that mints a token every 10 ms, holds a `burst`, and lets calls wait for up to an hour.
+/// Returns an empty bucket. It mints a token every 10 ms, holds up to `burst` tokens, and lets calls wait for up to an
+/// hour.
 fn empty(burst: u64) -> TokenBucket {
     let bucket = TokenBucket::builder(100, secs(1)).burst(burst).max_wait(HOUR).build().unwrap();
     bucket.try_acquire(burst).unwrap();
@@ -21,7 +23,7 @@ fn waiter(bucket: &TokenBucket, tokens: u64) -> ByHand<Acquire> {
     ByHand::pending(bucket.acquire(tokens))
 }
 
-/// The time until it is due.
+/// Returns the time until the wait is due.
 fn due_in(waiter: &ByHand<Acquire>) -> Option<Duration> {
     waiter.future().due_at().map(|due| due.checked_duration_since(Instant::now()).expect("in the past"))
 }
@@ -120,8 +122,8 @@ async fn a_waiter_of_a_warming_bucket_is_due_when_the_ramp_has_minted_enough() {
     let bucket = TokenBucket::builder(10, secs(1)).burst(50).warm_up(secs(10)).max_wait(HOUR).build().unwrap();
     bucket.try_acquire(1).unwrap();
     let [first, second] = [25, 50].map(|tokens| waiter(&bucket, tokens));
-    // Exact to a nanosecond, because a third of the warm-up is rounded up. In ten seconds 66 2/3 tokens are minted, and
-    // the two waiters need 75.
+    // In the ten seconds of the warm-up, 66 2/3 tokens are minted. The two waiters need 75. The bucket rounds a third
+    // of the warm-up up to a nanosecond, so the test compares microseconds.
     assert_eq!([&first, &second].map(|waiter| due_in(waiter).unwrap().as_micros()), [5_000_000, 10_833_333]);
 }
 
@@ -193,7 +195,8 @@ async fn tokens_are_taken_as_of_the_given_instant_and_not_before_the_first_poll(
 async fn a_deadline_counts_from_the_given_instant() {
     let bucket = empty(1);
     let now = Instant::now();
-    // The wait is 10 ms. From the earlier instant, more time is left, but the turn comes no earlier.
+    // The turn comes 10 ms after `now`, and must come before the deadline. A call that counts from 5 ms later waits 5
+    // ms less, but its turn comes at the same time.
     for (came_at, deadline, is_refused) in [(now, ms(10), true), (now, ms(11), false), (now + ms(5), ms(10), true)] {
         let context = CallContext::new().with_deadline(now + deadline);
         let mut acquire = ByHand::new(bucket.acquire_at(1, came_at));
@@ -240,9 +243,10 @@ async fn a_refused_wait_changes_nothing_at_any_instant() {
         advance(secs(6)).await;
         let mut waits = ByHand::pending(bucket.acquire(1));
         let before = bucket.available_at(begin);
-        // Two more tokens, behind the waiter: not there before 30 s, and not within 5 s of any later instant.
+        // Three tokens are more than the burst, at any instant.
         let mut refused = ByHand::new(bucket.acquire_at(3, begin + ahead));
         assert!(matches!(refused.poll(), Poll::Ready(Err(_))));
+        // This call comes at 11 s and may wait for 5 s. Behind the waiter, its two tokens are there at 30 s.
         let mut refused = ByHand::new(bucket.acquire_at(2, begin + secs(11)));
         assert!(matches!(refused.poll(), Poll::Ready(Err(_))));
         assert_eq!((bucket.available_at(begin), waits.wakes(), bucket.waiting()), (before, 0, 1));

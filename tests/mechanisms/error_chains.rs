@@ -150,7 +150,8 @@ fn each_link_of_a_chain_states_only_its_own_part() {
     assert_eq!(longest, 5, "the sink failed, it cannot be reached, the database failed, no space is left");
 }
 
-/// The message must state everything, because the service's error need not implement `Error`; a box does not.
+/// The message of a stack's error contains the message of the service's error. Otherwise a report might lack it: an
+/// error that does not implement `std::error::Error`, such as a [`Boxed`] error, is no link of the chain.
 #[test]
 fn the_error_of_a_stack_repeats_its_service_but_a_report_of_the_chain_does_not() {
     let error = Error::Service(outer());

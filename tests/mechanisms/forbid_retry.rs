@@ -31,13 +31,13 @@ fn dead() -> (Arc<AtomicUsize>, Boxed) {
     (calls, BoxCloneSyncService::new(service))
 }
 
-/// Up to `attempts` attempts at a service, without a budget and without waits.
+/// Wraps a service in a client that makes up to `attempts` attempts, without a budget and without waits.
 fn retried(attempts: u32, service: Boxed) -> Boxed {
     let retry = Retry::new(attempts).without_budget().backoff(steadfast::retry::Backoff::none());
     BoxCloneSyncService::new(steadfast::client().retry(retry).boxed_error().service(service).unwrap())
 }
 
-/// Returns the result of a call, and whether a retry was then forbidden.
+/// A border that returns the result of a call, and whether a retry is forbidden when the call exits.
 #[derive(Clone)]
 struct Marks;
 
@@ -103,7 +103,7 @@ async fn a_forbidden_retry_is_denied_as_marked_and_forbidden_to_outer_levels() {
     assert_eq!(seen.load(Relaxed), 1);
 }
 
-/// Counts the calls whose retry was denied as marked.
+/// An observer that counts the calls that ended with [`Denied::Marked`]: without a retry, because one was forbidden.
 #[derive(Clone)]
 struct Noted(Arc<AtomicUsize>);
 
@@ -190,7 +190,7 @@ async fn calls_that_one_task_polls_side_by_side_do_not_forbid_each_other() {
         Err::<(), BoxError>("no use".into())
     });
     let forbidding = retried(3, BoxCloneSyncService::new(forbidding));
-    // In both orders: one call marks before and after the other is polled.
+    // In one order the call that forbids a retry is polled before the other call, in the other order after it.
     for swapped in [false, true] {
         calls.store(0, Relaxed);
         let (one, other) = (forbidding.clone().oneshot(()), retried(3, leaf.clone()).oneshot(()));

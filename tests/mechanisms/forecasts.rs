@@ -1,4 +1,5 @@
-//! A limit's forecast for a retry matches what the limit does when the attempt is due, if no other call comes.
+//! Before a retry waits, it asks each inner limit for a forecast: whether the limit would refuse the next attempt when
+//! it is due. The forecast matches what the limit then does, if no other call comes.
 
 use crate::support::{Act, Backend, Failed, ms, secs};
 use futures::FutureExt;
@@ -29,15 +30,18 @@ fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(work)
 }
 
-/// The calls at a limit before the tested call, and the backoff before its second attempt.
+/// The calls at a limit before the tested call, and the tested call. Times are in milliseconds.
 #[derive(Clone, Debug)]
 struct Case {
+    /// The time before each earlier call.
     idle: Vec<u64>,
+    /// The backoff before the second attempt of the tested call.
     wait: u64,
+    /// The tokens that each call and each attempt costs.
     cost: u64,
 }
 
-/// Checks that a failed call is retried exactly if the limit then admits it.
+/// Checks that a failed call is retried exactly if the limit admits the second attempt when it is due.
 async fn holds<L, C>(limit: RateLimit<L, C>, case: &Case) -> Result<(), TestCaseError>
 where
     L: Limit<u64> + DescribeLimit + Clone,

@@ -1,4 +1,5 @@
-//! Calls and reads at instants beyond every horizon of a limit's arithmetic, and limits whose clock has passed them.
+//! Limits at instants in the far future. A limit counts in numbers of fixed size, so it has to rebase or renew them
+//! after certain times: its horizons. The tests call and read limits beyond each horizon.
 
 use crate::support::secs;
 use std::{sync::mpsc, thread, time::Duration};
@@ -17,8 +18,14 @@ use tokio::{
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A second; beyond the horizon of a bucket's anchor; beyond the renewal of a keyed table, and twice that; and after
-/// the state of a key has wrapped.
+/// Distances into the future, in groups:
+///
+/// - A second is before every horizon.
+/// - 20 minutes, an hour and a day are beyond the 18 minutes after which a bucket moves its anchor. The anchor is the
+///   instant from which the bucket counts minted tokens.
+/// - 418 days and twice that are beyond one and two renewals of a keyed table. A renewal visits all buckets, every 417
+///   days.
+/// - After 5, 20 and 500 years, the state of a key may have wrapped if no renewal has visited its bucket.
 const HORIZONS: [Duration; 9] = [
     Duration::from_secs(1),
     Duration::from_secs(20 * 60),
@@ -31,7 +38,7 @@ const HORIZONS: [Duration; 9] = [
     DAY.saturating_mul(500 * 366),
 ];
 
-/// A limit with a burst of ten and a rate of at least one per second.
+/// The functions of a limit that the tests call.
 trait Limit {
     fn take(&self, tokens: u64, now: Instant) -> Result<(), RateLimited>;
     /// Calls all functions that read the limit at an instant.
@@ -74,6 +81,7 @@ fn quota() -> Quota {
     Quota::new(10, secs(10)).with_burst(10)
 }
 
+/// Returns a limit of each kind: ten tokens in ten seconds, and a burst of ten.
 fn limits() -> Vec<(&'static str, Box<dyn Limit>)> {
     vec![
         ("token bucket", Box::new(TokenBucket::with_quota(quota()).build().unwrap())),
@@ -83,7 +91,7 @@ fn limits() -> Vec<(&'static str, Box<dyn Limit>)> {
     ]
 }
 
-/// A clock that stops unless it is advanced.
+/// Returns a clock that stands still unless a test advances it.
 fn standing() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
@@ -111,7 +119,7 @@ fn a_read_or_a_refusal_at_any_instant_changes_nothing() {
 fn a_refusal_beyond_a_horizon_does_not_move_the_anchor() {
     let clock = standing();
     let _guard = clock.enter();
-    // A token every 1000 s. Each call below asks for one token too many.
+    // The bucket mints a token every 1000 s. Each call in the loop asks for one token too many.
     let bucket = TokenBucket::with_quota(Quota::new(1, secs(1000)).with_burst(10)).build().unwrap();
     let now = Instant::now();
     bucket.take(10, now).unwrap();
@@ -141,7 +149,7 @@ fn a_refusal_does_not_make_a_warming_bucket_cold() {
 fn a_refused_withdrawal_changes_nothing() {
     let clock = standing();
     let _guard = clock.enter();
-    // A retry every 5000 s, longer than the horizon of the floor's bucket.
+    // The budget's floor is a bucket that mints a retry every 5000 s, longer than its horizon of 18 minutes.
     let budget = RetryBudget::builder().ratio(0.0).floor(1, secs(5000)).build().unwrap();
     let now = Instant::now() + secs(10_000);
     assert!(budget.withdraw_at(now).is_some());
@@ -187,6 +195,7 @@ fn beyond_every_horizon_a_limit_is_full_and_works_as_before() {
             assert_eq!(limit.available(later), 10, "{name}, {horizon:?}");
             limit.take(10, later).unwrap();
             limit.take(1, later).unwrap_err();
+            // By then a bucket has minted half a burst. A window still counts all ten tokens.
             assert_eq!(limit.available(later + secs(5)) >= 5, name.contains("bucket") || name == "keyed", "{name}");
             limit.take(10, later + secs(20)).unwrap();
         }

@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the bottom up. A module of a layer may import those of the layers before it. Only in the first do modules
-/// import each other.
+/// The layers from the bottom up. A module may import the modules of all layers before its own. Only modules of the
+/// first layer may also import each other.
 const LAYERS: [&[&str]; 8] = [
     &[
         "amount",
@@ -39,10 +39,10 @@ const LAYERS: [&[&str]; 8] = [
     &["guide"],
 ];
 
-/// What one mechanism may import of another: a retry budget has a trickle of retries, which a bucket mints.
+/// The imports that one mechanism may make from another. The floor of a retry budget is a token bucket.
 const EXCEPTIONS: [(&str, &str); 2] = [("retry", "rate_limit::TokenBucket"), ("retry", "rate_limit::Quota")];
 
-/// Something of the crate that a file names.
+/// A path of the crate that a file names.
 #[derive(Debug)]
 struct Import {
     file: PathBuf,
@@ -51,12 +51,12 @@ struct Import {
 }
 
 impl Import {
-    /// The module that it is imported from.
+    /// Returns the module that the path is imported from.
     fn to(&self) -> &str {
         self.path.split("::").next().unwrap_or_default()
     }
 
-    /// Why it is forbidden, if it is.
+    /// Returns why the import is forbidden, or `None` if it is allowed.
     fn fault(&self) -> Option<&'static str> {
         if self.from == self.to() {
             return None;
@@ -76,7 +76,7 @@ impl Import {
     }
 }
 
-/// All that the files of `src` name of the crate, but for `lib.rs`, which names everything.
+/// Returns each path of the crate that a file of `src` names. Skips `lib.rs`, which names everything.
 fn imports() -> Vec<Import> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut imports = Vec::new();
@@ -99,11 +99,12 @@ fn imports() -> Vec<Import> {
     imports
 }
 
-/// A line that names the root by a chain of `super`, or gives it another name.
+/// Returns a line that names the root of the crate by a chain of `super`, or gives the root another name.
 fn hidden<'text>(file: &Path, text: &'text str) -> Option<&'text str> {
     let mut depth = file.iter().count() - usize::from(file.ends_with("mod.rs"));
     text.lines().find(|line| {
-        // What follows is in a module of the file, such as its tests, or in one that ends before.
+        // The lines after `mod name {` count as inside that module, even after its end. From there, the chain to the
+        // root has one `super` more.
         let line = line.trim();
         depth += usize::from(line.contains("mod ") && line.ends_with('{'));
         line.contains(&"super::".repeat(depth)) || line.contains("crate as ")

@@ -45,7 +45,7 @@ fn strict(max_keys: usize, quota: Quota) -> Keyed<u64, OneTier, SameEveryRun> {
     builder(max_keys, quota).overflow(Overflow::Refuse).build().unwrap()
 }
 
-/// In units of 10^-18 of a token: the rates below mint a whole number of them per nanosecond.
+/// A token, in units of 10^-18 of a token. The rates below mint a whole number of units per nanosecond.
 const TOKEN: i128 = 1_000_000_000_000_000_000;
 
 /// A plain bucket: one number, updated by hand.
@@ -54,7 +54,8 @@ struct Plain {
     level: i128,
     at: u64,
     tier: usize,
-    /// The most that conversions may have rounded: each by a subtoken of either quota.
+    /// The most by which conversions from one quota to another may have rounded the level. Each conversion adds as much
+    /// as the faster quota mints in four nanoseconds.
     rounded: i128,
 }
 
@@ -83,7 +84,7 @@ impl Plain {
     }
 }
 
-/// The keyed limit and a map of plain buckets, with the same calls.
+/// The keyed limit and a map of plain buckets, which get the same calls.
 struct Trial {
     keyed: Keyed<usize, steadfast::rate_limit::TierBy<Box<dyn Fn(&usize) -> usize>>, SameEveryRun>,
     tiers: Arc<Vec<AtomicUsize>>,
@@ -99,7 +100,8 @@ struct Trial {
 
 const KEYS: usize = 40;
 
-/// Exact rates, and some whose subtokens do not take whole nanoseconds.
+/// Rates for which a plain bucket is exact. The keyed limit counts in subtokens, fractions of a token. At some of these
+/// rates, a subtoken does not take a whole number of nanoseconds.
 fn quotas() -> Vec<Quota> {
     let count = |count| Quota::new(count, SECOND);
     vec![
@@ -164,14 +166,14 @@ impl Trial {
         if tier < self.quotas.len() { tier } else { 0 }
     }
 
-    /// The plain bucket of a key, by its present tier.
+    /// Returns the plain bucket of a key, converted to the present tier of the key, and the quota of that tier.
     fn plain(&mut self, key: usize) -> (Plain, Quota) {
         let tier = self.tier(key);
         let quota = self.quotas[tier];
         let fresh = Plain { level: full(quota), at: self.nanos, tier, rounded: 0 };
         let mut plain = *self.plain.get(&key).unwrap_or(&fresh);
         plain.advance_to(self.nanos, self.quotas[plain.tier]);
-        // A key whose bucket is full may have been forgotten. Then it is a new key.
+        // The table may have forgotten a key whose bucket is full. The key then counts as new.
         let was_full = plain.level >= full(self.quotas[plain.tier]);
         if plain.tier != tier && was_full && self.keyed.available_at(&key, self.now()) == quota.burst() {
             return (fresh, quota);
@@ -190,7 +192,7 @@ impl Trial {
         let (plain, quota) = self.plain(key);
         let was_known = self.plain.contains_key(&key);
         let cost = i128::from(tokens) * TOKEN;
-        // Two nanoseconds.
+        // What the quota mints in two nanoseconds, plus what conversions may have rounded.
         let tolerance = 2 * per_nano(quota) + plain.rounded;
         match self.keyed.try_acquire_at(&key, tokens, self.now()) {
             Ok(()) => {
@@ -227,7 +229,7 @@ impl Trial {
     fn change(&mut self, tier: usize, quota: Quota) -> Result<(), TestCaseError> {
         let (nanos, old) = (self.nanos, self.quotas.clone());
         if old[tier] != quota {
-            // Within the tolerance, both results are right.
+            // A bucket that is full within the tolerance may be forgotten or not. The test then skips the change.
             let unclear = |plain: &Plain| {
                 let quota = old[plain.tier];
                 let missing = full(quota) - plain.level_at(nanos, quota);
@@ -331,7 +333,7 @@ fn a_key_is_admitted_as_a_bucket_of_its_quota_would_admit_it() {
             ours += keyed.try_acquire_at(&7, tokens, now).map_or(0, |()| tokens);
             theirs += bucket.try_acquire_at(tokens, now).map_or(0, |()| tokens);
         }
-        // 2 ns are up to two tokens.
+        // The two limits may differ by 2 ns, in which the fastest quota mints two tokens.
         assert!(ours.abs_diff(theirs) <= 2, "{quota:?}: {ours}, not {theirs}");
     }
 }
@@ -341,7 +343,7 @@ fn no_key_is_admitted_more_than_a_burst_and_the_tokens_minted() {
     let clock = standing_clock();
     let _guard = clock.enter();
     let start = Instant::now();
-    // Ten keys for each slot. Each calls at twice its rate.
+    // 1,500 keys for 256 slots. Each key calls every 350 ms.
     let keyed = strict(100, Quota::new(10, SECOND).with_burst(3));
     let mut admitted: HashMap<u64, Vec<u64>> = HashMap::new();
     for millis in (0..20_000).step_by(50) {
@@ -405,7 +407,8 @@ fn many_new_keys_do_not_affect_known_keys() {
         }
         let strangers = 1_000..size(21_000, 1_001_000);
         let admitted = strangers.filter(|key| keyed.try_acquire_at(key, 1, now).is_ok()).count();
-        // There were 536 more slots, and the strangers found nearly all of them. The others share one bucket.
+        // There were 536 more slots, and the strangers found nearly all of them. The other strangers share one bucket,
+        // or are refused.
         let slots = keyed.live_keys_at(now) - 1_000;
         assert!((400..=536).contains(&slots), "{slots}");
         assert_eq!(admitted, slots + if overflow == Overflow::Shared { 4 } else { 0 });
@@ -449,7 +452,7 @@ fn the_bucket_that_has_been_full_for_longest_loses_its_slot_first() {
     }
     let now = start + 16 * HOUR;
     keyed.try_acquire_at(&16, 1, now).unwrap();
-    // Only the first key has lost its slot. All others come first and become live, so that no slot is left for it.
+    // Only key 0 has lost its slot. The other keys call before it and become live, so that no slot is left for key 0.
     for key in (1..16).rev() {
         keyed.try_acquire_at(&key, 1, now).unwrap();
     }
@@ -476,7 +479,7 @@ fn keys_of_a_tier_without_a_slot_share_one_bucket() {
     assert_eq!(keyed.try_acquire_at(&2_000, 1, now).unwrap_err().retry_after(), Some(HOUR));
 }
 
-/// All keys have the same hash.
+/// A hasher that gives all keys the same hash.
 #[derive(Clone, Copy, Default)]
 struct Same(u64);
 
@@ -509,7 +512,7 @@ fn keys_with_the_same_hash_share_a_bucket() {
     }
 }
 
-/// The key is its own hash.
+/// A hasher that returns the key itself as its hash.
 #[derive(Clone, Copy, Default)]
 struct Itself(u64);
 
@@ -538,7 +541,7 @@ fn keys_of_one_cache_line_overflow_into_three_others_and_are_never_admitted_too_
     let limit = Keyed::<u64>::builder(100_000, slow(2)).overflow(Overflow::Refuse).hasher(Itself::default());
     let limit = limit.build().unwrap();
     let now = Instant::now();
-    // The lowest and the highest bits choose the slots of a key. They are equal for all keys.
+    // The lowest and the highest bits of a hash choose the four cache lines of a key. All keys have the same four.
     let keys: Vec<u64> = (1..=100).map(|n| n << 40).collect();
     let admitted: Vec<usize> =
         keys.iter().map(|key| (0..3).filter(|_| limit.try_acquire_at(key, 1, now).is_ok()).count()).collect();
@@ -700,7 +703,7 @@ fn drain_all<S: BuildHasher>(keyed: &Keyed<u64, OneTier, S>, key: u64, now: Inst
     taken
 }
 
-/// The sum of the counts of threads that start together.
+/// Runs `body` on threads that start together, and returns the sum of the results.
 fn on_threads(threads: usize, body: impl Fn(usize) -> u64 + Sync) -> u64 {
     let start = Barrier::new(threads);
     let run = |index| {

@@ -1,4 +1,4 @@
-//! Large futures of a service: each has one place in a call, with any number of stages.
+//! Large futures of a service: a call stores the service's future once, however many stages the stack has.
 
 use crate::support::{ms, secs};
 use std::{convert::Infallible, hint::black_box, mem::size_of_val, thread};

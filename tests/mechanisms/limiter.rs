@@ -116,6 +116,7 @@ fn when_shadow_ends_with_too_many_in_flight_calls_are_refused_until_enough_have_
 fn the_greatest_limits_read_back_as_no_limit_and_leave_the_mode_alone() {
     let limiter = Limiter::fixed(usize::MAX).unwrap();
     assert_eq!(limiter.configuration(), (usize::MAX, false));
+    // The limiter stores the limit and the shadow mode in one word, so a limit has one bit less.
     let greatest = usize::MAX >> 1;
     for (limit, read) in [(greatest - 1, greatest - 1), (greatest, usize::MAX), (usize::MAX, usize::MAX)] {
         for shadow in [true, false] {

@@ -1,4 +1,5 @@
-//! Compares a limit with classes with a plain model of its documentation.
+//! Compares a limit that distinguishes classes of calls with a plain model of its documentation. Further tests cover
+//! the shares of tenants, and wrong configurations.
 
 use crate::support::{Act, Backend};
 use proptest::prelude::*;
@@ -175,7 +176,7 @@ async fn exempt_and_shadow_calls_pass_and_lose_no_place_where_more_than_65_535_o
     assert_eq!(service.oneshot(true).await, Ok(200));
     assert_eq!((limiter.in_flight(), limiter.exempted()), (LIMIT + 10, 1));
 
-    // The ten calls beyond the count of their class count toward the limit until they end.
+    // The count of a class ends at 65,535. Ten calls are beyond it, and count toward the limit until they end.
     permits.drain(..10);
     assert!(acquire().is_err());
     permits.drain(..1);

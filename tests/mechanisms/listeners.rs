@@ -74,7 +74,7 @@ async fn after_a_slow_listener_the_stages_read_the_clock_again() {
         service.clone().oneshot(()).await.unwrap();
     }
     assert_eq!(breaker.state(), Closed);
-    // Each call is observed when it comes, when it is pending, and when it ends.
+    // Each of the three calls passes a gate when it comes, when it is pending, and when it ends.
     assert_eq!((outside.0.load(SeqCst), inside.0.load(SeqCst)), (9, 9));
 }
 

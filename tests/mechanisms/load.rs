@@ -30,6 +30,7 @@ use tower::{
     util::rng::HasherRng,
 };
 
+/// The number that a stack adds to its load while it would refuse a call.
 const PENALTY: usize = usize::MAX / 2;
 
 /// The record of an endpoint.
@@ -40,7 +41,7 @@ struct Endpoint {
     failures: AtomicU32,
 }
 
-/// Returns an endpoint that answers after 20 ms, and fails at once until the given time after the start.
+/// Returns an endpoint. For the time `fails_for` after its creation it fails at once. Later it answers after 20 ms.
 fn endpoint(
     seen: &Arc<Endpoint>,
     fails_for: Duration,
@@ -65,7 +66,7 @@ fn breaker() -> Breaker {
     Breaker::builder().consecutive_failures(5).open_for(secs(5)).max_open_for(secs(5)).build().unwrap()
 }
 
-/// Sends calls 5 ms apart, and returns the share that fails.
+/// Sends calls 5 ms apart through a balancer, and returns the share that fails.
 async fn share_of_failures<L>(services: Vec<L>, calls: u32) -> f64
 where
     L: Service<(), Response = (), Error: Into<BoxError> + 'static, Future: Send + 'static>
@@ -98,7 +99,7 @@ async fn a_balancer_avoids_the_endpoint_whose_circuit_is_open() {
     let stacks = breakers().map(stack).to_vec();
     assert_eq!(share_of_failures(stacks, 1000).await, 0.0);
 
-    // By the calls in flight alone, this endpoint is the idle one.
+    // If a balancer counts only the calls in flight, the endpoint behind the open circuit seems to be idle.
     let counted = breakers().map(|breaker| PendingRequests::new(stack(breaker), CompleteOnResponse::default()));
     let share = share_of_failures(counted.into(), 1000).await;
     assert!(share > 0.5, "{share}");
@@ -117,8 +118,8 @@ async fn a_balancer_probes_an_open_circuit_and_returns_to_its_endpoint() {
         .collect();
     // For 40 seconds.
     let share = share_of_failures(stacks, 8000).await;
-    // Five failures opened the circuit. One probe each at 5 and at 10 seconds failed. No other call reached it, and
-    // none was refused.
+    // Five failures opened the circuit. One probe each at 5 and at 10 seconds failed. Until 15 seconds, no other
+    // call reached the endpoint, and the circuit refused none.
     assert_eq!(seen[0].failures.load(Ordering::Relaxed), 7);
     assert_eq!(share, 7.0 / 8000.0);
     assert_eq!(breakers[0].state(), BreakerState::Closed);
@@ -187,7 +188,8 @@ async fn an_open_circuit_has_a_penalty_until_a_call_may_probe_it() {
 
     let probe = breaker.try_acquire().unwrap();
     assert_eq!((stack.load(), breaker.state()), (PENALTY, BreakerState::HalfOpen));
-    // A hanging probe must not divert calls for ever: the next probe opens the circuit again.
+    // A hanging probe must not divert calls for ever. After the probe timeout the load has no penalty, so a call comes.
+    // This call opens the circuit again.
     sleep(secs(9)).await;
     assert_eq!(stack.load(), 0);
     assert!(breaker.try_acquire().is_err());
@@ -268,7 +270,7 @@ async fn the_load_counts_a_bucket_with_waiters_and_a_full_wait_queue_as_refusing
     let mut first = Box::pin(bucket.acquire(2));
     assert!(first.as_mut().now_or_never().is_none());
     sleep(secs(1)).await;
-    // There is a token, but it belongs to the waiter, which gets it in two seconds.
+    // There is a token, but it belongs to the waiter, which needs two and gets them in one second.
     assert_eq!((bucket.available_at(Instant::now()), bucket.try_acquire(1).is_err()), (1, true));
     assert_eq!((refuses.load(), waits.load()), (PENALTY, 0));
     let mut second = Box::pin(bucket.acquire(1));
@@ -287,7 +289,7 @@ async fn a_queue_with_a_late_waiter_is_not_full() {
     let queue = Queue::builder(1, 1).max_wait(secs(1)).build().unwrap();
     let stack = steadfast::server().load_level(queue.clone()).service(endpoint(&seen, Duration::ZERO)).unwrap();
     let _permit = queue.try_acquire().unwrap();
-    // Its task does not poll it again: only another call would take its place.
+    // The task does not poll this waiter again. When the longest wait is over, another call may take its place.
     let mut stuck = Box::pin(queue.acquire());
     assert!(stuck.as_mut().now_or_never().is_none());
     assert_eq!(stack.load(), PENALTY);
