@@ -929,6 +929,7 @@ fn to_the_end_of_time(now: Instant) -> Duration {
     longest
 }
 
+/// A hint that ends near the last instant of the clock must not overflow. The result of the call does not matter.
 #[test]
 fn a_service_that_asks_to_be_left_alone_until_the_end_of_time_is() {
     run(async {

@@ -255,6 +255,7 @@ impl Model {
 
     fn open(&mut self, now: i64) {
         let (shortest, longest) = self.spec.open_times();
+        // The open time starts over if the circuit was closed for at least as long as it was open before.
         if self.spec.nanos(now - self.closed_at) >= self.last_open {
             self.last_open = 0;
         }
@@ -262,7 +263,7 @@ impl Model {
         self.change(State::Open { until: self.spec.nanos(now) + self.last_open });
     }
 
-    /// A probe has failed.
+    /// A probe has failed. The next open time is random, from 1.5 to 2.5 times the last one, within the bounds.
     fn reopen(&mut self, now: i64) {
         let (shortest, longest) = self.spec.open_times();
         let within = |nanos: i128| nanos.clamp(shortest, longest);
@@ -276,6 +277,7 @@ impl Model {
         self.change(State::Closed);
     }
 
+    /// Returns the end of a probe timeout that begins now.
     fn patience_from(&self, now: i64) -> i64 {
         now + i64::from(self.spec.probe_timeout)
     }

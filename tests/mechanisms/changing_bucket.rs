@@ -504,6 +504,8 @@ impl Trial {
         self.served(nanos.max(self.started), None)
     }
 
+    /// Gives tokens back with `give`. The bucket then takes its lock, and serves waiters, only if calls wait or if it
+    /// is closed.
     fn give_back(&mut self, tokens: u64, give: impl FnOnce(&mut Self)) -> Verdict {
         self.refunded(tokens);
         give(self);

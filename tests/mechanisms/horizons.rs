@@ -139,6 +139,7 @@ fn a_refusal_does_not_make_a_warming_bucket_cold() {
     let bucket = TokenBucket::with_quota(quota()).warm_up(secs(10)).build().unwrap();
     let now = Instant::now();
     bucket.take(1, now).unwrap();
+    // At 60 s the bucket is cold again and holds one token. The refusal of two tokens must not start another warm-up.
     let (later, there) = (now + secs(60), bucket.available_at(now + secs(12)));
     bucket.take(2, later).unwrap_err();
     assert_eq!(bucket.available_at(now + secs(12)), there);
