@@ -147,7 +147,7 @@ fn each_link_of_a_chain_states_only_its_own_part() {
         }
         assert_eq!(chain(&*error), texts.join(": "));
     }
-    assert_eq!(longest, 5, "the sink failed, it cannot be reached, the database failed, no space is left");
+    assert_eq!(longest, 5, "a publisher could not read back a snapshot, whose source failed, and so on down to the system");
 }
 
 /// The message of a stack's error contains the message of the service's error. Otherwise a report might lack it: an

@@ -63,7 +63,7 @@ impl Import {
         }
         let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
         match (layer(&self.from), layer(self.to())) {
-            (None, _) => Some("stands in no layer"),
+            (None, _) => Some("is imported by a module that stands in no layer"),
             (_, None) => Some("is not the module that defines it"),
             (Some(from), Some(to)) if from < to => Some("is further up"),
             (Some(from), Some(to)) if from == to && from > 0 && !self.is_excepted() => Some("stands beside it"),
@@ -168,7 +168,7 @@ fn no_module_imports_from_a_layer_above_its_own_nor_a_mechanism_another() {
         })
         .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-    assert!(imports.len() > 500, "it has read but {} imports", imports.len());
+    assert!(imports.len() > 500, "only {} imports were read", imports.len());
 }
 
 #[test]

@@ -344,7 +344,8 @@ fn no_key_is_admitted_more_than_a_burst_and_the_tokens_minted() {
     let _guard = clock.enter();
     let start = Instant::now();
     // 1,500 keys for 256 slots. Each key calls every 350 ms.
-    let keyed = strict(100, Quota::new(10, SECOND).with_burst(3));
+    // A token is minted every 700 ms, at half the rate of the calls.
+    let keyed = strict(100, Quota::new(10, 7 * SECOND).with_burst(3));
     let mut admitted: HashMap<u64, Vec<u64>> = HashMap::new();
     for millis in (0..20_000).step_by(50) {
         for key in (millis / 50 % 7..1500).step_by(7) {
@@ -353,11 +354,11 @@ fn no_key_is_admitted_more_than_a_burst_and_the_tokens_minted() {
             }
         }
     }
-    assert!(admitted.len() > 500, "only {} keys were ever admitted", admitted.len());
+    assert!(admitted.len() > 200, "only {} keys were ever admitted", admitted.len());
     for (key, times) in admitted {
         for (first, start) in times.iter().enumerate() {
             for (last, end) in times.iter().enumerate().skip(first) {
-                let most = 3 + (end - start) / 100;
+                let most = 3 + (end - start) / 700;
                 assert!(last - first < most as usize, "key {key}: {} from {start} to {end} ms", last - first + 1);
             }
         }
