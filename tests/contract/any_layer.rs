@@ -14,8 +14,8 @@ use steadfast::{
 };
 use tower::{BoxError, Layer, Service, util::BoxCloneService};
 
-/// A type-erased handle of a subject around a service. Its type proves that it is `Clone` and `Send`, and that its
-/// future is `Send`.
+/// The service that a subject makes around a service, type-erased. The tests call it a handle. Its type proves that it
+/// is `Clone` and `Send`, and that its future is `Send`.
 pub type Handle<E> = BoxCloneService<u32, u32, E>;
 
 /// A layer of any type.

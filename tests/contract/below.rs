@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::Semaphore;
 use tower::{Service, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, util::BoxCloneService};
 
-/// Any service with errors of type `E`, in the one type that all subjects wrap, with a count of its calls.
+/// Any service with errors of type `E`, boxed, so that all subjects wrap one type. It counts its calls.
 pub struct Inner<E> {
     service: BoxCloneService<u32, u32, E>,
     calls: Arc<AtomicU64>,
@@ -57,7 +57,8 @@ impl<E> Service<u32> for Inner<E> {
 pub enum Kind {
     /// None: the fixture.
     Plain,
-    /// None, but each call takes a step of the runtime's coop budget, and is pending when that is exhausted.
+    /// None, but each call takes a step of the runtime's coop budget. The call is pending while that budget is
+    /// exhausted.
     Budgeted,
     /// A tower `ConcurrencyLimit` of this number of calls.
     Limited(usize),
@@ -68,8 +69,8 @@ pub enum Kind {
 /// The kinds with the smallest capacity, so that any leak shows.
 pub const KINDS: [Kind; 3] = [Kind::Plain, Kind::Limited(1), Kind::Buffered(1)];
 
-/// The kinds in which the call itself polls the fixture, so that its panics reach the call. A buffer polls it in its
-/// worker.
+/// The kinds in which the call itself polls the fixture, so that a panic of the fixture reaches the call. A `Buffer`
+/// polls the fixture in a worker task.
 pub const KINDS_WITHOUT_WORKER: [Kind; 2] = [Kind::Plain, Kind::Limited(1)];
 
 /// The service below a subject, and the means to check that all of its capacity is free.
@@ -121,7 +122,7 @@ impl Below {
         self.inner.clone()
     }
 
-    /// The number of calls that passed the subject.
+    /// Returns the number of calls that the subject has passed to the service.
     pub fn reached(&self) -> u64 {
         self.inner.calls.load(Ordering::Relaxed)
     }

@@ -114,7 +114,8 @@ pub async fn a_future_kept_after_a_readiness_error_leaves_full_capacity(make: Ma
         let mut kept = Task::new(subject.around(&below).call(7));
         assert_eq!(kept.resolve().await, Err(Error::Service(Fault::NotReady)));
         below.assert_full_capacity().await;
-        // The service was polled, and answered: each attempt is spent, although no call reached the service.
+        // The readiness error is the service's answer: each attempt spends a token, although no call reached the
+        // service.
         let attempts = if subject.resources.budget.is_some() { u64::from(ATTEMPTS) } else { 1 };
         let spent = Spent::reached(attempts).retried(attempts - 1);
         assert_eq!(below.reached(), 0);
@@ -144,7 +145,8 @@ pub async fn a_resolved_future_keeps_no_clone_of_the_service(make: Make) {
     }
 }
 
-/// Records the subject's handles whenever the service's future is dropped.
+/// Records the readings of the subject's handles each time the service's future is dropped. Returns a function that
+/// returns the records.
 fn note_drops(subject: &Subject, below: &Below) -> impl Fn() -> Vec<Held> + use<> {
     let notes = Arc::new(Mutex::new(Vec::new()));
     let (resources, noted) = (subject.resources.clone(), notes.clone());
@@ -245,7 +247,7 @@ pub async fn a_kept_future_that_timed_out_in_a_queue_leaves_full_capacity(make: 
         let error = kept.resolve().await.unwrap_err();
         assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))), "{error:?}");
         assert!(!error.rejection().unwrap().reached_service());
-        // The place does not go to a call that has ended.
+        // The place that becomes free does not go to the call that has ended.
         drop(occupied);
         below.assert_full_capacity().await;
         subject.assert_left(Spent::NOTHING).await;
@@ -279,7 +281,8 @@ pub async fn a_call_between_two_attempts_holds_nothing(make: Make) {
             assert!(call.poll().is_pending());
             settle().await;
         }
-        // The first attempt has failed, and the second is not due. Only a retry is taken, while the call waits.
+        // The first attempt has failed, and the second is not due. While the call waits, it holds only a retry of the
+        // budget.
         assert!(call.poll().is_pending());
         below.assert_full_capacity().await;
         let retries = |retried| subject.resources.held_after(Spent::NOTHING.retried(retried)).retries;

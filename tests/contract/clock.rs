@@ -1,4 +1,4 @@
-//! The runtime's clock, paused in these tests, drives every layer. Time passes only while a layer waits.
+//! Every layer reads the runtime's clock, which these tests pause. A call takes time only while it waits.
 
 use crate::{
     below::{Below, Kind},
@@ -109,7 +109,7 @@ pub async fn after_user_code_the_clock_is_read_again(make: Make) {
             let subject = Subject::tight(make).await;
             let below = Below::plain(Controls::new().act(act).readiness(readiness).takes(STEP));
             let mut handle = subject.around_behind(OnTime, &below);
-            // More calls than are admitted: the last ones wait, or are refused.
+            // More calls than a tight subject admits: the last ones wait, or are refused.
             let mut calls: Vec<_> = (0..PLACES + 3).map(|_| Box::pin(handle.call(7))).collect();
             let waker = waker_that(&TAKE_A_STEP);
             let cx = &mut Context::from_waker(&waker);

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-/// The behaviour of an instance when it is polled ready. A new instance adopts it when it is first polled. After a call
-/// it adopts the next one.
+/// The behaviour of an instance when it is polled ready. An instance takes the next behaviour of the script at its
+/// first poll, and again at its first poll after each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
@@ -68,7 +68,7 @@ pub struct State {
     pub takes: Duration,
 }
 
-/// The next values, and the default after them.
+/// The next values, and the value after them.
 pub struct Script<T> {
     next: VecDeque<T>,
     else_: T,
@@ -97,19 +97,19 @@ impl Controls {
         Self::default()
     }
 
-    /// Sets the readiness of all later instances.
+    /// Sets the readiness that instances take after those of [`next_readiness`](Self::next_readiness).
     pub fn readiness(self, readiness: Readiness) -> Self {
         self.lock().readiness.else_ = readiness;
         self
     }
 
-    /// Sets the readiness of the next instances, one after the other.
+    /// Sets the next readinesses. Instances take them one after the other.
     pub fn next_readiness(self, readiness: impl IntoIterator<Item = Readiness>) -> Self {
         self.lock().readiness.next.extend(readiness);
         self
     }
 
-    /// Sets the behaviour of all later calls.
+    /// Sets the behaviour of all calls after those of [`next_acts`](Self::next_acts).
     pub fn act(self, act: Act) -> Self {
         self.lock().acts.else_ = act;
         self
@@ -127,7 +127,7 @@ impl Controls {
         self
     }
 
-    /// Lets the fixture's time pass.
+    /// Advances the clock by the time that [`takes`](Self::takes) has set.
     pub fn take_time(&self) {
         let time = self.lock().takes;
         if !time.is_zero() {
@@ -167,8 +167,8 @@ impl Controls {
         self.lock().called.clone()
     }
 
-    /// Asserts that all callers of the fixture kept the contract, also if the panic at a breach was lost in another
-    /// task.
+    /// Asserts that all callers of the fixture kept the contract. A breach also panics, but that panic may be lost in
+    /// another task.
     pub fn assert_contract_kept(&self) {
         assert_eq!(self.lock().breaches, [""; 0]);
     }

@@ -14,7 +14,7 @@ fn failing() -> Controls {
     Controls::new().act(Act::FailAfter(0))
 }
 
-/// Controls for a service that hangs, so that a prepared subject rejects the call.
+/// Controls for a service that hangs, so that the call is rejected after [`Subject::provoke_a_rejection`].
 fn hanging() -> Controls {
     Controls::new().act(Act::Wait)
 }
@@ -48,7 +48,7 @@ pub async fn with_respond_with_the_services_error_is_unchanged(make: Make) {
     assert_eq!(service.oneshot(7).await, Err(Fault::Failed(Cause)));
 }
 
-/// Checks a rejection of this mechanism, whose message is complete in one line.
+/// Checks that a rejection is of this mechanism, that its message contains its details, and that it has no source.
 fn check(rejection: &Rejection, mechanism: &str) {
     assert_eq!(rejection.mechanism(), mechanism);
     let (name, details) = match rejection {

@@ -19,7 +19,7 @@ fn blocked_in_the_second_attempt() -> Below {
 }
 
 pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: Make) {
-    // Cut off by the caller's deadline, and by the configured limit.
+    // First the caller's deadline cuts the retry off, then the configured limit.
     for inherited in [LIMIT / 2, 2 * WHOLE_LIMIT] {
         let subject = Subject::tight(make).await;
         let below = blocked_in_the_second_attempt();
@@ -38,7 +38,8 @@ pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: 
     }
 }
 
-/// Calls a service that hangs with this time left. Returns whether the timeout reports that the call was cut short.
+/// Calls a service that hangs, with a deadline in `left`. Returns whether the timeout reports that the call was cut
+/// short.
 async fn hangs_within(subject: &Subject, below: &Below, left: Duration) -> bool {
     let context = CallContext::new().with_deadline(Instant::now() + left);
     let error = context.scope(subject.around(below).oneshot(7)).await.unwrap_err();
@@ -76,7 +77,8 @@ pub async fn an_attempt_with_less_than_half_of_its_patience_is_no_evidence(make:
 }
 
 pub async fn the_retry_does_not_wait_for_a_refusal_of_its_own_stack(make: Make) {
-    // The circuit is open for less than the backoff.
+    // The circuit is open for less than the backoff, so an attempt after the backoff would be admitted. The call is
+    // refused at once nevertheless.
     let subject = make(Room::Tight);
     let below = Below::plain(Controls::new());
     let Poll::Ready(Err(error)) = Task::new(subject.around(&below).oneshot(7)).poll() else { panic!("not refused") };
@@ -115,8 +117,8 @@ pub async fn a_refused_retry_says_that_an_earlier_attempt_reached_the_service(ma
     assert_eq!(below.reached(), 1);
 }
 
-/// Polls a call whose first attempt fails, and then not before all time has passed. The wait for the second attempt has
-/// also ended by then, but no caller waits for its answer.
+/// Polls a call whose first attempt fails, and polls it again only after its deadline or limit. The backoff has ended
+/// by then, too. Yet no second attempt begins, because no caller waits for its answer.
 async fn assert_no_attempt_begins_too_late(make: Make, deadline: Duration) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::FailAfter(0)));

@@ -49,7 +49,7 @@ pub struct Fixture<E> {
 /// The last result of an instance's `poll_ready` since it was made or called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grant {
-    /// Not polled yet.
+    /// Pending. The next poll behaves like this.
     Unasked,
     /// Pending, with the remaining steps.
     Pending(Readiness),

@@ -1,8 +1,8 @@
-//! The contract of every layer, in one kit: each test runs for each layer used alone, for the whole client stack and
-//! for the server stack.
+//! The contract of all layers, as one set of tests. They run for each layer used alone, for the client stack and for
+//! the server stack.
 //!
 //! A test is an `async fn` that takes a [`subject::Make`]. The lists below say for which subjects it runs. To bring a
-//! new layer under the contract, add a function to `subject.rs` and a line to the last list.
+//! new layer under the contract, add a function to `subject.rs` and a line to `contract!` at the end of this file.
 
 mod any_layer;
 mod below;
@@ -159,7 +159,7 @@ macro_rules! waits {
     };
 }
 
-/// The contract of layers that end calls in time.
+/// The contract of layers that end calls at a deadline.
 macro_rules! times_out {
     ($make:path) => {
         tests! { $make:

@@ -1,4 +1,4 @@
-//! A panic of the service returns at once the permits of the call.
+//! When the service panics, the call returns its permits at once.
 
 use crate::{
     below::{Below, KINDS_WITHOUT_WORKER},
@@ -23,7 +23,7 @@ async fn panics_in_poll(make: Make, controls: impl Fn() -> Controls, pending_pol
             assert!(call.poll().is_pending());
         }
         call.poll_panics();
-        // At once, before the future is dropped.
+        // The permits are returned at once, before the future is dropped.
         subject.assert_left(SPENT).await;
         drop(call);
         subject.assert_admits_what_is_left(SPENT).await;

@@ -16,7 +16,7 @@ pub async fn a_pending_call_is_polled_only_when_the_service_wakes_it(make: Make)
         let subject = Subject::tight(make).await;
         let below = Below::new(kind, Controls::new().readiness(Readiness::Blocked).act(Act::Wait));
         let call = tokio::spawn(subject.around(&below).oneshot(7));
-        // Less than any limit in total.
+        // Both loops together take 9/10 of `LIMIT`, so no timeout ends the call.
         for _ in 0..9 {
             pass(LIMIT / 20).await;
         }
@@ -83,15 +83,15 @@ pub async fn the_timer_wakes_the_call_once_and_by_its_latest_waker(make: Make) {
     pass(Duration::from_millis(1)).await;
     assert_eq!((first(), call.wakes()), (0, 1));
 
-    // Each of our polls polled the service's future once.
+    // Each of the two polls so far polled the service's future once.
     assert_eq!(below.controls.seen().future_polls, 2);
     let _ = call.poll();
     assert_eq!(below.controls.seen().future_polls, 3);
     assert_eq!(below.controls.seen().futures_alive, 0);
 }
 
-/// Polls as many calls as the subject has room for in each poll of one task. The runtime's coop budget lets a task take
-/// some hundred steps in one poll, and makes all later steps pending. No layer may treat that as overload or slowness.
+/// Polls [`MANY`] calls, as many as the subject admits, in each poll of one task. The runtime's coop budget lets a task
+/// take 128 steps in one poll, and makes all later steps pending. No layer may treat that as overload or slowness.
 async fn a_thousand_calls_in_one_poll(make: Make, kind: Kind) {
     let subject = Subject::roomy(make).await;
     let below = Below::new(kind, Controls::new().act(Act::AnswerAfter(1)));

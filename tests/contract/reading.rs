@@ -17,7 +17,7 @@ use std::{
 use tokio::{runtime, time::Instant};
 use tower::Service;
 
-/// A second, and beyond each horizon of a mechanism, in seconds.
+/// How far ahead the test reads, in seconds. The longer times are beyond those for which mechanisms keep exact numbers.
 const HORIZONS: [u64; 5] = [1, 3_600, 418 * 86_400, 5 * 366 * 86_400, 100 * 366 * 86_400];
 
 pub async fn reading_at_any_instant_changes_nothing(make: Make) {
@@ -46,7 +46,7 @@ fn read() {
 
 static READ_ALL: fn() = read;
 
-/// On a thread of its own, since a deadlock would hang.
+/// Runs the test on its own thread. A deadlock hangs that thread, and the time limit of the receiver fails the test.
 pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -64,7 +64,8 @@ pub async fn wakers_and_drops_may_read_every_handle(make: Make) {
                     call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
                 });
             }
-            // One waiting call, if there is one, is dropped; then the places are free.
+            // Drops the last call, which waits if the subject lets calls wait. Then the other calls end and free their
+            // places.
             drop(calls.pop());
             below.controls.answer();
             for mut call in calls {

@@ -26,7 +26,7 @@ fn refusal(subject: &Subject) -> Rejection {
     }
 }
 
-/// Returns the rejection of a call that ends in time.
+/// Returns the rejection that ends a call of a service with these controls.
 async fn ended(make: Make, controls: Controls) -> Rejection {
     let subject = Subject::roomy(make).await;
     match in_finite_time(subject.around(&Below::plain(controls)).oneshot(7)).await {
@@ -43,7 +43,7 @@ fn row(rejection: &Rejection) -> (&'static str, bool, Option<Duration>) {
 #[tokio::test(start_paused = true)]
 async fn a_timeout_says_whether_the_service_was_reached_and_has_no_retry_after() {
     for make in [subject::timeout as Make, subject::client, subject::server] {
-        // A client has a timeout for each attempt.
+        // A client has a timeout for each attempt, and its message says so.
         let in_the_service = ended(make, Controls::new().act(Act::Wait)).await;
         assert_eq!(row(&in_the_service), ("timeout", true, None));
         let Rejection::TimedOut(details) = in_the_service else { panic!("{in_the_service:?}") };

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 /// The resources that calls should have spent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// The attempts that reached the service, whose readiness failed, or that panicked: one token each.
+    /// The attempts that reached the service, that failed because it failed to get ready, or that panicked. Each spends
+    /// a token.
     pub reached: u64,
-    /// The attempts that succeeded since the circuit was last open: one probe each.
+    /// The attempts that succeeded since the circuit was last open. Each spends a probe.
     pub succeeded: usize,
-    /// The retries among them: one retry of the budget each.
+    /// The retries among the attempts in `reached`. Each spends a retry of the budget.
     pub retried: u64,
 }
 
@@ -47,9 +48,9 @@ impl Spent {
 pub struct Resources {
     pub limiter: Option<Limiter>,
     pub queue: Option<Queue>,
-    /// The number of wait places that are taken when the queue is exhausted: all, or none.
+    /// The number of calls that [`exhaust`](Self::exhaust) lets wait in the queue: the depth of the queue, or none.
     pub line: usize,
-    /// The calls that took the places of the queue.
+    /// The calls by which [`exhaust`](Self::exhaust) takes the places of the queue.
     pub others: Arc<Mutex<Others>>,
     pub breaker: Option<Breaker>,
     pub bucket: Option<TokenBucket>,
@@ -57,7 +58,7 @@ pub struct Resources {
     pub under_way: Option<UnderWay>,
 }
 
-/// The calls that were in the queue before.
+/// The calls by which [`Resources::exhaust`] takes the places of the queue.
 #[derive(Default)]
 pub struct Others {
     permits: Vec<Permit>,
@@ -73,12 +74,12 @@ pub struct Held {
     pub free_probes: Option<usize>,
     pub tokens: Option<u64>,
     pub retries: Option<f64>,
-    /// The calls that have begun and not ended.
+    /// The counts of [`UnderWay`]: calls that have begun and not ended.
     pub under_way: Option<[i64; 2]>,
 }
 
 impl Resources {
-    /// Reads the handles. This turns a tight breaker that is open and due half-open.
+    /// Reads the handles. The reading makes a tight breaker half-open if its open time has passed.
     pub fn held(&self) -> Held {
         Held {
             in_flight: self.limiter.as_ref().map(Limiter::in_flight),
@@ -91,8 +92,8 @@ impl Resources {
         }
     }
 
-    /// Reads everything that the handles offer, at this instant where one can be named. A bucket is also asked for more
-    /// than its burst.
+    /// Reads everything that the handles offer, at this instant if the method takes one. Also asks a bucket for more
+    /// than its burst, which the bucket must refuse.
     pub fn read_at(&self, instant: Instant) {
         if let Some(limiter) = &self.limiter {
             let _ = (limiter.configuration(), limiter.in_flight(), limiter.refused());
@@ -126,7 +127,7 @@ impl Resources {
         }
     }
 
-    /// Returns the number of calls that a tight subject then admits at once.
+    /// Returns the number of calls that a tight subject admits at once after `spent`.
     pub fn free_places(&self, spent: Spent) -> usize {
         let probes = if self.breaker.is_some() { PLACES - spent.succeeded } else { PLACES };
         let tokens = if self.bucket.is_some() { PLACES - spent.reached as usize } else { PLACES };
@@ -155,7 +156,7 @@ impl Resources {
                 others.permits.extend(std::iter::from_fn(|| queue.try_acquire()));
                 for _ in 0..self.line {
                     let mut waiting = Box::pin(queue.acquire());
-                    // Other calls may be there already.
+                    // The line may be full already. The queue then refuses this call.
                     if waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                         others.waiting.push(waiting);
                     }
@@ -169,13 +170,13 @@ impl Resources {
 }
 
 impl Resources {
-    /// Drops one of the calls that took the places of the queue.
+    /// Returns one of the places in the service that [`exhaust`](Self::exhaust) took.
     pub fn one_leaves(&self) {
         let permit = self.others.lock().unwrap().permits.pop();
         assert!(permit.is_some());
     }
 
-    /// Drops all of them.
+    /// Returns all of these places.
     pub fn all_leave(&self) {
         self.others.lock().unwrap().permits.clear();
     }

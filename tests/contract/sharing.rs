@@ -28,7 +28,7 @@ pub async fn all_handles_of_a_layer_share_one_state(make: Make) {
         assert!(call.poll().is_pending());
     }
     let full = subject.resources.held_after(Spent::NOTHING);
-    // A server has no attempts.
+    // Checks the calls only: the second count is of attempts, which a server does not have.
     let under_way = subject.resources.under_way.as_ref().map(|under_way| under_way.counts());
     assert!(under_way.is_none_or(|[calls, _]| calls == PLACES as i64));
     let expected = Held {
@@ -53,7 +53,8 @@ pub async fn all_handles_of_a_layer_share_one_state(make: Make) {
 
 pub async fn a_place_returned_on_one_handle_is_free_on_another(make: Make) {
     let subject = Subject::tight(make).await;
-    // Calls that do not reach the service spend nothing, so everything that they took is free again.
+    // Calls that do not reach the service spend nothing. When such a call is dropped, everything that it took is free
+    // again.
     let blocked = || Controls::new().readiness(Readiness::Blocked);
     let (first, second) = (Below::plain(blocked()), Below::plain(blocked()));
     let [mut here, mut there] = [subject.around(&first), subject.cloned_around(&second)];

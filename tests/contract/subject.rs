@@ -56,7 +56,7 @@ pub const ATTEMPTS: u32 = 3;
 pub const BACKOFF: Duration = Duration::from_millis(10);
 /// The open time of a circuit. Less than the backoff, so that a retry finds it half-open.
 pub const OPEN_FOR: Duration = Duration::from_millis(5);
-/// The time in which a bucket refills one token: longer than any test.
+/// The time in which a bucket refills one token. A test gets a new token only if it advances the clock by a day.
 pub const MINTING_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The deposit of a call into the retry budget.
 const RATIO: f64 = 0.25;
@@ -74,7 +74,7 @@ pub fn timeout(_: Room) -> Subject {
     Subject::new(layer, Resources::default(), Some(LIMIT))
 }
 
-/// One whose limit cannot be learned to be another one.
+/// A learned timeout whose lower and upper bounds are both [`LIMIT`], so that it stays at [`LIMIT`].
 pub fn timeout_that_learns(_: Room) -> Subject {
     let limit = Quantile::builder(0.1).between(LIMIT, LIMIT).build().unwrap();
     Subject::new(TimeoutLayer::learned(limit).typed_error(), Resources::default(), Some(LIMIT))
@@ -115,7 +115,7 @@ pub fn load_level(room: Room) -> Subject {
     Subject::new(layer, Resources { queue: Some(queue), line: 1, ..Resources::default() }, None)
 }
 
-/// A queue without practical bounds of its depth and its waits.
+/// A queue whose depth and waits have no practical bound.
 pub fn load_level_that_waits(room: Room) -> Subject {
     let queue = a_queue(room, usize::MAX);
     let layer = LoadLevelLayer::new(queue.clone()).typed_error();
@@ -142,7 +142,8 @@ pub fn rate_limit_that_waits_a_little(room: Room) -> Subject {
     Subject::new(layer, Resources { bucket: Some(bucket), ..Resources::default() }, None)
 }
 
-/// A bucket that would refuse before the watched one, if it lost any token.
+/// Two equal buckets, of which [`Resources`] holds the second one. If the first one lost a token, it would refuse a
+/// call for which the second one still has a token.
 pub fn rate_limit_of_two(room: Room) -> Subject {
     let bucket = a_bucket(room);
     let limit = RateLimit::new(a_bucket(room)).and(RateLimit::new(bucket.clone()));
@@ -237,7 +238,7 @@ fn a_bucket(room: Room) -> TokenBucket {
     TokenBucket::builder(1, MINTING_TIME).burst(burst as u64).build().unwrap()
 }
 
-/// A tight breaker is open for [`OPEN_FOR`]; a roomy one is closed and stays closed for long.
+/// A tight breaker is open for [`OPEN_FOR`]. A roomy one is closed until [`MANY`] calls in a row fail.
 fn a_breaker(room: Room) -> Breaker {
     let most = if room == Room::Tight { 1 } else { MANY as u32 };
     let breaker = Breaker::builder()
@@ -290,47 +291,47 @@ impl Subject {
         subject
     }
 
-    /// One more `layer()` call, around this service.
+    /// Wraps this service: one more `layer()` call.
     pub fn around(&self, below: &Below) -> Handle<Error<Fault>> {
         self.layer.around(below.inner())
     }
 
-    /// Behind a gate that looks at the clock.
+    /// Wraps this service, behind a gate that checks the time.
     pub fn around_behind(&self, gate: OnTime, below: &Below) -> Handle<Error<Fault>> {
         self.layer.around_behind(gate, below.inner())
     }
 
-    /// A `layer()` call of a clone of the layer.
+    /// Wraps this service by a `layer()` call of a clone of the layer.
     pub fn cloned_around(&self, below: &Below) -> Handle<Error<Fault>> {
         self.layer.cloned().around(below.inner())
     }
 
-    /// With [`keep_error`](StackLayer::keep_error), and tower's `BoxError`.
+    /// Wraps a service with tower's `BoxError`, with [`keep_error`](StackLayer::keep_error).
     pub fn around_keeping_box_errors(&self, inner: Inner<BoxError>) -> Handle<BoxError> {
         self.layer.around_keeping_box_errors(inner)
     }
 
-    /// With [`keep_error`](StackLayer::keep_error), and an enum of the user's.
+    /// Wraps a service with an error enum of the user's, with [`keep_error`](StackLayer::keep_error).
     pub fn around_keeping_errors(&self, inner: Inner<AppError>) -> Handle<AppError> {
         self.layer.around_keeping_errors(inner)
     }
 
-    /// With [`boxed_error`](StackLayer::boxed_error).
+    /// Wraps this service, with [`boxed_error`](StackLayer::boxed_error).
     pub fn around_boxing_errors(&self, below: &Below) -> Handle<BoxError> {
         self.layer.around_boxing_errors(below.inner())
     }
 
-    /// A service with tower's `BoxError`.
+    /// Wraps a service with tower's `BoxError`, as its own error type.
     pub fn around_box_errors(&self, inner: Inner<BoxError>) -> Handle<Error<BoxError>> {
         self.layer.around_box_errors(inner)
     }
 
-    /// With [`respond_with`](StackLayer::respond_with).
+    /// Wraps this service, with [`respond_with`](StackLayer::respond_with).
     pub fn around_responding(&self, below: &Below, respond: fn(Rejection) -> u32) -> Handle<Fault> {
         self.layer.around_responding(below.inner(), respond)
     }
 
-    /// A call of a service that is neither `Send` nor `'static`.
+    /// Calls a service that is neither `Send` nor `'static`.
     pub fn call_local<'a>(
         &self,
         inner: Local<'a>,
@@ -339,13 +340,14 @@ impl Subject {
         self.layer.call_local(inner, request)
     }
 
-    /// Whether there is a number of calls beyond which the subject refuses.
+    /// Returns whether the subject admits only a limited number of calls at once.
     pub fn is_bounded(&self) -> bool {
         let Resources { limiter, queue, breaker, bucket, .. } = &self.resources;
         limiter.is_some() || queue.is_some() || breaker.is_some() || bucket.is_some()
     }
 
-    /// Makes the subject reject the next call, if that calls a service that [hangs](Act::Wait).
+    /// Makes the subject reject the next call, if the service of that call [hangs](Act::Wait). Returns the mechanism
+    /// that will reject it.
     pub fn provoke_a_rejection(&self) -> &'static str {
         let mut mechanism = "timeout";
         for name in self.resources.names() {
@@ -355,13 +357,14 @@ impl Subject {
         mechanism
     }
 
-    /// Asserts that all capacity is free, by its handles, except what was spent. [`OPEN_FOR`] passes.
+    /// Lets [`OPEN_FOR`] pass. Then asserts that all capacity is free except `spent`, by the readings of the handles.
     pub async fn assert_left(&self, spent: Spent) {
         pass(OPEN_FOR).await;
         assert_eq!(self.resources.held(), self.resources.held_after(spent), "what is left (actual, expected)");
     }
 
-    /// Asserts this, and that it admits exactly this number of calls at once. They spend the rest.
+    /// Asserts the same as [`assert_left`](Self::assert_left). Then asserts that the subject admits exactly that number
+    /// of calls at once. These calls take everything that is left.
     pub async fn assert_admits_what_is_left(&self, spent: Spent) {
         self.assert_left(spent).await;
         let free = self.resources.free_places(spent);

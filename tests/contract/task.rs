@@ -74,15 +74,15 @@ pub async fn settle() {
     }
 }
 
-/// Advances the clock.
+/// Advances the clock, and lets all other tasks run.
 pub async fn pass(duration: Duration) {
     tokio::time::advance(duration).await;
     settle().await;
 }
 
-/// Advances the clock without waiting, as user code does that takes time.
+/// Advances the clock without waiting, as if user code took this time.
 pub fn advance_within(duration: Duration) {
-    // The clock is advanced in the first poll.
+    // tokio advances the clock in the first poll of this future.
     let _ = pin!(tokio::time::advance(duration)).poll(&mut Context::from_waker(Waker::noop()));
 }
 
@@ -94,7 +94,7 @@ pub fn waker_that(act: &'static fn()) -> Waker {
         RawWaker::new(act, &TABLE)
     }
     fn run(act: *const ()) {
-        // SAFETY: it is a reference to a static function pointer, from below.
+        // SAFETY: `act` is the `&'static fn()` that `waker_that` received.
         unsafe { (*act.cast::<fn()>())() }
     }
     // SAFETY: nothing is owned, and the functions of the table may run on any thread.

@@ -19,7 +19,7 @@ async fn exhausted(make: Make) -> Subject {
     subject
 }
 
-/// The turn of the next one comes: a token is minted, or a place in the service is given back.
+/// Lets the turn of the next waiter come: the bucket mints a token, or a call in the service gives its place back.
 async fn turn_comes(subject: &Subject) {
     if subject.resources.bucket.is_some() {
         return pass(MINTING_TIME).await;
@@ -28,7 +28,8 @@ async fn turn_comes(subject: &Subject) {
     pass(Duration::from_millis(1)).await;
 }
 
-/// Asserts what is left after `come` turns, of which `spent` are not returned, and that no call waits.
+/// Asserts that no call waits, and what is left after the turns of `come` waiters. A bucket has their tokens back,
+/// except `spent` of them. A queue has all of their places back.
 #[track_caller]
 fn assert_left_of_turns(subject: &Subject, come: usize, spent: u64) {
     if let Some(bucket) = &subject.resources.bucket {
@@ -116,7 +117,8 @@ pub async fn a_panic_of_the_service_after_a_wait_leaves_full_capacity(make: Make
         assert!(call.poll().is_pending());
         turn_comes(&subject).await;
         call.poll_panics();
-        // What is spent is spent once, and nothing is given back when the rest of the call goes.
+        // The call has spent one token, or none of the queue's places. Dropping the rest of the call gives nothing
+        // back.
         assert_left_of_turns(&subject, 1, 1);
         drop(call);
         assert_left_of_turns(&subject, 1, 1);
@@ -133,7 +135,7 @@ pub async fn a_place_given_back_on_one_handle_is_had_by_who_waits_on_another(mak
     let mut waiting = Task::new(subject.cloned_around(&open).call(7));
     assert!(waiting.poll().is_pending());
     assert_eq!(waiting.wakes(), 0);
-    // The call has not reached its service: the next waiter gets its token at once.
+    // The dropped call has not reached its service, so its token or its place goes to the next waiter at once.
     calls.pop();
     assert_eq!(waiting.wakes(), 1);
     assert_eq!(waiting.poll(), Poll::Ready(Ok(7)));

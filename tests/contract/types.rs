@@ -1,4 +1,4 @@
-//! The properties of the types that the compiler checks.
+//! Properties of the types, which the compiler checks.
 
 use crate::{
     controls::Controls,
@@ -71,7 +71,7 @@ pub async fn a_service_that_is_not_send_works_on_a_local_set(make: Make) {
 
 fn is_shared_and_cloned<T: Clone + Send + Sync + Debug + 'static>(_: &T) {}
 
-/// A layer as axum wants it, around a service as axum and tonic want it.
+/// Checks that a layer has the bounds that axum requires, and its service those that axum and tonic require.
 fn serves<L>(layer: L)
 where
     L: Layer<Fixture<AppError>, Service: Service<u32, Response = u32, Future: Send> + Debug + Clone + Send + Sync>,

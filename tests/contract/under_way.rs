@@ -17,7 +17,8 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// The calls and attempts in progress, or the calls in an outer and in an inner stage.
+/// Two counts. As an observer, it counts the calls and the attempts in progress. By its [slots](Self::slot), it counts
+/// the calls in an outer and in an inner stage.
 #[derive(Clone, Debug, Default)]
 pub struct UnderWay(Arc<[AtomicI64; 2]>);
 
@@ -26,7 +27,7 @@ impl UnderWay {
         [0, 1].map(|which| self.0[which].load(Relaxed))
     }
 
-    /// The slot of a counting stage, in the outer or in the inner place.
+    /// Returns a slot whose stage counts its calls: as the outer one if `place` is 0, as the inner one if it is 1.
     pub fn slot(&self, place: usize) -> CountIn {
         CountIn { under_way: self.clone(), place }
     }
@@ -66,7 +67,7 @@ impl Slot for CountIn {
     }
 }
 
-/// A user's stage, as on the page of the shell: it counts the calls that pass it.
+/// A user's stage that counts the calls in it, similar to the example in the documentation of [`steadfast::shell`].
 #[derive(Clone)]
 pub struct CountStage<Next> {
     under_way: UnderWay,
@@ -121,6 +122,7 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
         let call = call.project();
+        // If the next stage panics, `passing` is dropped, and the call no longer counts.
         let passing = call.passing.take();
         let polled = self.next.poll(call.next, callee, cx, frame);
         if polled.is_pending() {

@@ -1,4 +1,4 @@
-//! A breaker for each key, where all requests have one.
+//! Circuit breakers per key, where all requests have the same key.
 
 use super::{Room, Subject, a_breaker};
 use crate::resources::Resources;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 type Breakers = PerKey<Breaker, (), fn(&())>;
 
-/// Requests of all types.
+/// A gate for requests of all types. Their key is always `()`.
 #[derive(Clone)]
 struct OneKey(Breakers);
 
@@ -37,9 +37,9 @@ impl<Request> Gate<Request> for OneKey {
     }
 }
 
-/// It behaves as a breaker alone does.
+/// Behaves like [`circuit_breaker`](super::circuit_breaker), because there is only one key.
 pub fn circuit_breaker_of_one_key(room: Room) -> Subject {
-    // Made and opened as that of a breaker alone.
+    // `handle` makes the breaker of the only key now, as `circuit_breaker` makes its breaker.
     let breakers = PerKey::with((|(): &()| ()) as fn(&()), move |(): &()| a_breaker(room));
     let breaker = breakers.handle(());
     let layer = StackLayer::from_stages(GateStage::new(OneKey(breakers), Leaf::new(AnyError)), TypedError);

@@ -7,7 +7,7 @@ use steadfast::{
     stack::{admission, gate},
 };
 
-/// Like [`client`], with an observer of each call and attempt.
+/// Like [`client`](super::client), with an observer of each call and attempt.
 pub fn client_that_is_observed(room: Room) -> Subject {
     let (limiter, breaker, bucket, budget) = (a_limiter(room), a_breaker(room), a_bucket(room), a_budget());
     let under_way = UnderWay::default();
@@ -32,7 +32,8 @@ pub fn client_that_is_observed(room: Room) -> Subject {
     Subject::new(layer, resources, Some(LIMIT * ATTEMPTS + BACKOFF * (ATTEMPTS - 1)))
 }
 
-/// A client whose slots are all filled by a user, with the mechanisms of this crate and with user stages.
+/// A client whose slots are all filled by a user. Both timeout slots hold counting stages; the others hold the
+/// mechanisms of this crate.
 pub fn client_of_own_stages(room: Room) -> Subject {
     let (limiter, breaker, bucket, budget) = (a_limiter(room), a_breaker(room), a_bucket(room), a_budget());
     let under_way = UnderWay::default();
@@ -56,7 +57,7 @@ pub fn client_of_own_stages(room: Room) -> Subject {
     Subject::new(layer, resources, None)
 }
 
-/// Like [`server`], with an observer of each call.
+/// Like [`server`](super::server), with an observer of each call.
 pub fn server_that_is_observed(room: Room) -> Subject {
     let (limiter, bucket, under_way) = (a_limiter(room), a_bucket(room), UnderWay::default());
     let layer = steadfast::server()
