@@ -117,8 +117,8 @@ pub async fn a_refused_retry_says_that_an_earlier_attempt_reached_the_service(ma
     assert_eq!(below.reached(), 1);
 }
 
-/// Polls a call whose first attempt fails, and polls it again only after its deadline or limit. The backoff has ended
-/// by then, too. Yet no second attempt begins, because no caller waits for its answer.
+/// Polls a call whose first attempt fails, and polls it again only after its deadline or limit has passed. The backoff
+/// has ended by then, too. Yet no second attempt begins, because no caller waits for its answer.
 async fn assert_no_attempt_begins_too_late(make: Make, deadline: Duration) {
     let subject = Subject::tight(make).await;
     let below = Below::plain(Controls::new().act(Act::FailAfter(0)));

@@ -18,8 +18,7 @@ use tokio::time::Instant;
 /// The resources that calls should have spent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// The attempts that reached the service, that failed because it failed to get ready, or that panicked. Each spends
-    /// a token.
+    /// The attempts that reached the service, that ended with its readiness error, or that panicked. Each spends a token.
     pub reached: u64,
     /// The attempts that succeeded since the circuit was last open. Each spends a probe.
     pub succeeded: usize,
@@ -156,7 +155,7 @@ impl Resources {
                 others.permits.extend(std::iter::from_fn(|| queue.try_acquire()));
                 for _ in 0..self.line {
                     let mut waiting = Box::pin(queue.acquire());
-                    // The line may be full already. The queue then refuses this call.
+                    // Other calls may have the wait places already. The queue then refuses this one.
                     if waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                         others.waiting.push(waiting);
                     }

@@ -363,8 +363,8 @@ impl Subject {
         assert_eq!(self.resources.held(), self.resources.held_after(spent), "what is left (actual, expected)");
     }
 
-    /// Asserts the same as [`assert_left`](Self::assert_left). Then asserts that the subject admits exactly that number
-    /// of calls at once. These calls take everything that is left.
+    /// Asserts the same as [`assert_left`](Self::assert_left). Then asserts that the subject admits exactly as many
+    /// calls at once as it has places left. These calls take all of these places.
     pub async fn assert_admits_what_is_left(&self, spent: Spent) {
         self.assert_left(spent).await;
         let free = self.resources.free_places(spent);

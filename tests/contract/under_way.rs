@@ -17,8 +17,8 @@ use steadfast::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Two counts. As an observer, it counts the calls and the attempts in progress. By its [slots](Self::slot), it counts
-/// the calls in an outer and in an inner stage.
+/// Two counts. As an observer, this type counts the calls and the attempts in progress. The stages of its
+/// [slots](Self::slot) count the calls in an outer and in an inner stage.
 #[derive(Clone, Debug, Default)]
 pub struct UnderWay(Arc<[AtomicI64; 2]>);
 

@@ -1,10 +1,14 @@
-//! The calls of each tenant, in cells that tenants share.
+//! The calls in flight of each tenant, counted in rows of cells that tenants share.
+//!
+//! A call is counted in one cell of each row. One of these cells, its anchor, decides whether it may enter. See
+//! `src/load_shed/fair/tenants.rs`.
 
 use super::both;
 use loom::sync::Arc;
 use steadfast::load_shed::{Share, Tenants};
 
-/// Two tenants that share the cells of two rows of four: bits 0, 16, 32 and 48 choose the cells.
+/// Two tenants that share their cells in two of the four rows. The bits 0, 16, 32 and 48 choose the cell of each row,
+/// and the tenants differ in the bits 0 and 16.
 const ONE: u64 = 0;
 const OTHER: u64 = 1 | 1 << 16;
 

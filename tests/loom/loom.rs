@@ -1,4 +1,5 @@
-//! The state machines under every interleaving of a few threads.
+//! Models of the library's state machines. Loom runs each model under every interleaving of a few threads. Where that
+//! takes too long, it bounds the number of interruptions.
 //!
 //! Run by `cargo test --release --manifest-path tests/loom/Cargo.toml`.
 
@@ -36,7 +37,7 @@ fn check(body: impl Fn() + Sync + Send + 'static) {
     check_with(Builder::new(), body);
 }
 
-/// Checks a body under all interleavings with at most this many interruptions of threads.
+/// Checks a body under all interleavings with at most this many interruptions (preemptions) of threads.
 fn check_with_interruptions(interruptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(interruptions);
@@ -158,7 +159,8 @@ mod token_bucket {
         });
     }
 
-    /// A rate with other subtokens than one per second.
+    /// A rate with another number of subtokens per token than one per second has. A bucket counts in subtokens, so a
+    /// change to this rate converts its contents.
     fn another(burst: u64) -> Quota {
         Quota::new(3, 7 * SECOND).with_burst(burst)
     }
@@ -183,7 +185,7 @@ mod token_bucket {
             let now = Instant::now();
             let (changing, asking) = (bucket.clone(), bucket.clone());
             let change = move || {
-                // The second change overwrites the schedule that the first change replaced.
+                // The bucket keeps two schedules. The second change overwrites the one that the first change replaced.
                 changing.set_quota_at(another(1), now).unwrap();
                 changing.set_quota_at(Quota::new(1, SECOND), now).unwrap();
             };
@@ -207,7 +209,8 @@ mod token_bucket {
                 },
                 move || asking.try_acquire_at(1, now).unwrap_err().retry_after(),
             );
-            // After a second at one per minute, the bucket has a 60th of a token.
+            // After one second at a token per minute, the bucket has a 60th of a token. The rest of the token comes at
+            // one per 7 s.
             let last = SECOND + 7 * SECOND * 59 / 60;
             let times = [SECOND, 60 * SECOND, last].map(|time| time.as_millis());
             assert!(times.contains(&answer.unwrap().as_millis()), "{answer:?}");
@@ -234,7 +237,8 @@ mod token_bucket {
             let bucket = bucket(3);
             let now = Instant::now();
             bucket.try_acquire_at(3, now).unwrap();
-            // More than the 2^40 ns after which the anchor moves.
+            // A bucket counts time from an anchor. More than 2^40 ns (18 minutes) later, the next call moves the
+            // anchor.
             let later = now + 1200 * SECOND;
             assert_eq!(ask(3, &bucket, 1, later), 3);
             assert_eq!(bucket.available_at(later), 0);
@@ -254,7 +258,8 @@ mod token_bucket {
                 move || behind.try_acquire_at(2, now + 2 * SECOND).is_ok(),
                 move || ahead.try_acquire_at(2, later).is_ok(),
             );
-            // Before the anchor moves, there are two tokens for either call. After that, the same two for both.
+            // Before the anchor moves, each call finds two tokens, by its own clock. After that, both calls find the
+            // same two.
             assert!(ahead || behind);
             let taken = if ahead { 2 } else { 0 };
             assert_eq!(bucket.available_at(later), 2 - taken);
@@ -711,7 +716,7 @@ mod queue {
         Queue::builder(concurrency, 10).max_wait(3600 * SECOND).build().unwrap()
     }
 
-    /// Asserts that each place is free, exactly once, and no call waits.
+    /// Asserts that all places are free, each of them once, and that no call waits.
     fn assert_free(queue: &Queue) {
         let permits: Vec<_> = std::iter::from_fn(|| queue.try_acquire()).collect();
         assert_eq!((permits.len(), queue.readings().waiting), (queue.concurrency(), 0));
@@ -719,7 +724,8 @@ mod queue {
         assert_eq!(queue.in_service(), 0);
     }
 
-    /// Enters, counts the calls in the service, and leaves.
+    /// Tries to enter. A call that enters asserts that fewer than `most` calls were inside, and leaves. Returns whether
+    /// it entered.
     fn come_and_go(queue: &Queue, inside: &AtomicUsize, most: usize) -> bool {
         let permit = queue.try_acquire();
         if permit.is_some() {
@@ -890,7 +896,8 @@ mod closing_queue {
     };
     use std::task::Poll;
 
-    /// Asserts that the queue refuses each call as closed, and no call waits.
+    /// Asserts that the queue refuses each call as closed, that `in_service` calls are in the service, and that no call
+    /// waits.
     fn assert_closed(queue: &Queue, in_service: usize) {
         assert!(queue.is_closed() && queue.try_acquire().is_none());
         assert!(matches!(Caller::of(queue).ask(), Poll::Ready(Err(Rejection::Closed(_)))));
@@ -988,7 +995,8 @@ mod limiter {
         });
     }
 
-    /// Threads that enter and leave. Returns how many got in.
+    /// Threads that enter and leave, while a thread asserts that never more than `limit` are inside. Returns how many
+    /// got in.
     fn come_and_go(threads: usize, limit: usize) -> usize {
         let limiter = Limiter::fixed(limit).unwrap();
         let inside = Arc::new(AtomicUsize::new(0));
@@ -1045,7 +1053,7 @@ mod limiter {
     #[test]
     fn no_call_sees_the_limit_of_one_configuration_and_the_mode_of_another() {
         check(|| {
-            // A limit of 1 in shadow, or a limit of 2: either lets in two. A limit of 1 alone would not.
+            // A limit of 1 in shadow admits two calls, and so does a limit of 2. A limit of 1 without shadow would not.
             let limiter = Limiter::fixed(1).unwrap();
             limiter.set_shadow(true);
             std::mem::forget(limiter.try_acquire().unwrap());
@@ -1071,18 +1079,18 @@ mod limiter {
 mod breaker {
     use super::*;
 
-    /// Leaked, so that a permit can go to another thread.
+    /// Builds a breaker. It is leaked, so that a permit can go to another thread.
     fn build(builder: BreakerBuilder) -> &'static Breaker {
         Box::leak(Box::new(builder.build().unwrap()))
     }
 
-    /// Opens at the first failure, for a second.
+    /// Returns a breaker that opens at the first failure, for a second.
     fn touchy(probes: u32) -> &'static Breaker {
         let builder = Breaker::builder().consecutive_failures(1).open_for(SECOND).max_open_for(SECOND);
         build(builder.probes(probes).probe_timeout(60 * SECOND))
     }
 
-    /// A breaker that opened a second ago, and the time.
+    /// Returns a breaker whose open time of a second has just passed, and the instant at which this is so.
     fn due(probes: u32) -> (&'static Breaker, Instant) {
         let breaker = touchy(probes);
         let now = Instant::now();
@@ -1094,7 +1102,7 @@ mod breaker {
         breaker.try_acquire_at(now).unwrap()
     }
 
-    /// Asks for a probe. An admitted call stays in flight forever. Returns the time of a refusal.
+    /// Asks for a permit. An admitted call stays in flight forever. Returns the `retry_after` of a refusal.
     fn ask(breaker: &Breaker, now: Instant) -> Result<(), Option<Duration>> {
         breaker.try_acquire_at(now).map(std::mem::forget).map_err(|refused| refused.retry_after())
     }
@@ -1184,12 +1192,14 @@ mod breaker {
         });
     }
 
-    /// Opens at this share of two calls that take a second, for a second each time.
+    /// Returns a breaker that opens for a second if this share of at least two calls takes a second or longer.
     fn timing(rate: f64) -> BreakerBuilder {
         let builder = Breaker::builder().slow_call_rate(rate, SECOND).minimum_calls(2).open_for(SECOND);
         builder.max_open_for(SECOND).probes(2).probe_timeout(60 * SECOND)
     }
 
+    /// Reports, in another thread, that this call is still in flight at this instant. A call that has been in flight
+    /// for a second then counts as slow.
     fn under_way(mut call: Permit<'static>, at: Instant) -> impl FnOnce() -> Permit<'static> + Send {
         move || {
             call.under_way_at(at);
@@ -1203,7 +1213,8 @@ mod breaker {
             let breaker = build(timing(1.0));
             let now = Instant::now();
             let (one, other) = (admit(breaker, now), admit(breaker, now));
-            // A call that is judged at an earlier instant does not see a record of a later one.
+            // Both calls are judged at one instant: a call that is judged at an earlier one does not see a record of a
+            // later one.
             let (early, late) = (now + SECOND, now + SECOND * 3 / 2);
             let (one, other) = both(under_way(one, early), under_way(other, early));
             let wait = Some(early + SECOND);
@@ -1317,7 +1328,8 @@ mod breaker {
                 let (breaker, now) = due(1);
                 let probe = admit(breaker, now);
                 let later = now + 60 * SECOND;
-                // Gives up the probe, if it has not answered, and sends another a second later.
+                // The first question gives up the probe, if it has not answered. The second one, a second later, is
+                // another probe.
                 let next = move || {
                     ask(breaker, later).is_err() && {
                         ask(breaker, later + SECOND).unwrap();
@@ -1375,7 +1387,8 @@ mod breaker {
             let breaker = build(Breaker::builder().failure_rate(1.0, 16 * SECOND).minimum_calls(1000));
             let now = Instant::now() + SECOND / 2;
             admit(breaker, now).failure_at(now);
-            // After this number of sixteenths, an old count could be taken for a new one.
+            // A bucket of the window has a tag: the lowest 28 bits of its tick. A tick takes a second here, so 2^28 s
+            // later the tag of the old count is also that of a new one.
             let later = now + (1 << 28) * SECOND;
             let (one, other) = (admit(breaker, later), admit(breaker, later));
             both(move || one.success_at(later), move || other.success_at(later));
@@ -1514,7 +1527,8 @@ mod retry_budget {
     fn exactly_one_of_two_gets_one_retry_of_the_floor() {
         check(|| {
             let budget = builder().ratio(0.0).floor(1, SECOND).build().unwrap();
-            // After a second the floor has one retry, from any start, and never two.
+            // A floor starts with a random part of a retry. After a second it has exactly one retry, whatever its
+            // start.
             let now = Instant::now() + SECOND;
             assert_eq!(withdraw_in_threads(2, &budget, now), 1);
         });
@@ -1647,7 +1661,7 @@ mod keyed {
     fn a_slot_that_is_reused_counts_each_key_separately() {
         check_with_interruptions(3, || {
             let (limit, now) = crowded(2);
-            // By the later clock of the third call, the bucket of key 5 is full again.
+            // By the later clock of the third call, no bucket is full again, so its key gets no slot.
             let (one, other) = (limit.clone(), limit.clone());
             let next = move || {
                 let stranger = other.try_acquire_at(&5, 1, now).is_ok();
@@ -1720,7 +1734,7 @@ mod keyed {
     fn a_refund_while_a_new_key_comes_is_kept_or_its_bucket_is_full() {
         check(|| {
             let (limit, now) = crowded(2);
-            // After the refund key 2 is full and may lose its slot. Otherwise key 1 does.
+            // After the refund, key 2 is full and may lose its slot to key 5. Before the refund, only key 1 may.
             let returning = limit.clone();
             let ((), stranger) = both(move || returning.refund_at(&2, 1, now), ask(&limit, 5, 1, now));
             assert!(stranger);

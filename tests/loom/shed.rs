@@ -30,7 +30,7 @@ fn no_class_takes_what_another_is_guaranteed_and_no_place_is_lost() {
     });
 }
 
-/// In a model, three calls of a class are counted by class.
+/// In a model, the limit counts at most three calls of a class by class. It counts further calls of the class together.
 #[test]
 fn calls_in_shadow_beyond_the_count_of_their_class_lose_no_place() {
     super::check_with_interruptions(3, || {
@@ -59,7 +59,8 @@ fn a_limit_that_shrinks_is_kept_from_then_on_and_loses_no_permit() {
         let now = Instant::now();
         let (one, other) = (Arc::clone(&limiter), Arc::clone(&limiter));
         let context = of(Criticality::CriticalPlus);
-        // Each call is judged by the limit that it read: a call from before the change may take a second place.
+        // Each call is judged by the limit that it read. A call that read the limit of 2 may therefore take a second
+        // place after the change.
         let calls = move || {
             let held = one.try_acquire_at(&context, now);
             let more = one.try_acquire_at(&context, now);

@@ -7,11 +7,11 @@ use steadfast::circuit_breaker::Transition;
 
 type Change = (BreakerState, BreakerState);
 
-/// The transitions that a listener got. No interleaving happens within its lock.
+/// The transitions that a listener got. Loom does not switch threads while `changes` is locked.
 #[derive(Default)]
 struct Delivered {
     changes: Mutex<Vec<Change>>,
-    /// The listeners that run now. Loom switches threads where it is accessed.
+    /// The listeners that run now. Loom may switch threads at each access.
     inside: AtomicUsize,
     overlaps: AtomicUsize,
 }
@@ -25,7 +25,7 @@ impl Delivered {
         self.inside.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Asserts that all transitions were delivered once, in order, and one at a time.
+    /// Asserts that all transitions were delivered once, in order, and one at a time. Returns them.
     fn assert_chain(&self, breaker: &Breaker) -> Vec<Change> {
         let changes = self.changes.lock().unwrap().clone();
         assert_eq!(self.overlaps.load(Ordering::Relaxed), 0, "{changes:?}");
@@ -63,7 +63,7 @@ fn each_transition_of_three_threads_is_delivered_once_and_in_order() {
         let opening = thread::spawn(move || one.force_open());
         both(move || two.force_closed(), move || three.force_open());
         opening.join().unwrap();
-        // The third thread may find the circuit open already.
+        // There are only two transitions if one thread opens the circuit while it is open already.
         let changes = delivered.assert_chain(&breaker);
         assert!((2..=3).contains(&changes.len()), "{changes:?}");
     });

@@ -39,7 +39,7 @@ impl<Request> Gate<Request> for OneKey {
 
 /// Behaves like [`circuit_breaker`](super::circuit_breaker), because there is only one key.
 pub fn circuit_breaker_of_one_key(room: Room) -> Subject {
-    // `handle` makes the breaker of the only key now, as `circuit_breaker` makes its breaker.
+    // `handle` makes the breaker of the only key now, at the instant at which `circuit_breaker` would make its own.
     let breakers = PerKey::with((|(): &()| ()) as fn(&()), move |(): &()| a_breaker(room));
     let breaker = breakers.handle(());
     let layer = StackLayer::from_stages(GateStage::new(OneKey(breakers), Leaf::new(AnyError)), TypedError);
