@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// The resources that calls should have spent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// The attempts that reached the service, that ended with its readiness error, or that panicked. Each spends a token.
+    /// The attempts that reached the service, ended with its readiness error, or panicked. Each spends a token.
     pub reached: u64,
     /// The attempts that succeeded since the circuit was last open. Each spends a probe.
     pub succeeded: usize,

@@ -995,8 +995,7 @@ mod limiter {
         });
     }
 
-    /// Threads that enter and leave, while a thread asserts that never more than `limit` are inside. Returns how many
-    /// got in.
+    /// Lets threads enter and leave, and asserts that at most `limit` are inside at once. Returns how many got in.
     fn come_and_go(threads: usize, limit: usize) -> usize {
         let limiter = Limiter::fixed(limit).unwrap();
         let inside = Arc::new(AtomicUsize::new(0));
@@ -1198,8 +1197,8 @@ mod breaker {
         builder.max_open_for(SECOND).probes(2).probe_timeout(60 * SECOND)
     }
 
-    /// Reports, in another thread, that this call is still in flight at this instant. A call that has been in flight
-    /// for a second then counts as slow.
+    /// Returns a function that reports that this call is still in flight at this instant. If the call was admitted a
+    /// second earlier, it counts as slow from then on.
     fn under_way(mut call: Permit<'static>, at: Instant) -> impl FnOnce() -> Permit<'static> + Send {
         move || {
             call.under_way_at(at);
@@ -1328,8 +1327,8 @@ mod breaker {
                 let (breaker, now) = due(1);
                 let probe = admit(breaker, now);
                 let later = now + 60 * SECOND;
-                // The first question gives up the probe, if it has not answered. The second one, a second later, is
-                // another probe.
+                // The first `ask` gives up the probe, if it has not answered. The second one sends another probe, a
+                // second later.
                 let next = move || {
                     ask(breaker, later).is_err() && {
                         ask(breaker, later + SECOND).unwrap();
@@ -1527,8 +1526,7 @@ mod retry_budget {
     fn exactly_one_of_two_gets_one_retry_of_the_floor() {
         check(|| {
             let budget = builder().ratio(0.0).floor(1, SECOND).build().unwrap();
-            // A floor starts with a random part of a retry. After a second it has exactly one retry, whatever its
-            // start.
+            // The floor gives its first retry at a random instant of the first second. At most one is saved up.
             let now = Instant::now() + SECOND;
             assert_eq!(withdraw_in_threads(2, &budget, now), 1);
         });

@@ -30,7 +30,7 @@ fn no_class_takes_what_another_is_guaranteed_and_no_place_is_lost() {
     });
 }
 
-/// In a model, the limit counts at most three calls of a class by class. It counts further calls of the class together.
+/// In a model, the limit counts at most three calls of each class. It counts all further calls in one number.
 #[test]
 fn calls_in_shadow_beyond_the_count_of_their_class_lose_no_place() {
     super::check_with_interruptions(3, || {

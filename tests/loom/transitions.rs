@@ -7,7 +7,8 @@ use steadfast::circuit_breaker::Transition;
 
 type Change = (BreakerState, BreakerState);
 
-/// The transitions that a listener got. Loom does not switch threads while `changes` is locked.
+/// The transitions that a listener got. Loom does not know the lock of `changes`, and switches no threads
+/// within it.
 #[derive(Default)]
 struct Delivered {
     changes: Mutex<Vec<Change>>,

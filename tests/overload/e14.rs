@@ -1,4 +1,4 @@
-//! E14: a collapse that a fair queue sustains.
+//! E14: a collapse that a fair queue (first in, first out) sustains.
 
 #[path = "../../examples/experiments/e14.rs"]
 mod experiment;

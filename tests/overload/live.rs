@@ -45,7 +45,8 @@ fn rates(offered: u64, endings: &[(Ending, u64)]) -> Rates {
     counts(offered, endings).per_second_since(&Counts::default(), secs(1.0))
 }
 
-/// Calls of the warm-up, then counted calls, then calls that arrive while the counted calls end.
+/// A call of the warm-up, five counted calls, and a call that arrives while the counted calls end. Another counted call
+/// has no end yet.
 fn some_calls() -> Calls {
     let calls = Calls::new(secs(2.0));
     for (counted, ending, latency) in [
@@ -147,8 +148,8 @@ fn late_and_simultaneous_samples_have_rates() {
     let mut history = History::new();
     assert_eq!(history.add(Duration::ZERO, counts(3, &[])).offered, 0.0);
     assert_eq!(history.add(secs(2.0), counts(30, &[])).offered, 15.0);
-    // A count that goes back gives a rate of zero.
     assert_eq!(history.add(secs(2.0), counts(2, &[])).offered, 1.0);
+    // A count that goes back gives a rate of zero.
     assert_eq!(counts(1, &[]).per_second_since(&counts(2, &[]), secs(1.0)).offered, 0.0);
 }
 
@@ -223,7 +224,7 @@ fn a_summary_lists_the_most_frequent_endings_within_80_columns() {
         summary(&step(1), &rates(607, &two[..1]), Some(193.6)),
         "  protected at   2x   607 offered   299 in time  p99 194 ms"
     );
-    // Everything after an ending without room is left out too, even if it is shorter.
+    // The first ending without room is left out, and so are all later ones, even shorter ones.
     let long = [(Ending::RateLimited, 30), (Ending::BreakerOpen, 20), (Ending::Failed, 10)];
     assert_eq!(
         summary(&step(1), &rates(60, &long), Some(200.0)),

@@ -1,8 +1,10 @@
-//! Does the crate protect the system? Asserts the experiments of `examples/experiments` at a glance.
+//! Does the crate protect the system? Runs the experiments of `examples/experiments`, and asserts their bounds.
 //!
-//! One file per experiment. The code and the bounds are the example's. The seeds are fixed, so each run repeats the
-//! last one exactly. The published mechanisms run only in the example, and so does E10, which has no other mechanism
-//! yet. `live` tests the display of another example, `overload`.
+//! There is one file per experiment. The code and the bounds are those of the example. The seeds are fixed, so each run
+//! repeats the last one exactly. The tests use the smallest effort, `Effort::Glance`, and leave out the published
+//! mechanisms. They also leave out E10, for which this crate has no mechanism yet.
+//!
+//! Other modules test `live`, the display of the example `overload`; `sim`, the simulator; and the example `what_if`.
 
 #[path = "../../examples/experiments/absent.rs"]
 mod absent;

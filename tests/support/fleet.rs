@@ -7,7 +7,7 @@ use steadfast::rate_limit::{
 };
 use tokio::time::Instant;
 
-/// Returns a charge of the first process that reports and wants nothing.
+/// Returns a charge of client 1 that reports no spent tokens, gives none back, and wants none.
 pub fn charge(key: impl AsRef<[u8]>, quota: Quota) -> Charge {
     Charge {
         key: key.as_ref().into(),

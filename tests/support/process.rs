@@ -117,7 +117,7 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Returns `target/<profile>/examples/<name>`; this test is `target/<profile>/deps/real-<hash>`.
+/// Returns `target/<profile>/examples/<name>`. The test that runs is a file in `target/<profile>/deps`.
 fn path(example: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows its own path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("cargo puts tests into target/<profile>/deps");

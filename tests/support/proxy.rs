@@ -54,7 +54,7 @@ impl Proxy {
         format!("redis://{}", self.address)
     }
 
-    /// Sends new connections to this port, like a name after a failover. Existing connections stay.
+    /// Sends new connections to this port, as a DNS name does after a failover. Existing connections stay.
     pub fn lead_to(&self, port: u16) {
         self.way.send_modify(|way| way.port = port);
     }
@@ -75,7 +75,8 @@ impl Proxy {
         self.way.send_modify(|way| way.generation += 1);
     }
 
-    /// Closes all connections, and from then on resets new ones at once; or stops doing so.
+    /// Closes all connections. If `refuses`, resets each new connection at once from then on. Otherwise accepts new
+    /// connections again.
     pub fn refuse(&self, refuses: bool) {
         self.way.send_modify(|way| {
             way.generation += 1;
@@ -138,7 +139,7 @@ async fn one_way(
     delay: impl Fn(&Way) -> Duration,
 ) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-    // Owns the sender, so that bytes in flight arrive before the end of the connection.
+    // Owns the sender. When this direction ends, the sender is dropped, and `writing` ends after the bytes in flight.
     let reading = async move {
         let mut buffer = vec![0; 16 * 1024];
         loop {
@@ -157,7 +158,7 @@ async fn one_way(
     };
     let writing = async {
         while let Some((at, bytes)) = receiver.recv().await {
-            // A timer is precise to a millisecond only.
+            // A timer may be a millisecond late, so bytes without a delay use none.
             if at > Instant::now() {
                 sleep_until(at).await;
             }

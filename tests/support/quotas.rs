@@ -7,10 +7,18 @@ pub const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 pub const YEAR: u64 = 366 * DAY;
 pub const CENTURY: u64 = 100 * 365 * DAY;
 
-/// Returns by how much a bucket may admit too early or too late, in nanoseconds. It is zero if the rate in lowest terms
-/// is few tokens in some nanoseconds, and the burst does not take decades. Otherwise it is one part of a token, where a
-/// burst has at least a quarter of 2^55 parts, or a nanosecond refills that share of 2^14. The error of a rate with 40
-/// binary fraction digits over the time of a burst adds to it.
+/// Returns by how much a bucket may admit too early or too late, in nanoseconds.
+///
+/// Write the rate as a fraction in lowest terms, in tokens per nanosecond. A bucket divides a token into as many parts
+/// as the denominator, if the numerator is at most 2^14 and a burst has at most 2^55 parts. It is then exact, and the
+/// leeway is zero.
+///
+/// Any other bucket divides a token into the largest power of two that keeps these bounds. The leeway is then a sum:
+///
+/// - The time of one part. A nanosecond refills at least a quarter of 2^14 parts, or a burst has at least a quarter of
+///   2^55.
+/// - The error of the rate over the time of a burst. The rate is in parts per nanosecond, with 40 binary digits after
+///   the point.
 pub fn leeway_nanos(count: u64, period: Duration, burst: u64) -> u64 {
     let (mut divisor, mut rest) = (period.as_nanos() as u64, count);
     while rest > 0 {

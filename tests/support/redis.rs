@@ -269,8 +269,9 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Returns a port of 127.0.0.1 without a server, whose port 10,000 above, which a cluster server uses, has none either.
-/// This process gets each port only once, because a killed server restarts on its own port.
+/// Returns a port of 127.0.0.1 on which no program listens. A cluster server also uses the port 10,000 above, so no
+/// program listens on that one either. This process gets each port only once, because a killed server restarts on its
+/// own port.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {

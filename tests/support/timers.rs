@@ -53,8 +53,8 @@ impl Timers {
         Self { is_over, thread: Some(thread) }
     }
 
-    /// Returns their lateness, or that of the trial's processes if these were later. A thread that only sleeps is woken
-    /// earlier than a thread that works.
+    /// Returns the lateness of these timers, or that of the timers in the trial's processes: the larger one, for each
+    /// number. These processes report too, because a thread that works is woken later than a thread that only sleeps.
     pub fn lateness(mut self) -> Lateness {
         self.is_over.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("only `lateness` takes it");

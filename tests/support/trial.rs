@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The number of runtimes started in this process. It names their threads, so that a trial can count its own.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
-/// How often a trial runs on a machine that is too busy.
+/// How often a trial runs at most, if it fails while the machine is too busy.
 const TRIES: u32 = 3;
 
 /// Defines `pub fn trials() -> Vec<Trial>` from the names of async functions.
@@ -99,7 +99,7 @@ pub fn needing(missing: Option<String>, trials: impl IntoIterator<Item = Trial>)
     trials.into_iter().map(ignore).collect()
 }
 
-/// Runs the trials, this many at a time: one, if they measure time.
+/// Runs the trials, `at_a_time` of them in parallel. Trials that measure time run one at a time.
 pub fn run(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(at_a_time);

@@ -4,7 +4,7 @@ use super::{assert_near, bare, class, latency, ms, secs, seen};
 use std::time::Duration;
 use steadfast::sim::{Backend, BackendCounts, Latency, Load, Scenario};
 
-/// 10 calls per second for 10 seconds.
+/// 10 calls per second. Each is in time if it is answered within 100 s.
 fn steady() -> Load {
     Load::constant(10.0).in_time(secs(100))
 }
@@ -74,7 +74,8 @@ fn a_latency_that_grows_with_in_flight_calls_slows_a_busier_backend() {
     assert_near("the second", took.max, 0.12, 0.001);
 }
 
-/// Callers that give up after 1 s on one server that takes 2 s for each of 10 calls.
+/// 10 callers, one each 100 ms, call one server that takes 2 s for a call. Each caller gives up after 1 s. Returns the
+/// counts of the server.
 fn impatient(backend: Backend) -> BackendCounts {
     let load = Load::constant(10.0).step(ms(1_050), 0.0);
     let report = Scenario::new(load).length(secs(60)).run(|sim| {
@@ -100,7 +101,8 @@ fn a_backend_that_notices_stops_when_its_caller_goes() {
     let BackendCounts { received, answered, wasted, abandoned, mean_busy, most_in_flight, .. } =
         impatient(Backend::new(Latency::fixed(secs(2))).notices_cancellation());
     assert_eq!((received, answered, wasted, abandoned), (10, 0, 0, 10));
-    // The first call has the server for its whole second, each other for the tenth by which it arrived later.
+    // The first caller leaves after 1 s in the server. Each later caller has the server only for 0.1 s: from the time at
+    // which the caller before it leaves to the time at which it leaves itself.
     assert_near("busy", mean_busy, 1.9 / 60.0, 1e-9);
     assert_eq!(most_in_flight, 10);
 }
@@ -117,7 +119,8 @@ fn a_caller_that_has_gone_takes_no_place_in_the_queue_of_a_backend_that_notices(
         seen(&report.unwrap()).refused
     };
     let backend = Backend::new(Latency::fixed(ms(1)));
-    // One call is in the server. Three wait until its end, or leave after 250 ms, before the fourth arrives.
+    // One call is in the server, which hangs, and three may wait. A backend that does not notice keeps these three, and
+    // refuses the other 85 calls. In one that notices, each caller leaves after 250 ms, so at most three are there at once.
     assert_eq!(run(backend.clone()), 85);
     assert_eq!(run(backend.notices_cancellation()), 0);
 }
@@ -130,11 +133,11 @@ fn a_normal_latency_beyond_all_bounds_is_endless_and_not_zero() {
 
 #[test]
 fn a_refused_call_is_refused_and_not_answered() {
-    // One call is served at a time, none waits: of ten calls per second the first of each five is served.
+    // One call is served at a time, and none waits. Of ten calls per second, the first of each five is served.
     let backend = Backend::new(Latency::fixed(ms(450))).servers(1).queue_bound(0);
     let report = bare(steady(), secs(2), backend.outage(ms(1_550)..secs(2)));
     let BackendCounts { received, answered, refused, .. } = *seen(&report);
-    // Calls that fail in the outage are answered: at 1.6, 1.7, 1.8 and 1.9 s.
+    // Calls that fail in the outage count as answered: those at 1.6, 1.7, 1.8 and 1.9 s.
     assert_eq!((received, answered, refused), (19, 3 + 4, 12));
     assert_eq!(class(&report).failed, 12 + 4);
 }

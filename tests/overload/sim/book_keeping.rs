@@ -78,7 +78,7 @@ fn run(seed: u64, load: Load, backend: Backend) -> Result<Report, ConfigError> {
     Scenario::new(load).seed(seed).length(LENGTH).run(|sim| Ok(sim.backend(backend)))
 }
 
-/// Calls through all layers of a client and a server.
+/// Calls through a client with most of its layers, and through a server with a limit and a timeout.
 fn through(seed: u64, load: Load, backend: Backend) -> Result<Report, ConfigError> {
     Scenario::new(load).seed(seed).length(LENGTH).run(|sim| {
         let handler = sim.backend(backend);
@@ -105,7 +105,7 @@ fn the_same_seed_gives_the_same_report_byte_for_byte() {
 
 #[test]
 fn another_seed_gives_another_report() {
-    // A constant load into such a backend has nothing random.
+    // Compares the backends: all of their latencies are random, even where the load is constant.
     for ((kind, run), (_, report)) in kinds().into_iter().zip(&*REPORTS) {
         assert_ne!(report.backends, run(8).unwrap().backends, "{kind}");
     }

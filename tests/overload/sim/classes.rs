@@ -17,8 +17,8 @@ fn complaint(assertion: impl FnOnce() + panic::UnwindSafe) -> String {
     text.or_else(|| payload.downcast_ref().map(|text: &&str| (*text).to_owned())).expect("a message")
 }
 
-/// 96 calls of one class and 4 of another per second, for 100 s. The backend is down from 20 to 30 s, and afterwards
-/// dead to the small class.
+/// 96 calls of one class and 4 of another per second, for 100 s. The backend fails all calls from 20 to 30 s. From 20 s
+/// to the end, each call of the small class fails.
 fn one_stays_dead() -> Report {
     let small = Load::constant(4.0).named("small");
     Scenario::new(Load::constant(96.0).named("large"))
@@ -75,7 +75,7 @@ fn twice_the_failures_of_before_are_a_relapse() {
 
 #[test]
 fn a_few_calls_prove_nothing() {
-    // 19 calls after the outage, and 20.
+    // In the spans after the outage, 18 calls arrive, and 20.
     let after = |length| {
         let backend = Backend::new(Latency::fixed(ms(1))).outage(secs(4)..ms(5_050));
         bare(Load::constant(10.0), length, backend).recovery()
@@ -179,7 +179,7 @@ fn a_server_at_twice_its_capacity_has_a_utilization_of_one() {
 
 #[test]
 fn a_warm_up_is_no_part_of_the_report() {
-    // Only failures in the first two of ten seconds.
+    // All calls of the first two of ten seconds fail, and no others.
     let run = |warm_up| {
         let scenario = Scenario::new(Load::constant(100.0)).length(secs(10)).warm_up(warm_up);
         let backend = Backend::new(Latency::fixed(ms(20))).servers(4).outage(Duration::ZERO..ms(1_995));
@@ -192,7 +192,7 @@ fn a_warm_up_is_no_part_of_the_report() {
     assert_near("busy", seen(&warm).mean_busy, 2.0, 0.01);
     assert_near("busy", seen(&whole).mean_busy, 1.6, 0.01);
     assert_eq!((warm.spans[0].from, warm.spans[99].to), (1.995, 10.0));
-    // Calls in the backend at the end of the warm-up are in flight, and do not count otherwise.
+    // Calls that are in the backend when the warm-up ends count as in flight, and in no other number.
     let load = Load::constant(100.0).step(secs(1), 1.0).in_time(secs(10));
     let slow = Scenario::new(load)
         .length(secs(4))
@@ -296,7 +296,7 @@ fn a_permit_that_is_not_returned_is_reported() {
     assert!(text.starts_with("nothing is watched: register the handles with `Sim::watch`\nclass "), "{text}");
 }
 
-/// Refusals of a keyed limit with less room than keys.
+/// Returns the refusals of a keyed limit that has less room than keys.
 fn refusals_of_a_full_table(seed: u64) -> u64 {
     let report = Scenario::new(Load::poisson(500.0).keys(1_000)).length(secs(10)).seed(seed).run(|sim| {
         let quota = Quota::new(1, secs(10));

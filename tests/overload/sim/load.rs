@@ -38,7 +38,7 @@ fn mean(numbers: &[f64]) -> f64 {
 #[test]
 fn a_constant_load_is_even() {
     let report = arrivals(Load::constant(100.0), secs(100));
-    // The first arrives after one distance, the last would arrive at the very end.
+    // The first call arrives after 10 ms. The 10,000th would arrive at the very end, and does not count.
     assert_eq!(report.offered(), 9_999);
     assert!(per_span(&report).iter().all(|calls| (99.0..=101.0).contains(calls)), "{report}");
 }
@@ -89,7 +89,8 @@ fn a_load_is_exact_to_the_nanosecond_after_most_of_a_year() {
 fn a_burst_of_a_call_per_nanosecond_ends_after_most_of_a_year() {
     let late = 364 * DAY;
     let rare = Load::constant(1e-6).spike(late, late + Duration::from_micros(1), 1e9);
-    // One call every eleven and a half days before the burst. The fraction due then completes its first call early.
+    // Before the burst there is one call every eleven and a half days. When the burst begins, 0.45 of the next call is
+    // due. The burst therefore completes that call early, and has 1,000 in all.
     assert_eq!(instants(rare, 365 * DAY).len(), 31 + 1_000);
 }
 
@@ -143,7 +144,8 @@ fn a_closed_load_ends_if_calls_take_almost_no_time() {
     let prompt = Backend::new(Latency::fixed(Duration::from_nanos(1)));
     let report = bare(Load::closed(2, Duration::ZERO), ms(20), prompt);
     assert_eq!(report.offered(), 2 * 20);
-    // A longer thinking time is not extended.
+    // The calls of one caller begin at least a millisecond apart. A thinking time that already keeps them apart is not
+    // extended: here a call takes 1 ms, and the thinking another.
     let prompt = Backend::new(Latency::fixed(ms(1)));
     assert_eq!(bare(Load::closed(1, ms(1)), ms(20), prompt).offered(), 10);
 }

@@ -25,7 +25,7 @@ const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// A load straight into a backend.
+/// Runs a load straight into a backend, for this time.
 fn bare(load: Load, length: Duration, backend: Backend) -> Report {
     Scenario::new(load).length(length).run(into(backend)).unwrap()
 }

@@ -1,7 +1,7 @@
 //! Queues with known formulas: M/M/1, M/M/c, M/M/c/c, M/D/1. L. Kleinrock, "Queueing Systems" I, 1975.
 //!
-//! Each tolerance is at least twice the standard error of its number: the standard deviation over 40 runs of a program
-//! that simulates the same queue by its recursion.
+//! Each tolerance is at least twice the standard error of its number. The standard errors come from another program,
+//! which simulates the same queue by its recursion: they are the standard deviations over 40 of its runs.
 
 use super::{assert_near, bare, class, latency, ms, secs, seen};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const SERVICE: Duration = ms(1);
 /// The capacity of one server, in calls per second.
 const MU: f64 = 1_000.0;
 
-/// The length of a run with about this many calls at this rate.
+/// Runs a Poisson load of this rate, with about this many calls, straight into a backend.
 fn queue(calls: f64, rps: f64, backend: Backend) -> Report {
     bare(Load::poisson(rps).in_time(secs(100)), Duration::from_secs_f64(calls / rps), backend)
 }
@@ -27,7 +27,7 @@ fn exponential(servers: usize) -> Backend {
 
 #[test]
 fn one_exponential_server_has_the_latency_of_m_m_1() {
-    // At 50%: the time in the system is exponential with the mean 1 / (mu - lambda).
+    // At half of the capacity, the time in the system is exponential with the mean 1 / (mu - lambda).
     let report = queue(20_000.0, 500.0, exponential(1));
     let mean = 1.0 / (MU - 500.0);
     let took = latency(&report);
@@ -46,7 +46,7 @@ fn one_deterministic_server_has_half_the_wait() {
 
 #[test]
 fn four_servers_have_the_wait_of_erlang_c() {
-    // a = 3: C(4, 3) = 0.5094, and the mean wait of all is C / (4 mu - lambda).
+    // With the offered load a = 3, C(4, 3) is 0.5094, and the mean wait of all calls is C / (4 mu - lambda).
     let report = queue(30_000.0, 3_000.0, exponential(4));
     assert_near("the mean", latency(&report).mean, 0.001 + 0.5094 / (4.0 * MU - 3_000.0), 0.06);
     assert_near("the utilization", utilization(&report), 0.75, 0.02);

@@ -80,7 +80,7 @@ fn each_class_has_its_own_course_over_time() {
 #[test]
 fn a_run_has_recovered_when_goodput_stays_good() {
     assert_eq!(outage().recovery(), Recovery::After(ms(50)));
-    // Half of the time good, half not, until a second before the end.
+    // In each of the first nine seconds, all calls of the second half fail. In the last second none fails.
     let bad_days = (0..9).fold(Backend::new(Latency::fixed(ms(1))), |backend, second| {
         backend.outage(ms(second * 1_000 + 500)..ms(second * 1_000 + 1_000))
     });
@@ -92,8 +92,8 @@ fn a_run_has_recovered_when_goodput_stays_good() {
 
 #[test]
 fn a_relapse_is_no_recovery() {
-    // The disturbance ends at 10 s. Each call of the last twenty seconds fails, in a backend that the run does not
-    // count.
+    // The disturbance ends at 10 s. Each call after 40 s fails outside the backend, so the run knows of no disturbance
+    // there.
     let report = Scenario::new(Load::constant(100.0).spike(secs(5), secs(10), 200.0)).length(secs(60)).run(|sim| {
         let (clock, backend) = (sim.clone(), sim.backend(Backend::new(Latency::fixed(ms(1)))));
         Ok(tower::service_fn(move |call| {
@@ -114,7 +114,7 @@ fn without_calls_after_the_disturbance_there_is_no_recovery() {
     let report = bare(Load::constant(100.0).step(ms(19_600), 0.0), secs(40), dead);
     assert_eq!(report.recovery(), Recovery::Untested);
     assert!(report.to_string().ends_with(", too few calls after the last disturbance\n"), "{report}");
-    // There are no such calls either if the disturbance ends with the run and no call fails.
+    // If the disturbance ends with the run, there are no calls after it either, although no call fails.
     let healthy = || Backend::new(Latency::fixed(ms(1)));
     let ramp = Load::constant(100.0).ramp(secs(5), secs(10), 100.0, 200.0);
     assert_eq!(bare(ramp, secs(10), healthy()).recovery(), Recovery::Untested);
@@ -195,7 +195,7 @@ fn a_report_has_the_calls_of_each_backend() {
             let (cache, database) = (cache.clone(), database.clone());
             async move {
                 let cached = tower::ServiceExt::oneshot(cache, call).await;
-                // Reads the counts twice: reading changes nothing.
+                // Each call reaches the database twice.
                 tower::ServiceExt::oneshot(database.clone(), call).await?;
                 cached.or(tower::ServiceExt::oneshot(database, call).await)
             }

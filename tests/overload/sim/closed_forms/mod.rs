@@ -1,8 +1,8 @@
 //! Systems with known formulas, beyond the queues of `queueing`.
 //!
-//! A number of a queue is a mean over eight runs with fixed seeds. Its tolerance is at least about three standard
-//! errors of that mean, as measured with 150 runs of each test. The means of those 150 runs were within 0.8% of every
-//! formula.
+//! Each result for a queue is a mean over eight runs with fixed seeds. Its tolerance is at least about three standard
+//! errors of that mean. The standard errors were measured with 150 runs of each test. The means of those 150 runs were
+//! within 0.8% of every formula.
 
 mod networks;
 mod queues;
@@ -21,7 +21,7 @@ const SERVICE: Duration = ms(1);
 const MU: f64 = 1_000.0;
 const WARM_UP: Duration = ms(200);
 
-/// The length of a run, so that all runs have about this many calls at this rate.
+/// Returns a scenario with a load of this rate. Eight runs of it have about this many calls in all.
 fn open(calls: f64, rps: f64) -> Scenario {
     let length = Duration::from_secs_f64(calls / 8.0 / rps);
     Scenario::new(Load::poisson(rps).in_time(secs(100))).length(WARM_UP + length).warm_up(WARM_UP)
@@ -45,9 +45,10 @@ fn bare(scenario: Scenario, backend: &Backend) -> Reports {
     runs(scenario, |sim| Ok(sim.backend(backend.clone())))
 }
 
-/// Fails unless the mean of a number over all runs is within this share of the formula. The runs must also be long
-/// enough for the tolerance. The 95% interval of eight runs is 2.4 standard errors, and eight runs estimate it to about
-/// a third.
+/// Fails unless the mean of a number over all runs is within this share of the formula.
+///
+/// Also fails if the runs are too short for the tolerance: the half width of their 95% interval is above 1.5
+/// tolerances. For eight runs, that half width is 2.4 standard errors, and they estimate it to about a third.
 #[track_caller]
 fn agree(what: &str, reports: &Reports, formula: f64, tolerance: f64, number: impl Fn(&Report) -> f64) {
     let Estimate { mean, half_width, .. } = reports.estimate(number);
@@ -64,7 +65,7 @@ fn agree(what: &str, reports: &Reports, formula: f64, tolerance: f64, number: im
 }
 
 /// Fails unless these numbers can be a sample of this distribution, by the Kolmogorov-Smirnov test. A true sample fails
-/// it once in a thousand times.
+/// the test once in a thousand times.
 #[track_caller]
 fn assert_sample_of(what: &str, mut numbers: Vec<f64>, below: impl Fn(f64) -> f64) {
     numbers.sort_by(f64::total_cmp);

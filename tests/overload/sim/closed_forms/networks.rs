@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast::sim::{Backend, BackendService, Call, Latency, Load, Scenario, Sim};
 use tower::{ServiceExt, service_fn};
 
-/// A closed load, for a given total time of all runs.
+/// Returns a scenario with a closed load. Eight runs of it take `length` in all, without their warm-ups.
 fn closed(callers: usize, think: Duration, length: Duration) -> Scenario {
     Scenario::new(Load::closed(callers, think)).length(WARM_UP + length / 8).warm_up(WARM_UP)
 }
@@ -54,10 +54,10 @@ fn queues_in_a_row_behave_as_if_each_were_alone() {
 
 #[test]
 fn a_closed_load_follows_the_machine_repairman_model() {
-    // L. Kleinrock, "Queueing Systems" I, 1975, 3.8 and 3.10: with N callers, n calls in the backend have the
-    // probability p_(n-1) (N - n + 1) S / Z / min(n, c), but for a common factor. It holds for thinking times of any
-    // distribution with the mean Z, and so for fixed ones (B. D. Bunday and R. E. Scraton, "The G/M/r machine
-    // interference model", European Journal of Operational Research 4, 1980).
+    // L. Kleinrock, "Queueing Systems" I, 1975, 3.8 and 3.10: let p_n be the probability of n calls in the backend,
+    // with N callers. Up to a common factor, p_n is p_(n-1) (N - n + 1) S / Z / min(n, c). This holds for thinking
+    // times of any distribution with the mean Z, and so for fixed ones (B. D. Bunday and R. E. Scraton, "The G/M/r
+    // machine interference model", European Journal of Operational Research 4, 1980).
     for (callers, think, servers) in [(8, 8.0, 1), (8, 2.0, 2)] {
         let mut weights = vec![1.0];
         for n in 1..=callers {
@@ -92,8 +92,8 @@ fn a_single_caller_calls_once_per_service_and_thinking_time() {
 #[test]
 fn the_throughput_of_a_deterministic_closed_load_is_at_its_asymptotes() {
     // P. J. Denning and J. P. Buzen, "The operational analysis of queueing network models", Computing Surveys 10, 1978:
-    // the throughput X is at most N / (S + Z), and at most 1 / S. Fixed times reach the lower bound of the two, which
-    // cross at 6 callers here. The response time is R = N / X - Z.
+    // the throughput X is at most N / (S + Z), and at most 1 / S. With fixed times, X is the smaller of these two
+    // bounds, which are equal at 6 callers here. The response time is R = N / X - Z.
     for callers in 1..=20_u32 {
         let scenario = Scenario::new(Load::closed(callers as usize, ms(50))).length(secs(7)).warm_up(secs(1));
         let report = scenario.run(into(Backend::new(Latency::fixed(ms(10))).servers(1))).unwrap();

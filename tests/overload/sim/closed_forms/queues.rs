@@ -53,7 +53,8 @@ fn each_latency_has_the_mean_and_the_quantiles_of_its_distribution() {
 
 #[test]
 fn a_queue_of_five_has_the_blocking_and_the_mean_number_of_m_m_1_6() {
-    // Kleinrock 3.6: p_n is proportional to rho^n, for n up to 6. By PASTA p_6 is the share refused.
+    // Kleinrock 3.6: p_n is proportional to rho^n, for n up to 6. Poisson arrivals see averages over time, so p_6 is
+    // the share refused.
     for (rho, [of_refused, of_number, of_busy, of_mean]) in
         [(0.8_f64, [0.13, 0.05, 0.024, 0.045]), (1.5, [0.055, 0.025, 0.008, 0.042])]
     {
@@ -76,7 +77,7 @@ fn a_queue_of_five_has_the_blocking_and_the_mean_number_of_m_m_1_6() {
 
 #[test]
 fn averages_over_time_are_those_of_m_m_1_after_any_warm_up() {
-    // The spike leaves 600 waiting. They are served within 1.2 s, and the warm-up lasts for 3.
+    // The spike leaves 600 waiting. They are served within 1.2 s, and the warm-up lasts for 3 s.
     let (lambda, rho) = (500.0, 0.5);
     let load = Load::poisson(lambda).in_time(secs(100)).spike(Duration::ZERO, ms(300), 3_000.0);
     let reports = bare(Scenario::new(load).length(secs(10)).warm_up(secs(3)), &exponential(1));
@@ -92,8 +93,8 @@ fn averages_over_time_are_those_of_m_m_1_after_any_warm_up() {
 
 #[test]
 fn little_s_law_holds_for_each_run_in_which_every_call_ends() {
-    // The area under the number of calls is the sum of their latencies: an identity. Latencies are exact to a
-    // thousandth.
+    // The area under the number of calls is the sum of their latencies: an identity. A report's latencies are exact to
+    // a thousandth.
     let load = Load::poisson(900.0).in_time(secs(100)).step(secs(3), 0.0);
     for backend in [
         exponential(1),
@@ -113,8 +114,8 @@ fn little_s_law_holds_for_each_run_in_which_every_call_ends() {
 
 #[test]
 fn one_server_takes_its_calls_in_order_and_an_exponential_time_for_each() {
-    // Lindley's recursion, solved for the service time: a service begins when its call arrives or when the previous
-    // service ends. This is true in and out of equilibrium.
+    // Lindley's recursion, solved for the service time: a service begins when its call has arrived and the previous
+    // service has ended. This is true in and out of equilibrium.
     let ended = Rc::new(RefCell::new(Vec::new()));
     let log = ended.clone();
     let report = Scenario::new(Load::poisson(700.0)).length(secs(15)).run(move |sim| {
@@ -164,8 +165,8 @@ fn server(report: &Report) -> &BackendCounts {
 
 #[test]
 fn callers_of_exponential_patience_leave_in_the_share_of_m_m_1_m() {
-    // Birth and death (Kleinrock 3.1): n calls end at the rate mu + n theta, as the one in service may leave, too. With
-    // theta = mu and a = lambda / mu, p_n is p_0 a^n / (n + 1)!, and p_0 = a / (e^a - 1).
+    // Birth and death (Kleinrock 3.1): with n calls in the system, calls end at the rate mu + n theta, as the one in
+    // service may leave, too. With theta = mu and a = lambda / mu, p_n is p_0 a^n / (n + 1)!, and p_0 = a / (e^a - 1).
     let a = 2.0_f64;
     let idle = a / (a.exp() - 1.0);
     let leave = 1.0 - (1.0 - idle) / a;
@@ -188,7 +189,7 @@ fn callers_of_fixed_patience_leave_in_the_share_of_m_m_1_d() {
     // k).
     let k = 4.0;
     let reports = runs(open(30_000.0, MU), |sim| Ok(impatient(sim, Latency::fixed(ms(4)))));
-    // P(V + S > tau), and P(V = 0).
+    // The share that leaves is P(V + S > tau), which here equals P(V = 0).
     let leave = 1.0 / (1.0 + k);
     agree("the share that leaves", &reports, leave, 0.08, |report| {
         share(server(report).abandoned, server(report).received)

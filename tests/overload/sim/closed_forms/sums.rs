@@ -35,7 +35,7 @@ fn a_retry_makes_the_attempts_of_a_geometric_sum() {
         // 1.5%.
         assert_near("attempts", report.amplification().unwrap(), attempts(p, k), 0.025);
         assert_near("the share that fails", share(class(&report).failed, report.offered()), p.powi(k), 0.15);
-        // Each attempt takes a millisecond, and a failed call has made all k attempts.
+        // Each attempt takes a millisecond, and a call that fails has made all k attempts.
         let failed = class(&report).latency_of_failed.unwrap();
         assert_near("the fastest failure", failed.p50, f64::from(k) / 1_000.0, 0.001);
         assert_near("the slowest failure", failed.max, f64::from(k) / 1_000.0, 0.001);
@@ -80,7 +80,7 @@ fn a_poisson_stream_over_a_link_stays_a_poisson_stream() {
     });
     let reports = reports.unwrap();
     let mean = |number: fn(&Report) -> f64| reports.estimate(number).mean;
-    // Of 30,000 calls: 0.5%, 0.8% and 3.4%.
+    // Of 30,000 calls the standard errors are 0.5%, 0.8% and 3.4%.
     assert_near("the mean", mean(|report| latency(report).mean), 2.0 * 0.005 + 0.002, 0.02);
     assert_near("busy", mean(|report| seen(report).mean_busy), 0.5, 0.025);
     assert_near("the waiting calls", mean(|report| seen(report).mean_waiting), 0.5, 0.11);
@@ -96,7 +96,7 @@ fn a_link_shifts_arrivals_by_one_hop() {
     let report = report.unwrap();
     let failed: Vec<u64> = report.spans.iter().map(|span| span.offered - span.in_time).collect();
     assert_eq!((failed[19], &failed[20..29], failed[29], class(&report).failed), (9, &[10; 9][..], 1, 100));
-    // There and back, with or without work in between.
+    // A call takes 0.1 s in each direction. An answer takes 0.01 s of work in between, a failure in the outage none.
     assert_near("a failure", class(&report).latency_of_failed.unwrap().max, 0.2, 0.001);
     assert_near("an answer", latency(&report).max, 0.21, 0.001);
 }
@@ -111,7 +111,7 @@ fn changing() -> Load {
     ramps.step(secs(10), 500.0)
 }
 
-/// The integral of that rate.
+/// The integral of the rate of [`changing`] up to this time: the mean number of calls.
 fn integral(time: f64) -> f64 {
     match time {
         ..2.0 => 500.0 * time,
@@ -147,16 +147,17 @@ fn a_changing_rate_brings_the_calls_of_its_integral_at_the_right_times() {
 #[test]
 fn servers_without_a_bound_follow_a_ramp_with_the_lag_of_its_service_time() {
     // S. G. Eick, W. A. Massey and W. Whitt, "The physics of the M_t/G/infinity queue", Operations Research 41, 1993.
-    // With the rate b t and an exponential service of mean s, b s (t - s (1 - e^(-t / s))) are busy at t: they follow
-    // the rate with a lag, which grows to s. The formula is the mean of that from 4 s to 10 s, with s = 1.
+    // With the rate b t and an exponential service of mean s, the mean number of busy servers at t is b s (t - s (1 -
+    // e^(-t / s))). It follows the rate with a lag, which grows to s. The formula is the mean of that number from 4 s
+    // to 10 s, with s = 1.
     let b = 200.0;
     let formula = b * (7.0 - 1.0 + (f64::exp(-4.0) - f64::exp(-10.0)) / 6.0);
     let load = Load::poisson(0.0).ramp(Duration::ZERO, secs(10), 0.0, 10.0 * b);
     let scenario = Scenario::new(load).length(secs(10)).warm_up(secs(4)).settle_within(Duration::ZERO);
     let reports = scenario.seeds(1..=2).run(|sim| Ok(sim.backend(Backend::new(Latency::exponential(secs(1))))));
     let Estimate { mean, .. } = reports.unwrap().estimate(|report| seen(report).mean_busy);
-    // Of 20,000 calls, each of which is in the backend for a second on average, with a deviation of a second: 1.3%.
-    // Without the lag the number would be 17% higher.
+    // There are 20,000 calls. Each is in the backend for a second on average, with a deviation of a second, so the
+    // standard error is 1.3%. Without the lag the number would be 17% higher.
     assert_near("busy", mean, formula, 0.04);
 }
 
@@ -198,7 +199,8 @@ fn failures_come_in_streaks_of_a_geometric_length() {
 
 #[test]
 fn an_outage_fails_its_share_of_the_time() {
-    // 25% of the time, with the overlap counted once. Poisson arrivals see averages over time. Of 20,000 calls: 1.2%.
+    // 25% of the time, with the overlap counted once. Poisson arrivals see averages over time. Of 20,000 calls the
+    // standard error is 1.2%.
     let backend = Backend::new(Latency::fixed(ms(1))).outage(secs(1)..secs(3)).outage(ms(2_500)..secs(5));
     let report = bare(Load::poisson(1_000.0), secs(20), backend.outage(secs(19)..secs(20)));
     assert_near("the share", share(class(&report).failed, report.offered()), 0.25, 0.04);
@@ -216,7 +218,8 @@ fn a_hang_costs_half_of_its_square() {
     let hanging = Backend::new(Latency::fixed(ms(1))).hang(secs(4)..secs(6));
     let report = bare(Load::constant(1_000.0).in_time(secs(100)), secs(10), hanging.clone());
     assert_near("the mean", latency(&report).mean, 0.001 + 2.0 * 2.0 / 2.0 / 10.0, 0.002);
-    // One server at half of its capacity needs H rho / (1 - rho) to catch up: a triangle of 4 s below 1,000.
+    // One server at half of its capacity needs H rho / (1 - rho) to catch up. The number of waiting calls is then a
+    // triangle: 4 s wide, and 1,000 calls high.
     let report = bare(Load::constant(500.0).in_time(secs(100)), secs(10), hanging.servers(1));
     assert_near("the waiting calls", seen(&report).mean_waiting, 4.0 * 1_000.0 / 2.0 / 10.0, 0.002);
     assert_near("busy", seen(&report).mean_busy, 0.5, 0.002);
