@@ -31,7 +31,7 @@ pub trait AnyLayer {
     fn call_local<'a>(&self, inner: Local<'a>, request: Rc<str>) -> LocalBoxFuture<'a, Result<Rc<str>, Error<Fault>>>;
 }
 
-/// Stages that work around all the services of this kit.
+/// Stages that work around all services of these tests.
 pub trait Stages:
     Stage<Inner<Fault>, u32, Call: Send>
     + Stage<Inner<BoxError>, u32, Call: Send>

@@ -1,4 +1,5 @@
-//! However a call ends, it leaves full capacity: in the subject, and in the service below it.
+//! However a call ends, it leaves full capacity: in the subject, and in the service below it. Full capacity means that
+//! everything is free except what calls [spend](Spent).
 
 use crate::{
     below::{Below, KINDS, Kind},
@@ -114,8 +115,8 @@ pub async fn a_future_kept_after_a_readiness_error_leaves_full_capacity(make: Ma
         let mut kept = Task::new(subject.around(&below).call(7));
         assert_eq!(kept.resolve().await, Err(Error::Service(Fault::NotReady)));
         below.assert_full_capacity().await;
-        // The readiness error is the service's answer: each attempt spends a token, although no call reached the
-        // service.
+        // The readiness error counts as an answer of the service: each attempt spends a token, although no call reached
+        // the service.
         let attempts = if subject.resources.budget.is_some() { u64::from(ATTEMPTS) } else { 1 };
         let spent = Spent::reached(attempts).retried(attempts - 1);
         assert_eq!(below.reached(), 0);

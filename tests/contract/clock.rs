@@ -71,7 +71,7 @@ pub async fn an_answer_that_is_ready_at_the_deadline_is_returned(make: Make) {
     assert_eq!(call.poll(), Poll::Ready(Ok(7)));
 }
 
-/// A gate that asserts that the time of its frame is that of the clock.
+/// A gate that asserts that its frame has the time of the clock.
 #[derive(Clone, Copy)]
 pub struct OnTime;
 
@@ -117,7 +117,7 @@ pub async fn after_user_code_the_clock_is_read_again(make: Make) {
                 calls.retain_mut(|call| call.as_mut().poll(cx).is_pending());
                 pass(STEP).await;
             }
-            // One waiting call, if there is one, and one call in the service are dropped.
+            // Drops the last call, which may be a waiting one, and the first call, which may be in the service.
             calls.truncate(calls.len().saturating_sub(1));
             drop((!calls.is_empty()).then(|| calls.remove(0)));
             // If there is a timeout, it ends the attempts that wait for an answer.

@@ -103,7 +103,7 @@ impl Controls {
         self
     }
 
-    /// Sets the next readinesses. Instances take them one after the other.
+    /// Sets the next values of the readiness. Instances take them one after the other.
     pub fn next_readiness(self, readiness: impl IntoIterator<Item = Readiness>) -> Self {
         self.lock().readiness.next.extend(readiness);
         self

@@ -1,4 +1,5 @@
-//! Errors keep their types and sources in every error mode.
+//! Errors keep their types and sources in every error mode: `typed_error`, `keep_error`, `boxed_error` and
+//! `respond_with`.
 
 use crate::{
     below::{Below, Inner},

@@ -38,7 +38,7 @@ pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: 
     }
 }
 
-/// Calls a service that hangs, with a deadline in `left`. Returns whether the timeout reports that the call was cut
+/// Calls a service that hangs, with a deadline after `left`. Returns whether the timeout reports that the call was cut
 /// short.
 async fn hangs_within(subject: &Subject, below: &Below, left: Duration) -> bool {
     let context = CallContext::new().with_deadline(Instant::now() + left);

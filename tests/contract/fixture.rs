@@ -49,9 +49,9 @@ pub struct Fixture<E> {
 /// The last result of an instance's `poll_ready` since it was made or called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grant {
-    /// Pending. The next poll behaves like this.
+    /// Not polled yet.
     Unasked,
-    /// Pending, with the remaining steps.
+    /// Pending. The next poll behaves like this.
     Pending(Readiness),
     Ready,
     Failed,

@@ -61,7 +61,7 @@ impl<F: Future + Unpin> Task<F> {
     }
 }
 
-/// Fails the test if nothing happens any more: the paused clock then jumps to the end of this wait.
+/// Fails the test if nothing happens any more. The paused clock then jumps to the end of this timeout.
 pub async fn in_finite_time<T>(future: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(Duration::from_secs(7 * 24 * 60 * 60), future).await;
     ended.expect("the test waits for something that never comes")

@@ -117,8 +117,8 @@ pub async fn a_panic_of_the_service_after_a_wait_leaves_full_capacity(make: Make
         assert!(call.poll().is_pending());
         turn_comes(&subject).await;
         call.poll_panics();
-        // The call has spent one token, or none of the queue's places. Dropping the rest of the call gives nothing
-        // back.
+        // In a bucket, the call has spent one token. In a queue, its place is free again. Dropping the rest of the call
+        // gives nothing back.
         assert_left_of_turns(&subject, 1, 1);
         drop(call);
         assert_left_of_turns(&subject, 1, 1);

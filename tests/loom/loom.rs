@@ -1,5 +1,5 @@
-//! Models of the library's state machines. Loom runs each model under every interleaving of a few threads. Where that
-//! takes too long, it bounds the number of interruptions.
+//! Models of the library's state machines. Loom runs each model under every interleaving of a few threads. A model that
+//! would take too long bounds the number of interruptions.
 //!
 //! Run by `cargo test --release --manifest-path tests/loom/Cargo.toml`.
 
@@ -1526,7 +1526,7 @@ mod retry_budget {
     fn exactly_one_of_two_gets_one_retry_of_the_floor() {
         check(|| {
             let budget = builder().ratio(0.0).floor(1, SECOND).build().unwrap();
-            // The floor gives its first retry at a random instant of the first second. At most one is saved up.
+            // The floor gives its first retry at a random instant of the first second, and saves up at most one.
             let now = Instant::now() + SECOND;
             assert_eq!(withdraw_in_threads(2, &budget, now), 1);
         });
@@ -1659,7 +1659,7 @@ mod keyed {
     fn a_slot_that_is_reused_counts_each_key_separately() {
         check_with_interruptions(3, || {
             let (limit, now) = crowded(2);
-            // By the later clock of the third call, no bucket is full again, so its key gets no slot.
+            // By the later clock of the third call, no bucket is full again. So key 6 gets no slot.
             let (one, other) = (limit.clone(), limit.clone());
             let next = move || {
                 let stranger = other.try_acquire_at(&5, 1, now).is_ok();

@@ -7,8 +7,7 @@ use steadfast::circuit_breaker::Transition;
 
 type Change = (BreakerState, BreakerState);
 
-/// The transitions that a listener got. Loom does not know the lock of `changes`, and switches no threads
-/// within it.
+/// The transitions that a listener got. Loom does not know the lock of `changes`, and switches no threads within it.
 #[derive(Default)]
 struct Delivered {
     changes: Mutex<Vec<Change>>,

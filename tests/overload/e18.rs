@@ -29,7 +29,7 @@ fn a_corrupt_snapshot_is_healed_in_one_tick() {
     assert_eq!(confirm("ticks until"), 1);
 }
 
-/// Counts only where valgrind is installed.
+/// The instructions are counted only where valgrind is installed.
 #[test]
 fn every_tick_takes_the_same_number_of_instructions_even_if_it_fails() {
     let counted = usize::from(instructions::can_be_counted());

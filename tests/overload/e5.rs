@@ -1,4 +1,5 @@
-//! E5: retry amplification in a chain.
+//! E5: retry amplification in a chain. A service that stops retrying marks its failure, so that its caller does not
+//! retry either.
 
 #[path = "../../examples/experiments/e5.rs"]
 mod experiment;

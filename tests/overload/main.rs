@@ -4,7 +4,8 @@
 //! repeats the last one exactly. The tests use the smallest effort, `Effort::Glance`, and leave out the published
 //! mechanisms. They also leave out E10, for which this crate has no mechanism yet.
 //!
-//! Other modules test `live`, the display of the example `overload`; `sim`, the simulator; and the example `what_if`.
+//! `live` tests the display of the example `overload`, `sim` tests the simulator, and `what_if` tests the example of
+//! that name.
 
 #[path = "../../examples/experiments/absent.rs"]
 mod absent;

@@ -1,4 +1,5 @@
-//! Shared by the behaviour tests: a scripted service, and a stopwatch that reads virtual time.
+//! Shared by the tests in `tests/mechanisms`: a scripted service, a stopwatch that reads virtual time, futures that a
+//! test polls by hand, and the sizes of tests.
 
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
@@ -43,7 +44,7 @@ impl Stopwatch {
     }
 }
 
-/// What a [`Backend`] does with one call.
+/// The behaviour of a [`Backend`] in one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Act {
     after: Duration,

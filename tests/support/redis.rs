@@ -41,7 +41,7 @@ pub fn missing() -> Option<String> {
     Some(format!("redis-server: {error}; install Redis"))
 }
 
-/// Returns why the server cannot do TLS, if it cannot: it was built without, and does not know the setting.
+/// Returns why the server cannot do TLS, if it was built without TLS.
 pub fn missing_tls() -> Option<String> {
     let program = program();
     // A server with TLS reports that it has no certificate.

@@ -101,8 +101,8 @@ fn a_backend_that_notices_stops_when_its_caller_goes() {
     let BackendCounts { received, answered, wasted, abandoned, mean_busy, most_in_flight, .. } =
         impatient(Backend::new(Latency::fixed(secs(2))).notices_cancellation());
     assert_eq!((received, answered, wasted, abandoned), (10, 0, 0, 10));
-    // The first caller leaves after 1 s in the server. Each later caller has the server only for 0.1 s: from the time at
-    // which the caller before it leaves to the time at which it leaves itself.
+    // The first caller leaves after 1 s in the server. Each later caller has the server only for 0.1 s, from the moment
+    // at which the caller before it leaves to the moment at which it leaves.
     assert_near("busy", mean_busy, 1.9 / 60.0, 1e-9);
     assert_eq!(most_in_flight, 10);
 }
@@ -120,7 +120,8 @@ fn a_caller_that_has_gone_takes_no_place_in_the_queue_of_a_backend_that_notices(
     };
     let backend = Backend::new(Latency::fixed(ms(1)));
     // One call is in the server, which hangs, and three may wait. A backend that does not notice keeps these three, and
-    // refuses the other 85 calls. In one that notices, each caller leaves after 250 ms, so at most three are there at once.
+    // refuses the other 85 calls. In one that notices, each caller leaves after 250 ms, so that at most three are there
+    // at once.
     assert_eq!(run(backend.clone()), 85);
     assert_eq!(run(backend.notices_cancellation()), 0);
 }

@@ -75,7 +75,7 @@ fn twice_the_failures_of_before_are_a_relapse() {
 
 #[test]
 fn a_few_calls_prove_nothing() {
-    // In the spans after the outage, 18 calls arrive, and 20.
+    // In the spans that begin after the outage, 18 calls arrive in the first run, and 20 in the second.
     let after = |length| {
         let backend = Backend::new(Latency::fixed(ms(1))).outage(secs(4)..ms(5_050));
         bare(Load::constant(10.0), length, backend).recovery()

@@ -98,7 +98,7 @@ fn a_burst_of_a_call_per_nanosecond_ends_after_most_of_a_year() {
 fn a_ramp_from_zero_brings_its_calls_at_the_times_of_its_integral() {
     let load = Load::constant(1.0).ramp(secs(1), secs(11), 0.0, 10.0);
     let instants = instants(load, secs(11));
-    // The last one would arrive at the very end.
+    // The 51st call would arrive at the very end.
     assert_eq!(instants.len(), 50);
     assert_eq!(instants[0], secs(1));
     // After x seconds, x^2 / 2 calls.

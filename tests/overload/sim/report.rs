@@ -80,7 +80,7 @@ fn each_class_has_its_own_course_over_time() {
 #[test]
 fn a_run_has_recovered_when_goodput_stays_good() {
     assert_eq!(outage().recovery(), Recovery::After(ms(50)));
-    // In each of the first nine seconds, all calls of the second half fail. In the last second none fails.
+    // Each of the first nine seconds has an outage in its second half. The last second has none.
     let bad_days = (0..9).fold(Backend::new(Latency::fixed(ms(1))), |backend, second| {
         backend.outage(ms(second * 1_000 + 500)..ms(second * 1_000 + 1_000))
     });
@@ -210,13 +210,13 @@ fn a_report_has_the_calls_of_each_backend() {
 
 #[test]
 fn a_report_counts_the_tasks_that_a_server_would_have() {
-    // Three callers, and not the loops that make their calls, nor the backend at its work.
+    // Counts the three callers. Does not count the loops that make their calls, or the backend at its work.
     let backend = || Backend::new(Latency::fixed(ms(10)));
     let closed = || Scenario::new(Load::closed(3, ms(10))).length(secs(1));
     let report = closed().run(|sim| Ok(sim.backend(backend()))).unwrap();
     assert_eq!(report.most_tasks, 3);
     assert!(report.to_string().contains(", 3 tasks at once"), "{report}");
-    // Each has one more task on the link.
+    // On the link, each caller has one more task.
     let far = closed().run(|sim| Ok(Link::new(sim, Latency::fixed(ms(1)), sim.backend(backend()))));
     assert_eq!(far.unwrap().most_tasks, 6);
 }

@@ -54,10 +54,11 @@ fn queues_in_a_row_behave_as_if_each_were_alone() {
 
 #[test]
 fn a_closed_load_follows_the_machine_repairman_model() {
-    // L. Kleinrock, "Queueing Systems" I, 1975, 3.8 and 3.10: let p_n be the probability of n calls in the backend,
-    // with N callers. Up to a common factor, p_n is p_(n-1) (N - n + 1) S / Z / min(n, c). This holds for thinking
-    // times of any distribution with the mean Z, and so for fixed ones (B. D. Bunday and R. E. Scraton, "The G/M/r
-    // machine interference model", European Journal of Operational Research 4, 1980).
+    // L. Kleinrock, "Queueing Systems" I, 1975, 3.8 and 3.10: let N callers think for Z on average, and c servers take
+    // S on average. Let p_n be the probability of n calls in the backend. Up to a common factor,
+    // p_n = p_(n-1) (N - n + 1) S / Z / min(n, c).
+    // This holds for thinking times of any distribution, and so for fixed ones (B. D. Bunday and R. E. Scraton, "The
+    // G/M/r machine interference model", European Journal of Operational Research 4, 1980).
     for (callers, think, servers) in [(8, 8.0, 1), (8, 2.0, 2)] {
         let mut weights = vec![1.0];
         for n in 1..=callers {

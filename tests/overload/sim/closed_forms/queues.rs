@@ -143,8 +143,8 @@ fn one_server_takes_its_calls_in_order_and_an_exponential_time_for_each() {
     assert_sample_of("gaps", gaps, |time| 1.0 - (-700.0 * time).exp());
 }
 
-/// A server that notices when callers leave, which they do when their patience ends. The first backend is the server.
-/// The second is the patience: its latency is how long a caller stays.
+/// A server and its callers. A caller leaves when its patience ends, and the server notices. The first backend is the
+/// server. The second one is the patience: its latency is how long a caller stays.
 fn impatient(sim: &Sim, patience: Latency) -> impl Service<Call, Response = Reply, Error = Failure> + Clone + use<> {
     let server = sim.backend(exponential(1).notices_cancellation());
     let patience = sim.backend(Backend::new(patience).named("patience"));
@@ -165,8 +165,9 @@ fn server(report: &Report) -> &BackendCounts {
 
 #[test]
 fn callers_of_exponential_patience_leave_in_the_share_of_m_m_1_m() {
-    // Birth and death (Kleinrock 3.1): with n calls in the system, calls end at the rate mu + n theta, as the one in
-    // service may leave, too. With theta = mu and a = lambda / mu, p_n is p_0 a^n / (n + 1)!, and p_0 = a / (e^a - 1).
+    // Birth and death (Kleinrock 3.1): the one call in service may leave, too. With n calls in the system, calls
+    // therefore end at the rate mu + n theta. With theta = mu and a = lambda / mu, p_n is p_0 a^n / (n + 1)!, and p_0 =
+    // a / (e^a - 1).
     let a = 2.0_f64;
     let idle = a / (a.exp() - 1.0);
     let leave = 1.0 - (1.0 - idle) / a;
@@ -175,7 +176,7 @@ fn callers_of_exponential_patience_leave_in_the_share_of_m_m_1_m() {
         share(server(report).abandoned, server(report).received)
     });
     agree("the utilization", &reports, 1.0 - idle, 0.027, |report| server(report).utilization.unwrap());
-    // They leave at the rate theta L.
+    // Callers leave at the rate theta L, with the mean number L. So L is a times the share that leaves.
     agree("the mean number", &reports, a * leave, 0.055, |report| {
         server(report).mean_busy + server(report).mean_waiting
     });
@@ -183,10 +184,10 @@ fn callers_of_exponential_patience_leave_in_the_share_of_m_m_1_m() {
 
 #[test]
 fn callers_of_fixed_patience_leave_in_the_share_of_m_m_1_d() {
-    // D. Y. Barrer, "Queuing with impatient customers and ordered service", Operations Research 5, 1957. Patience ends
-    // a service, too. The work V in the system is then that of a finite dam: min(V + S, tau) after each arrival. Its
-    // distribution is that of M/M/1 given that it is below tau. With lambda = mu and k = mu tau it is (1 + mu x) / (1 +
-    // k).
+    // D. Y. Barrer, "Queuing with impatient customers and ordered service", Operations Research 5, 1957. The patience
+    // tau of a caller also ends its service. The work V in the system is then that of a finite dam: after each arrival
+    // it is min(V + S, tau), with the service time S. Its distribution is that of M/M/1 given that it is below tau.
+    // With lambda = mu and k = mu tau it is (1 + mu x) / (1 + k).
     let k = 4.0;
     let reports = runs(open(30_000.0, MU), |sim| Ok(impatient(sim, Latency::fixed(ms(4)))));
     // The share that leaves is P(V + S > tau), which here equals P(V = 0).

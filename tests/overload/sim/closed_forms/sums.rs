@@ -31,8 +31,8 @@ fn a_retry_makes_the_attempts_of_a_geometric_sum() {
             steadfast::client().retry(retry(sim, k as u32)).service(backend)
         });
         let report = report.unwrap();
-        // Of 6,000 calls. The standard error of the attempts is at most 0.8%, that of the share that fails 4.1, 5.0 and
-        // 1.5%.
+        // There are 6,000 calls. The standard error of the attempts is at most 0.8%. That of the share that fails is
+        // 4.1%, 5.0% and 1.5% in the three cases.
         assert_near("attempts", report.amplification().unwrap(), attempts(p, k), 0.025);
         assert_near("the share that fails", share(class(&report).failed, report.offered()), p.powi(k), 0.15);
         // Each attempt takes a millisecond, and a call that fails has made all k attempts.
@@ -47,8 +47,9 @@ fn a_retry_makes_the_attempts_of_a_geometric_sum() {
 
 #[test]
 fn a_retry_after_a_timeout_cuts_the_tail_of_an_exponential_and_nothing_else() {
-    // An attempt of tau lasts min(S, tau): for (1 - p) E[S] on average, with p = e^(-tau / E[S]). All attempts of a
-    // call together last for (1 - p^k) E[S]. Calls begin at whole milliseconds, at which timers are exact.
+    // An attempt with the timeout tau lasts min(S, tau). On average that is (1 - p) E[S], with p = e^(-tau / E[S]). All
+    // attempts of a call together last for (1 - p^k) E[S]. Calls begin at whole milliseconds, at which timers are
+    // exact.
     let (mean, tau, k) = (0.010, 0.008, 3);
     let p = f64::exp(-tau / mean);
     let lost = p.powi(k);
