@@ -27,7 +27,7 @@ pub async fn a_retry_cut_off_before_it_reached_the_service_is_no_evidence(make: 
         let call = CallContext::new().with_deadline(deadline).scope(subject.around(&below).oneshot(7));
         let error = call.await.unwrap_err();
         assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))), "{error:?}");
-        assert!(error.rejection().unwrap().reached_service(), "the first attempt did");
+        assert!(error.rejection().unwrap().reached_service(), "the first attempt reached the service");
 
         assert_eq!(below.reached(), 1);
         let held = subject.resources.held();
@@ -128,7 +128,7 @@ async fn assert_no_attempt_begins_too_late(make: Make, deadline: Duration) {
     pass(WHOLE_LIMIT).await;
     let Poll::Ready(Err(error)) = call.poll() else { panic!("a call with no time left") };
     assert!(matches!(error, Error::Rejected(Rejection::TimedOut(_))), "{error:?}");
-    assert!(error.rejection().unwrap().reached_service(), "the first attempt did");
+    assert!(error.rejection().unwrap().reached_service(), "the first attempt reached the service");
     assert_eq!(below.reached(), 1);
     drop(call);
     subject.assert_admits_what_is_left(Spent::reached(1)).await;

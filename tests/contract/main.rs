@@ -153,7 +153,7 @@ macro_rules! waits {
                 a_call_whose_turn_has_come_is_woken_once,
                 a_call_that_waited_and_was_dropped_after_any_of_its_polls_leaves_full_capacity,
                 a_panic_of_the_service_after_a_wait_leaves_full_capacity,
-                a_place_given_back_on_one_handle_is_had_by_who_waits_on_another,
+                a_place_given_back_on_one_handle_goes_to_a_waiter_on_another,
             }
         }
     };

@@ -127,7 +127,7 @@ pub async fn a_panic_of_the_service_after_a_wait_leaves_full_capacity(make: Make
     }
 }
 
-pub async fn a_place_given_back_on_one_handle_is_had_by_who_waits_on_another(make: Make) {
+pub async fn a_place_given_back_on_one_handle_goes_to_a_waiter_on_another(make: Make) {
     let subject = Subject::tight(make).await;
     let (blocked, open) = (Below::plain(Controls::new().readiness(Readiness::Blocked)), Below::plain(Controls::new()));
     let mut calls: Vec<_> = (0..PLACES).map(|_| Task::new(subject.around(&blocked).call(7))).collect();

@@ -612,7 +612,7 @@ mod sliding_window {
     }
 
     #[test]
-    fn a_limit_that_rises_admits_one_more_and_no_two() {
+    fn a_limit_raised_by_one_admits_one_more_call() {
         check(|| {
             for window in windows(1) {
                 let now = Instant::now();
@@ -761,7 +761,7 @@ mod queue {
     }
 
     #[test]
-    fn two_calls_that_come_while_two_places_are_returned_are_both_served() {
+    fn two_calls_that_come_while_the_only_place_is_returned_are_both_served() {
         check_with_interruptions(3, || {
             let queue = queue(1);
             let permit = queue.try_acquire().unwrap();
@@ -1012,13 +1012,13 @@ mod limiter {
     }
 
     #[test]
-    fn who_is_refused_found_it_full() {
+    fn a_call_is_refused_only_if_the_limit_is_full() {
         check(|| assert!(come_and_go(2, 1) >= 1));
         check_with_interruptions(2, || assert!(come_and_go(3, 2) >= 2, "two were refused, and never were two inside"));
     }
 
     #[test]
-    fn a_limit_that_rises_admits_one_more_and_no_two() {
+    fn a_limit_raised_by_one_admits_one_more_call() {
         check(|| {
             let limiter = Limiter::fixed(1).unwrap();
             std::mem::forget(limiter.try_acquire().unwrap());

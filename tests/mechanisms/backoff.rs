@@ -91,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn no_values_at_all_panic_even_those_that_no_retry_accepts(
+    fn no_backoff_panics_even_with_values_that_a_retry_refuses(
         base in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
         cap in prop_oneof![Just(Duration::ZERO), Just(Duration::MAX), any_duration()],
         jitter in any_jitter(),

@@ -87,7 +87,7 @@ fn a_backoff_goes_from_a_base_to_a_cap_that_is_no_smaller() {
 }
 
 #[test]
-fn a_jitter_of_plus_or_minus_a_factor_has_one_from_above_0_to_1() {
+fn the_factor_of_a_plus_or_minus_jitter_is_above_0_and_at_most_1() {
     let retry = |factor| Retry::new(3).backoff(Backoff::fixed(SECOND).jitter(Jitter::PlusMinus(factor)));
     for factor in [f64::NAN, f64::INFINITY, -0.1, 0.0, -0.0, 1.0 + f64::EPSILON, 20.0] {
         assert_retry_names(retry(factor), "retry.backoff.jitter.plus_minus", factor);
@@ -931,7 +931,7 @@ fn to_the_end_of_time(now: Instant) -> Duration {
 
 /// A hint that ends near the last instant of the clock must not overflow. The result of the call does not matter.
 #[test]
-fn a_service_that_asks_to_be_left_alone_until_the_end_of_time_is() {
+fn a_hint_that_ends_near_the_last_instant_does_not_panic() {
     run(async {
         for early in [Duration::ZERO, NANO, Duration::from_millis(1), SECOND] {
             let hint = to_the_end_of_time(Instant::now()) - early;

@@ -147,7 +147,10 @@ fn each_link_of_a_chain_states_only_its_own_part() {
         }
         assert_eq!(chain(&*error), texts.join(": "));
     }
-    assert_eq!(longest, 5, "a publisher could not read back a snapshot, whose source failed, and so on down to the system");
+    assert_eq!(
+        longest, 5,
+        "a publisher could not read back a snapshot, whose source failed, and so on down to the system"
+    );
 }
 
 /// The message of a stack's error contains the message of the service's error. Otherwise a report might lack it: an

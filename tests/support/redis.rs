@@ -277,8 +277,8 @@ pub fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound socket has an address").port();
-        // Below the range of ephemeral ports.
-        let port = 10_000 + port % 20_000;
+        // This port and the one 10,000 above are below the range of ephemeral ports, which begins at 32,768.
+        let port = 10_000 + port % 12_000;
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
         let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
         if !given.contains(&port) && free(port) && free(port + 10_000) {

@@ -229,7 +229,7 @@ async fn late_waiters_are_displaced_before_lower_classes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_surplus_of_waiters_is_refused_when_a_call_that_is_worth_more_comes() {
+async fn a_surplus_of_waiters_is_displaced_by_a_call_of_a_higher_class() {
     let (queue, _permits) = full(patient(1, 3).by_criticality());
     let low = [(); 3].map(|()| waiter_with(&queue, class(LOW)));
     queue.set_depth(1).unwrap();

@@ -253,7 +253,7 @@ async fn the_last_use_of_a_key_is_the_end_of_its_last_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_does_not_wait_if_new_keys_are_refused() {
+async fn a_retry_does_not_wait_if_the_overflow_mechanism_would_refuse() {
     let shared = PerKey::new(host, Breaker::builder().consecutive_failures(1)).unwrap().max_keys(0);
     let retry = Retry::new(3).backoff(Backoff::exponential(secs(1), secs(1))).without_budget();
     let client = steadfast::client().retry(retry).circuit_breaker(shared.clone()).service(backend()).unwrap();
