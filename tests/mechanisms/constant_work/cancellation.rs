@@ -36,7 +36,6 @@ async fn a_tick_dropped_at_any_poll_changes_nothing_and_the_next_one_works() {
 
 /// The first tick begins to read the file. The read cannot end before three ticks have been dropped, because the only
 /// thread for blocking work hangs.
-#[cfg(unix)]
 #[test]
 fn a_tick_continues_the_file_read_of_a_dropped_first_tick() {
     super::last_good::while_the_disk_hangs(async |go_on| {

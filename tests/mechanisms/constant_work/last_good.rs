@@ -154,7 +154,6 @@ pub fn while_the_disk_hangs<F: Future<Output = ()>>(test: impl FnOnce(mpsc::Send
 
 /// The disk hangs during the first 50 ticks. The first tick gives up the read and begins a write. The other 49 find
 /// that this write has not ended.
-#[cfg(unix)]
 #[test]
 fn a_disk_that_hangs_delays_no_tick_beyond_its_timeout_and_queues_no_work() {
     while_the_disk_hangs(async |go_on| {

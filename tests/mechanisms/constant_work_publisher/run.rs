@@ -3,7 +3,7 @@
 use super::fixture::{Limit, Memory, Way, builder, rules};
 use std::{
     convert::Infallible,
-    future::{pending, ready},
+    future::pending,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -128,6 +128,6 @@ async fn settings_that_cannot_work_are_refused() {
     assert_eq!((readings.fill(), readings.is_nearly_full(), readings.last()), (0.0, false, None));
     publisher.publish(&rules(2, 1)).await.expect("a sink that is right");
     assert!(readings.is_nearly_full());
-    drop(ready(publisher));
+    drop(publisher);
     assert_eq!(readings.publications(), 1);
 }

@@ -92,12 +92,13 @@ async fn a_call_refused_by_an_inner_layer_or_dropped_before_the_service_returns_
             drop(call);
             sleep(ms(5)).await;
         }
-        assert_eq!(admitted(&limit, most).await, most);
+        assert_eq!(admitted(&limit, most + 1).await, most);
     }
     let store = Fickle::slow(2, 2);
     let limit = exact(&store);
-    check(limit, BURST - 1).await;
-    check(write_behind(&Fickle::slow(2, 2)), 0).await;
+    check(limit, BURST).await;
+    // Four calls waited for the service until their tokens were reported. The store keeps those.
+    check(write_behind(&Fickle::slow(2, 2)), BURST - 4).await;
     let limit = leased(&store);
     check(limit, 2).await;
 }

@@ -51,7 +51,7 @@ pub enum Failure {
 }
 
 /// Runs once, in the next poll of the script, before the script returns its result.
-pub type Hook = Box<dyn FnMut() + Send>;
+pub type Hook = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 pub struct State {
@@ -140,7 +140,7 @@ impl Body for Scripted {
             }
         };
         let hook = script.0.lock().unwrap().hook.take();
-        if let Some(mut hook) = hook {
+        if let Some(hook) = hook {
             hook();
         }
         let mut state = script.0.lock().unwrap();

@@ -21,7 +21,7 @@ use steadfast::{
     retry::{Backoff, Jitter, Retry, RetryBudget},
     stack::live::{
         BreakerConfig, BudgetConfig, Control, FailureRate, LoadLevelConfig, LoadShedConfig, Pace, RateLimitConfig,
-        RetryConfig, StackConfig,
+        RetryConfig, SlowCallRate, StackConfig,
     },
 };
 use tower::{Layer, ServiceExt, service_fn};
@@ -245,6 +245,7 @@ async fn a_refused_configuration_changes_nothing_and_an_accepted_one_is_in_force
     for duration in durations {
         configs.push(StackConfig { timeout: Some(duration), ..none() });
         configs.push(StackConfig { attempt_timeout: Some(duration), ..none() });
+        configs.push(StackConfig { retry: Some(RetryConfig { max_hint: duration, ..RetryConfig::new(2) }), ..none() });
         for other in durations {
             let jitters = [Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::PlusMinus(0.5), Jitter::None];
             configs.extend(jitters.map(|jitter| {
@@ -255,12 +256,14 @@ async fn a_refused_configuration_changes_nothing_and_an_accepted_one_is_in_force
             let discipline = Discipline::adaptive_with(duration, other);
             let level = LoadLevelConfig { discipline, max_wait: other, ..LoadLevelConfig::new(1, 1) };
             configs.push(StackConfig { load_level: Some(level), ..none() });
-            for change in 0..4 {
+            for change in 0..6 {
                 let mut config = BreakerConfig::default();
                 match change {
                     0 => (config.open_for, config.probe_timeout) = (duration, other),
                     1 => config.cancelled_is_failure_after = Some(duration),
                     2 => config.failure_rate = Some(FailureRate { rate: 0.5, window: duration }),
+                    3 => config.slow_call_rate = Some(SlowCallRate { rate: 0.5, threshold: duration }),
+                    4 => (config.open_for, config.max_open_for) = (duration, Some(other)),
                     _ => config.probe_timeout = duration,
                 }
                 configs.push(StackConfig { circuit_breaker: Some(config), ..none() });
@@ -292,6 +295,9 @@ async fn a_refused_configuration_changes_nothing_and_an_accepted_one_is_in_force
             .push(StackConfig { retry: Some(RetryConfig { budget: Some(budget), ..RetryConfig::new(2) }), ..none() });
         let rate = FailureRate { rate: number, window: secs(1) };
         let config = BreakerConfig { failure_rate: Some(rate), ..BreakerConfig::default() };
+        configs.push(StackConfig { circuit_breaker: Some(config), ..none() });
+        let rate = SlowCallRate { rate: number, threshold: secs(1) };
+        let config = BreakerConfig { slow_call_rate: Some(rate), ..BreakerConfig::default() };
         configs.push(StackConfig { circuit_breaker: Some(config), ..none() });
         let level = LoadLevelConfig { discipline: Discipline::by_deadline(number), ..LoadLevelConfig::new(2, 2) };
         configs.push(StackConfig { load_level: Some(level), ..none() });
