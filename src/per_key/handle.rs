@@ -70,8 +70,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     {
         let overflow = recipe.make()?;
         let spare = overflow.clone();
-        let keys = Keys::new(Box::new(move |_: &K| recipe.make().map_err(|_| spare.clone())));
-        keys.set_overflow(overflow);
+        let keys = Keys::new(Box::new(move |_: &K| recipe.make().map_err(|_| spare.clone())), Some(overflow));
         Ok(Self { keys: Arc::new(keys), key_of })
     }
 
@@ -109,7 +108,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         K: Send + Sync + 'static,
         F: Fn(&Request) -> K,
     {
-        Self { keys: Arc::new(Keys::new(Box::new(move |key: &K| Ok(make(key))))), key_of }
+        Self { keys: Arc::new(Keys::new(Box::new(move |key: &K| Ok(make(key))), None)), key_of }
     }
 
     /// Sets the most keys that have their own mechanism, from now on and for all clones. Default: 1024.

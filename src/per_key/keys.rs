@@ -39,6 +39,8 @@ pub struct Keys<T: Mechanism, K> {
     hasher: RandomState,
     origin: Origin,
     make: Make<T, K>,
+    /// Whether all keys have one configuration. `false` for `PerKey::with`.
+    has_one_config: bool,
     /// The mechanism that keys without a place share. Made by `PerKey::new`, or for the first key that needs it.
     overflow: OnceLock<Arc<Entry<T, K>>>,
     /// Relaxed, as the next one: each is read by itself.
@@ -68,15 +70,17 @@ struct Versioned<C> {
 }
 
 impl<T: Mechanism, K> Keys<T, K> {
-    pub(super) fn new(make: Make<T, K>) -> Self
+    /// All keys have one configuration, which the overflow mechanism has too, or `None` if `make` gives each key its own.
+    pub(super) fn new(make: Make<T, K>, overflow: Option<T>) -> Self
     where
         K: Send + Sync + 'static,
     {
-        Self {
+        let keys = Self {
             table: Table::new(),
             hasher: RandomState::new(),
             origin: Origin::at(Instant::now()),
             make,
+            has_one_config: overflow.is_some(),
             overflow: OnceLock::new(),
             max_keys: AtomicUsize::new(MAX_KEYS),
             idle_after: AtomicU64::new(Nanos::of(IDLE_AFTER).0),
@@ -88,11 +92,17 @@ impl<T: Mechanism, K> Keys<T, K> {
             forgotten: AtomicU64::new(0),
             most_read: AtomicU64::new(0),
             hand_out: |keys, explanation| explanation.instrument(PerKeyInstrument(keys.clone())),
-        }
+        };
+        overflow.into_iter().for_each(|handle| keys.set_overflow(handle));
+        keys
+    }
+
+    pub(super) fn has_one_config(&self) -> bool {
+        self.has_one_config
     }
 
     /// Sets the mechanism that keys without a place share.
-    pub(super) fn set_overflow(&self, handle: T) {
+    fn set_overflow(&self, handle: T) {
         handle.be_bound(&self.most_open);
         let _ = self.overflow.set(Arc::new(Entry::new(handle, None, Nanos::ZERO)));
     }

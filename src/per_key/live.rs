@@ -17,10 +17,10 @@ pub(crate) struct AllKeys<T: Mechanism, K> {
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// Returns the handle of all keys. `None` if [`with`](Self::with) makes the mechanisms, and no key has used the
-    /// overflow mechanism yet.
+    /// Returns the handle of all keys. `None` if [`with`](Self::with) makes the mechanisms: they have no configuration
+    /// in common.
     pub(crate) fn all_keys(&self) -> Option<AllKeys<T, K>> {
-        let overflow = self.overflow()?;
+        let overflow = self.overflow().filter(|_| self.keys.has_one_config())?;
         Some(AllKeys { keys: self.keys.clone(), overflow })
     }
 }

@@ -203,6 +203,18 @@ async fn a_change_of_a_live_stack_reaches_all_keys_and_those_made_later() {
     assert_eq!(error.field(), "circuit_breaker.probes");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_live_stack_does_not_configure_mechanisms_that_have_no_configuration_in_common() {
+    let breakers = PerKey::with(host, |_: &String| Breaker::builder().build().unwrap()).max_keys(0);
+    // An overflow mechanism has no configuration in common with the keys either.
+    drop(breakers.handle("one".to_owned()));
+    assert!(breakers.overflow().is_some());
+    let (_, control) = steadfast::client().circuit_breaker(breakers).live().unwrap();
+    assert_eq!(control.config().circuit_breaker, None);
+    let config = StackConfig { circuit_breaker: Some(BreakerConfig::default()), ..StackConfig::default() };
+    assert_eq!(control.apply(&config).unwrap_err().field(), "circuit_breaker");
+}
+
 #[test]
 fn explain_describes_the_limit_of_each_key() {
     let breakers = PerKey::new(host, Breaker::builder().consecutive_failures(5)).unwrap().max_keys(200);
