@@ -26,7 +26,7 @@ pub struct RateLimitConfig {
 }
 
 impl RateLimitConfig {
-    /// Makes a configuration with these quotas, in force.
+    /// Makes a configuration with these quotas, not in shadow.
     pub fn new(quotas: impl Into<Vec<Quota>>) -> Self {
         Self { quotas: quotas.into(), shadow: false }
     }
@@ -40,14 +40,15 @@ pub trait LiveLimits {
     fn add_to(&self, outer: &[Shadow], handle: &mut LimitsHandle);
 }
 
-/// The quotas and the shadow modes of a rate limit.
+/// Handles that read and change the quotas and the shadow modes of a rate limit.
 #[doc(hidden)]
 #[derive(Default)]
 pub struct LimitsHandle(Vec<LimitHandle>);
 
 struct LimitHandle {
     limit: Box<dyn LiveLimit + Send + Sync>,
-    /// The limit's own mode, and the modes of the limits that contain it. The limit is in shadow if any of them is on.
+    /// First the limit's own mode, then the modes of the limits that contain it, the innermost first. The limit is in
+    /// shadow if any of these modes is on.
     modes: Vec<Shadow>,
 }
 

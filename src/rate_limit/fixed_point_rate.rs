@@ -24,8 +24,8 @@ pub(super) struct FixedPointRate<const FRACTION: u32> {
 
 impl<const FRACTION: u32> FixedPointRate<FRACTION> {
     /// Chooses how many subtokens a token has. At most 2^`most_log2` subtokens may be minted per nanosecond, and a
-    /// burst may have at most 2^`burst_log2`. If the exact number, described above, keeps these bounds, chooses it.
-    /// Otherwise a token has 2^n subtokens, with the largest n that keeps them.
+    /// burst may have at most 2^`burst_log2` subtokens. If the exact number, described at the type, keeps both bounds,
+    /// a token has that number. Otherwise a token has 2^n subtokens, with the largest n that keeps both bounds.
     ///
     /// The quota has been checked, its burst is at most 2^`burst_log2`, and `FRACTION + most_log2` is at most 63.
     pub(super) fn new(quota: Quota, most_log2: u32, burst_log2: u32) -> Self {

@@ -1,4 +1,5 @@
-//! The readings of token buckets and sliding windows. Keyed limits have their own.
+//! The readings of token buckets and sliding windows. The modules `keyed` and `distributed` contain those of their
+//! limits.
 
 use super::{SlidingWindow, TokenBucket};
 use crate::shell::{Instrument, Reading, Readings};

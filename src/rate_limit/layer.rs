@@ -36,7 +36,7 @@ impl<L, J> RateLimit<L, OneToken, J> {
     /// Charges each call the tokens that `cost` returns for its request. A call that costs nothing passes. A call that
     /// costs more than the burst is never admitted.
     ///
-    /// `cost` runs once per attempt, before the call is admitted. It runs once more before the backoff of an outer
+    /// `cost` runs once per attempt, before the call is admitted. It may run once more before the backoff of an outer
     /// [retry](crate::retry), which asks whether there will be enough tokens.
     ///
     /// `cost` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter:
@@ -84,10 +84,10 @@ impl<L, C, J> RateLimit<L, C, J> {
     /// Only counts the calls that the limit would refuse ([`refused`](Self::refused)), and lets them pass. Use it to
     /// try a limit on real traffic.
     ///
-    /// Calls within the limit take their tokens. The others take none, but add to the debt of a limit that
-    /// [counts refused calls](RateLimit::count_refused). No call waits for tokens. A distributed limit still waits for
-    /// its store to decide. Put a shadow limit last among [combined](RateLimit::and) limits, where it counts only the
-    /// calls that the others admit.
+    /// Calls within the limit take their tokens. The others take none, but add to the debt of a limit that [counts
+    /// refused calls](RateLimit::count_refused). No call waits for tokens. If a distributed limit asks its store, the
+    /// call still waits for the answer. Put a shadow limit last among [combined](RateLimit::and) limits, where it
+    /// counts only calls that the others admit.
     pub fn shadow(self) -> Self {
         let shadow = Shadow::default();
         shadow.set(true);
@@ -156,7 +156,7 @@ impl<L, C, J> RateLimit<L, C, J> {
         }
     }
 
-    /// Counts a refusal, and adds the limit's name to it.
+    /// Counts a refusal. Adds the limit's name, unless the refusal already names one of the combined limits.
     #[cold]
     pub(super) fn refuse(&self, refused: RateLimited) -> RateLimited {
         self.refused.count();
@@ -178,18 +178,18 @@ impl<L, C, J> RateLimit<L, C, J> {
 }
 
 impl<L, C> RateLimit<L, C> {
-    /// Combines two limits: a call passes if both have enough tokens, and otherwise takes none of either. Chain it to
-    /// combine more limits: 10 per second, 1,000 per hour and a megabyte per second, each with its own cost.
+    /// Combines two limits: a call passes if both have enough tokens, and otherwise takes none of either. Chain `and`
+    /// to combine more limits: 10 per second, 1,000 per hour and a megabyte per second, each with its own cost.
     ///
     /// A refusal carries the name and the time of the first limit that refuses. Put the limit with the longest period
-    /// first, so that a caller that comes back at that time is not refused by another limit. A call that the second
-    /// limit refuses holds the tokens of the first limit for a moment. During that moment another call may be refused
-    /// for lack of them.
+    /// first. Its times are mostly the longest. A caller that comes back after such a time mostly finds tokens of the
+    /// other limits, too. A call that the second limit refuses holds the tokens of the first limit for a moment. During
+    /// that moment another call may be refused for lack of them.
     ///
     /// Each part has its own cost, and the whole has no [`cost`](RateLimit::cost). Refunds belong to the whole: call
-    /// [`refund_if`](Self::refund_if) last. A limit that lets calls [`wait`](RateLimit::wait) cannot be a part, because
-    /// a waiting call would hold the tokens of the other parts. Calling a stack with such a part does not compile,
-    /// because the part's [`Place`](Limit::Place) is not `Infallible`.
+    /// [`refund_if`](Self::refund_if) last. A limit that lets calls [`wait`](RateLimit::wait), or makes them wait for a
+    /// store, cannot be a part. A waiting call would hold the tokens of the other parts. Calling a stack with such a
+    /// part does not compile, because the part's [`Place`](Limit::Place) is not `Infallible`.
     pub fn and<M, D>(self, other: RateLimit<M, D>) -> RateLimit<Both<Self, RateLimit<M, D>>, CostsOfParts> {
         RateLimit {
             limit: Both { first: self, second: other },

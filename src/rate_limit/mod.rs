@@ -77,17 +77,18 @@
 //!   that finds too few tokens takes a place in the wait queue in that poll. If its turn would come too late, the call
 //!   is refused instead.
 //! - Two limits may ask their store first. The call then waits for the answer, at most for the limit's own deadline.
-//!   [`Exact`](distributed::Exact) may ask in each call, [`Leased`](distributed::Leased) in the first call of a key.
+//!   [`Exact`](distributed::Exact) may ask in each call, [`Leased`](distributed::Leased) for a key that is new to the
+//!   process.
 //! - A refusal contains the limit's [name](RateLimit::named), if it has one. It states the time until there are enough
-//!   tokens, provided that no other caller takes any. [`available_at`](TokenBucket::available_at) of the limit's handle
-//!   returns the tokens that are left.
+//!   tokens, provided that no other caller takes any. It states no time if the call costs more than the burst.
+//!   [`available_at`](TokenBucket::available_at) of the limit's handle returns the tokens that are left.
 //! - The limit refunds a call that an inner layer of the same stack refused, or that was dropped before it reached the
 //!   service. A call that reached the service has spent its tokens, even if it failed, unless
 //!   [`refund_if`](RateLimit::refund_if) refunds it.
 //! - A limit in [shadow](RateLimit::shadow) refuses no call and counts those that it would have refused.
 //! - A refused call costs nothing. With [`count_refused`](RateLimit::count_refused) it costs as much as an admitted
-//!   call.
-//! - A bucket that is [closed](TokenBucket::close) refuses all waiters and all later calls, with
+//!   call, until the bucket owes a burst.
+//! - A bucket that is [closed](TokenBucket::close) refuses all waiters and all later calls that cost tokens, with
 //!   [`Rejection::Closed`](crate::Rejection::Closed).
 //! - One limit may serve many layers: its clones share their tokens. It also works without tower, and its quota can
 //!   change while it is in use.
@@ -134,9 +135,11 @@
 //!
 //! Each admitted call moves the bucket's cache line to the core of its thread. On one socket, this bounds all threads
 //! together to 10 to 20 million admitted calls per second. A lock around the state would write the cache line twice per
-//! call. A refusal does not write it, so refusals scale with the cores. Striping, with a part of the rate for each
-//! core, would lift that bound. But an empty stripe would refuse a call although another stripe has tokens. If the call
-//! looked at all stripes instead, it would move every cache line.
+//! call. A refusal does not write the cache line, so refusals scale with the cores.
+//!
+//! Stripes, one for each core with its part of the rate, would admit more calls per second. But an empty stripe would
+//! refuse a call although another stripe has tokens. If the call looked at all stripes instead, it would move every
+//! cache line.
 //!
 //! # Differences from `tower::limit::RateLimit`
 //!
@@ -148,7 +151,7 @@
 //!
 //! Governor rounds the time per token down to whole nanoseconds: a limit of 600 million per second admits two thirds
 //! more. Its keyed state stays until the program removes it. Its waiting calls (`until_ready`) each sleep and try
-//! again, in no order. Here they wait in a queue, in order of arrival.
+//! again, in no order. Here such calls wait in a queue, in order of arrival.
 //!
 //! # Defaults
 //!

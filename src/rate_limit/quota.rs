@@ -102,6 +102,7 @@ impl Quota {
         rate.with_burst(self.burst.min(other.burst))
     }
 
+    /// Checks the bounds that [`new`](Self::new) and [`with_burst`](Self::with_burst) state.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Self { count, period, burst } = *self;
         check_duration("rate_limit.period", period)?;
@@ -127,6 +128,7 @@ impl fmt::Display for Quota {
 
 const MOST_BURST: u64 = 1 << 55;
 
+/// The longest time in which an empty bucket may fill: a hundred years of 365 days.
 const LONGEST_TO_FILL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 #[cfg(test)]

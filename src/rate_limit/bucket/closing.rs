@@ -9,7 +9,7 @@ impl TokenBucket {
     /// [`Rejection::Closed`](crate::Rejection::Closed).
     ///
     /// - A waiter whose turn has come is admitted with its tokens, even if its task has not run since. If its future is
-    ///   dropped before that, the tokens go back to the bucket.
+    ///   dropped before the task runs, the tokens go back to the bucket.
     /// - [`try_acquire`](Self::try_acquire) and [`reserve`](Self::reserve) are refused as well. One bucket may serve
     ///   layers that wait and layers that do not, and later calls must not get the tokens of refused waiters. To refuse
     ///   only waiters, give them a bucket of their own.

@@ -12,10 +12,11 @@ use std::time::Duration;
 /// The binary digits of a rate after the point. A [`HORIZON`] is 2^40 ns, so it mints a whole number of subtokens. The
 /// anchor of a [`RefillSchedule`] moves by whole horizons, so a move neither adds nor loses a fraction of a subtoken.
 pub(super) const FRACTION: u32 = 40;
-/// At most 2^14 subtokens per nanosecond, so that a horizon mints at most 2^54. A burst has at most 2^55.
+/// At most 2^14 subtokens are minted per nanosecond, so a horizon mints at most 2^54.
 const MOST_LOG2: u32 = 14;
+/// A burst has at most 2^55 subtokens.
 const BURST_LOG2: u32 = 55;
-/// 18 minutes. Up to this time after its anchor, the numbers of a schedule fit in 64 bits.
+/// About 18 minutes. After this time at its full rate, a schedule is rebased, so that its numbers stay small.
 pub(super) const HORIZON: Nanos = Nanos(1 << FRACTION);
 
 /// A cold bucket mints at a third of its rate: the cold factor of Guava's `SmoothWarmingUp`.
@@ -147,7 +148,8 @@ pub(super) fn third_of(warm_up: Duration) -> Nanos {
 /// The longest warm-up. It is shorter than a horizon.
 pub(super) const LONGEST_WARM_UP: Duration = Duration::from_secs(10 * 60);
 
-/// The binary digits of a nanosecond after the point, during a warm-up.
+/// [`RefillSchedule::minted`] computes a time in nanoseconds during a warm-up with this many binary digits after the
+/// point.
 const WARM_FRACTION: u32 = 14;
 
 /// A [`RefillSchedule`] that threads read while another thread overwrites it.

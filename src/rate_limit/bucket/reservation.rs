@@ -81,11 +81,12 @@ impl Acquire {
     /// Returns when the wait ends, as known now: when the tokens for the waiters ahead and for this one are minted.
     /// `None` before the first poll and after the wait. The first poll takes the place in the wait queue.
     ///
-    /// - It moves earlier when the rate rises, a waiter ahead gives up, or tokens are given back.
+    /// - The instant moves earlier when the rate rises, a waiter ahead gives up, or tokens are given back.
     /// - It moves later when the rate falls, or when a refused call adds to the
     ///   [debt](TokenBucket::try_acquire_or_owe_at) of the bucket.
     /// - It moves later when a waiter ahead is not polled at its turn and the bucket fills: a full bucket mints
-    ///   nothing. Waiters behind this one do not move it.
+    ///   nothing.
+    /// - Waiters behind this one do not move it.
     /// - It is the present instant if the turn has come or the wait was refused, and the task has not run since.
     ///
     /// Reading changes nothing. The task may run up to a millisecond later, when tokio's timers fire.

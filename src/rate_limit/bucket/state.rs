@@ -4,16 +4,17 @@
 //! one burst, which counts as minted at its anchor, or at the start of its warm-up. The bucket contains the minted
 //! subtokens minus the spent ones. Both numbers grow, and must fit in 64 bits. A rebase therefore moves the anchor
 //! later from time to time, which lowers both numbers by the same amount. It is due once the schedule has been at its
-//! full rate for a horizon (18 minutes). The next call that takes the lock then rebases the schedule.
+//! full rate for a horizon (18 minutes). The next call that takes the lock, and is not refused, then rebases the
+//! schedule.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!
 //! | state | event | next state |
 //! |---|---|---|
 //! | `Open`: the word alone decides | a call has to wait | `HasWaiters` |
-//! | | a call arrives a horizon after the anchor | `Open`; the call takes the lock and rebases the schedule |
+//! | | a call arrives a horizon after the anchor | `Open`; the call takes the lock and, unless it is refused, rebases the schedule |
 //! | `HasWaiters`: `NEEDS_LOCK`, and the wait queue is not empty | the last waiter is served or refused, or leaves | `Open` |
-//! | `WarmsUp`: always `NEEDS_LOCK` | a call arrives after the bucket was full for a whole warm-up | `WarmsUp`, cold again: one token, a third of the rate |
+//! | `WarmsUp`: the bucket has a warm-up, so always `NEEDS_LOCK`, with or without waiters | a call takes tokens or begins to wait, after the bucket was full for a whole warm-up | `WarmsUp`, cold again: one token, a third of the rate |
 //! | any | the bucket is closed | `Closed`: `NEEDS_LOCK`, and every call that costs tokens is refused |
 //!
 //! `with_lock` takes the lock, and rebases the schedule if that is due. It serves the waiters whose turn has come,
@@ -80,10 +81,12 @@ pub(super) struct LockedBucket {
 /// The bits that count the spent subtokens. The count is at most the sum of a burst, the subtokens of a horizon and a
 /// debt of one burst. Each is at most 2^55, so 57 bits suffice.
 pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
-/// Counts the schedules, modulo 64. A thread that sleeps through exactly 64 changes, and finds the same number of spent
-/// subtokens, mistakes the new schedule for the old one. That one call is then decided, and counted, by the old
-/// schedule.
+/// The generation begins at this bit. It counts the schedules, modulo 64.
+///
+/// A thread may sleep through exactly 64 changes, and find the same number of spent subtokens. It then mistakes the new
+/// schedule for the old one. That one call is decided, and counted, by the old schedule.
 const GENERATION_SHIFT: u32 = 57;
+/// The six bits of the generation.
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
 /// Set while calls need the lock: a call waits, the bucket has a warm-up, or it is closed.
 pub(super) const NEEDS_LOCK: u64 = 1 << 63;
@@ -132,7 +135,8 @@ impl BucketRefusal {
 }
 
 impl LockedBucket {
-    /// Returns whether the bucket has been full for as long as its warm-up.
+    /// Returns whether the bucket has been full for as long as its warm-up, so that the next call starts another one.
+    /// False for a new bucket, whose warm-up has started already.
     fn is_cold(&self, now: Nanos) -> bool {
         self.warm_up_third > Nanos::ZERO && now >= self.cold_at
     }
@@ -212,8 +216,8 @@ impl BucketShared {
         }
     }
 
-    /// Returns whether `word` still names the current schedule and [`NEEDS_LOCK`] has not changed since. The schedule
-    /// was loaded with acquire, so those loads came before this one.
+    /// Returns whether `word` still names the current schedule, and has the current [`NEEDS_LOCK`]. The caller has
+    /// loaded the schedule with acquire, so these loads came before the load of the word here.
     #[inline]
     fn is_current(&self, word: u64) -> bool {
         (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | NEEDS_LOCK) == 0
@@ -239,7 +243,8 @@ impl BucketShared {
         })
     }
 
-    /// Takes the lock, serves the waiters whose turn has come, runs `work`, releases the lock and wakes those waiters.
+    /// Takes the lock, and rebases the schedule if that is due. Serves the waiters whose turn has come, runs `work`,
+    /// and serves again. Then releases the lock and wakes the served waiters.
     pub(super) fn with_lock<T>(&self, now: Nanos, work: impl FnOnce(&mut LockedBucket) -> T) -> T {
         self.with_guard(lock(&self.locked), now, work)
     }
@@ -310,7 +315,8 @@ impl BucketShared {
     }
 
     /// Gives tokens back, and returns whether a call may be waiting for them. A call that begins to wait later finds
-    /// the tokens. It first sets [`NEEDS_LOCK`] in the word that counts them, and then looks for tokens once more.
+    /// the tokens: that call first sets [`NEEDS_LOCK`] in the word that counts them, and then looks for tokens once
+    /// more.
     pub(super) fn give_back(&self, tokens: Tokens) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 /// A token bucket: a rate with a burst.
 ///
 /// The bucket mints tokens at a steady rate and keeps at most a burst of them. Each call costs some tokens. In every
-/// interval of length t the bucket admits at most `burst + rate * t` tokens, and it never refuses a token that it has.
-/// Both are exact for most rates in use. For the others they are exact to a nanosecond, if a burst is minted within 200
-/// days (see below). A clock that stands still mints nothing, a clock that jumps ahead mints at most a burst, and
-/// frequent calls lose nothing to rounding.
+/// interval of length t the bucket admits at most `burst + rate * t` tokens. It never refuses a token that it has,
+/// unless a call waits or the bucket is closed. Both are exact for most rates in use. For the others they are exact to
+/// a nanosecond, if a burst is minted within 200 days (see below). A clock that stands still mints nothing, a clock
+/// that jumps ahead mints at most a burst, and frequent calls lose nothing to rounding.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,9 +64,10 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// One load and one compare-and-swap to admit, two loads to refuse. No allocation. Once every 18 minutes, a call takes
-/// a lock to keep the numbers small. All calls take it while a call waits, and always if the bucket has a
-/// [warm-up](TokenBucketBuilder::warm_up) or is closed. Clones share the bucket.
+/// An admitted call loads the bucket's word, and changes it by one compare-and-swap. A refused call loads the word
+/// twice. Neither call allocates. About once every 18 minutes, a call takes a lock to keep the numbers small. All calls
+/// take the lock while a call waits, and always if the bucket has a [warm-up](TokenBucketBuilder::warm_up) or is
+/// closed. Clones share the bucket.
 #[doc(alias("GCRA", "leaky bucket", "throttle", "RateLimiter"))]
 #[derive(Clone)]
 pub struct TokenBucket {
@@ -97,7 +98,8 @@ impl TokenBucket {
     /// Takes `tokens` at `now`, all or none. A call for zero tokens always passes.
     ///
     /// `now` is the present by the caller's clock. If `now` is before the bucket was built, or before the last change
-    /// of its quota, the call counts as made at that time.
+    /// of its quota, the call counts as made at that time. During a warm-up, a change of the quota does not have this
+    /// effect.
     ///
     /// A `now` ahead of the clock does not plan a call. The call takes its tokens as of that instant, and returns at
     /// once. Until the clock reaches that instant, the bucket lacks the tokens that are minted until then, and may
@@ -143,11 +145,12 @@ impl TokenBucket {
 
     /// Waits for `tokens` in order of arrival, and takes all of them at once.
     ///
-    /// The wait is at most the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
-    /// [current context](crate::CallContext::current). The first poll takes the place in the wait queue.
+    /// The first poll takes the tokens, or a place in the wait queue. The wait that it expects is at most the bucket's
+    /// [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
+    /// [current context](crate::CallContext::current). Later events can lengthen the wait: see [`Acquire::due_at`].
     ///
-    /// Timers fire at whole milliseconds. If a burst is minted in less than a millisecond, the waiters get one burst
-    /// per millisecond.
+    /// Timers fire at whole milliseconds. If a burst is minted in less than a millisecond, the bucket is full when a
+    /// timer fires. The waiters then get one burst per millisecond, because a full bucket mints nothing.
     ///
     /// # Cancellation
     ///
@@ -167,9 +170,10 @@ impl TokenBucket {
     ///
     /// # Cost
     ///
-    /// If there are enough tokens, that of [`try_acquire`](Self::try_acquire). Otherwise one lock, one timer, one place
-    /// in the wait queue, and one wake-up on admission, however many calls wait. A second wake-up follows if waiters
-    /// ahead gave up, or the rate was changed.
+    /// If there are enough tokens, that of [`try_acquire`](Self::try_acquire). Otherwise the first poll takes the lock
+    /// two or three times, and each later poll once. The call needs one timer, one place in the wait queue, and one
+    /// wake-up on admission, however many calls wait. A second wake-up follows if waiters ahead gave up, or the rate
+    /// was changed.
     #[doc(alias = "until_ready")]
     pub fn acquire(&self, tokens: u64) -> Acquire {
         Acquire::new(self.clone(), tokens, None)
@@ -184,9 +188,9 @@ impl TokenBucket {
     /// follows tokio's clock. Dropping the future has the effect that `acquire` describes.
     ///
     /// `now` is the present by the caller's clock, not a plan. An instant ahead of the clock has the effect that
-    /// [`try_acquire_at`](Self::try_acquire_at) describes. The call takes the tokens available then at once, without a
-    /// wait. Dropping the future does not undo that. If `now` is before the bucket was built, or before the last change
-    /// of its quota, the call counts as made at that time. To learn when a wait ends, read [`Acquire::due_at`].
+    /// [`try_acquire_at`](Self::try_acquire_at) describes. The call takes the tokens available at that instant at once,
+    /// without a wait. Dropping the future does not undo that. An instant before the last change of the quota has the
+    /// effect described there, too. To learn when a wait ends, read [`Acquire::due_at`].
     ///
     /// # Errors
     ///
@@ -243,7 +247,7 @@ impl TokenBucket {
     }
 
     /// Changes the quota as [`set_quota`](Self::set_quota) does, at `now`. Later calls for an instant before `now`
-    /// count as made at `now`.
+    /// count as made at `now`, except during a warm-up.
     ///
     /// # Errors
     ///
@@ -260,12 +264,14 @@ impl TokenBucket {
         self.shared.change_quota_quietly(quota, self.shared.origin.to(Instant::now()));
     }
 
-    /// Wakes the waiters whose turn has come by [`set_quota_quietly`](Self::set_quota_quietly).
+    /// Wakes the waiters that [`set_quota_quietly`](Self::set_quota_quietly) served or refused, or whose turn it moved
+    /// earlier.
     pub(in crate::rate_limit) fn wake_pending(&self) {
         self.shared.wake_pending(self.shared.origin.to(Instant::now()));
     }
 
-    /// Spends a random part of a token of a new bucket. The first token to be minted then completes at a random
+    /// Spends a random part of a token of a new bucket. The bucket is then full again after a random part of the time
+    /// that a token takes. Buckets that were built at one instant therefore do not all mint their tokens at one
     /// instant.
     pub(crate) fn spend_a_fraction(&self, random: &Random) {
         let schedule = self.shared.schedules[0].load();

@@ -22,7 +22,7 @@ impl TokenBucket {
         tokens > 0 && self.shared.would_refuse(Tokens(tokens), self.shared.origin.to(due), longest)
     }
 
-    /// Returns the longest wait of a call that comes at `now`: it ends before the deadline.
+    /// Returns the longest wait of a call that comes at `now`: at most `max_wait`, and ended before the deadline.
     fn patience(&self, now: Instant, deadline: Deadline) -> Nanos {
         let longest = Nanos::of(self.shared.max_wait);
         // At its own instant a deadline has passed, so the wait must end at least 1 ns before.
@@ -58,6 +58,7 @@ impl TokenBucket {
             Ok(None) => Turn::Come,
             Ok(Some(due)) => match now.checked_add(due.saturating_sub(nanos).duration()) {
                 Some(instant) => Turn::NotBefore(instant),
+                // The instant is too late for an `Instant`.
                 None => {
                     self.shared.leave(id, nanos);
                     Turn::Refused(BucketRefusal::Until(due).to_error(nanos))

@@ -43,8 +43,8 @@ pub(super) enum BucketWaiterState {
     Closed,
     /// Its turn is expected at this time.
     Expected(Nanos),
-    /// Its turn was expected by now, but has not come. `tokens` are still to be granted to the waiters ahead and to
-    /// this one.
+    /// Its turn was expected by now, but has not come. The waiters ahead and this one together wait for `tokens` or
+    /// fewer.
     Behind {
         tokens: Tokens,
     },
@@ -150,7 +150,7 @@ impl WaitQueue {
     }
 
     /// Returns at least [`tokens_up_to`](Self::tokens_up_to), in constant time. Includes the tokens of waiters in
-    /// between that gave up.
+    /// between that gave up or were refused.
     fn tokens_or_more_up_to(&self, id: WaiterId) -> Tokens {
         let before = |first: Waiter| first.joined.wrapping_sub(first.tokens.0);
         let first = self.waiters.oldest(CLASS).and_then(|first| self.waiters.get(first)).map_or(self.joined, before);

@@ -19,8 +19,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How to decide a call whose key has no bucket, when all slots for its key belong to live keys. A key is live until
-/// its bucket is full again.
+/// How to decide a call whose key has no slot in the table, when all slots for its key belong to live keys. A key is
+/// live until its bucket is full again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -60,8 +60,8 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
     /// Adds tiers with quotas of their own. `tier_of` returns the index of a key's tier: 0 is the builder's quota, 1 is
     /// the first quota of `more`, and so on. An index without a tier counts as 0.
     ///
-    /// `tier_of` runs with every call, before the key is counted, and may change its answer. A key whose tier changes
-    /// keeps its tokens, up to the new burst.
+    /// `tier_of` runs for every call that costs tokens, before the call is counted. It may return another tier for a
+    /// key than before. A key whose tier changes keeps its tokens, up to the new burst.
     pub fn tiers<F>(self, more: impl IntoIterator<Item = Quota>, tier_of: F) -> KeyedBuilder<K, TierBy<F>, S>
     where
         F: Fn(&K) -> usize,
@@ -135,7 +135,7 @@ impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
 
 const MOST_KEYS: usize = 100_000_000;
 
-/// The most tiers that the builder keeps, so that an error can name their number.
+/// The most tiers whose exact number an error names. The builder keeps one more, which shows that there are too many.
 const MOST_COUNTED_TIERS: usize = 10_000;
 
 impl<K: ?Sized, T, S> fmt::Debug for KeyedBuilder<K, T, S> {

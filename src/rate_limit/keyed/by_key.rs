@@ -101,8 +101,8 @@ impl<K: ?Sized, T, S, F> RateLimit<ByKey<K, T, S, OwnedKey<F>>> {
     /// `key_of` is a closure or function `Fn(&Request) -> Key`. The key is a `K`, or borrows as a `K`, as a `String`
     /// borrows as a `str`.
     ///
-    /// `key_of` runs once per attempt, before the call is admitted, and so does the function that returns the key's
-    /// tier. Both run once more before the backoff of an outer [retry](crate::retry).
+    /// `key_of` runs once per attempt that costs tokens, before the call is admitted, and so does the function that
+    /// returns the key's tier. Both may run once more before the backoff of an outer [retry](crate::retry).
     ///
     /// ```
     /// use std::{net::IpAddr, time::Duration};

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 /// A token bucket for each of many keys: users, tenants or addresses.
 ///
 /// Each key is limited as by its own [`TokenBucket`](crate::rate_limit::TokenBucket) with its tier's [`Quota`]. A new
-/// key has a full bucket. A key whose bucket is full again is therefore equal to a new key: the table forgets it, and
-/// gives its slot to another key.
+/// key has a full bucket. A key whose bucket is full again is therefore equal to a new key: the table may forget it,
+/// and give its slot to another key.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,8 +59,8 @@ use tokio::time::Instant;
 /// A live key never loses its slot. A caller that sends ever new keys, to evade its limit or to fill the table, takes
 /// no token and no slot from live keys. It competes only with other new keys, for the free slots and then for the
 /// [`Overflow`](crate::rate_limit::Overflow). A key that was quiet until its bucket was full counts as new, and its
-/// slot may be gone. Among full buckets of one tier, the table first reuses the slot of the one that has been full for
-/// longest.
+/// slot may be gone. Of the full buckets of one tier, a new key replaces the one that has been full for longest, among
+/// those in the cache lines that it may use.
 ///
 /// An attacker's slot is free again once the tokens that it took are minted. To keep all slots, the attacker needs 1.5
 /// times `max_keys` new keys, and has to spend the tokens that each of their buckets mints.
@@ -158,7 +158,7 @@ where
         self.give_back_at(self.hash(key), CountedOn::OwnBucket, tokens, now);
     }
 
-    /// Hashes a key and finds its tier. Runs once per call.
+    /// Hashes a key and finds its tier. Runs at most once per call.
     #[inline]
     pub(super) fn hash(&self, key: &K) -> HashedKey {
         let (shared, functions) = (&*self.shared, &*self.functions);
@@ -222,8 +222,9 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         Ok(())
     }
 
-    /// Changes to these [checked](tier::check) quotas, one for each tier, in a short time. A bucket is converted when
-    /// its key is used. [`convert_all`](Self::convert_all) converts the others, before the next switch.
+    /// Changes to these [checked](tier::check) quotas, one for each tier. A bucket is converted when its key is used.
+    /// [`convert_all`](Self::convert_all) converts the others. If the caller has called it since the last switch, this
+    /// takes a short time. Otherwise this converts them first.
     pub(in crate::rate_limit) fn switch_quotas(&self, to: &[Quota]) {
         let (shared, now) = (&*self.shared, Instant::now());
         let mut quotas = lock(&shared.quotas);

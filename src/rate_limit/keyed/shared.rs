@@ -23,6 +23,7 @@ pub(super) struct KeyedShared {
     pub(super) renewal: AtomicU64,
     /// The tier of the builder's quota. Keys without a tier belong to it.
     pub(super) first: Tier,
+    /// The tiers from index 1 on, in order.
     pub(super) more: Box<[Tier]>,
     pub(super) max_keys: usize,
     /// The lock is held to change a quota, or to visit all buckets.

@@ -9,9 +9,10 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 pub(super) const SLOTS: usize = if cfg!(steadfast_loom) { 1 } else { 4 };
 /// The number of cache lines in which a key may be.
 const CHOICES: usize = 4;
-/// A block has at least as many cache lines as there are choices.
+/// A block has at least 2^2 cache lines: as many as there are choices.
 const LEAST_BLOCK_LOG2: u32 = 2;
-/// 8 KiB: large enough that blocks have about equally many keys, and small enough that a lock on a block is short.
+/// A block has at most 2^7 cache lines, or 8 KiB. Blocks are then large enough to have about equally many keys, and
+/// small enough that a lock on a block is short.
 const MOST_BLOCK_LOG2: u32 = 7;
 /// The number of slots for every two keys: 1.5 slots per key.
 const SLOTS_FOR_2_KEYS: usize = 3;
@@ -41,6 +42,7 @@ const CLAIMED: u64 = 1;
 pub(super) struct Table {
     cache_lines: Box<[CacheLine]>,
     blocks: u64,
+    /// A block has 2^`block_log2` cache lines.
     block_log2: u32,
     stripes: Box<[Stripe]>,
 }

@@ -24,6 +24,7 @@ const BURST_LOG2: u32 = 55;
 /// The most tiers. The tag of a bucket has 7 bits for its tier, and 1 bit for which of the tier's two quotas counts it.
 pub(super) const MOST_TIERS: usize = 128;
 
+/// The longest time in which an empty bucket of a key may fill.
 const LONGEST_TO_FILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Checks a quota of keys: valid for a token bucket, and a bucket fills within 366 days.
@@ -82,6 +83,7 @@ impl Rate {
         self.fixed_point.burst_subtokens.0 as i64
     }
 
+    /// Returns the subtokens minted by `now`, shifted to the left by [`UNIT`] bits, as a state is.
     #[inline]
     fn minted(&self, now: Nanos) -> u64 {
         self.fixed_point.burst_subtokens.0.wrapping_add(self.fixed_point.minted(now).0) << UNIT
@@ -99,7 +101,7 @@ impl Rate {
         self.minted(now).wrapping_sub((left as u64) << UNIT)
     }
 
-    /// Converts tokens to subtokens. Saturates above a burst.
+    /// Converts tokens to subtokens. Saturates at `i64::MAX`, which is above any burst.
     #[inline]
     pub(super) fn subtokens(&self, tokens: Tokens) -> i64 {
         self.fixed_point.subtokens(tokens).0.min(i64::MAX as u64) as i64
@@ -232,8 +234,8 @@ impl Tier {
         self.overflow.as_ref()
     }
 
-    /// Puts another quota in force. No bucket may have the other tag when this is called. All buckets with the old tag
-    /// must be converted before the next change.
+    /// Puts another quota in force. It overwrites the rate that is not in force, so no bucket may have the tag of that
+    /// rate. All buckets with the old tag must be converted before the next change.
     pub(super) fn change(&self, quota: Quota, now: Nanos) {
         let tag = self.tag.load(Ordering::Acquire) ^ 1;
         self.rates[(tag & 1) as usize].store(Rate::new(quota), now);

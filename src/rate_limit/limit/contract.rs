@@ -96,15 +96,15 @@ pub trait Limit<Request> {
     /// [shadow](crate::rate_limit::RateLimit::shadow), because only the decision says whether they would be refused.
     const ASKS: bool = false;
 
-    /// The tokens of an admitted call. The stage drops the permit of a call that counts, which spends the tokens. It
-    /// passes any other permit to [`refund`](Self::refund), once. A permit therefore needs no destructor.
+    /// The tokens of an admitted call. The stage drops the permit of a call that counts, which spends the tokens. The
+    /// stage passes any other permit to [`refund`](Self::refund), once. A permit therefore needs no destructor.
     type Permit;
 
     /// The place of a call that waits. [`poll`](Self::poll) or [`leave`](Self::leave) ends it exactly once, so it needs
     /// no destructor. [`Infallible`](std::convert::Infallible) if no call waits.
     type Place;
 
-    /// Takes tokens for a call, all or none, or makes the call wait.
+    /// Admits a call and takes all its tokens, makes the call wait, or refuses it.
     fn admit(
         &self,
         request: &Request,

@@ -64,7 +64,7 @@ impl Shadow {
         self.0.store(is_on, Ordering::Relaxed);
     }
 
-    /// Returns whether both handles are of one mode.
+    /// Returns whether both are handles of one flag.
     pub(in crate::rate_limit) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -15,22 +15,24 @@ pub struct RefusedCalls(Arc<Counts>);
 
 #[derive(Default)]
 struct Counts {
+    /// Includes the calls of `in_shadow`.
     all: Counter,
     in_shadow: Counter,
 }
 
 impl RefusedCalls {
-    /// Returns the number of calls refused so far, including those in shadow mode.
+    /// Returns the number of calls refused so far, including those that the limit would have refused outside of shadow.
     pub fn get(&self) -> u64 {
         self.0.all.get()
     }
 
-    /// Returns the number of those calls that passed because the limit was in
+    /// Returns the number of calls that the limit would have refused, but let pass, because it was in
     /// [shadow](crate::rate_limit::RateLimit::shadow).
     pub fn in_shadow(&self) -> u64 {
         self.0.in_shadow.get()
     }
 
+    /// Counts a call that is refused.
     pub(in crate::rate_limit) fn count(&self) {
         self.0.all.add_one();
     }

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 pub(super) struct Estimate {
     /// When the present period began.
     began: Instant,
+    /// The tokens taken in the present period.
     present: u64,
+    /// The tokens taken in the period before.
     last: u64,
 }
 
@@ -48,7 +50,8 @@ impl Estimate {
     }
 
     /// Returns the tokens available at `now`, which never goes back: the most for which
-    /// `last * covered + present + tokens <= limit`.
+    /// `last * covered / window + present + tokens <= limit`. The window still covers the last `covered` of the period
+    /// before.
     pub(super) fn available(self, limit: u64, now: Instant, window: Duration) -> u64 {
         let Self { began, present, last } = self.at(now, window);
         let covered = window.saturating_sub(now.saturating_duration_since(began));

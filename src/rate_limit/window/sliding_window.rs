@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Limits the tokens admitted in any window of time: never more than `limit` tokens in `(t - window, t]`, for every
-/// `t`.
+/// `t`. Only an [estimate](SlidingWindowBuilder::estimate) may admit more.
 ///
 /// Use it for a partner that counts 100 calls per minute. A [`TokenBucket`](crate::rate_limit::TokenBucket) of 100 per
 /// minute admits nearly 200 calls in the minute after a quiet one: its burst, and the tokens of that minute.
@@ -73,7 +73,8 @@ struct WindowShared {
 
 struct WindowState {
     limit: u64,
-    /// The latest instant at which tokens were taken. An earlier instant would need cells that were forgotten.
+    /// The latest instant at which tokens were taken, or at first the instant at which the window was built. A call for
+    /// an earlier instant would need cells that were forgotten.
     latest: Instant,
     counts: Counts,
 }
@@ -142,7 +143,7 @@ impl SlidingWindow {
     /// the tokens of all such refunds. If calls wait in an inner layer before they are refunded, use
     /// [`refund_taken_at`](Self::refund_taken_at), which keeps the promise.
     ///
-    /// An estimate removes tokens from its present counter, and then from the last one.
+    /// An estimate removes tokens from the counter of the present period, and then from that of the period before.
     pub fn refund(&self, tokens: u64) {
         match &mut lock(&self.shared.state).counts {
             Counts::Strict(strict) => strict.refund(tokens),
@@ -154,10 +155,11 @@ impl SlidingWindow {
     /// since are not given back.
     ///
     /// The window keeps its promise even if other callers took tokens in between, because the refund removes the tokens
-    /// of that instant. If `taken` was earlier than the window's own time, the tokens were counted at that time. The
-    /// refund may then remove older tokens, which is on the safe side.
+    /// of that instant. If `taken` was earlier than the window's own time, the tokens were counted at the window's
+    /// time. The refund may then remove older tokens instead of these. These stay counted longer, which is on the safe
+    /// side.
     ///
-    /// An estimate removes tokens from the counter of that instant.
+    /// An estimate removes tokens from the counter of the period that contains `taken`.
     pub fn refund_taken_at(&self, tokens: u64, taken: Instant) {
         let WindowState { latest, counts, .. } = &mut *lock(&self.shared.state);
         match counts {

@@ -10,7 +10,7 @@ const MOST_CELLS: u64 = 256;
 /// begins when the newest one has a 256th of the limit, rounded up, and the instant differs. It follows:
 ///
 /// - There is always a cell for an admission. All cells but the newest hold at least a 256th of the limit, and together
-///   the cells hold at most the limit.
+///   the cells hold at most the limit. So there are at most 256.
 /// - A limit of up to 256 has a cell for each instant, and loses nothing.
 /// - Only the oldest cell holds tokens too long. Its last admission is still in the window, and the other cells hold
 ///   only later admissions. The tokens that stay too long are those that it had before its last admission: less than a

@@ -64,7 +64,8 @@ impl BucketShared {
         self.wake_pending(now);
     }
 
-    /// Wakes the waiters whose turn has come by [`change_quota_quietly`](Self::change_quota_quietly).
+    /// Wakes the waiters that [`change_quota_quietly`](Self::change_quota_quietly) served or refused, or whose turn it
+    /// moved earlier.
     pub(in crate::rate_limit::bucket) fn wake_pending(&self, now: Nanos) {
         self.with_lock(now, |_| {});
     }

@@ -28,7 +28,7 @@ impl BucketShared {
         }
     }
 
-    /// Returns whether `tokens` would be taken at `now`, behind all waiters. Changes nothing.
+    /// Returns `Ok` if a call behind all waiters would get `tokens` at `now`, or else its refusal. Changes nothing.
     pub(super) fn check_behind_waiters(
         &self,
         tokens: Tokens,

@@ -23,7 +23,8 @@ impl BucketShared {
         self.due_after(locked.queue.tokens().saturating_add(tokens), now, locked)
     }
 
-    /// Refuses a call behind all waiters, with the time at which there would be tokens for it.
+    /// Refuses a call behind all waiters, with the time at which there would be tokens for it. A cost above the burst
+    /// is refused for ever.
     pub(super) fn refuse_behind(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), BucketRefusal> {
         if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
@@ -121,7 +122,8 @@ impl BucketShared {
         });
     }
 
-    /// Refuses all waiters and all later calls. `with_lock` serves the waiters whose turn has come before that.
+    /// Refuses all waiters and all later calls. Before this, `with_lock` serves the waiters whose turn has come by
+    /// `now`.
     pub(in crate::rate_limit::bucket) fn close(&self, now: Nanos) {
         self.with_lock(now, |locked| {
             locked.is_closed = true;

@@ -1,9 +1,9 @@
-//! Counts over the whole table.
+//! Counts over the whole table, or estimates from a sample of its blocks.
 
 use super::{LockedBlock, SLOTS, Table};
 use crate::sync::lock;
 
-/// A count of keys visits about this many slots: 16 MiB of memory, in a few milliseconds.
+/// A count of keys visits at most this many slots: 16 MiB of memory, in a few milliseconds.
 const MOST_SLOTS: usize = 1 << 20;
 
 impl LockedBlock<'_> {
@@ -22,7 +22,8 @@ impl Table {
     }
 
     /// Returns the sum of `count` over all blocks, each with its lock held. In a large table, estimates the sum from a
-    /// sample of blocks at equal distances. A hash chooses the block of a key, so all blocks have about equally many.
+    /// sample of blocks at equal distances. A hash chooses the block of a key, so all blocks have about equally many
+    /// keys.
     pub(in crate::rate_limit::keyed) fn estimate(&self, count: impl Fn(LockedBlock<'_>) -> usize) -> usize {
         self.estimate_from(MOST_SLOTS, count)
     }
