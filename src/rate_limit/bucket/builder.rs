@@ -52,7 +52,7 @@ impl TokenBucketBuilder {
     }
 
     /// Sets the longest wait of [`acquire`](TokenBucket::acquire). It also bounds the wait queue: the waiters together
-    /// wait for at most the tokens minted in that time.
+    /// wait for at most the tokens in the bucket and those minted in that time.
     ///
     /// Default: one second, which a caller may not notice. A caller that would wait longer is refused, and can come
     /// back.

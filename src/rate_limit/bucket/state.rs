@@ -135,8 +135,8 @@ impl BucketRefusal {
 }
 
 impl LockedBucket {
-    /// Returns whether the bucket has been full for as long as its warm-up, so that the next call starts another one.
-    /// False for a new bucket, whose warm-up has started already.
+    /// Returns whether the bucket has been full for as long as its warm-up, so that the next call starts another
+    /// warm-up. False for a new bucket, whose warm-up has started already.
     fn is_cold(&self, now: Nanos) -> bool {
         self.warm_up_third > Nanos::ZERO && now >= self.cold_at
     }

@@ -145,8 +145,8 @@ impl TokenBucket {
 
     /// Waits for `tokens` in order of arrival, and takes all of them at once.
     ///
-    /// The first poll takes the tokens, or a place in the wait queue. The wait that it expects is at most the bucket's
-    /// [`max_wait`](TokenBucketBuilder::max_wait), and ends before the deadline of the
+    /// The first poll takes the tokens, or a place in the wait queue. A call gets a place only if its turn is expected
+    /// within the bucket's [`max_wait`](TokenBucketBuilder::max_wait), and before the deadline of the
     /// [current context](crate::CallContext::current). Later events can lengthen the wait: see [`Acquire::due_at`].
     ///
     /// Timers fire at whole milliseconds. If a burst is minted in less than a millisecond, the bucket is full when a
@@ -160,7 +160,8 @@ impl TokenBucket {
     /// A future that is neither polled nor dropped costs its tokens. The bucket sets them aside for it, at the latest
     /// when the turn of the next waiter has come. If the bucket fills before that, the waiters behind the future are
     /// delayed, because a full bucket mints nothing. If the rate rises or a waiter leaves, the waiters behind such a
-    /// future are not woken early. They are served at the time at which they expected their turn before.
+    /// future are not woken early. They are served, at the latest, at the time at which they expected their turn
+    /// before.
     ///
     /// # Errors
     ///
@@ -223,7 +224,7 @@ impl TokenBucket {
         Ok(Reservation::new(self.clone(), tokens))
     }
 
-    /// Gives `tokens` back that were taken for a call which was not made, or need not count.
+    /// Gives back `tokens` that were taken for a call that was not made, or need not count.
     ///
     /// The bucket never holds more than a burst. Waiters get the tokens at once.
     #[inline]

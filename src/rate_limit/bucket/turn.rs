@@ -22,7 +22,8 @@ impl TokenBucket {
         tokens > 0 && self.shared.would_refuse(Tokens(tokens), self.shared.origin.to(due), longest)
     }
 
-    /// Returns the longest wait of a call that comes at `now`: at most `max_wait`, and ended before the deadline.
+    /// Returns the longest wait of a call that comes at `now`: at most `max_wait`, and short enough to end before the
+    /// deadline.
     fn patience(&self, now: Instant, deadline: Deadline) -> Nanos {
         let longest = Nanos::of(self.shared.max_wait);
         // At its own instant a deadline has passed, so the wait must end at least 1 ns before.

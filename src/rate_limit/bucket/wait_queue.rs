@@ -7,7 +7,7 @@ use std::task::Waker;
 
 /// The waiters of a token bucket in order of arrival, and those that were answered but have not polled since.
 ///
-/// The bucket keeps it under its lock and decides whose turn it is.
+/// The bucket keeps the queue under its lock, and decides whose turn it is.
 #[derive(Debug)]
 pub(super) struct WaitQueue {
     waiters: Waiters<Waiter, Answer, 1>,
@@ -120,7 +120,8 @@ impl WaitQueue {
         }
     }
 
-    /// Says that the first waiter's turn comes at `due`. Wakes its task if it expects its turn later.
+    /// Says that the first waiter's turn comes at `due`. Wakes its task if it would poll later,
+    /// unless it polls now.
     pub(super) fn expect(&mut self, due: Nanos) {
         if let Some(first) = self.waiters.oldest(CLASS) {
             self.waiters.expect(first, due);

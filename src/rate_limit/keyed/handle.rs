@@ -92,7 +92,8 @@ use tokio::time::Instant;
 #[doc(alias("keyed rate limiter", "rate limit per tenant", "RateLimiter"))]
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
     pub(super) shared: Arc<KeyedShared>,
-    /// Kept apart from `shared`, so that instruments can read the buckets without knowing these types.
+    /// The hasher and the function that returns the tier of a key. Kept apart from `shared`, so that instruments can
+    /// read the buckets without knowing the types `T` and `S`.
     pub(super) functions: Arc<KeyFunctions<T, S>>,
     pub(super) keys: PhantomData<fn(&K)>,
 }
@@ -144,7 +145,7 @@ where
         self.take_at(self.hash(key), tokens, now).map(|_| ())
     }
 
-    /// Gives `tokens` of this key back that were taken for a call which was not made, or need not count. A bucket never
+    /// Gives back `tokens` of this key that were taken for a call that was not made, or need not count. A bucket never
     /// holds more than a burst.
     ///
     /// Tokens taken from the [overflow](crate::rate_limit::Overflow) bucket stay taken. A key without a slot has a full

@@ -30,9 +30,9 @@ impl Instrument for KeyedInstrument {
 ///
 /// # Cost
 ///
-/// A reading visits all slots, one block of 8 KiB at a time. A call may wait until the reading has visited a block. In
-/// a table for more than 700,000 keys it visits a sample of the blocks, and the number of live keys is an estimate. The
-/// estimate is off by less than 1% if many keys are live.
+/// A reading visits all slots, one block of at most 8 KiB at a time. A call may wait until the reading has visited a
+/// block. In a table for more than 700,000 keys it visits a sample of the blocks, and the number of live keys is an
+/// estimate. The estimate is off by less than 1% if many keys are live.
 impl<K: ?Sized + 'static, T: Send + Sync + 'static, S: Send + Sync + 'static> Instrument for Keyed<K, T, S> {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         read(&self.shared, now, readings);

@@ -49,7 +49,7 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
 }
 
 impl KeyedShared {
-    /// Returns the time of an instant for a read. `None` if all buckets are full by then.
+    /// Converts an instant to the table's time, for a read. Returns `None` if all buckets are full by then.
     fn look_at(&self, now: Instant) -> Option<Nanos> {
         let nanos = self.origin.to(now);
         (!self.all_are_full(nanos)).then_some(nanos)

@@ -142,7 +142,8 @@ impl Table {
     }
 
     /// Returns the address of a key with this hash. The highest bits of the hash choose the block, and the lowest 56
-    /// are the fingerprint. With 256 blocks or more, all 64 bits distinguish keys.
+    /// are the fingerprint. With 256 blocks or more, all 64 bits distinguish keys. A fingerprint of zero becomes one,
+    /// because zero marks an empty slot.
     #[inline]
     pub(super) fn address(&self, hash: u64) -> Address {
         let block = ((u128::from(hash) * u128::from(self.blocks)) >> 64) as usize;

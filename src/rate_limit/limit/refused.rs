@@ -21,7 +21,8 @@ struct Counts {
 }
 
 impl RefusedCalls {
-    /// Returns the number of calls refused so far, including those that the limit would have refused outside of shadow.
+    /// Returns the number of calls refused so far, including those that passed only because the limit
+    /// was in shadow.
     pub fn get(&self) -> u64 {
         self.0.all.get()
     }

@@ -33,14 +33,14 @@ impl Estimate {
         Ok(())
     }
 
-    /// Gives tokens back: the newest ones.
+    /// Gives back the newest tokens.
     pub(super) fn refund(&mut self, tokens: u64) {
         let from_present = tokens.min(self.present);
         self.present -= from_present;
         self.last = self.last.saturating_sub(tokens - from_present);
     }
 
-    /// Gives tokens back that were taken at an instant.
+    /// Gives back tokens that were taken at `taken`, unless that is more than a period before the present one.
     pub(super) fn refund_taken_at(&mut self, tokens: u64, taken: Instant, window: Duration) {
         if taken >= self.began {
             self.present = self.present.saturating_sub(tokens);

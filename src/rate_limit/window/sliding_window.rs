@@ -135,8 +135,8 @@ impl SlidingWindow {
         lock(&self.shared.state).take(tokens, now, self.shared.window).map_err(RateLimited::new)
     }
 
-    /// Gives `tokens` back that were taken last, for a call which was not made. Gives back at most the tokens that the
-    /// window holds.
+    /// Gives back the `tokens` that were taken last, for a call that was not made. Gives back at most the tokens that
+    /// the window holds.
     ///
     /// The refund removes the newest tokens. If another caller took tokens in between, the refund removes those, and
     /// the older tokens that stay leave the window too early. A window may then admit more than the limit, by at most
@@ -151,7 +151,7 @@ impl SlidingWindow {
         }
     }
 
-    /// Gives `tokens` back that were taken at `taken`, for a call which was not made. Tokens that have left the window
+    /// Gives back `tokens` that were taken at `taken`, for a call that was not made. Tokens that have left the window
     /// since are not given back.
     ///
     /// The window keeps its promise even if other callers took tokens in between, because the refund removes the tokens

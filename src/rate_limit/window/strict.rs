@@ -69,7 +69,7 @@ impl Strict {
         Ok(())
     }
 
-    /// Gives tokens back: the newest ones.
+    /// Gives back the newest tokens.
     pub(super) fn refund(&mut self, tokens: u64) {
         let newest_first = self.cells.iter_mut().rev();
         self.held = self.held.saturating_sub(give_back(tokens, newest_first));
@@ -78,7 +78,7 @@ impl Strict {
         }
     }
 
-    /// Gives tokens back that were taken at an instant.
+    /// Gives back tokens that were taken at `taken`. `latest` is the latest instant at which any were taken.
     pub(super) fn refund_taken_at(&mut self, tokens: u64, taken: Instant, latest: Instant, window: Duration) {
         if has_left(taken, latest, window) {
             return;
