@@ -12,8 +12,8 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A limit on the rate of calls. It has a source of tokens and a cost of each call, and says how to handle a call for
-/// which there are too few tokens. See the [module](super).
+/// A limit on the rate of calls. It has a source of tokens and a cost of each call. It also says how to handle a call
+/// for which there are too few tokens. See the [module](super).
 ///
 /// `L` is the source of tokens, `C` the cost of a call, and `J` decides which answered calls are refunded.
 #[derive(Clone, Debug)]

@@ -103,7 +103,7 @@
 //! Use a [`SlidingWindow`] if another party counts your calls, and allows at most `n` of them in any minute. The window
 //! can admit the whole limit at once, and then nothing for the rest of its length. Each call takes a lock, and the
 //! window takes up to 6 KiB of memory. A token bucket keeps such a promise only if its count and its burst add up to
-//! at most `n`, such as `n / 2` each.
+//! at most `n`. Both can be `n / 2`, for example.
 //!
 //! # A limit for each key
 //!

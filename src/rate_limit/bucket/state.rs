@@ -229,7 +229,7 @@ impl BucketShared {
         self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// Takes tokens with the lock. A call needs the lock if the schedule has to be rebased, if another call waits, or
+    /// Takes tokens with the lock. A call needs the lock to rebase the schedule, while another call waits, and always
     /// if the bucket has a warm-up or is closed.
     #[cold]
     fn try_take_with_lock(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {

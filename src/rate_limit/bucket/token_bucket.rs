@@ -50,7 +50,7 @@ use tokio::time::Instant;
 ///
 /// The bucket is the generic cell rate algorithm (GCRA, ITU-T I.371), counted in tokens instead of time. GCRA keeps the
 /// theoretical arrival time of the next call. This bucket keeps the number of tokens spent, and compares it with the
-/// number minted by now. No interval is rounded to whole nanoseconds, no error adds up, and a changed rate does not
+/// number minted by now. No interval is rounded to whole nanoseconds, and no error adds up. A changed rate does not
 /// change the price of tokens that were spent before.
 ///
 /// A token consists of subtokens. Write the rate as a fraction in lowest terms, in tokens per nanosecond: 100 per

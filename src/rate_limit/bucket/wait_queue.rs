@@ -30,7 +30,9 @@ struct Waiter {
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Granted,
+    /// The cost is above the burst.
     Refused,
+    /// The bucket is closed.
     Closed,
 }
 
@@ -38,6 +40,7 @@ enum Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BucketWaiterState {
     Granted,
+    /// The cost is above the burst.
     Refused,
     /// The bucket is closed.
     Closed,

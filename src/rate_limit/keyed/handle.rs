@@ -59,8 +59,8 @@ use tokio::time::Instant;
 /// A live key never loses its slot. A caller that sends ever new keys, to evade its limit or to fill the table, takes
 /// no token and no slot from live keys. It competes only with other new keys, for the free slots and then for the
 /// [`Overflow`](crate::rate_limit::Overflow). A key that was quiet until its bucket was full counts as new, and its
-/// slot may be gone. Of the full buckets of one tier, a new key replaces the one that has been full for longest, among
-/// those in the cache lines that it may use.
+/// slot may be gone. A new key may use the slots of four cache lines. Of the full buckets of one tier there, it
+/// replaces the one that has been full for longest.
 ///
 /// An attacker's slot is free again once the tokens that it took are minted. To keep all slots, the attacker needs 1.5
 /// times `max_keys` new keys, and has to spend the tokens that each of their buckets mints.

@@ -243,8 +243,8 @@ impl<'a> LockedBlock<'a> {
     ///
     /// 1. An empty slot.
     /// 2. The slot of the full bucket with the largest surplus.
-    /// 3. A slot in the key's first cache line whose bucket can move to a slot of kind 1 or 2 that its own key may use.
-    ///    That bucket moves there first.
+    /// 3. A slot in the key's first cache line, if its bucket can move to a slot of kind 1 or 2 for the bucket's own
+    ///    key. The bucket moves there first.
     ///
     /// `surplus(tag, word)` returns the subtokens above a burst that a bucket would hold if it had no bound. It is
     /// negative if the bucket is not full.

@@ -7,7 +7,7 @@ const MOST_CELLS: u64 = 256;
 /// The tokens admitted in the last window, in a fixed number of cells.
 ///
 /// A cell counts in full until its *last* admission has left the window, so no token is forgotten too early. A new cell
-/// begins when the newest one has a 256th of the limit, rounded up, and the instant differs. It follows:
+/// begins when the newest one has at least a 256th of the limit, rounded up, and the instant differs. It follows:
 ///
 /// - There is always a cell for an admission. All cells but the newest hold at least a 256th of the limit, and together
 ///   the cells hold at most the limit. So there are at most 256.
