@@ -2,10 +2,10 @@
 //!
 //! A [`RefillSchedule`] says how many subtokens, fractions of a token, have been minted by each instant. It begins with
 //! one burst, which counts as minted at its anchor, or at the start of its warm-up. The bucket contains the minted
-//! subtokens minus the spent ones. Both numbers grow, and must fit in 64 bits. A rebase therefore moves the anchor
-//! later from time to time, which lowers both numbers by the same amount. It is due once the schedule has been at its
-//! full rate for a horizon (18 minutes). The next call that takes the lock, and is not refused, then rebases the
-//! schedule.
+//! subtokens minus the spent ones. Both numbers grow, but the bucket's atomic word has only 57 bits for the spent
+//! subtokens. A rebase therefore moves the anchor later from time to time, which lowers both numbers by the same
+//! amount. It is due once the schedule has been at its full rate for a horizon (18 minutes). The next call that takes
+//! the lock, and is not refused, then rebases the schedule.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!
@@ -223,6 +223,7 @@ impl BucketShared {
         (self.word.0.load(Ordering::Acquire) ^ word) & (GENERATION | NEEDS_LOCK) == 0
     }
 
+    /// Replaces the spent subtokens, if the bucket's word is still `word`. Otherwise the error is the newer word.
     #[inline]
     fn replace_spent(&self, word: u64, spent: Subtokens) -> Result<u64, u64> {
         let newer = (word & !SPENT) | spent.0;

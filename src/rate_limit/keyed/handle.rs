@@ -83,12 +83,13 @@ use tokio::time::Instant;
 ///
 /// # How it counts
 ///
-/// Like a [`TokenBucket`](crate::rate_limit::TokenBucket), in subtokens of which at most one is minted per nanosecond.
-/// If the period in nanoseconds is a multiple of the count, everything is exact. At other rates a token may come up to
-/// 2 ns too early or too late. If a burst takes more than half a year to fill, the error may be up to 4 ns.
+/// A bucket counts as a [`TokenBucket`](crate::rate_limit::TokenBucket) does, in subtokens: fractions of a token. At
+/// most one subtoken is minted per nanosecond. If the period in nanoseconds is a multiple of the count, everything is
+/// exact. At other rates a token may come up to 2 ns too early or too late. If a burst takes more than half a year to
+/// fill, the error may be up to 4 ns.
 ///
-/// A clock that goes back by up to two years mints nothing for a key with a slot. The clocks of threads may differ.
-/// A key that is full by the latest clock may then lose its slot, and is full for all threads.
+/// A clock that goes back by up to two years mints nothing for a key with a slot. The clocks of threads may differ. A
+/// key whose bucket is full by the latest clock may lose its slot. The bucket is then full for all threads.
 #[doc(alias("keyed rate limiter", "rate limit per tenant", "RateLimiter"))]
 pub struct Keyed<K: ?Sized, T = OneTier, S = RandomState> {
     pub(super) shared: Arc<KeyedShared>,

@@ -61,6 +61,7 @@ impl KeyedShared {
         self.table.estimate(|block| self.live_in(&block, nanos))
     }
 
+    /// Returns the number of keys in this block that are live at `nanos`.
     fn live_in(&self, block: &LockedBlock<'_>, nanos: Nanos) -> usize {
         block.entries().filter(|slot| self.surplus(block, slot.tagged(), slot.word(), nanos) < 0).count()
     }

@@ -79,6 +79,7 @@ impl KeyedShared {
         }
     }
 
+    /// Takes tokens of this key. Renews the buckets if the renewal is due and the call is admitted.
     #[inline]
     pub(super) fn take(&self, key: HashedKey, tokens: Tokens, now: Instant) -> Result<CountedOn, RateLimited> {
         let nanos = self.origin.to(now);
@@ -168,6 +169,7 @@ impl KeyedShared {
         }
     }
 
+    /// Gives tokens back to the key's own bucket, up to a burst.
     pub(super) fn give_back(&self, key: HashedKey, tokens: Tokens, now: Instant) {
         let nanos = self.origin.to(now);
         if nanos > self.renewal() {

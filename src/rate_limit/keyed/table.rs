@@ -182,6 +182,7 @@ impl Table {
         }
     }
 
+    /// Looks in the cache lines of a key other than its first.
     #[inline(never)]
     fn find_elsewhere(&self, address: Address, tag: u64) -> Option<Slot<'_>> {
         let [_, others @ ..] = self.cache_lines_of(address.block, address.fingerprint);
@@ -385,6 +386,7 @@ impl<'a> Slot<'a> {
         None
     }
 
+    /// Claims the slot, if its word is still `word`. Otherwise the error is the newer word.
     fn claim_at(&self, word: u64) -> Result<Claim<'a>, u64> {
         let claimed = next_version(word);
         self.word.compare_exchange(word, claimed, Ordering::AcqRel, Ordering::Acquire)?;

@@ -146,7 +146,7 @@ impl Rate {
 ///
 /// The stores are releases and pair with the acquire loads. A rate is overwritten only after all its buckets were
 /// converted, which gave each of them another version. A thread that loads a field of the new rate therefore also sees
-/// those versions.
+/// those versions, and discards its result.
 struct SharedRate {
     subtokens_per_nano: AtomicU64,
     subtokens_per_token: AtomicU64,

@@ -89,7 +89,7 @@ use tokio::time::Instant;
 /// # }
 /// ```
 pub trait Limit<Request> {
-    /// Whether calls may wait. If so, [`admit`](Self::admit) reads the deadline of the call from the frame.
+    /// Whether calls may wait. If so, [`admit`](Self::admit) may read the deadline of the call from the frame.
     const WAITS: bool = false;
 
     /// Whether calls wait for a store's decision, not for tokens. Such calls also wait in

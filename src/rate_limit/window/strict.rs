@@ -99,6 +99,7 @@ impl Strict {
         self.cells.iter().take_while(|cell| has_left(cell.last, now, window)).map(|cell| cell.tokens).sum()
     }
 
+    /// Removes the cells that have left the window by `now`.
     fn forget(&mut self, now: Instant, window: Duration) {
         while let Some(oldest) = self.cells.front().filter(|cell| has_left(cell.last, now, window)) {
             self.held = self.held.saturating_sub(oldest.tokens);
