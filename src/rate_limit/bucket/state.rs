@@ -4,8 +4,8 @@
 //! one burst, which counts as minted at its anchor, or at the start of its warm-up. The bucket contains the minted
 //! subtokens minus the spent ones. Both numbers grow, but the bucket's atomic word has only 57 bits for the spent
 //! subtokens. A rebase therefore moves the anchor later from time to time, which lowers both numbers by the same
-//! amount. It is due once the schedule has been at its full rate for a horizon (18 minutes). The next call that takes
-//! the lock, and is not refused, then rebases the schedule.
+//! amount. A rebase is due once the schedule has been at its full rate for a horizon (18 minutes). The next call that
+//! takes the lock, and is not refused, then rebases the schedule.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!
