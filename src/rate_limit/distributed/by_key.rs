@@ -22,7 +22,7 @@ pub trait Distributed {
     /// The place of a call that waits for the store.
     type Place;
 
-    /// Takes tokens of this key, or returns a place if the store has to be asked.
+    /// Takes tokens of this key, or refuses, or returns a place if the store has to be asked.
     fn admit(&self, key: &[u8], tokens: u64, now: Instant) -> Decision<Self::Permit, Self::Place, RateLimited>;
 
     /// Returns whether a call would be refused at `due`, as far as this process knows. Changes no state. Default:

@@ -18,10 +18,10 @@ macro_rules! instruments {
             /// is the number of admitted tokens that the store has not confirmed. `keys` of the mechanism `rate_limit`
             /// is the number of keys in memory.
             ///
-            /// A stack adds the label `name`, the name of its limit. Several limits in different stores need
-            /// [names](crate::rate_limit::RateLimit::named). Without names their readings are merged, and `store_up` is
-            /// 1 while any of the stores decides. Metrics that watch a handle of the limit keep the limit and its
-            /// flusher in use. Metrics that watch a stack do not.
+            /// A stack adds the label `name`, the name of its limit, to all gauges but `keys`. Several limits in
+            /// different stores need [names](crate::rate_limit::RateLimit::named). Without names their readings are
+            /// merged, and `store_up` is 1 while any of the stores decides. Metrics that watch a handle of the limit
+            /// keep the limit and its flusher in use. Metrics that watch a stack do not.
             ///
             /// # Cost
             ///

@@ -6,7 +6,7 @@ use crate::{
 /// The part of the rate that repays a debt: two fifths.
 const REPAID: (u128, u128) = (2, 5);
 
-/// Fractions of a token. Each level states how many of them are a token.
+/// Fractions of a token. The `unit` of each [`Level`] is the number of them that make one token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Subtokens(pub(crate) u128);
 
@@ -60,7 +60,7 @@ impl Level {
         Self { debt: self.in_parts(tokens), ..self }
     }
 
-    /// Returns the time of the last drain.
+    /// Returns the time to which level and debt have drained. In a backlog it may be in the future.
     pub(crate) fn at(&self) -> Nanos {
         self.at
     }
@@ -68,8 +68,8 @@ impl Level {
     /// Drains up to `now` at the old rate, and then takes the rate of `quota`.
     pub(crate) fn drain(&mut self, quota: &Quota, now: Nanos) {
         let drained = self.drains_in(now.saturating_sub(self.at)).0;
-        // The result is exact even if level or debt reaches zero in between. The other one then drains at the whole
-        // rate.
+        // The result is exact even if the debt or the level reaches zero in between. From then on the whole rate drains
+        // what is left of the level, or of the debt.
         let repaid =
             self.debt.0.min(drained / REPAID.1 * REPAID.0 + (drained % REPAID.1 * REPAID.0).div_ceil(REPAID.1));
         let left = drained - repaid;

@@ -32,8 +32,9 @@
 //!
 //! # Which limit to choose
 //!
-//! B is the burst, r the rate, L the limit of a window, and N the number of processes. U is the most tokens that one
-//! process may have admitted and not yet reported ([`max_unflushed`](WriteBehindBuilder::max_unflushed)).
+//! B is the burst, r the rate, L the limit of a window, and N the number of processes. U is the most tokens of a key
+//! that one process may have admitted before the store confirms them
+//! ([`max_unflushed`](WriteBehindBuilder::max_unflushed)).
 //!
 //! | | [`Exact`] | [`Leased`] | [`WriteBehind`] |
 //! |---|---|---|---|
@@ -45,9 +46,9 @@
 //! | the part of the limit that is usable in the long run | all | 91% to 95% | all |
 //! | choose it if | each call is worth a round trip | a partner sets the limit and counts your calls | the limit protects you, and calls are cheap |
 //!
-//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. If U was not set, it is the tokens
-//! that the rate gives in a flush period. A [`WriteBehind`] call may then cost more than U, and its cost takes the
-//! place of U in the bound.
+//! The `overshoot_bound()` of each limit is the part beyond `B + r t`, or beyond L. If U was not set, U is the tokens
+//! that the rate gives in a flush period, at most B. A [`WriteBehind`] call may then cost more than U, and its cost
+//! takes the place of U in the bound.
 //!
 //! Two limits that share a store and have keys in common need two [namespaces](ExactBuilder::namespace).
 //!
@@ -72,10 +73,10 @@
 //!
 //! # When something fails
 //!
-//! Every call to the store has a deadline. After three failures in a row no call waits for the store. Only the flusher
-//! still asks it: with [`Exact`] once in each [probe period](ExactBuilder::probe_every), with the others once in each
-//! flush period. Until the store is back, the process decides as [`OnOutage`] says. By default it keeps to its
-//! [share](#shares) of the limit.
+//! Every call to the store has a deadline. After three failures in a row the store is down, and no caller waits for it.
+//! The flusher then asks whether the store is back: with [`Exact`] once in each [probe
+//! period](ExactBuilder::probe_every), with the others once in each flush period. Until the store decides again, the
+//! process decides as [`OnOutage`] says. By default it keeps to its [share](#shares) of the limit.
 //!
 //! When the store is back, each process reports what it admitted in the outage. The store decides again after 2.5 probe
 //! or flush periods ([`Leased`]: 1.2), plus the time that the processes [need to reconnect](Store::returns_within).
@@ -84,7 +85,7 @@
 //! |---|---|---|
 //! | the store is down for all processes | B + N. If the shares add up to `s > 1`, also `(s - 1) r t` | nothing: each process keeps what it held and had spent in a window |
 //! | the store loses its data, or a key | at most B. It is less if the first processes to ask still know a level: the store then continues from that level, not from an empty bucket | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
-//! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report what they admitted in that time, less what has drained since. In this, a process counts only its share of the rate as drained. The store adds the reported tokens to the level, up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their [share](#shares), because the store grants these tokens to other processes as well. It grants spent tokens one window after they were spent. It grants held tokens about three windows after the process last asked it |
+//! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report what they admitted in that time, less what has drained since. Each process counts only its share of the rate as drained. The store adds the reported tokens to the level, up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their [share](#shares), because the store grants these tokens to other processes as well. It grants spent tokens one window after they were spent. It grants held tokens about three windows after the process last asked it |
 //! | a process crashes | [`Exact`]: nothing. [`WriteBehind`]: the tokens that the process had not reported, at most U, if another process takes its place | nothing: its lease stays taken for two windows, and then counts as spent for one more |
 //!
 //! The level also drains during an outage. A process therefore reports only the admitted tokens that have not drained.
@@ -94,9 +95,9 @@
 //! A step forward of the store's clock counts as time that passed. After a step by S, a bucket admits again what drains
 //! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
-//! A call waits for a connection only in two cases. The [runtime](#runtimes) that owned the last one has ended, or the
-//! store was made lazily, outside of a runtime. The call never waits beyond the deadline. An error of the store never
-//! reaches the caller; the outage policy decides instead.
+//! With `Redis`, a call to the store waits for a connection only in two cases: the [runtime](#runtimes) that owned the
+//! last connection has ended, or the store was made lazily, outside of a runtime. The call never waits beyond the
+//! deadline. An error of the store never reaches the caller of the limit; the outage policy decides instead.
 //!
 //! # Shares
 //!
@@ -163,8 +164,9 @@
 //! # Without a flusher
 //!
 //! If the flusher exists but never runs, the store is never asked. [`Exact`] waits for its deadline in every call and
-//! then decides as in an outage. [`Leased`] refuses: `try_acquire` at once, `acquire` and a stack after the deadline.
-//! [`WriteBehind`] admits up to `max_unflushed` tokens. [`Readings`] then show that the store was asked 0 times.
+//! then decides as [`OnOutage`] says. [`Leased`] refuses: `try_acquire` at once, `acquire` and a stack after the
+//! deadline. [`WriteBehind`] admits up to `max_unflushed` tokens of each key, or one call that costs more. [`Readings`]
+//! then show that the store was asked 0 times.
 //!
 //! # A store of your own
 //!
@@ -183,7 +185,7 @@
 //! | [`WriteBehind`] | unflushed tokens | the tokens that the rate gives in a period | one process can use the whole rate |
 //! | [`Leased`] | flush | every tenth of the window, at most 1 s apart | the leases follow the demand |
 //! | [`Leased`] | deadline | half of a period | |
-//! | [`Leased`] | processes, for a key that is new in an outage | none: the process refuses | the limit is never exceeded |
+//! | [`Leased`] | processes, for a key that is new in an outage | none: the process refuses | new keys add nothing to the total |
 //! | [`Exact`], [`WriteBehind`] | debt | at most a burst; for `WriteBehind` the overshoot bound if that is more | |
 //! | all | policy for an outage | [`OnOutage::FairShare`] | all processes together stay near the limit |
 //! | all | keys | 100,000 | |

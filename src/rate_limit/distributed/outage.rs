@@ -16,9 +16,10 @@ pub enum OnOutage {
     /// Each process applies the whole limit by itself, from the last known state on. N processes together admit up to N
     /// times the limit. With [`Leased`](super::Leased) it does the same as [`FairShare`](Self::FairShare).
     LastKnown,
-    /// Admits everything, and reports it to the store later.
+    /// Admits every call, and reports it to the store later. Two refusals remain: a cost that the limit can never
+    /// admit, such as more than the burst, and a key that is too long.
     Open,
-    /// Refuses everything.
+    /// Refuses every call that costs at least one token.
     Closed,
     /// Applies this quota in each process, for each key. N processes admit N times the quota.
     Local(Quota),

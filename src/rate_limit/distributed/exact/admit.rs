@@ -41,7 +41,8 @@ pub struct Taken {
 enum By {
     /// The store, at this time by the store's clock.
     Store { at: Duration },
-    /// This process, at this time by its own clock, in this outage.
+    /// This process, at this time by its own clock. `outage` is `None` if the store was up and only this answer was
+    /// missing.
     Itself { at: Instant, outage: Option<Outage> },
 }
 
@@ -216,7 +217,7 @@ impl<'a> Waiting<'a> {
         self.settle(verdict).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Stops waiting: the deadline has passed.
+    /// Stops waiting: the deadline has passed. Returns `None` if the call already has its answer.
     pub(super) fn give_up(&mut self) -> Option<Result<Taken, RateLimited>> {
         let verdict = self.asked.as_mut()?.give_up();
         self.settle(verdict)
@@ -236,8 +237,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Shortens the deadline by a tick of the timer. Timers fire at the next whole millisecond, and a decision must come
-/// within the deadline.
+/// Shortens the deadline by a tick of the timer, a millisecond. A timer fires up to a tick late, and a decision must
+/// come within the deadline. A deadline of at most two ticks is halved instead.
 fn before_the_tick(deadline: Duration) -> Duration {
     const TICK: Duration = Duration::from_nanos(999_999);
     if deadline > 2 * TICK { deadline - TICK } else { deadline / 2 }

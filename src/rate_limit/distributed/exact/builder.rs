@@ -59,7 +59,8 @@ impl ExactBuilder {
     }
 
     /// Sets the most tokens beyond the burst that a key may owe after an outage. The rest is forgiven. Default: a
-    /// burst, so that an outage slows a key for a few periods of the quota at most. The number must be at most 2^55.
+    /// burst, so that an outage slows a key at most 2.5 times as long as the rate takes to give a burst. The number
+    /// must be at most 2^55.
     ///
     /// A debt arises if processes together admitted more in an outage than the rate allows. That happens if only some
     /// of them could reach the store, or with another policy than [`OnOutage::FairShare`]. With fair shares and a store

@@ -22,9 +22,9 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// The flusher asks for all callers. At most two requests are in flight at a time. Callers that arrive while two are in
 /// flight wait for the next request. A request carries a batch of keys, and all callers of a key share its entry in the
-/// batch. A busy key therefore costs two requests per round trip, independent of its number of callers. A refusal is
-/// remembered until tokens are due again, but no longer than the time between two probes. A caller that is refused from
-/// memory costs no request.
+/// batch. A busy key therefore costs at most two requests per round trip, independent of its number of callers. This
+/// process remembers a refusal until tokens are due again, but no longer than the time between two probes. A caller
+/// that it refuses from memory costs no request.
 ///
 /// # Bound
 ///
@@ -74,9 +74,10 @@ impl Exact {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] if too few tokens are left, with the time until there will be enough. If the store is down and
-    /// no better time is known, it is the time between two probes. There is no time if the cost is above the burst, or
-    /// the key is longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
+    /// [`RateLimited`] if too few tokens are left, with the time until there will be enough. If this process decides by
+    /// itself and the policy knows no time, as with `OnOutage::Closed`, it is the time between two probes. There is no
+    /// time if the cost is above the burst, or the key is longer than
+    /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit(key, tokens, Instant::now()) {
             Decision::Admitted(taken) => return Ok(taken),

@@ -47,8 +47,8 @@ impl LeasedBuilder {
 
     /// Sets the largest number of processes. It matters if the first call for a key in a process comes while the store
     /// does not answer. With this number, the process takes the limit divided by the number. Without it, the process
-    /// refuses. Processes that used the key before keep all of their tokens, so the total may then exceed the limit.
-    /// Default: not set, so that the limit is never exceeded.
+    /// refuses. Processes that used the key before keep all of their tokens. With this number, the total may therefore
+    /// exceed the limit. Default: not set, so that new keys add nothing to the total.
     pub fn processes(self, processes: u64) -> Self {
         Self { processes: Some(processes), ..self }
     }

@@ -51,8 +51,10 @@ use tokio::{
 ///
 /// # Cost
 ///
-/// A decision costs two hashes, one short lock of one of 16 parts of the table, and one compare-and-swap. It reads no
-/// clock, and allocates nothing for a known key. A period costs one batch to the store for each 64 keys in use.
+/// While the store answers, a decision about a known key costs two hashes, one short lock of one of 16 parts of the
+/// table, and one compare-and-swap. It reads no clock, and allocates nothing. In [`acquire`](Self::acquire) and in a
+/// stack, a decision about an empty credit takes one more lock. A period costs one batch to the store for each 64 keys
+/// in use.
 ///
 /// # Cancellation
 ///
@@ -65,7 +67,7 @@ pub struct Leased {
 
 /// The tokens that an admitted call has taken of a [`Leased`] limit. Dropping it spends them.
 pub struct Spent {
-    /// `None` if the call costs nothing, or was admitted beyond what this process holds.
+    /// `None` if the call costs nothing, or was admitted in an outage without the credit (`OnOutage::Open` or `Local`).
     taken: Option<Withdrawn>,
     tokens: Tokens,
 }
@@ -85,14 +87,14 @@ impl Leased {
         LeasedBuilder::new(store, limit, window)
     }
 
-    /// Takes `tokens` of this key, all or none, from what this process holds. For a new key it holds nothing and
-    /// refuses; [`acquire`](Self::acquire) waits for the first answer of the store instead.
+    /// Takes `tokens` of this key, all or none, from what this process holds. For a new key the process holds
+    /// nothing and refuses; [`acquire`](Self::acquire) waits for the first answer of the store instead.
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] if the process holds too few tokens. The next flush then asks for more, and the error has the
-    /// time until they may arrive. There is no time if the cost is above the limit, or the key is longer than
-    /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
+    /// [`RateLimited`] if the process holds too few tokens. The next flush then asks for more. As the time until they
+    /// may arrive, the error has the flush period. There is no time if the cost is above the limit, or the key is
+    /// longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         let tokens = Tokens(tokens);
         if tokens == Tokens::ZERO {
@@ -114,7 +116,7 @@ impl Leased {
             Decision::Admitted(spent) => Ok(spent),
             Decision::Refused(refused) => Err(refused),
             Decision::Waits(newcomer) => {
-                // Without an answer in time, the credit decides.
+                // Afterwards the credit decides, even if the store has not answered in time.
                 let _ = timeout_at(newcomer.give_up_at, newcomer.settled).await;
                 self.take(&newcomer.entry, newcomer.tokens)
             }
@@ -171,8 +173,9 @@ impl Leased {
     }
 
     /// Gives back the tokens of a call that was not made after all. The call must have taken them less than a window
-    /// minus 1.2 periods ago: with a window of 10 s and a period of 1 s, less than 8.8 s ago. Older tokens stay spent.
-    /// Tokens that were admitted in an outage beyond what this process holds stay spent, too.
+    /// minus 1.2 periods ago: with a window of 10 s and a period of 1 s, less than 8.8 s ago. This time counts from the
+    /// flusher's last reading of the clock before the call. Older tokens stay spent. In an outage with `OnOutage::Open`
+    /// or `OnOutage::Local`, a call takes nothing from what this process holds. Its tokens stay spent, too.
     pub fn refund(&self, spent: Spent) {
         if let Some(withdrawn) = spent.taken {
             self.sync().refund(withdrawn, spent.tokens, Instant::now());

@@ -4,7 +4,7 @@ use crate::{
     rate_limit::{Quota, distributed::level::Level, tokens::Tokens},
 };
 
-/// The tokens that this process admitted in an outage, less what has drained.
+/// The tokens that this process admitted in an outage, or that were unconfirmed when it began, less what has drained.
 ///
 /// The store's level drains while the store is away. Once that level is empty, each process drains its own backlog at
 /// its share of the rate. So all processes together count no token of the rate twice. The process reports only the
@@ -37,8 +37,8 @@ impl Backlog {
         self.level.take_back_parts(self.share.cost(tokens, &self.level));
     }
 
-    /// Removes tokens that the store has counted. They drain in the store's level first, so the backlog rests for that
-    /// time.
+    /// Removes tokens that the store has counted. They drain in the store's level first. The backlog rests for the time
+    /// in which they drain.
     pub(crate) fn reported(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
         self.drain(quota, now);
         let cost = self.share.cost(tokens, &self.level).min(self.level.parts());

@@ -30,7 +30,8 @@ pub(crate) struct BucketLedger {
     known: Level,
     /// The level in the store may be higher than `known`, at most by what drains in this time.
     doubt: Nanos,
-    /// All tokens that the store has counted for this key, by the last answer. A later answer never states less.
+    /// All tokens that the store has counted for this key: the highest total of any answer. An answer with a lower
+    /// total changes neither this nor `known`.
     total: Tokens,
     /// When the store last answered, by the clock of this process.
     answered_at: Nanos,
@@ -40,28 +41,32 @@ pub(crate) struct BucketLedger {
     local: Local,
     /// Spent without asking, because the kind of limit allows it (`WriteBehind`), and not yet reported.
     unreported: Tokens,
-    /// Spent because an answer did not come in time.
+    /// Spent because an answer did not come in time, and not yet reported.
     missed: Missed,
-    /// Spent in an outage, and not yet reported.
+    /// Not yet reported, and spent in an outage, or before it and unreported when it began.
     late: Tokens,
-    /// The spends of the outage, reported or not, that the store has not confirmed and that have not drained here.
+    /// The spends of the outage and those that were unconfirmed when it began. A spend leaves the backlog when the
+    /// store confirms it, or when it has drained here.
     backlog: Backlog,
     /// The outage in which `backlog` began.
     outage: Option<Outage>,
     reported: Reported,
-    /// Granted and not used.
+    /// Granted and not used. The next charge returns these tokens to the store.
     refund: Tokens,
-    /// The time of the first such grant, by the store's clock.
+    /// The time of the first grant in `refund`, by the store's clock.
     refund_of: Duration,
     /// The largest sum, in any answer, of the debt and of the part of the level above the burst.
     overshoot: Tokens,
 }
 
-/// The process that owns the ledger, how much a key may owe, and the expected number of processes.
+/// The process that owns the ledgers, and the settings that all of them share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
+    /// The number of the process: see [`Charge::client`].
     pub(crate) client: u64,
+    /// The most tokens that a key may owe beyond the burst.
     pub(crate) max_debt: u64,
+    /// The expected number of processes.
     pub(crate) processes: u64,
 }
 
@@ -147,7 +152,8 @@ impl BucketLedger {
             (OnOutage::FairShare, None) => self.share(quota, processes, now),
             _ => ProcessShare::ALL,
         };
-        // The store does not know the unconfirmed spends. They count as the part of the level that this process fills.
+        // The known level may lack the unconfirmed spends. A process with a share pays more than one token for each, so
+        // they are added at that cost.
         let mut level = *self.known(quota, now);
         level.add_parts(share.cost(self.unflushed(), &level));
         self.local.take(policy, quota, tokens, now, outage, Start { level, share })?;
@@ -163,7 +169,7 @@ impl BucketLedger {
     /// Begins an outage: unreported tokens drain in the backlog from now on.
     fn begin(&mut self, outage: Option<Outage>, quota: &Quota, now: Nanos, processes: u64) {
         self.outage = outage;
-        // Spends of the last outage may be unreported.
+        // Spends of the previous outage may be unreported. Those that have drained are dropped.
         self.forget_drained(quota, now);
         let unreported = mem::take(&mut self.unreported).saturating_add(self.missed.take_all());
         self.late = self.late.saturating_add(unreported);
@@ -186,7 +192,7 @@ impl BucketLedger {
     }
 
     /// Gives back tokens that were spent without asking, `age` ago, in this outage or outside of any. Tokens that have
-    /// drained in that time stay spent: others may have used them. Tokens that the store has counted stay spent, too.
+    /// drained in that time stay spent: others may have used them. Tokens that were reported stay spent, too.
     pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
@@ -227,8 +233,8 @@ impl BucketLedger {
     }
 
     /// Returns the next charge for the store. The spends of a charge that failed are sent again, without new ones.
-    /// While a charge with spends is in flight, the next one has none. New spends have this sequence, which is above all
-    /// earlier ones.
+    /// While a charge with spends is in flight, the next one has none. New spends have this sequence, which is above
+    /// all earlier ones.
     pub(crate) fn charge(
         &mut self,
         key: &Arc<[u8]>,

@@ -14,14 +14,15 @@ const FIRST_SHARE: u64 = 16;
 /// The local ledger of one key's lease: the tokens that the process holds, and its spends with their times.
 ///
 /// Callers take tokens from a credit outside of the ledger, in one atomic step. The ledger reads the credit from time
-/// to time and logs the difference as spent just now. That is later than the truth, which errs on the safe side.
+/// to time and logs the difference as spent just now. The callers took these tokens earlier, so the log errs on the
+/// safe side.
 ///
 /// The states of the lease:
 ///
 /// | state | event | next state |
 /// |---|---|---|
 /// | `Unheard` | the store answers | `Connected` |
-/// | `Unheard`, `Connected`, `Reporting` | the store does not answer | `CutOff` |
+/// | `Unheard`, `Connected`, `Reporting` | the store does not answer, is not asked because it is down, or had no flusher to ask it | `CutOff` |
 /// | `CutOff` | the store answers | `Reporting` |
 /// | `Unheard`, `Connected`, `Reporting` | the store has lost its data | `Reporting` |
 /// | `Reporting` | the store answers, and the time for reports is over | `Connected` |
@@ -40,8 +41,9 @@ pub(crate) struct LeaseLedger {
     spent_since: Tokens,
     /// The sequence of the last demand. Zero until the store is asked.
     sequence: u64,
-    /// The highest total that the store answered, and the time of its last answer.
+    /// The highest total that the store answered since it last lost data.
     total: Tokens,
+    /// When the store last answered. `None` if it never has.
     answered_at: Option<Instant>,
     state: LeaseState,
 }
@@ -50,7 +52,9 @@ pub(crate) struct LeaseLedger {
 struct Spend {
     /// When the first token of this entry was noticed.
     first: Instant,
+    /// When its last token was noticed.
     at: Instant,
+    /// All tokens of this entry.
     tokens: Tokens,
     /// The part that was taken from the credit. If the process is cut off one window later, this part returns to the
     /// credit.
@@ -63,9 +67,9 @@ enum LeaseState {
     Unheard,
     /// The store answered the last demand.
     Connected,
-    /// The store did not answer the last demand. Spent tokens return to the process that spent them one window later.
-    /// So the process continues with the tokens that it held and had spent when it was cut off. While no process
-    /// reaches the store, no other process has these tokens.
+    /// The store did not answer the last demand, or was not asked because it is down. Spent tokens return to the
+    /// process that spent them one window later. So the process continues with the tokens that it held and had spent
+    /// when it was cut off. While no process reaches the store, no other process has these tokens.
     CutOff,
     /// The store answers again, or has lost its data. The process takes nothing from it until all other processes had
     /// time to report what they spent.

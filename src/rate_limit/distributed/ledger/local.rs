@@ -38,7 +38,8 @@ pub(crate) struct Start {
 impl Local {
     /// Takes `tokens`, or returns the time until they may be available, `None` if that is unknown. In a new outage, and
     /// in each call outside of any, the bucket begins again. With `FairShare` it begins with the level and the share of
-    /// `start`, with `LastKnown` with that level and the whole limit. With `Local` it continues with its own level.
+    /// `start`, with `LastKnown` with that level and the whole limit. With `OnOutage::Local` it continues with its own
+    /// level. `Open` admits and `Closed` refuses without a bucket.
     pub(crate) fn take(
         &mut self,
         policy: &OnOutage,

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// add up to one.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    /// All tokens that the store ever counted for this process.
+    /// All tokens of the key that the store ever counted for this process.
     own: Tokens,
     latest: Mark,
     /// The time of the latest mark, by the clock of this process.
@@ -62,7 +62,8 @@ impl Meter {
     /// equal parts. They keep a process with few calls from taking the whole limit.
     pub(crate) fn share(&self, quota: &Quota, processes: u64, now: Nanos) -> ProcessShare {
         let [last, .., first] = self.seconds;
-        // If no token was admitted in the four seconds, as in the first second of a process, the present second counts.
+        // If no token was admitted in the four seconds, as in the first second of a process, the present second counts,
+        // too.
         let last = if last.total == first.total { self.latest } else { last };
         let is_fresh = now.saturating_sub(self.noted_at) < FRESH;
         let since = |last: Tokens, first: Tokens| if is_fresh { last.saturating_sub(first) } else { Tokens::ZERO };
@@ -78,7 +79,8 @@ impl Meter {
     }
 }
 
-/// Returns the extra tokens: those of a tenth of a second, at least 8, at most a quarter of a burst.
+/// Returns the extra tokens: what the rate gives in a tenth of a second, or 8 if that is more. They are at most a
+/// quarter of a burst, but at least 1.
 fn extra_tokens(quota: &Quota) -> Tokens {
     const TENTH: u128 = 100_000_000;
     let in_a_tenth = u128::from(quota.count()) * TENTH / u128::from(Nanos::of(quota.period()).0.max(1));

@@ -14,12 +14,14 @@ pub(crate) struct Missed {
     held_until: u64,
     /// Spent after `held_until` was set. Held back next.
     next: Tokens,
-    /// The number of requests for tokens, and of those that were answered or given up.
+    /// The number of requests for tokens.
     asked: u64,
+    /// The number of these requests that were answered or given up.
     answered: u64,
 }
 
 impl Missed {
+    /// Adds tokens that this process admitted without an answer.
     pub(crate) fn spend(&mut self, tokens: Tokens) {
         let part = if self.answered == self.asked {
             &mut self.ripe

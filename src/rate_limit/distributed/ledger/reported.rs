@@ -24,8 +24,9 @@ pub(crate) enum Reported {
 pub(crate) struct Spends {
     /// Spent while the store decided.
     pub(crate) unreported: Tokens,
-    /// Spent in an outage and not drained since.
+    /// Spent in an outage, or before it and unconfirmed when it began, and not drained since.
     pub(crate) late: Tokens,
+    /// The sequence of the charge, by which the store recognizes a repetition.
     pub(crate) sequence: u64,
 }
 
@@ -63,7 +64,7 @@ impl Reported {
     pub(crate) fn answered(&mut self) -> Spends {
         match mem::take(self) {
             Self::Nothing => Spends::default(),
-            // UnderWay => Nothing
+            // (UnderWay | Unanswered) => Nothing
             Self::UnderWay(spends) | Self::Unanswered(spends) => spends,
         }
     }

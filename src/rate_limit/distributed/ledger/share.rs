@@ -3,7 +3,7 @@ use crate::rate_limit::{
     tokens::Tokens,
 };
 
-/// The part of a limit that is due to one process, in 1024ths: at least one of them.
+/// The part of a limit that is due to one process, in 1024ths: at least one 1024th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessShare(u64);
 

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 ///    total is lower, data were lost. It takes the demand's total and answers [`lost`](Settled::lost). For a window
 ///    from now it grants nothing to any process. A further loss within that window does not extend it.
 /// 4. It ignores a demand whose sequence is not above the last one of this process. The answer then grants nothing, and
-///    nothing is free.
+///    its [`free`](Settled::free) is zero.
 /// 5. It counts as new the part of `spent` beyond the `spent` of this process's last demand. If the process is not
 ///    known, all of `spent` is new. It counts the new tokens at the times in `spends`, the latest first, and adds them
 ///    to the total. New tokens beyond those in `spends` are older than a window and count for nothing.

@@ -12,8 +12,10 @@ use std::{
 /// other.
 const PARTS: usize = 16;
 
-/// The number of places at which a new key looks for an idle entry: first in its own part, and then in every part.
+/// The number of places in its own part of a full table at which a new key looks for an idle entry.
 const LOOKS: usize = 64;
+
+/// The number of places in each part at which the key then looks, if it found none in its own.
 const LOOKS_ELSEWHERE: usize = 16;
 
 /// The name of the overflow entry in the table. It is longer than any key.
@@ -26,17 +28,19 @@ const SHARED: [u8; LONGEST_KEY + 1] = [0; LONGEST_KEY + 1];
 pub(crate) struct Entries<E> {
     hasher: RandomState,
     parts: [Mutex<Part<E>>; PARTS],
-    /// The number of keys, and its bound. Relaxed: it guards no other memory. The number only grows and shrinks under
-    /// the lock of a part.
+    /// The number of keys, without the overflow entry. It only grows and shrinks under the lock of a part. Relaxed: it
+    /// guards no other memory.
     keys: AtomicUsize,
+    /// The bound of `keys`.
     max_keys: usize,
 }
 
 struct Part<E> {
-    /// The place of each key.
+    /// The index in `places` of each key.
     by_key: HashMap<Arc<[u8]>, usize>,
+    /// Each key and its entry.
     places: Vec<(Arc<[u8]>, Arc<E>)>,
-    /// The place at which the next search for an idle entry begins.
+    /// The place at which the last search for an idle entry ended. The next search begins after it.
     hand: usize,
 }
 
@@ -46,7 +50,8 @@ impl<E> Entries<E> {
         Self { hasher, parts, keys: AtomicUsize::new(0), max_keys }
     }
 
-    /// Returns the entry of a key. Makes a new one if there is room, or if an idle entry can make way.
+    /// Returns the entry of a key. Makes a new one if there is room, or if an idle entry can make way. Returns `None`
+    /// otherwise.
     pub(crate) fn get(
         &self,
         key: &[u8],

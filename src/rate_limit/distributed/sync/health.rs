@@ -13,8 +13,11 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Whether the store decides. In three cases the store does not decide. It failed three times in a row, and the
-    /// flusher only probes it. Or it answers again, but processes still report. Or there is no flusher.
+    /// Whether the store decides. It does not decide in three cases:
+    ///
+    /// - It failed three times in a row, and the flusher only probes it.
+    /// - It answers again, but the processes still report what they spent.
+    /// - There is no flusher, or there was none and the store has not answered the new one yet.
     pub is_up: bool,
     /// The number of calls to the store by this limit, probes included.
     pub asked: u64,
@@ -49,7 +52,7 @@ const FAILURES: u32 = 3;
 pub(crate) struct Health {
     asked: AtomicU64,
     failed: AtomicU64,
-    /// Whether the store decides about calls. Relaxed: it guards no other memory.
+    /// 1 if the store decides about calls, else 0. Relaxed: it guards no other memory.
     decides: AtomicU64,
     state: Mutex<HealthState>,
     /// The time that processes have to report their spends, once the store answers again.
@@ -62,6 +65,7 @@ struct HealthState {
     /// if no outage follows. It also rises when the last flusher is dropped while the store is up and its last call did
     /// not fail.
     outage: Outage,
+    /// When the store last answered, or when the limit was built if it never did.
     answered: Instant,
     /// When the last failure that counts (see `note`) was noticed.
     failed: Option<Instant>,
@@ -174,7 +178,7 @@ impl Health {
         if matches!(state.store, StoreState::Up { failures: 0 }) {
             state.outage.0 += 1;
         }
-        // (Up | Down | Reporting) => Unasked
+        // (Up | Down | Reporting | Unasked) => Unasked
         state.store = StoreState::Unasked;
         self.show(&state);
     }

@@ -32,7 +32,7 @@ impl<S: Synchronizer> Instrument for StoreInstrument<S> {
     }
 }
 
-/// Adds the readings of a limit, with the label `name` if it is part of a stack.
+/// Adds the readings of a limit. If it is part of a stack, all but `keys` get the label `name`.
 pub(crate) fn give(limit: &LimitReadings, name: Option<&'static str>, readings: &mut Readings<'_>) {
     let store = &limit.store;
     let of_store = [

@@ -29,7 +29,8 @@ pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
 /// The link between a limit, its flushers and the store.
 pub(crate) struct Link {
     pub(crate) health: Health,
-    /// Wakes the working flusher: a caller waits, or the last handle is dropped.
+    /// Wakes the working flusher: a key of [`Exact`](crate::rate_limit::distributed::Exact) was queued, a key of
+    /// [`Leased`](crate::rate_limit::distributed::Leased) is new, or the last handle was dropped.
     pub(crate) hurry: Notify,
     /// Held by the working flusher.
     turn: sync::Mutex<()>,
@@ -86,7 +87,7 @@ impl<S: Synchronizer> Drop for Handle<S> {
     }
 }
 
-/// One member of the crew, alive as long as its flusher.
+/// One member of the [`Crew`]: each flusher holds one, and drops it when the flusher ends.
 struct Member<S: Synchronizer>(Arc<S>);
 
 impl<S: Synchronizer> Member<S> {

@@ -52,9 +52,11 @@ impl WriteBehindBuilder {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// Sets the most tokens of a key that one process may have admitted and not yet reported. If it is set, a call may
-    /// not cost more. Default: the tokens that the rate gives in a period, rounded up, so that one process can use the
-    /// whole rate. With the default, a call may cost more, up to the burst, if nothing else of its key is unreported.
+    /// Sets the most tokens of a key that one process may have admitted before the store confirms them. A number above
+    /// the burst counts as the burst. If it is set, a call may not cost more.
+    ///
+    /// Default: the tokens that the rate gives in a period, rounded up, so that one process can use the whole rate.
+    /// With the default, a call may cost more, up to the burst, if the store has confirmed everything else of its key.
     pub fn max_unflushed(self, tokens: u64) -> Self {
         Self { max_unflushed: Some(tokens), ..self }
     }

@@ -32,15 +32,15 @@ use tokio::time::Instant;
 /// A limit that many processes share without ever waiting for the store. Each process admits by the last known level of
 /// a key's bucket and by what it has admitted since. It reports to the store in the background.
 ///
-/// Two bounds limit the tokens that a process may admit between two answers of the store. The first is its part of the
-/// tokens that are left in the bucket. This part is its [share](Self::share) of all tokens admitted in the last four
-/// seconds. The second is [`max_unflushed`](WriteBehindBuilder::max_unflushed). Tokens admitted beyond the burst while
-/// the store answers raise the bucket's level above the burst. They drain before more is admitted, so the rate is kept
-/// in the long run.
+/// Two bounds limit the tokens that a process may admit between two answers of the store. The first is its
+/// [share](Self::share) of the tokens that are left in the bucket, but at least one token. The share of a process is
+/// its part of all tokens admitted in the last four seconds. The second bound is
+/// [`max_unflushed`](WriteBehindBuilder::max_unflushed). Tokens admitted beyond the burst while the store answers raise
+/// the bucket's level above the burst. They drain before more is admitted, so the rate is kept in the long run.
 ///
-/// One call may exceed these bounds, if it fits below the burst and this process has nothing else of its key to report.
-/// If `max_unflushed` was set, the call may cost at most that. By default `max_unflushed` is what the rate gives in a
-/// period, a tenth of a second, and the call may cost up to the burst.
+/// One call may exceed these bounds, if it fits below the burst and the store has confirmed all other spends of its key
+/// by this process. If `max_unflushed` was set, the call may cost at most that. By default `max_unflushed` is what the
+/// rate gives in a period, a tenth of a second, and the call may cost up to the burst.
 ///
 /// # Bound
 ///
@@ -50,7 +50,7 @@ use tokio::time::Instant;
 ///
 /// # When the store does not answer
 ///
-/// A process continues until it has `max_unflushed` tokens to report. After three failures in a row it decides as
+/// A process continues until `max_unflushed` tokens are unconfirmed. After three failures in a row it decides as
 /// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks in each period whether the store is back. When
 /// it is, the process reports the part of what it admitted that has not drained since. It decides by itself for another
 /// 2.5 periods, plus the time that processes [need to
@@ -70,7 +70,7 @@ use tokio::time::Instant;
 #[derive(Clone)]
 pub struct WriteBehind {
     pub(in crate::rate_limit::distributed) handle: Arc<Handle<BucketSync>>,
-    /// `None` is what the rate gives in a period.
+    /// `None` stands for what the rate gives in a period. In both cases the bound is at most the burst.
     pub(super) max_unflushed: Option<u64>,
 }
 
@@ -171,7 +171,9 @@ impl WriteBehind {
         (self.sync().owner.processes - 1).saturating_mul(self.most_unflushed(&self.quota()).0)
     }
 
-    /// Returns this process's part of all tokens of this key that were admitted in the last four seconds. From 0 to 1.
+    /// Returns this process's part of all tokens of this key that were admitted in the last four seconds, by the
+    /// answers of the store. From 0 to 1. Without answers in that time, and for a key not in use, it is one divided by
+    /// the number of processes.
     pub fn share(&self, key: &[u8]) -> f64 {
         self.sync().share(key, Instant::now()).fraction()
     }
@@ -182,7 +184,7 @@ impl WriteBehind {
     }
 
     /// Returns whether a call costs more than the `max_unflushed` that was set. If none was set, a call of any cost up
-    /// to the burst passes while nothing else of its key is unreported.
+    /// to the burst passes while the store has confirmed everything else of its key.
     fn is_too_dear(&self, tokens: Tokens, max_unflushed: Tokens) -> bool {
         self.max_unflushed.is_some() && tokens > max_unflushed
     }
@@ -201,8 +203,9 @@ pub struct Noted {
     /// `None` if the call costs nothing.
     entry: Option<Arc<BucketEntry>>,
     tokens: Tokens,
+    /// When the call was admitted.
     at: Instant,
-    /// The outage in which this process decided by itself.
+    /// The outage in which this process decided by itself. `None` if it decided by the last answer of the store.
     outage: Option<Outage>,
 }
 
@@ -222,8 +225,8 @@ impl Distributed for WriteBehind {
         self.try_acquire_at(key, tokens, now).into()
     }
 
-    /// Predicts without the bound on unreported tokens, since the process does not know how many it will have reported
-    /// by `due`.
+    /// Predicts as if the tokens of earlier calls took no room in `max_unflushed`. The process does not know how many
+    /// of them the store will have confirmed by `due`.
     fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
         let tokens = Tokens(tokens);
         self.is_too_dear(tokens, self.most_unflushed(&self.quota())) || self.sync().would_refuse(key, tokens, due)

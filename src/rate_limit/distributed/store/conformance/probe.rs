@@ -24,8 +24,9 @@ pub(super) struct Probe<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer<T> {
     answer: T,
-    /// The store made the answer between these two times.
+    /// The store made the answer after this time.
     pub(super) asked: Instant,
+    /// The store made the answer before this time.
     pub(super) answered: Instant,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct Passed {
     pub(super) most: Duration,
 }
 
-/// The coarsest clock that a store may have.
+/// The resolution of the coarsest clock that a store may have.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
 /// A store that takes longer than this counts as one that does not answer.

@@ -72,8 +72,8 @@ impl<'a> Client<'a> {
         Ok(settled)
     }
 
-    /// Asks until the whole limit is free. The limit must not be free until `early.1` after `early.0`, and must be free
-    /// by `late.1` after `late.0`.
+    /// Asks until the whole limit is free. Before that, each answer must state exactly `free` free tokens. The whole
+    /// limit must not be free until `early.1` after `early.0`, and must be free by `late.1` after `late.0`.
     async fn ask_until_free(&mut self, free: u64, early: (Instant, Duration), late: (Instant, Duration)) -> Outcome {
         loop {
             let settled = self.ask(0).await?;

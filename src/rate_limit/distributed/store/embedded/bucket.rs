@@ -41,7 +41,7 @@ impl Bucket {
         self.level.drain(quota, now);
         if self.total < hint.total {
             // The store has lost its data, or has forgotten an empty bucket. In the second case the level of the hint
-            // is zero, too.
+            // has drained, too.
             self.total = hint.total;
             self.level.raise_to(Tokens(hint.level).min(most), now.saturating_sub(Nanos::of(hint.at)));
         }

@@ -30,8 +30,8 @@ struct EmbeddedShared {
 
 struct ByKey<KeyState> {
     by_key: HashMap<Arc<[u8]>, KeyState>,
-    /// The number of keys at which the store searches for keys to forget: twice the number that was left the last time.
-    /// So the cost of the search per new key is bounded.
+    /// The store searches for keys to forget when it has more keys than this. After a search it is twice the number of
+    /// keys that are left, at least `LEAST_KEYS`. So the cost of the search per new key is bounded.
     look_at: usize,
     /// The latest time of any request. A request with an earlier time counts as sent at this time.
     now: Nanos,

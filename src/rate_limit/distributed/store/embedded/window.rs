@@ -17,7 +17,9 @@ pub(super) struct Window {
     /// The end and the tokens of each cell that still counts, the oldest first. With its end stored, a cell does not
     /// move when the length of the window changes.
     cells: VecDeque<(Nanos, u64)>,
+    /// The processes that have sent a demand within two windows, by their number.
     holders: BTreeMap<u64, Holder>,
+    /// All tokens that were ever counted as spent.
     total: u64,
     /// The length of the window in the last demand.
     window: Nanos,

@@ -48,7 +48,7 @@ struct Known {
 /// The pause between two requests for the slots of the servers.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// The time that a server has to answer such a request.
+/// The time that a server has to answer a request for the slots.
 const SLOTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Cluster {
@@ -220,7 +220,8 @@ impl ClusterShared {
     }
 }
 
-/// Finds out which server has which keys. No other task does so until the pause after it is over.
+/// Finds out which server has which keys, and asks again after each pause until a server has answered. The task keeps
+/// the duty during the last pause, too, so that the next task does not ask at once.
 async fn look(shared: Weak<ClusterShared>, duty: OnDuty) {
     while duty.goes_on(Instant::now()) {
         let Some(strong) = shared.upgrade() else { return };

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// The server's answer about its memory. The server is asked until it has answered once.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// Relaxed: it guards no other memory.
+    /// Whether the server has answered, or is being asked now. Relaxed: it guards no other memory.
     is_asked: AtomicBool,
     concern: OnceLock<String>,
 }

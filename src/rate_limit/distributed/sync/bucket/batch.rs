@@ -47,7 +47,7 @@ impl Drop for BucketBatch {
 
 impl BucketSync {
     /// Returns the next batch, if there is anything to ask or to report. It takes at most `leaving` keys from the
-    /// queue, and subtracts them from that number.
+    /// queue, and subtracts them from `leaving`. If the queue is empty, it sets `leaving` to zero.
     pub(super) fn next_batch(&self, now: Instant, leaving: &mut usize) -> Option<BucketBatch> {
         let quota = self.quota();
         let mut batch = BucketBatch { charges: Vec::new(), asking: Vec::new(), sent: now };

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | idle | a caller asks for tokens, or there is something to report | queued, with the waiters |
 //! | queued | the flusher takes it into a batch | in flight, with those waiters |
+//! | queued | the flusher takes it, but all waiters have gone and there is nothing to report | idle |
 //! | in flight | the store answers | idle, or queued if there is more to report. The waiters get their verdicts |
 //! | in flight | the store does not answer | idle, or queued if there are spends to report again. The process decides alone about the waiters |
 //! | in flight | the batch is dropped with its flusher | idle. The next flusher queues the key if there are spends to report again. The process decides alone about the waiters |

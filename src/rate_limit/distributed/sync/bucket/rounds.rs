@@ -27,7 +27,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub(super) struct BucketRounds {
     sync: Arc<BucketSync>,
     flights: Flights<Landed>,
+    /// When the next period begins.
     tick: Instant,
+    /// When idle keys are forgotten next.
     sweep: Instant,
     /// The number of keys that may still leave the queue. With `EachPeriod` it begins at each tick with all queued
     /// keys. It is unbounded with `AtOnce`, and zero with `Probe`.

@@ -35,6 +35,7 @@ use std::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
+/// The largest `max_debt` of a limit.
 const MOST_DEBT: u64 = 1 << 55;
 
 /// The synchronizer of [`Exact`](crate::rate_limit::distributed::Exact) and
@@ -52,7 +53,7 @@ pub(crate) struct BucketSync {
     pub(crate) origin: Origin,
     namespace: Namespace,
     pub(super) entries: Entries<BucketEntry>,
-    /// The keys with something to report or to ask.
+    /// The keys with something to report or to ask, each once.
     pub(super) queue: Mutex<VecDeque<Arc<BucketEntry>>>,
     /// The sequence of the last charge, over all keys. A key that was forgotten and comes back continues it.
     pub(super) sequence: AtomicU64,
@@ -107,7 +108,8 @@ impl BucketSync {
         // The other processes notice within a period that the store is back, and have reported by the end of the next
         // one. With their jitter, two periods last up to 2.2.
         let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));
-        // From the operating system, so that no two processes have the same number, independent of the seed.
+        // From the operating system, not from `random`: no two processes have the same number, even if the user gave
+        // them the same seed.
         let client = Random::new().with(|random| random.random());
         Self {
             store,

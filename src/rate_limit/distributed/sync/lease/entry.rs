@@ -21,9 +21,10 @@ pub(crate) struct LeaseEntry {
     pub(super) key: Arc<[u8]>,
     /// The tokens that may be spent without asking. Relaxed throughout: it guards no other memory.
     pub(crate) credit: AtomicU64,
-    /// The tokens that callers were refused since the store was last asked.
+    /// The tokens that callers were refused, or for which they began to wait, since the store was last asked.
     pub(super) refused: AtomicU64,
-    /// The tokens that were admitted beyond the credit since the last update of the ledger.
+    /// The tokens that were admitted in an outage without taking them from the credit, since the last update of the
+    /// ledger.
     pub(super) beyond: AtomicU64,
     terms: LeaseTerms,
     pub(crate) state: Mutex<LeaseEntryState>,
@@ -100,15 +101,15 @@ impl LeaseEntry {
 }
 
 impl LeaseEntryState {
-    /// Takes the key into a batch, unless it is already in one.
+    /// Takes the key into a batch, unless it is already in one. Returns whether it was in none.
     pub(super) fn take_off(&mut self) -> bool {
         // (Landed | InFlight) => InFlight
         mem::replace(&mut self.batch, BatchState::InFlight) == BatchState::Landed
     }
 
-    /// Notes that the batch has landed. Returns the callers that wait for it.
+    /// Notes that the key is in no batch any more. Returns the callers that wait for its first answer.
     pub(super) fn land(&mut self) -> Vec<oneshot::Sender<()>> {
-        // InFlight => Landed
+        // (Landed | InFlight) => Landed
         self.batch = BatchState::Landed;
         self.take_waiting()
     }

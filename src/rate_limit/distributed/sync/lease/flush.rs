@@ -131,8 +131,9 @@ impl LeaseSync {
         }
     }
 
-    /// Notes that the store does not answer for this key. If it never has, and the number of processes is set, the key
-    /// gets one process's part of the limit.
+    /// Notes that the store does not answer for this key, or is not asked because it is down. If the store has neither
+    /// answered nor failed for the key before, and the number of processes is set, the key gets one process's part of
+    /// the limit.
     pub(super) fn cut_off(&self, entry: &LeaseEntry) {
         let mut state = lock(&entry.state);
         let first = match self.processes {
@@ -141,7 +142,7 @@ impl LeaseSync {
         };
         state.ledger.cut_off(first);
         entry.credit.fetch_add(first.0, Ordering::Relaxed);
-        // InFlight => Landed
+        // (Landed | InFlight) => Landed
         let waiting = state.land();
         drop(state);
         release(waiting);

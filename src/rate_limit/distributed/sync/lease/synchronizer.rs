@@ -49,11 +49,12 @@ pub(crate) struct LeaseSync {
     /// The time in which all processes report, once the store answers again. In this time, this process takes nothing
     /// from it.
     pub(super) report_for: Duration,
+    /// The largest number of processes, if the user set it.
     pub(super) processes: Option<u64>,
     on_outage: OnOutage,
     pub(super) origin: Origin,
-    /// When the flusher last read the clock. Callers that take tokens do not read it: they count as having come at that
-    /// time, earlier than they did. Relaxed: it guards no other memory.
+    /// When the flusher last read the clock. Callers that take tokens do not read the clock. They count as having come
+    /// at this time, which is earlier than they did. Relaxed: it guards no other memory.
     pub(super) looked: AtomicU64,
     pub(super) entries: Entries<LeaseEntry>,
     /// The keys for which the store was never asked.
@@ -71,9 +72,11 @@ pub(crate) struct LeaseParts {
     pub(crate) processes: Option<u64>,
 }
 
-/// Tokens that were taken from a credit, and the time by the flusher's last reading of the clock.
+/// Where and when a call took tokens.
 pub(crate) struct Withdrawn {
+    /// The key from whose credit the call took them.
     entry: Arc<LeaseEntry>,
+    /// When the flusher last read the clock before the call.
     at: Nanos,
 }
 
@@ -222,7 +225,8 @@ impl LeaseSync {
         }
     }
 
-    /// Returns whether no caller asked for the key, no token of it is held, and its local quota is unspent.
+    /// Returns whether nothing of the key was spent in the last window or refused since the last demand, no token of it
+    /// is held, and its local quota is unspent.
     fn is_idle(&self, entry: &LeaseEntry) -> bool {
         let state = lock(&entry.state);
         // This time is never later than the present, so a local quota never drains too early.
