@@ -222,7 +222,7 @@ where
     }
 }
 
-/// Always `false`: without a request there is no key.
+/// `refuses_now` is always `false`: without a request there is no key.
 impl<D: Distributed, F> RefusesNow for DistributedByKey<D, F> {}
 
 impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {

@@ -15,8 +15,8 @@ macro_rules! instruments {
         $(
             /// Reads four gauges. `store_up` is 1 while the store decides, else 0. `store_sync_age_seconds` is the time
             /// since the store last answered. It also grows while a limit has nothing to ask or to report. `store_debt`
-            /// is the number of admitted tokens that the store has not confirmed. `keys` of the mechanism `rate_limit`
-            /// is the number of keys in memory.
+            /// is the number of admitted tokens that the store has not confirmed. `keys`, with the label
+            /// `mechanism="rate_limit"`, is the number of keys in memory.
             ///
             /// A stack adds the label `name`, the name of its limit, to all gauges but `keys`. Several limits in
             /// different stores need [names](crate::rate_limit::RateLimit::named). Without names their readings are

@@ -6,7 +6,7 @@ use crate::{
 /// The part of the rate that repays a debt: two fifths.
 const REPAID: (u128, u128) = (2, 5);
 
-/// Fractions of a token. The `unit` of each [`Level`] is the number of them that make one token.
+/// Parts of a token. The `unit` of each [`Level`] is the number of parts that make one token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Subtokens(pub(crate) u128);
 
@@ -147,8 +147,8 @@ impl Level {
         self.level = self.level.saturating_sub(parts);
     }
 
-    /// Raises the level by the least that drains from it in `time`: all that the rate gives, or three fifths of that
-    /// while there is a debt. The level rises to `most` tokens at most.
+    /// Raises the level by the least that drains from it in `time`. That is all that the rate gives, or three fifths of
+    /// it while there is a debt. The level rises to `most` tokens at most.
     pub(crate) fn add_what_drains_in(&mut self, time: Nanos, most: Tokens) {
         let Subtokens(drains) = self.drains_in(time);
         let (to_debt, of) = REPAID;
@@ -167,7 +167,7 @@ impl Level {
         self.level = self.level.saturating_sub(added.saturating_sub(self.drains_in(age)));
     }
 
-    /// Raises the level to the part of `tokens` that is left after `age`.
+    /// Raises the level to the part of `tokens` that is left after `age`. A higher level stays.
     pub(crate) fn raise_to(&mut self, tokens: Tokens, age: Nanos) {
         self.level = self.level.max(self.in_parts(tokens).saturating_sub(self.drains_in(age)));
     }

@@ -64,12 +64,12 @@
 //! 3. A clock that goes back locks no caller out.
 //!
 //! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each period the
-//! process reports what it spent and when, and returns the tokens that it is not likely to need. It raises the lease to
-//! 1.25 times the tokens that callers asked for in the last period. The store counts leased tokens as spent. The store
-//! divides time into fortieths of the window and keeps one sum of spends for each. A spend counts until one window
-//! after the end of its fortieth. All processes together therefore spend at most L in any window, and a little less in
-//! the long run. With a flush each second and a window of 10 s, the limit admits 91% of what an exact log of all calls
-//! would admit. If the demand is far above the limit, it admits 95%.
+//! process reports what it spent and when. Its target is 1.25 times the tokens that callers asked for in the last
+//! period, at most L. The process returns the tokens that it holds beyond the target, or asks for those that it lacks.
+//! The store counts leased tokens as spent. The store divides time into fortieths of the window and keeps one sum of
+//! spends for each. A spend counts until one window after the end of its fortieth. All processes together therefore
+//! spend at most L in any window, and a little less in the long run. With a flush each second and a window of 10 s, the
+//! limit admits 91% of what an exact log of all calls would admit. If the demand is far above the limit, it admits 95%.
 //!
 //! # When something fails
 //!
@@ -78,8 +78,9 @@
 //! period](ExactBuilder::probe_every), with the others once in each flush period. Until the store decides again, the
 //! process decides as [`OnOutage`] says. By default it keeps to its [share](#shares) of the limit.
 //!
-//! When the store is back, each process reports what it admitted in the outage. The store decides again after 2.5 probe
-//! or flush periods ([`Leased`]: 1.2), plus the time that the processes [need to reconnect](Store::returns_within).
+//! When the store is back, each process reports what it admitted in the outage. With [`Exact`] and [`WriteBehind`] it
+//! leaves out what has drained since. The store decides again after 2.5 probe or flush periods ([`Leased`]: 1.2), plus
+//! the time that the processes [need to reconnect](Store::returns_within).
 //!
 //! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|
@@ -95,9 +96,9 @@
 //! A step forward of the store's clock counts as time that passed. After a step by S, a bucket admits again what drains
 //! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
-//! With `Redis`, a call to the store waits for a connection only in two cases: the [runtime](#runtimes) that owned the
-//! last connection has ended, or the store was made lazily, outside of a runtime. The call never waits beyond the
-//! deadline. An error of the store never reaches the caller of the limit; the outage policy decides instead.
+//! With `Redis`, a call to the store waits for a connection only in two cases. Either the [runtime](#runtimes) that
+//! owned the last connection has ended. Or the store was made lazily, outside of a runtime. The call never waits beyond
+//! the deadline. An error of the store never reaches the caller of the limit; the outage policy decides instead.
 //!
 //! # Shares
 //!

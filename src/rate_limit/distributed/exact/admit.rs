@@ -63,7 +63,7 @@ pub struct Asked {
 }
 
 impl Taken {
-    /// Gives the tokens back, less what has drained since.
+    /// Gives the tokens back to the party that admitted the call, less what has drained since.
     pub(super) fn give_back(self, sync: &BucketSync) {
         let Some((entry, by)) = self.taken else { return };
         let mut state = lock(&entry.state);

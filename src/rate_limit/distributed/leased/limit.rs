@@ -51,10 +51,10 @@ use tokio::{
 ///
 /// # Cost
 ///
-/// While the store answers, a decision about a known key costs two hashes, one short lock of one of 16 parts of the
-/// table, and one compare-and-swap. It reads no clock, and allocates nothing. In [`acquire`](Self::acquire) and in a
-/// stack, a decision about an empty credit takes one more lock. A period costs one batch to the store for each 64 keys
-/// in use.
+/// While the store answers, a decision about a known key costs two hashes, one short lock and one compare-and-swap. The
+/// lock is that of one of 16 parts of the table. The decision reads no clock, and allocates nothing. In
+/// [`acquire`](Self::acquire) and in a stack, a decision about an empty credit takes one more lock. A period costs one
+/// batch to the store for each 64 keys in use.
 ///
 /// # Cancellation
 ///
@@ -173,9 +173,10 @@ impl Leased {
     }
 
     /// Gives back the tokens of a call that was not made after all. The call must have taken them less than a window
-    /// minus 1.2 periods ago: with a window of 10 s and a period of 1 s, less than 8.8 s ago. This time counts from the
-    /// flusher's last reading of the clock before the call. Older tokens stay spent. In an outage with `OnOutage::Open`
-    /// or `OnOutage::Local`, a call takes nothing from what this process holds. Its tokens stay spent, too.
+    /// minus 1.2 periods ago. With a window of 10 s and a period of 1 s, that is less than 8.8 s ago. This time counts
+    /// from the flusher's last reading of the clock before the call. Older tokens stay spent. In an outage with
+    /// `OnOutage::Open` or `OnOutage::Local`, a call takes nothing from what this process holds. Its tokens stay spent,
+    /// too.
     pub fn refund(&self, spent: Spent) {
         if let Some(withdrawn) = spent.taken {
             self.sync().refund(withdrawn, spent.tokens, Instant::now());

@@ -191,8 +191,8 @@ impl BucketLedger {
         self.meter.share(quota, processes, now)
     }
 
-    /// Gives back tokens that were spent without asking, `age` ago, in this outage or outside of any. Tokens that have
-    /// drained in that time stay spent: others may have used them. Tokens that were reported stay spent, too.
+    /// Gives back tokens that this process admitted by itself, `age` ago, in this outage or outside of any. Tokens that
+    /// have drained in that time stay spent: others may have used them. Tokens that were reported stay spent, too.
     pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));

@@ -24,7 +24,7 @@ const FIRST_SHARE: u64 = 16;
 /// | `Unheard` | the store answers | `Connected` |
 /// | `Unheard`, `Connected`, `Reporting` | the store does not answer, is not asked because it is down, or had no flusher to ask it | `CutOff` |
 /// | `CutOff` | the store answers | `Reporting` |
-/// | `Unheard`, `Connected`, `Reporting` | the store has lost its data | `Reporting` |
+/// | `Unheard`, `Connected`, `Reporting` | the store answers that it has lost its data | `Reporting` |
 /// | `Reporting` | the store answers, and the time for reports is over | `Connected` |
 #[derive(Debug)]
 pub(crate) struct LeaseLedger {

@@ -77,10 +77,10 @@ impl Charge {
 /// The state of a bucket as one process knows it from the last answer of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
-    /// The level, less what has drained since.
+    /// The level of the last answer, less what has drained until the process sent this hint.
     pub level: u64,
-    /// The time of this level, by the store's clock. The store subtracts what drains after it, since a charge can
-    /// arrive long after it was sent.
+    /// The time at which the process sent this hint, by the store's clock. The store subtracts what drains after this
+    /// time, since a charge can arrive long after it was sent.
     pub at: Duration,
     /// The highest total that the store ever answered to this process.
     pub total: u64,

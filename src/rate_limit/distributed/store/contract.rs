@@ -10,8 +10,8 @@ use std::{future::Future, pin::Pin, time::Duration};
 /// There are two kinds of state: a bucket for each key of [`Exact`](crate::rate_limit::distributed::Exact) and
 /// [`WriteBehind`](crate::rate_limit::distributed::WriteBehind), and a window for each key of
 /// [`Leased`](crate::rate_limit::distributed::Leased). They are independent, even under the same key. One call carries
-/// a batch of at most [`LARGEST_BATCH`] different keys, and answers for each key in the same order. The caller may drop
-/// a future at any time.
+/// a batch of at most [`LARGEST_BATCH`] different keys. The store answers for each key, in the order of the batch. The
+/// caller may drop a future at any time.
 ///
 /// [`Embedded`](crate::rate_limit::distributed::Embedded) is a store in memory, for one process. `Redis`, with the
 /// feature `redis`, is a store for many processes. The conformance suite (feature `conformance`) checks a store of your

@@ -19,7 +19,7 @@ pub struct StoreHealth {
     /// - It answers again, but the processes still report what they spent.
     /// - There is no flusher, or there was none and the store has not answered the new one yet.
     pub is_up: bool,
-    /// The number of calls to the store by this limit, probes included.
+    /// The number of calls to the store by this limit that have ended, probes included.
     pub asked: u64,
     /// The number of calls that failed or were not answered in time.
     pub failed: u64,

@@ -1,7 +1,8 @@
 //! The synchronizer exchanges the ledgers of all keys with the store, while calls pass.
 //!
-//! Callers change the ledgers under a short lock. One task, the flusher, sends batches of charges or demands to the
-//! store and applies the answers. No caller asks the store itself.
+//! Callers change the ledger of a bucket under a short lock, and take tokens of a lease in one atomic step. One task,
+//! the flusher, sends batches of charges or demands to the store and applies the answers. No caller asks the store
+//! itself.
 //!
 //! | file | content |
 //! |---|---|

@@ -8,9 +8,8 @@ pub struct Readings {
     pub store: StoreHealth,
     /// The number of keys in memory.
     pub keys: usize,
-    /// The tokens of all keys that this process admitted without asking the store, and that the store has not
-    /// confirmed. In an outage the number grows by all admitted tokens, although the process later reports only those
-    /// that have not drained.
+    /// The tokens of all keys that this process admitted by itself, and that the store has not confirmed. In an outage
+    /// the number grows by all admitted tokens, although the process later reports only those that have not drained.
     pub unflushed: u64,
     /// The most tokens by which any key was above its burst, its debt included, by the answers of the store. After an
     /// outage it shows the largest [debt](crate::rate_limit::distributed::ExactBuilder::max_debt) of a key. Always 0

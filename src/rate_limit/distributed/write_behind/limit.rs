@@ -38,9 +38,9 @@ use tokio::time::Instant;
 /// [`max_unflushed`](WriteBehindBuilder::max_unflushed). Tokens admitted beyond the burst while the store answers raise
 /// the bucket's level above the burst. They drain before more is admitted, so the rate is kept in the long run.
 ///
-/// One call may exceed these bounds, if it fits below the burst and the store has confirmed all other spends of its key
-/// by this process. If `max_unflushed` was set, the call may cost at most that. By default `max_unflushed` is what the
-/// rate gives in a period, a tenth of a second, and the call may cost up to the burst.
+/// One call may exceed these bounds, if it fits below the burst and the store has confirmed all earlier spends of its
+/// key. If `max_unflushed` was set, the call may cost at most that. By default `max_unflushed` is what the rate gives
+/// in a period, a tenth of a second, and the call may cost up to the burst.
 ///
 /// # Bound
 ///
@@ -59,9 +59,10 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// A decision costs two hashes, three short locks and one reading of the clock. The first call of a key in a period
-/// takes a fourth lock, of the queue of keys to report. For a known key, a decision allocates nothing, except when this
-/// queue grows. A period costs one batch to the store for each 64 keys in which something was spent.
+/// While the store answers, a decision costs two hashes, three short locks and one reading of the clock. The first call
+/// of a key in a period takes a fourth lock, of the queue of keys to report. For a known key, a decision allocates
+/// nothing, except when this queue grows. A period costs one batch to the store for each 64 keys in which something was
+/// spent.
 ///
 /// # Cancellation
 ///
@@ -84,9 +85,9 @@ impl WriteBehind {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] if too few tokens are left, with the time until there may be enough: until the bucket has
-    /// drained, or until this process has reported what it admitted. There is no time if the cost is above the burst or
-    /// above a `max_unflushed` that was set, or the key is longer than
+    /// [`RateLimited`] if too few tokens are left, with the time until there may be enough. Until then the bucket
+    /// drains, or this process reports what it admitted. There is no time if the cost is above the burst or above a
+    /// `max_unflushed` that was set, or the key is longer than
     /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Noted, RateLimited> {
         self.try_acquire_at(key, tokens, Instant::now())
@@ -120,6 +121,7 @@ impl WriteBehind {
             let wait = known.until_room(unflushed.saturating_add(tokens), &quota).duration();
             return Err(RateLimited::new(Some(wait)).with_remaining(left.saturating_sub(unflushed).0));
         }
+        // A call may exceed both bounds alone: if nothing is unconfirmed, `most` is at least its cost.
         let most = share.part_of(left).clamp(Tokens(1), max_unflushed).max(tokens);
         if unflushed.saturating_add(tokens) > most {
             return Err(RateLimited::new(Some(sync.pace.period())).with_remaining(most.saturating_sub(unflushed).0));

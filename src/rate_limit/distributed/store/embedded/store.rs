@@ -16,7 +16,8 @@ const LEAST_KEYS: usize = 1024;
 
 /// A store in this process's own memory: for one process, for tests, and as the reference for all other stores.
 ///
-/// It always answers, at once. Clones are the same store. The store forgets keys that have no state.
+/// It always answers, at once. Clones are the same store. Beyond 1024 buckets or 1024 windows, the store from time
+/// to time forgets those that have no state.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<EmbeddedShared>,

@@ -82,8 +82,8 @@ impl BucketSync {
         (!batch.charges.is_empty()).then_some(batch)
     }
 
-    /// Returns a probe that tests whether a failed store can do its work: it takes a token of a key that no limit uses,
-    /// which the store has to write.
+    /// Returns a probe that tests whether a failed store can do its work. The probe takes a token of a key that no
+    /// limit uses. To grant it, the store has to write.
     pub(super) fn probe(&self, now: Instant) -> BucketBatch {
         let quota = Quota::new(1, Duration::from_millis(1));
         let key = Arc::from(&b"steadfast probes whether the store is back"[..]);

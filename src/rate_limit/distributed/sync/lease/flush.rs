@@ -29,6 +29,7 @@ pub(super) enum FlushKeys {
 struct LeaseBatches<'a> {
     sync: &'a LeaseSync,
     which: FlushKeys,
+    /// The keys that were in use when the flush began. None in a flush of newcomers.
     known: Chunks<'a, Arc<LeaseEntry>>,
     last: Last,
     until: Instant,
@@ -61,7 +62,7 @@ impl LeaseBatches<'_> {
 }
 
 impl LeaseSync {
-    /// Settles with the store, two batches at a time.
+    /// Settles with the store: at most two batches at a time, and one while the store is down.
     pub(super) async fn flush(self: &Arc<Self>, which: FlushKeys, until: Instant) {
         let now = Instant::now();
         let known = match which {
@@ -132,8 +133,8 @@ impl LeaseSync {
     }
 
     /// Notes that the store does not answer for this key, or is not asked because it is down. If the store has neither
-    /// answered nor failed for the key before, and the number of processes is set, the key gets one process's part of
-    /// the limit.
+    /// answered nor failed for the key before, the key gets one process's part of the limit. Without a number of
+    /// processes, it gets nothing.
     pub(super) fn cut_off(&self, entry: &LeaseEntry) {
         let mut state = lock(&entry.state);
         let first = match self.processes {

@@ -225,8 +225,8 @@ impl LeaseSync {
         }
     }
 
-    /// Returns whether nothing of the key was spent in the last window or refused since the last demand, no token of it
-    /// is held, and its local quota is unspent.
+    /// Returns whether the key can be forgotten. It has no spends in the last window and no refusals since the last
+    /// demand. The process holds none of its tokens, and its local quota is unspent.
     fn is_idle(&self, entry: &LeaseEntry) -> bool {
         let state = lock(&entry.state);
         // This time is never later than the present, so a local quota never drains too early.
