@@ -53,7 +53,7 @@ enum By {
 /// | the store grants its tokens | admitted by the store |
 /// | the store refuses | refused |
 /// | the store does not answer, or not in time | this process decides |
-/// | the caller drops the call | it leaves, and the limit returns any grant |
+/// | the caller drops the call | it leaves, and any grant pays for other spends or goes back to the store |
 pub struct Asked {
     entry: Arc<BucketEntry>,
     tokens: Tokens,

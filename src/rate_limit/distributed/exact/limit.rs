@@ -56,8 +56,9 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # Cancellation
 ///
-/// A caller that is dropped while it waits takes nothing. The limit returns to the store any tokens that were granted
-/// for that caller, less what has drained since.
+/// A caller that is dropped while it waits takes nothing. If the store grants tokens for that caller, they pay for
+/// spends of this process that the store does not know. The limit returns the rest to the store, less what has drained
+/// since.
 #[doc(alias = "distributed rate limit")]
 #[derive(Clone)]
 pub struct Exact {

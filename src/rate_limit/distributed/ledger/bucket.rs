@@ -25,8 +25,8 @@ use std::{mem, sync::Arc, time::Duration};
 /// Times are by the process's own clock, except where a field says otherwise.
 #[derive(Debug)]
 pub(crate) struct BucketLedger {
-    /// The bucket's level by the last answer of the store. For `Exact` it is the lowest level that fits the answer, for
-    /// `WriteBehind` the highest.
+    /// The bucket's level by the last answer of the store, less the refunds since. For `Exact` it is the lowest level
+    /// that fits the answer, for `WriteBehind` the highest.
     known: Level,
     /// The level in the store may be higher than `known`, at most by what drains in this time.
     doubt: Nanos,
@@ -43,7 +43,7 @@ pub(crate) struct BucketLedger {
     unreported: Tokens,
     /// Spent because an answer did not come in time, and not yet reported.
     missed: Missed,
-    /// Not yet reported, and spent in an outage, or before it and unreported when it began.
+    /// Spent in an outage, or unreported when the outage began. Not reported since.
     late: Tokens,
     /// The spends of the outage and those that were unconfirmed when it began. A spend leaves the backlog when the
     /// store confirms it, or when it has drained here.

@@ -24,7 +24,7 @@ pub(crate) enum Reported {
 pub(crate) struct Spends {
     /// Spent while the store decided.
     pub(crate) unreported: Tokens,
-    /// Spent in an outage, or before it and unconfirmed when it began, and not drained since.
+    /// Spent in an outage, or unconfirmed when the outage began. Not drained since.
     pub(crate) late: Tokens,
     /// The sequence of the charge, by which the store recognizes a repetition.
     pub(crate) sequence: u64,

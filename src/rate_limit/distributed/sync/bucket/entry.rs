@@ -81,8 +81,8 @@ impl BucketEntryState {
         }
     }
 
-    /// Adds a caller that waits. Also returns callers that have gone: drop them without a lock, since the drop may run
-    /// the code of a waker.
+    /// Adds a caller that waits. If the list of waiting callers was full, also returns those that have gone. Drop them
+    /// without a lock, since the drop may run the code of a waker.
     pub(super) fn wait(&mut self, waiter: Waiter) -> (Enqueued, Vec<Waiter>) {
         match &mut self.request {
             // Idle => Queued

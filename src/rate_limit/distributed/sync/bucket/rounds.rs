@@ -143,7 +143,7 @@ impl BucketRounds {
         self.sync.health().decides_from().map_or(due, |from| due.min(from))
     }
 
-    /// Waits for the next batch that lands. Returns `None` at `wake`, or when a request comes.
+    /// Waits for the next batch that lands. Returns `None` at `wake`, or when the flusher is woken.
     async fn next_landed(&mut self, wake: Instant) -> Option<Landed> {
         let (mut hurry, mut sleep) = (pin!(self.sync.link().hurry.notified()), pin!(sleep_until(wake)));
         let flights = &mut self.flights;
