@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// About the most entries that the log has for a window, independent of the number of calls.
 const MOST_SPENDS: u32 = 80;
 
-/// A process asks for one 16th of the limit before it knows its demand.
+/// A process asks for at least one 16th of the limit before it knows its demand.
 const FIRST_SHARE: u64 = 16;
 
 /// The local ledger of one key's lease: the tokens that the process holds, and its spends with their times.
@@ -48,6 +48,7 @@ pub(crate) struct LeaseLedger {
     state: LeaseState,
 }
 
+/// An entry of the log: tokens that the ledger noticed as spent at about one time.
 #[derive(Clone, Copy, Debug)]
 struct Spend {
     /// When the first token of this entry was noticed.
