@@ -16,9 +16,9 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// The store does not answer, or not in time.
     Unreachable,
-    /// The store answers that it cannot serve: it is loading, full, or read-only.
+    /// The store answers that it cannot serve, for example because it is loading, full, or read-only.
     Refused,
-    /// The answer is not one that a store of this kind gives.
+    /// The answer is not one that a store of this kind gives, or the store panicked.
     Incomprehensible,
 }
 

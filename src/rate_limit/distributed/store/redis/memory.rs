@@ -75,8 +75,8 @@ fn text_of(answer: &Value) -> String {
     }
 }
 
-/// Returns the concern about this answer. Every key of a limit has an expiry, so all policies but `noeviction` evict
-/// it.
+/// Returns the concern about this answer. Every key of a limit has an expiry, so all policies but `noeviction` evict it
+/// at the `maxmemory`. A server without a `maxmemory` evicts nothing.
 fn concern_of(info: &str) -> Option<String> {
     let field = |name: &str| info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
     let (most, policy) = (field("maxmemory")?, field("maxmemory_policy")?);

@@ -68,9 +68,9 @@ use tokio::runtime::Handle;
 /// still knows. An evicted window starts empty. Once a process that had used it asks, the store notices the loss and
 /// grants nothing for a window.
 ///
-/// The store asks the server once for its policy, with `INFO memory`. If the server may evict keys,
-/// [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) reports that for the lifetime of the
-/// store. After a change of the policy, make a new store to check it again.
+/// The store asks the server once for its policy, with `INFO memory`; in a cluster, it asks only the configured server.
+/// If the server may evict keys, [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) reports
+/// that for the lifetime of the store. After a change of the policy, make a new store to check it again.
 ///
 /// # Memory
 ///
@@ -108,7 +108,8 @@ impl Redis {
         [&self.inner.prefix, kind, key].concat()
     }
 
-    /// Asks the server once whether it may evict keys: in the background, if there is a runtime.
+    /// Asks the server once whether it may evict keys: in the background, if there is a runtime. In a cluster, asks
+    /// only the configured server.
     fn look_at_the_memory(&self) {
         if !self.inner.memory.is_open() {
             return;
