@@ -33,7 +33,8 @@ pin_project! {
     /// Unlike the future of a token bucket, it has no planned instant ([`due_at`](crate::rate_limit::Acquire::due_at)).
     /// Its turn depends on when the calls in the service end, and on which calls overtake it. For a forecast ask
     /// [`Queue::readings`] before the first poll: [`expected_wait`](super::Readings::expected_wait) is the wait of a
-    /// call that comes now and is served after all waiters. It is unknown at the beginning of the first backlog.
+    /// call that comes now and is served after all waiters. It can be unknown, for example at the beginning of the
+    /// first backlog.
     #[must_use = "futures do nothing unless polled"]
     pub struct Acquire {
         queue: Queue,

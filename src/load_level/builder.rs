@@ -39,8 +39,8 @@ impl QueueBuilder {
     }
 
     /// Sets the most calls that may wait. An [adaptive](Queue::adaptive) queue has a default of 10,000 waiters: one
-    /// second of work for a service of 10,000 calls per second, in less than a megabyte. A deeper queue helps only a
-    /// faster service, or calls that may wait longer.
+    /// second of work for a service of 10,000 calls per second, in about a megabyte. A deeper queue helps only a faster
+    /// service, or calls that may wait longer.
     pub fn depth(self, depth: usize) -> Self {
         Self { depth, ..self }
     }
@@ -74,8 +74,9 @@ impl QueueBuilder {
     }
 
     /// Throttles the starts: at most `calls` begin per `period`, evenly spread, one after the other. Timers are coarser
-    /// than some paces, so calls that are due within five milliseconds may begin together. In every interval of length
-    /// t at most `1 + (t + 5 ms) * calls / period` calls begin. Default: calls begin as soon as the service has room.
+    /// than some paces, so calls that became due in the last five milliseconds may begin together. In every interval of
+    /// length t at most `1 + (t + 5 ms) * calls / period` calls begin. Default: calls begin as soon as the service has
+    /// room.
     ///
     /// A call begins when its turn comes. If its task then runs late, the task also calls the service late. With a pace
     /// each call takes the lock.

@@ -14,7 +14,9 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The settings of a queue, with the defaults and bounds of [`QueueBuilder`](crate::load_level::QueueBuilder).
+/// The settings of a queue that can change, with the defaults and bounds of
+/// [`QueueBuilder`](crate::load_level::QueueBuilder). Whether a queue is adaptive, and whether it serves by
+/// criticality, is fixed when it is built.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct LoadLevelConfig {
@@ -123,8 +125,9 @@ impl Reconfigure for Queue {
         config.check()
     }
 
-    /// In one step, under the queue's lock. Which calls a queue refuses depends on the calls that wait. No intermediate
-    /// configuration therefore refuses exactly the calls that the old or the new one refuses.
+    /// In one step, under the queue's lock. [`Course::Strictest`] would need an intermediate configuration that refuses
+    /// exactly the calls that the old or the new one refuses. A queue has none, because its refusals depend on which
+    /// calls wait already.
     fn course(&self, _now: &LoadLevelConfig, _to: &LoadLevelConfig) -> Course<LoadLevelConfig> {
         Course::AtOnce
     }

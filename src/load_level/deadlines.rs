@@ -30,8 +30,11 @@ pub(super) struct Deadlines {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
     turn: Turn,
+    /// How much the waiter takes of the queue's weight limit. Not the weight of its tree.
     weight: u64,
+    /// The root of the tree of earlier turns, or [`NONE`].
     left: u32,
+    /// The root of the tree of later turns, or [`NONE`].
     right: u32,
     /// This waiter and all waiters below it.
     all: Backlog,
@@ -136,7 +139,7 @@ impl Deadlines {
         self.nodes.get(at as usize).copied().unwrap_or(Node::ABSENT)
     }
 
-    /// Stores a node above its children.
+    /// Stores a node above its children, and sums up its tree.
     fn link(&mut self, at: u32, mut node: Node) {
         let itself = Backlog { calls: 1, weight: node.weight.into() };
         node.all = self.node(node.left).all.plus(itself).plus(self.node(node.right).all);

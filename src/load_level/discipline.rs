@@ -13,6 +13,7 @@ use std::{fmt, time::Duration};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Discipline(pub(crate) Kind);
 
+/// The kinds of a [`Discipline`], as its constructors document them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -37,7 +38,7 @@ pub(crate) enum Kind {
     },
 }
 
-/// A millionth.
+/// The smallest share of a deadline: a millionth.
 const LEAST_SHARE: f64 = 1e-6;
 
 impl Default for Discipline {
@@ -106,8 +107,9 @@ impl Discipline {
     ///
     /// Use it for requests without deadlines. It is the adaptive LIFO with the controlled delay (CoDel) of B. Maurer,
     /// "Fail at Scale", ACM Queue 13(8), 2015. The defaults are those of the article: a target of 5 ms and an interval
-    /// of 100 ms. It recommends them for all kinds of services. The service must complete more than one call per
-    /// target, on average.
+    /// of 100 ms. The article recommends them for all kinds of services. The service must complete more than one call
+    /// per target, on average. A slower service serves few calls once the newest is first, since most calls reach the
+    /// target before it takes another.
     pub const fn adaptive() -> Self {
         Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
     }
@@ -138,7 +140,7 @@ impl Discipline {
 
     pub(super) fn rule(&self) -> Rule {
         match self.0 {
-            // From a millionth to one.
+            // `check` has accepted the share, which is from a millionth to one.
             Kind::Deadline { share } | Kind::EarliestDeadline { share } => {
                 Rule::Deadline { share: (share * (1_u64 << 32) as f64) as u64 }
             }

@@ -2,9 +2,10 @@ use super::{DrainTime, Queue};
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// Reads `in_flight` and `in_flight_limit` of the mechanism `load_level`, `queue_waiting`, `queue_oldest_seconds`,
-/// `queue_drain_seconds` and `queue_wait_seconds`. `queue_drain_seconds` is infinity for a queue that does not drain,
-/// and 0 while the drain time is not known. `queue_wait_seconds` are the waits of the calls that waited, served or not.
+/// Reads `in_flight` and `in_flight_limit`, with the label `mechanism="load_level"`. Also reads `queue_waiting`,
+/// `queue_oldest_seconds`, `queue_drain_seconds` and `queue_wait_seconds`. `queue_drain_seconds` is infinity for a
+/// queue that does not drain, and 0 while the drain time is not known. `queue_wait_seconds` are the waits of the calls
+/// that waited, served or not.
 impl Instrument for Queue {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let now = self.readings_at(now);

@@ -20,8 +20,8 @@ impl<C> LoadLevel<WeighsOne, C> {
     /// Sets the weight of a call while it waits, from its request: for example its bytes or its rows. See
     /// [`max_weight`](super::QueueBuilder::max_weight).
     ///
-    /// The function runs when a call has to wait, before it takes its place in the queue. It may also run for a call
-    /// that begins at once: with a [pace](super::QueueBuilder::pace) it runs for each call.
+    /// The function runs for each call that cannot begin at once, before the queue lets the call wait or refuses it. It
+    /// may also run for a call that begins at once: with a [pace](super::QueueBuilder::pace) it runs for each call.
     ///
     /// `weight` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter:
     /// `|order: &Order|`, or `|order: &&Order|` where the request is itself a reference.
@@ -34,8 +34,8 @@ impl<C> LoadLevel<WeighsOne, C> {
 impl<W> LoadLevel<W> {
     /// Sets the criticality of a call, from its request. See [`by_criticality`](super::QueueBuilder::by_criticality).
     ///
-    /// The function runs when a call has to wait, before it takes its place in the queue. It may also run for a call
-    /// that begins at once: with a [pace](super::QueueBuilder::pace) it runs for each call.
+    /// The function runs for each call that cannot begin at once, before the queue lets the call wait or refuses it. It
+    /// may also run for a call that begins at once: with a [pace](super::QueueBuilder::pace) it runs for each call.
     ///
     /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
     pub fn criticality<F>(self, criticality: F) -> LoadLevel<W, CriticalityBy<F>> {

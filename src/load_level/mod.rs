@@ -32,19 +32,20 @@
 //!
 //! - A call takes its place in the first poll of its future. If a place in the service is free, no call waits, and the
 //!   [pace](QueueBuilder::pace) allows it, the call goes on at once. Otherwise its future waits. The queue spawns no
-//!   task, and polls the service's readiness only after the call's turn has come.
+//!   task. The layer polls the service's readiness only after the call's turn has come.
 //! - The [`Discipline`] says which waiter is served next, and which has waited too long. By default the oldest waiter
-//!   is next. A call may wait for half of the time from its arrival to its deadline. After that it is refused
-//!   ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and does not run. Simulations offered two and ten
-//!   times the load that the server can take. With this rule, and no other mechanism, the server stayed busy with calls
-//!   whose callers still waited.
+//!   is next, and a call may wait for half of the time from its arrival to its deadline. After that the queue refuses
+//!   the call ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and the call does not run. Simulations
+//!   offered two and ten times the load that the server can take. With these defaults, and no other mechanism, the
+//!   server stayed busy with calls whose callers still waited.
 //! - The deadline is the one in the call's [context](crate::CallContext). It does not travel by itself: a server reads
 //!   it from the request and runs the service in the context's [`scope`](crate::CallContext::scope). No call waits
-//!   longer than [`max_wait`](QueueBuilder::max_wait). Except with [`Discipline::adaptive`], this is the only limit for
-//!   a call without a deadline. Set it to half of the callers' usual timeout.
+//!   longer than [`max_wait`](QueueBuilder::max_wait). Except with [`Discipline::adaptive`], `max_wait` is the only
+//!   limit for a call without a deadline. Set it to half of the callers' usual timeout.
 //! - If calls have different deadlines, [`Discipline::earliest_deadline`] serves the most urgent call first.
-//! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). If a new call does not
-//!   fit, the queue refuses calls until the others fit. It chooses each one by the first rule that applies:
+//! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). The queue refuses a new call
+//!   that has no time left to wait, or that alone exceeds the weight limit. If another new call does not fit, the queue
+//!   refuses calls until the others fit. It chooses each one by the first rule that applies:
 //!   - the oldest waiter of a class ([by earliest deadline](Discipline::earliest_deadline) the most urgent one), if its
 //!     time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
 //!   - the new call, if the waiters that are served before it leave no room for it
@@ -56,8 +57,8 @@
 //!   changes the order.) An adaptive queue measures the service rate. It refuses a new call at once if, at this rate,
 //!   the calls before it take longer than the new call may wait.
 //! - A refusal by a full queue, or after too long a wait, has a `retry_after`: the time to serve all waiters and one
-//!   more call at the present rate, if none of them leaves. It is `None` while the rate is not known, and for a call
-//!   that alone exceeds the weight limit.
+//!   more call at the present rate, if none of them leaves. It is `None` while the rate is not known or is zero, and
+//!   for a call that alone exceeds the weight limit.
 //! - A call that ends gives its place to the next call before its own future returns the answer. With a
 //!   [pace](QueueBuilder::pace), each admitted call takes a start time. An admitted call can still end before it
 //!   reaches the service: its deadline passes, an inner layer refuses it, or its caller drops it. Such a call gives its
@@ -66,7 +67,8 @@
 //! - A [`Queue`] is a handle: read and change it while calls wait, share it among layers, or use it without tower.
 //! - A queue reads one clock. Build the queue in the runtime that uses it. Another runtime can have another clock, such
 //!   as a paused clock in a test. While that clock is behind the latest time that the queue has seen, the queue's time
-//!   stands still: the pace admits no call, and waits do not end.
+//!   stands still. Meanwhile no further call becomes due by the pace, and no waiter reaches the end of its time to
+//!   wait.
 //!
 //! # Deadlines and classes from a request
 //!
@@ -115,7 +117,7 @@
 //! the service. If it is polled after its deadline, it is refused and returns the place.
 //!
 //! With a pace, only the next waiter has a timer for the next start. If its task does not poll it, the waiters behind
-//! it may wait until another call arrives or ends.
+//! it may start late: when another call arrives or ends, or when a timer of their own fires.
 //!
 //! A call that a timeout ends returns its place, even if its work goes on in a spawned task or in another process.
 //!
@@ -130,8 +132,8 @@
 //! While no call waits and there is no pace, a call makes one compare-and-swap to enter and one to leave. It reads no
 //! clock, takes no lock and allocates nothing. With a pace, each call takes the lock and reads the clock.
 //!
-//! A call that waits takes the lock when it comes, in each poll, and when it leaves. It makes one timer. It is woken
-//! once, however long the queue is. With a pace it is woken up to twice, and up to twice more for each call that
+//! A call that waits takes the lock when it comes, in each poll, and if its caller drops it. It makes one timer. It is
+//! woken once, however long the queue is. With a pace it is woken up to twice, and up to twice more for each call that
 //! overtakes it. The queue allocates places as it grows, reuses them, and frees them when it is dropped. Each step
 //! takes constant time; with [`Discipline::earliest_deadline`] it takes O(log n) for n waiters.
 //!

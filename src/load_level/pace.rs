@@ -4,7 +4,7 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// The rate at which calls begin, one after the other: a GCRA without bursts.
+/// The rate at which calls begin, one after the other.
 ///
 /// It is the generic cell rate algorithm (GCRA, ITU-T I.371) with a tolerance of five milliseconds, in fixed-point
 /// nanoseconds. Timers fire at whole milliseconds and late, so the calls that became due in the last five milliseconds
@@ -15,8 +15,9 @@ pub(super) struct Pace {
     due: u128,
     /// The time between two calls, in the same unit.
     interval: u128,
-    /// The terms of the configuration.
+    /// The configured number of calls in one `period`.
     calls: u64,
+    /// The configured period.
     period: Duration,
 }
 
@@ -33,10 +34,11 @@ impl PaceSlot {
 
 /// The longest delay of a clock or a timer that later calls make up for: 5 ms.
 const TOLERANCE: Nanos = Nanos(5_000_000);
+/// The fractional bits of an instant in fixed point.
 const FRACTION: u32 = 32;
 
 impl Pace {
-    /// Returns a pace that begins at the origin of the time. `field` is its name in errors.
+    /// Returns a pace whose first call is due at time zero. `field` is its name in errors.
     pub(super) fn new(field: &'static str, calls: u64, period: Duration) -> Result<Self, ConfigError> {
         check_duration(field, period)?;
         let Nanos(nanos) = Nanos::of(period);

@@ -35,7 +35,9 @@ pub(super) enum Mode {
 #[repr(align(128))]
 pub(super) struct Word(AtomicU64);
 
+/// The lowest bit of the limit in the word. The 31 bits below it count the places that are taken.
 const LIMIT_SHIFT: u32 = 31;
+/// The bits of the places that are taken.
 const TAKEN: u64 = (1 << LIMIT_SHIFT) - 1;
 /// Set in the slow mode.
 const SLOW: u64 = 1 << 63;
@@ -109,6 +111,7 @@ impl Word {
         ServicePlaces::of(self.0.fetch_or(SLOW, Ordering::Relaxed))
     }
 
+    /// Writes the places back. From then on the word is in the mode that the queue's state requires.
     // Slow => Fast | Slow
     pub(super) fn hand_back(&self, places: ServicePlaces, lock: &MutexGuard<'_, QueueState>) {
         self.0.store(places.word(lock.mode()), Ordering::Relaxed);

@@ -47,9 +47,9 @@ use tokio::time::Instant;
 /// # Cost
 ///
 /// While no call waits and there is no pace, a call makes one compare-and-swap to enter and one to leave. It reads no
-/// clock, takes no lock and allocates nothing. Otherwise, and for each change of a setting, it takes a lock and reads
-/// the clock. A place in the queue has 80 bytes and is reused. A waiter is woken once, however long the queue is; see
-/// [`acquire`](Self::acquire) for a queue with a pace.
+/// clock, takes no lock and allocates nothing. Otherwise a call takes a lock and reads the clock, as does each change
+/// of a setting. A place in the queue has 80 bytes and is reused. A waiter is woken once, however long the queue is;
+/// see [`acquire`](Self::acquire) for a queue with a pace.
 #[doc(alias("buffer", "bulkhead queue", "CoDel", "backpressure", "throttle", "ConcurrencyLimit"))]
 #[derive(Clone)]
 pub struct Queue {
@@ -57,7 +57,9 @@ pub struct Queue {
 }
 
 struct QueueShared {
+    /// The places in the service, and whether a call needs the lock.
     word: Word,
+    /// The instant from which the times in the state count.
     origin: Origin,
     state: Mutex<QueueState>,
 }
@@ -77,13 +79,14 @@ impl Queue {
     /// It measures the service rate: how fast the service takes the calls that wait. It refuses a new call if the calls
     /// that would be served before it take longer than the new call may wait. Such a call would only wait in vain, and
     /// be refused later. The [discipline](QueueBuilder::discipline) says how long it may wait: by default half of the
-    /// time until its deadline, and at most [`max_wait`](QueueBuilder::max_wait). An overload therefore refuses calls
-    /// when they come, not after they have waited. The error is [`QueueFull`](crate::error::QueueFull) with the cause
-    /// [`Deadline`](crate::error::QueueFullCause::Deadline).
+    /// time until its deadline, and at most [`max_wait`](QueueBuilder::max_wait). During an overload the queue
+    /// therefore refuses calls when they come, not after they have waited. The error is
+    /// [`QueueFull`](crate::error::QueueFull) with the cause [`Deadline`](crate::error::QueueFullCause::Deadline).
     ///
     /// - The rate is measured over the last 200 to 400 calls that waited (with a concurrency above 100: over the last
-    ///   two to four calls for each place in the service). Time in which no call waits does not count. If fewer calls
-    ///   waited in the last 5 to 10 s of the time that counts, the rate is measured over these seconds.
+    ///   two to four calls for each place in the service). If the service takes more calls than that in 50 ms, the rate
+    ///   is measured over the last 50 to 100 ms. Time in which no call waits does not count. If fewer calls waited in
+    ///   the last 5 to 10 s of the time that counts, the rate is measured over these seconds.
     /// - The rate is known once the service has taken enough waiters: after the first one 10 more, plus one for each of
     ///   its places. Calls must have been waiting for at least 50 ms of that time. The queue measures the rate again
     ///   after a new [pace](QueueBuilder::pace), after an idle time, and after a standstill. The idle time is ten
@@ -94,8 +97,8 @@ impl Queue {
     ///   therefore makes the queue shorter for a while, but the service stays busy. A rate that is too high lets calls
     ///   wait that are refused later.
     ///
-    /// [`Readings`] state the rate and the depth that follows from it. A call that waits costs one division more than
-    /// in another queue, when it comes.
+    /// [`Readings`] state the rate and the depth that follows from it. A call that waits costs two divisions more than
+    /// in another queue: one when it comes, and one when its turn comes.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -119,7 +122,8 @@ impl Queue {
     /// let now = queue.readings();
     /// assert_eq!((now.depth, now.max_depth), (21, 10_000));
     /// assert_eq!(now.served_per_second, Some(100.0));
-    /// // Most are refused when they come. The others came before the rate was known, or took the last place.
+    /// // Most refused calls are refused when they come. The others had come before the rate was known, or had the last
+    /// // place.
     /// assert!(now.not_served.full > 400 && now.not_served.waited_too_long < 50);
     /// # Ok(())
     /// # }
@@ -145,8 +149,9 @@ impl Queue {
     /// # Errors
     ///
     /// - [`Rejection::QueueFull`](crate::Rejection::QueueFull): at once, or later if a call that is worth more takes
-    ///   the place.
-    /// - [`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong): its time to wait has ended.
+    ///   the waiter's place.
+    /// - [`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong): the call's time to wait has ended, or its
+    ///   deadline passed before its task polled it.
     /// - [`Rejection::Closed`](crate::Rejection::Closed): at once, or later if the queue is [closed](Self::close).
     ///
     /// # Cost
@@ -195,8 +200,8 @@ impl Queue {
         self.readings_at(Instant::now())
     }
 
-    /// Reads the queue at `now`. If the instant is earlier than the latest one at which a call came or went, that
-    /// latest one is used instead.
+    /// Reads the queue at `now`. If `now` is earlier than the latest instant that the queue has seen under its lock,
+    /// the readings are those of that latest instant.
     ///
     /// It takes the lock, so read a busy queue only a few times per second. It changes no state.
     pub fn readings_at(&self, now: Instant) -> Readings {

@@ -11,7 +11,7 @@ pub enum DrainTime {
     /// up to ten seconds after its end.
     Never,
     /// The backlog is too young for rates. They are known once it has lasted for 50 ms and ten calls have left the
-    /// queue, or once it has lasted for ten seconds.
+    /// queue, or once it has lasted for ten seconds. A change of the concurrency or the pace begins the rates again.
     Unknown,
 }
 
@@ -39,8 +39,8 @@ pub(crate) struct Flow {
 }
 
 /// How fast a queue grew and shrank in the last ten seconds, or since the backlog began. A sample is taken only when
-/// the queue changes, as when a call comes or goes. If this happens less often than twice per second, the rates cover
-/// more than ten seconds.
+/// the queue changes, for example when a call comes or goes. If this happens less often than twice per second, the
+/// rates cover more than ten seconds.
 ///
 /// Rates are unknown until a backlog has lasted for [`SHORTEST`] and [`FEWEST`] calls have left the queue, or until it
 /// has lasted for [`LONG`]. Rates without a backlog would measure the demand, not the capacity.
@@ -48,7 +48,7 @@ pub(crate) struct Flow {
 /// | from | to | when |
 /// |---|---|---|
 /// | no backlog | backlog | a call waits: [`begin`](Self::begin) |
-/// | backlog | backlog | the capacity changes: [`begin_again`](Self::begin_again) |
+/// | backlog, no backlog | unchanged | the capacity changes: [`begin_again`](Self::begin_again) |
 /// | backlog | no backlog | no call waits: [`end`](Self::end) |
 ///
 /// It keeps the counts of 21 instants.
@@ -68,7 +68,7 @@ struct Sample {
 }
 
 const SAMPLES: usize = 21;
-/// The time between two samples, half a second. Twenty intervals are ten seconds.
+/// The least time between two samples, half a second. Twenty intervals are ten seconds.
 const SPACING: Nanos = Nanos(500_000_000);
 /// The shortest backlog that gives a rate. [`Readings`](super::Readings) states this number and the two below.
 const SHORTEST: Nanos = Nanos(50_000_000);
@@ -97,7 +97,7 @@ impl Rates {
     }
 
     /// Begins again, because the capacity changes and the rates until now do not apply to it.
-    // Backlog => Backlog
+    // Backlog => Backlog, No backlog => No backlog
     pub(crate) fn begin_again(&mut self, at: Nanos, totals: Totals) {
         self.before = None;
         if self.taken > 0 {
@@ -122,7 +122,8 @@ impl Rates {
         self.flow_of_this(at, totals).or(self.before)
     }
 
-    /// Returns the rates of this backlog until now. The join rate of the previous backlog does not apply to it.
+    /// Returns the rates of this backlog until now. The drain time needs them, because the join rate of an earlier
+    /// backlog does not apply to this one.
     pub(crate) fn flow_of_this(&self, at: Nanos, totals: Totals) -> Option<Flow> {
         let last = self.taken.checked_sub(1)?;
         let oldest = self.samples[last.saturating_sub(SAMPLES - 1) % SAMPLES];

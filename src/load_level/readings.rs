@@ -7,7 +7,7 @@ use super::{
 use crate::{clock::Nanos, waiters::Backlog};
 use std::time::Duration;
 
-/// The calls that were not served since the queue was built, by reason.
+/// The calls that were not served, by reason. The counts begin when the queue is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -35,8 +35,8 @@ pub struct Readings {
     pub concurrency: usize,
     /// The calls that wait.
     pub waiting: usize,
-    /// The most that may wait now. In an [adaptive](super::Queue::adaptive) queue this is one more than the calls that
-    /// the service takes within the longest wait, and at most `max_depth`. The longest wait of a call without a
+    /// The most calls that may wait now. In an [adaptive](super::Queue::adaptive) queue this is one more than the calls
+    /// that the service takes within the longest wait, and at most `max_depth`. The longest wait of a call without a
     /// deadline is `max_wait`, or the shorter interval of [`Discipline::adaptive`](super::Discipline::adaptive). A call
     /// that may wait less is refused behind fewer calls. In an adaptive queue this equals `max_depth` while the rate of
     /// the service is not known, and while the newest calls are served first. In all other queues it always does.
@@ -62,7 +62,8 @@ pub struct Readings {
     pub expected_wait: Option<Duration>,
     /// The time until the backlog is gone, at the rates of the last ten seconds: B / (u - l), where B calls wait, u
     /// calls leave the queue and l calls join it per second. While a backlog is younger than ten seconds, the rates
-    /// cover all of it. More calls have then joined than left, so it reads [`Never`](DrainTime::Never).
+    /// cover all of it. More calls have then joined than left, so the reading is [`Never`](DrainTime::Never) once the
+    /// rates are known. After a change of the concurrency or the pace, the rates cover only the time since that change.
     ///
     /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see
     /// [`expected_wait`](Self::expected_wait). The previous backlog does not count here.
@@ -70,9 +71,9 @@ pub struct Readings {
     /// The concurrency that the service would need to keep up with all arrivals, refused calls included, and to work
     /// off the backlog in ten seconds. An autoscaler divides it by the concurrency of one instance.
     ///
-    /// If no call waits, or if calls wait only for the pace, it is the number of calls in the service. That number
-    /// changes with each call: smooth it. The reading is at least 1. While calls wait for places and the rates are not
-    /// known, it is the present concurrency.
+    /// If no call waits, or if calls wait only for the pace, it is the number of calls in the service, at most the
+    /// present concurrency. That number changes with each call: smooth it. The reading is at least 1. While calls wait
+    /// for places, it is the present concurrency if the rates are not known, or if no call was served.
     pub desired_concurrency: usize,
     /// The calls that were not served, by reason.
     pub not_served: Counts,

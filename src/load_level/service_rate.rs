@@ -25,14 +25,15 @@ use std::time::Duration;
 /// other waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServiceRate {
-    /// The previous span, and the one that has begun.
+    /// The previous span, which has ended.
     before: Span,
+    /// The span that has begun.
     current: Span,
     /// The longest wait between two calls while the rate is not known. The spans do not contain it.
     longest: Option<Nanos>,
     /// When the service took a waiter last. `None` before the first one.
     last: Option<Nanos>,
-    /// The concurrency at that time.
+    /// The concurrency when the service took that waiter.
     places: u32,
 }
 
@@ -59,7 +60,8 @@ const LONGEST_IDLE: Nanos = Nanos(10_000_000_000);
 const PAUSE: u128 = 20;
 
 impl ServiceRate {
-    /// Counts a waiter that a service of `places` takes. Calls have been waiting without a break since `backlog_since`.
+    /// Counts a waiter that the service takes. `places` is the concurrency of the service. Calls have been waiting
+    /// without a break since `backlog_since`.
     pub(super) fn record_service(&mut self, backlog_since: Nanos, now: Nanos, places: u32) {
         let last = self.last.unwrap_or(now);
         let wait = now.saturating_sub(last.max(backlog_since));

@@ -4,7 +4,7 @@
 //!
 //! | from | to | when | in |
 //! |---|---|---|---|
-//! | new | admitted | there is room, no call waits, and the queue is open | `arriving` |
+//! | new | in the service | there is room, no call waits, and the queue is open | `arriving` |
 //! | new | waiting | there is a place in the queue | `arriving` |
 //! | new | refused | the queue is full or closed, or the call has no time to wait | `arriving` |
 //! | new | refused | the queue is adaptive, and the calls before it take longer than it may wait | `depth` |
@@ -68,7 +68,8 @@ pub(super) struct QueueState {
     pub(super) waiters: Waiters<Waiter, Result<PaceSlot, QueueRefusal>, CLASSES>,
     /// When the present backlog began. While no call waits, when the last backlog ended.
     nonempty_since: Nanos,
-    /// The latest instant that any thread has brought. The clock of another thread may be behind it.
+    /// The latest instant at which a thread took the lock to change the queue. The clock of another thread may be
+    /// behind it.
     latest: Nanos,
     pub(super) totals: Totals,
     pub(super) rates: Rates,
@@ -80,6 +81,7 @@ pub(super) struct QueueState {
 /// The times of a waiter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter {
+    /// The instant of its arrival.
     since: Nanos,
     /// The end of its time to wait: it is refused from then on.
     gives_up_at: Nanos,
@@ -147,7 +149,7 @@ impl QueueState {
         self.service_rate = Some(ServiceRate::default());
     }
 
-    /// Returns the present for a thread that reads `now`: never before an instant that a thread has brought.
+    /// Returns the present for a thread whose clock reads `now`: `now`, or `latest` if that is later.
     pub(super) fn time_at(&self, now: Nanos) -> Nanos {
         self.latest.max(now)
     }

@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::time::advance;
 
-/// Returns whether a call enters, looks for a place to wait, and ends without the lock.
+/// Returns whether a call enters, asks whether the queue is full, and ends, all without the lock.
 fn is_fast(queue: &Queue) -> bool {
     let entered = queue.enter();
     if entered {

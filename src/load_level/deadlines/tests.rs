@@ -1,10 +1,11 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Class, until, the place, the weight.
+/// The class, the end of the time to wait, the index and the weight of a waiter.
 type Entry = (usize, u64, u32, u64);
 
-/// Checks the balance and the sums of a tree, and returns its waiters in order, and its depth.
+/// Checks the balance and the sums of a tree, and adds its waiters to `order`. Returns the sum of its waiters, and its
+/// depth.
 fn walk(tree: &Deadlines, at: u32, order: &mut Vec<u32>) -> (Backlog, usize) {
     if at == NONE {
         return (Backlog::default(), 0);

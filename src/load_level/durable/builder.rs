@@ -165,7 +165,7 @@ impl DurableQueueBuilder {
 
     fn check(&self) -> Result<Server, RedisError> {
         let Self { limits, .. } = self;
-        // The name is the hash tag.
+        // Braces delimit the hash tag, which is the name.
         let braces = |text: &str| text.contains(['{', '}']);
         if self.name.is_empty() || self.name.len() > 512 || braces(&self.name) {
             let rule = "must have 1 to 512 bytes, and neither { nor }";

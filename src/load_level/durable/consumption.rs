@@ -16,6 +16,7 @@ pub(super) struct Consumption(Mutex<Known>);
 pub(super) struct Counted {
     /// Milliseconds of the server's clock.
     pub(super) millis: u64,
+    /// The messages that are waiting, in progress, or waiting for another try.
     pub(super) backlog: u64,
     pub(super) appended: u64,
     /// The messages that ended: acknowledged, dropped or dead.
@@ -32,7 +33,8 @@ struct Known {
 /// A backlog stands still if no message has ended for this many milliseconds.
 const STANDSTILL: u64 = 10_000;
 
-/// An answer that is older than the last one by more milliseconds than this is not late: its server has another clock.
+/// An answer that is older than the last one by more milliseconds than this is not late: the server's clock was set, or
+/// another server has answered.
 const LONGEST_STEP_BACK: u64 = 10_000;
 
 impl Counted {
@@ -52,12 +54,14 @@ impl Default for Consumption {
 }
 
 impl Consumption {
+    /// Learns the counts of an answer, unless a later answer has overtaken it. Begins the rates again if the clock went
+    /// back far, or if the server lost its data.
     pub(super) fn learn(&self, counted: Counted) {
         let known = &mut *lock(&self.0);
         let last = known.last;
         let counts_less = counted.ended < last.ended || counted.appended < last.appended;
         if counted.millis.saturating_add(LONGEST_STEP_BACK) < last.millis {
-            // Another clock: the answer is from another server.
+            // The clock went back far: another server has answered, or the server's clock was set.
             *known = Known::new();
         } else if counted.millis < last.millis || counted.millis == last.millis && counts_less {
             // A later answer has overtaken this one, or the clock went back a little.
@@ -79,7 +83,8 @@ impl Consumption {
         known.last = counted;
     }
 
-    /// Returns the time in which this many messages are expected to end.
+    /// Returns the time in which this many messages are expected to end. `None` while the rate is not known, and while
+    /// the backlog stands still.
     pub(super) fn time_for(&self, messages: u64) -> Option<Duration> {
         let known = &*lock(&self.0);
         let flow = known.rates.flow(known.last.at(), known.last.totals())?;

@@ -23,9 +23,13 @@ pub(super) struct Core {
 
 /// The keys of a queue in Redis. All have the same hash tag.
 pub(super) struct Keys {
+    /// A stream of the messages that are waiting or in progress.
     pub(super) stream: String,
+    /// A sorted set of the messages that wait for another try, by the time at which each is due.
     pub(super) retries: String,
+    /// A hash of the queue's counts, such as `appended`.
     pub(super) totals: String,
+    /// A stream of the dead letters.
     pub(super) dead: String,
     /// The prefix of the key for each deduplication key.
     pub(super) once: String,
@@ -41,6 +45,7 @@ impl Keys {
         Self { stream, retries, totals, dead: key("dead"), once: key("once:") }
     }
 
+    /// Returns all keys of the queue except the deduplication keys.
     pub(super) fn of_all(&self) -> [&str; 4] {
         [&self.stream, &self.retries, &self.totals, &self.dead]
     }

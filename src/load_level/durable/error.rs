@@ -14,19 +14,19 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// Refused by this process or, if the queue is full, by the script: not appended. Layers around a producer reject
-    /// with this variant too. A rejection that [reached](Rejection::reached_service) the producer, such as that of a
-    /// timeout, leaves open whether Redis has the message.
+    /// Refused by this process or, if the queue is full, by the script in Redis: not appended. Layers around a producer
+    /// reject with this variant too. A rejection that [reached](Rejection::reached_service) the producer, such as that
+    /// of a timeout, leaves open whether Redis has the message.
     #[error("{}", rejected(.0))]
     Rejected(#[from] Rejection),
     /// The message could not be encoded: not appended.
     #[error("the message could not be encoded, and was not appended")]
     Encode(#[source] Arc<dyn Error + Send + Sync>),
-    /// There is no connection, or the server refuses: its memory is full, it is read-only, or it is loading. Not
-    /// appended.
+    /// There is no connection or no tokio runtime, or the server refuses: its memory is full, it is read-only, or it is
+    /// loading. Not appended.
     #[error("Redis did not append the message: {reason}")]
     Refused {
-        /// The answer of the server, or the error of the connection.
+        /// The answer of the server, the error of the connection, or the lack of a runtime.
         reason: String,
     },
     /// The text is not the identity of a dead letter. Redis was not asked.
@@ -35,8 +35,8 @@ pub enum AppendError {
         /// The identity, cut off after 200 characters.
         id: String,
     },
-    /// The answer did not come, or not in time: Redis may have appended the message, or may still do so. Send it again
-    /// with the same [key](super::Message::once) to append it once.
+    /// The answer did not come, came too late, or could not be read. Redis may have appended the message, or may still
+    /// do so. Send it again with the same [key](super::Message::once) to append it once.
     #[error("Redis may or may not have appended the message: {reason}")]
     Unknown {
         /// The event that came instead of an answer.
@@ -45,7 +45,8 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// Returns whether Redis may have the message, now or later. `false`: it certainly does not have it, and will not.
+    /// Returns whether Redis may have the message, now or later. `false` means that Redis does not have the message,
+    /// and will not append it.
     ///
     /// Layers that were stacked by hand know only their own part of the call. If a retry among them has sent the message
     /// before, an earlier attempt may have appended it in spite of `false`.
@@ -90,7 +91,7 @@ fn rejected(rejection: &Rejection) -> &'static str {
 }
 
 /// Treats rejections by the queue and by layers around the producer as rejections of a layer. A message that cannot be
-/// encoded is a permanent failure.
+/// encoded is a permanent failure, and so is a text that is not the identity of a dead letter.
 impl<Inner, Response> Classify<Response, AppendError> for Layered<Inner>
 where
     Inner: Classify<Response, AppendError>,

@@ -56,8 +56,9 @@ struct KeptReadings {
     is_up: bool,
     /// The time of the last readings, or of the creation of the instrument.
     since: Instant,
+    /// The redeliveries since the first answer.
     redelivered: u64,
-    /// The number of answers so far. It shows whether another answer came while Redis was asked.
+    /// The number of answers that were cached so far. It shows whether another answer was cached while Redis was asked.
     answers: u64,
 }
 
@@ -95,7 +96,7 @@ impl QueueInstrument {
         check_duration("durable.refresh_every", period)?;
         Ok(async move {
             loop {
-                // An error shows in the readings as their age.
+                // An error shows in the readings: `store_up` is 0, and their age grows.
                 let _ = self.refresh().await;
                 sleep(period).await;
             }
@@ -114,7 +115,7 @@ impl KeptReadings {
         let Some(readings) = answer else { return };
         let before = self.last.as_ref().map_or(readings.redelivered, |last| last.redelivered);
         if readings.redelivered < before && asked_after != self.answers {
-            // A later request has been answered before.
+            // Another answer came after this request was made, and counts more: this answer is out of date.
             return;
         }
         self.answers = self.answers.wrapping_add(1);

@@ -17,9 +17,10 @@ impl Message {
     }
 
     /// Sets a deduplication key, so that the message is appended once. Another message with this key, sent within
-    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended and gets the receipt of the first. Its
-    /// payload does not matter. Nor does it matter whether the first message has been processed or is a dead letter.
-    /// [Revive](super::DurableQueue::revive) a dead letter instead of sending its message again.
+    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended. Its receipt has the identity of the first
+    /// message. The payload of the other message does not matter. Nor does it matter whether the first message has been
+    /// processed or is a dead letter. [Revive](super::DurableQueue::revive) a dead letter instead of sending its
+    /// message again.
     pub fn once(self, key: impl Into<Vec<u8>>) -> Self {
         Self { once: Some(key.into()), ..self }
     }
@@ -63,9 +64,9 @@ pub struct Delivery {
     /// The number of this try, from 1. Each failed call of the message counts as an earlier try. So does each death of
     /// a worker that was calling the message [as a suspect](super#messages-that-kill-their-worker).
     pub attempt: u32,
-    /// Whether a worker that had the message died or was cut off, and no call of the message has ended since then. That
-    /// worker may have begun a call that did a part of the work. Such a call does not always count in
-    /// [`attempt`](Self::attempt).
+    /// Whether a worker that had the message died or was cut off, and no call of the message has ended since then. A
+    /// rejected call that does not count as a try is no such end. The worker that died or was cut off may have begun a
+    /// call that did a part of the work. Such a call does not always count in [`attempt`](Self::attempt).
     pub may_have_begun: bool,
     /// The time since its first append, by the server's clock.
     pub age: Duration,
@@ -83,6 +84,7 @@ pub struct DeadLetter {
     pub payload: Vec<u8>,
     /// The number of tries.
     pub attempts: u32,
-    /// The error of the last try, with its sources, cut off after 1 KiB.
+    /// The error of the last try, with its sources, cut off after 1 KiB. If a worker died during the last try, the text
+    /// says so.
     pub reason: String,
 }

@@ -3,7 +3,7 @@
 //!
 //! Producers append work at their own pace, and workers process it at theirs. The work survives the processes on both
 //! sides. Use it for work whose caller does not wait for the result. Within one process, for callers that do wait, the
-//! [queue](super::Queue) of the module above is enough.
+//! [queue](super::Queue) of the parent module is enough.
 //!
 //! This module needs the feature `redis`.
 //!
@@ -46,11 +46,12 @@
 //! # Semantics
 //!
 //! - A [`Producer`] is a tower service. It answers once Redis has the message. It refuses at once if it cannot append:
-//!   the queue is [full](crate::Rejection::QueueFull), or Redis is unreachable. It keeps nothing for later in this
-//!   process. Its errors [say](AppendError::may_be_appended) whether Redis may have the message in spite of the error.
+//!   the queue is [full](crate::Rejection::QueueFull), or Redis is unreachable. It keeps no message for a later
+//!   attempt. Its errors [say](AppendError::may_be_appended) whether Redis may have the message in spite of the error.
 //! - The queue is full when it has [`depth`](DurableQueueBuilder::depth) messages: waiting, in progress, or waiting for
 //!   another try. The script that appends also counts, so two producers cannot both take the last place. The
-//!   rejection's `retry_after` is the time to work off all of these messages at the rate of the last ten seconds.
+//!   rejection's `retry_after` is the time to work off all of these messages at the rate of the last ten seconds, or
+//!   `None` while that rate is not known or no message ends.
 //! - A message with a [key](Message::once) is appended once. Set a key on each message that may be sent again, also by
 //!   a retry.
 //! - Any tower layer can wrap a producer. Layers of this crate need `keep_error`: their rejections then become an
@@ -75,8 +76,9 @@
 //!   be the limit of one key. Nor does a timeout pause it.
 //! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). If there are too
 //!   many, the oldest are removed and counted.
-//! - All times come from the clock of the Redis server. A step of that clock makes delays and ages wrong by the same
-//!   amount. It loses no message, except that with a `max_age` a step ahead drops messages too early.
+//! - The delays and ages of messages come from the clock of the Redis server. A step of that clock makes delays and
+//!   ages wrong by the same amount. It loses no message, except that with a `max_age` a step ahead drops messages too
+//!   early.
 //!
 //! # At least once
 //!
@@ -85,12 +87,13 @@
 //! or one command. A script writes the message to its new place before it removes the message from the old one. A
 //! message is processed twice, or more often, when
 //!
-//! - a worker dies, or its future is dropped, after the work was done and before Redis has recorded it;
+//! - a worker dies, or its future is dropped, after the work was done and before Redis has recorded the end of the
+//!   delivery;
 //! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that
 //!   time: other workers take over its messages while it still processes them. After an outage of Redis, workers wait
 //!   for half of that time before they take over. Meanwhile a worker that still has messages tells Redis so;
 //! - the server's clock steps ahead by more than `takeover_after`: messages in progress look abandoned;
-//! - the call fails after it had effects, as a timeout may, and is tried again;
+//! - a call fails after it had effects, for example because a timeout ends it, and its message is tried again;
 //! - a producer appends it twice: without a key, or after the key has expired;
 //! - Redis loses its last writes, and with them the end of a delivery.
 //!
@@ -106,15 +109,15 @@
 //!   This alone does not count as a try, since their calls may not have begun.
 //! - A worker calls suspects one at a time. It first lets its other calls end. Then it tells Redis that the suspect's
 //!   call begins, and begins no other call until Redis has recorded the end of this one. During this time it takes no
-//!   messages; other workers do.
+//!   messages from the stream; other workers do.
 //! - If the worker dies during such a call, Redis blames that message: the death counts as a try. The calls of the
 //!   worker's other messages have not begun. Those messages do not become suspects, unless they were suspects before.
 //! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. A message that kills each of its
-//!   workers therefore kills `max_tries` workers and one more.
-//! - The end of a suspect's call clears the suspicion, whatever the result. The exception is a rejected call that had
-//!   not reached the service: its message stays a suspect.
+//!   workers kills `max_tries` workers and one more, since the first death only makes it a suspect.
+//! - The end of a suspect's call clears the suspicion, whatever the result. The exception is a rejected call that does
+//!   not count as a try: its message stays a suspect.
 //! - A suspect's call that takes longer than a second no longer delays other calls. If the worker dies then, the death
-//!   still counts as a try of this message, and all other messages become suspects.
+//!   still counts as a try of this message, and as a rule the worker's other messages become suspects.
 //!
 //! A worker may also be killed from outside, or be cut off for long. This counts as a try only of the suspects that it
 //! was calling. If each worker dies before it calls a message, the message is delivered again without end.

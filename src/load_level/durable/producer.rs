@@ -97,6 +97,7 @@ impl<Encode> fmt::Debug for Producer<Encode> {
 pub struct Appending(AppendingState);
 
 enum AppendingState {
+    /// Handed over. The producer waits for the answer.
     Waiting(Arc<Core>, oneshot::Receiver<Answered>),
     /// Not handed over: there was no runtime, or the runtime of the sending task has ended.
     Held(Arc<Core>, Message, Weight),
@@ -120,6 +121,7 @@ impl Future for Appending {
                         self.0 = AppendingState::Ended;
                         return Poll::Ready(answer);
                     }
+                    // Waiting => Ended: the sending task was dropped with its runtime while the batch was in flight.
                     Err(_) => {
                         self.0 = AppendingState::Ended;
                         let reason = "the tokio runtime that sent the message has ended".to_owned();

@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueReadings {
-    /// The messages that no worker has taken yet.
+    /// The messages that wait in the stream for a worker, including redelivered ones.
     pub waiting: u64,
     /// The messages that workers have taken and not finished.
     pub in_progress: u64,
@@ -23,7 +23,7 @@ pub struct QueueReadings {
     /// The dead letters that are kept.
     pub dead_letters: u64,
     /// The age of the first message of the stream, waiting or in progress, since its first append by the server's
-    /// clock. A redelivered message is behind others, and may be older.
+    /// clock. A redelivered message is behind others, and may be older. `None` if no message is waiting or in progress.
     pub oldest: Option<Duration>,
     /// All messages that were appended. Duplicates and redeliveries do not count.
     pub appended: u64,

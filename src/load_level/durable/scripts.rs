@@ -32,7 +32,7 @@ pub(super) fn nonsense() -> Fault {
     Fault::new(FaultKind::Incomprehensible, "the script returned an unexpected answer")
 }
 
-/// Returns a duration in the unit of the scripts.
+/// Returns a duration in milliseconds, the unit of the scripts.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -85,7 +85,9 @@ pub(super) fn entries(value: Value) -> Result<Vec<(Entry, Fields)>, Fault> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     pub(super) payload: Vec<u8>,
+    /// The message's history as text, if the message was put back or is a dead letter.
     pub(super) memory: Option<Vec<u8>>,
+    /// Why the message became a dead letter.
     pub(super) reason: Option<Vec<u8>>,
 }
 

@@ -1,5 +1,5 @@
-//! The way of a call through the queue: without the lock in the fast mode of its [word](crate::load_level::places), and
-//! under the lock in the slow mode.
+//! The way of a call through the queue. In the fast mode of its [word](crate::load_level::places) a call enters without
+//! the lock while a place is free. Otherwise it takes the lock.
 
 use super::{Queue, QueueShared};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 use std::task::Waker;
 use tokio::time::Instant;
 
-/// An arriving call, as its stage describes it.
+/// An arriving call, as a stage or an `Acquire` future describes it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::load_level) struct ArrivingCall {
     pub(in crate::load_level) weight: u64,
@@ -26,7 +26,7 @@ pub(in crate::load_level) struct ArrivingCall {
 }
 
 impl Queue {
-    /// Takes a place in the service if one is free and no lock is needed. [`end`](Self::end) returns the place.
+    /// Takes a place in the service if one is free and no lock is needed. [`end`](Self::end) gives the place back.
     #[inline]
     pub(in crate::load_level) fn enter(&self) -> bool {
         self.shared.word.enter()
@@ -67,7 +67,8 @@ impl Queue {
         match phase {
             CallPhase::Waiting(_) => match now.checked_add(wait.duration()) {
                 Some(next_poll_at) => CallPhase::Waiting(next_poll_at),
-                // Its turn would come after the last instant that the clock can represent.
+                // The next poll would be later than the last instant that the clock can represent, so the call is
+                // refused now.
                 None => {
                     let (refusal, _) = self.locked(now, |state, places, now| {
                         let refusal = state.waited_too_long(id, now);
@@ -87,8 +88,8 @@ impl Queue {
         self.locked(now, |state, places, now| state.leave(id, places, now));
     }
 
-    /// Gives back a place in the service, and the slot of the pace that the call did not use. The caller does this
-    /// exactly once for each place that it took. Returns whether it ran wakers.
+    /// Gives back a place in the service, and `unused`: the slot of the pace, if the call took one and did not use it.
+    /// The caller does this exactly once for each place that it took. Returns whether it ran wakers.
     #[inline]
     pub(in crate::load_level) fn end(&self, unused: PaceSlot, now: impl FnOnce() -> Instant) -> bool {
         !self.shared.word.end() && self.end_slowly(unused, now())
@@ -99,8 +100,8 @@ impl Queue {
         self.locked(now, |state, places, now| state.end(unused, places, now)).1
     }
 
-    /// Returns whether the queue would refuse a call that weighs 1 and would be served after all waiters. A closed
-    /// queue refuses every call. Reads the clock and takes the lock in the slow mode only.
+    /// Returns whether the queue would refuse a call that weighs 1, has no deadline, and would be served after all
+    /// waiters. A closed queue refuses every call. Reads the clock and takes the lock in the slow mode only.
     pub(in crate::load_level) fn is_full(&self, now: impl FnOnce() -> Instant) -> bool {
         let QueueShared { word, origin, state } = &*self.shared;
         if word.mode() == Mode::Fast {
@@ -111,8 +112,8 @@ impl Queue {
         state.is_closed() || state.is_full(state.time_at(now))
     }
 
-    /// Takes the lock for `work`, releases it, and wakes the waiters whose turn has come. Also returns whether it ran
-    /// wakers.
+    /// Takes the lock for `work` and releases it. Then wakes each waiter that `work` admitted or refused, and the next
+    /// waiter if the pace allows it before its timer. Also returns whether it ran wakers.
     pub(super) fn locked<T>(
         &self,
         now: Instant,
@@ -123,8 +124,8 @@ impl Queue {
         (result, woke)
     }
 
-    /// Takes the lock for `work`, and returns while it is still held. The wakers of the waiters whose turn has come
-    /// stay in the list, for the next caller of [`locked`](Self::locked).
+    /// Takes the lock for `work`, and returns while it is still held. Wakes no waiter: the wakers stay in the list, and
+    /// the next caller of [`locked`](Self::locked) wakes them.
     pub(super) fn with_lock<T>(
         &self,
         now: Instant,

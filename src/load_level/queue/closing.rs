@@ -8,8 +8,9 @@ impl Queue {
     ///
     /// - A call in the service goes on, and its permit returns its place. [`in_service`](Self::in_service) reads zero
     ///   when the last call has ended.
-    /// - A call whose turn has come gets its permit, whether or not its task has run since. A call that the pace allows
-    ///   by now gets its permit too. The result does not depend on which task is polled first.
+    /// - A call whose turn has come gets its permit, whether or not its task has run since. So does a waiter that is
+    ///   next while a place is free and the pace allows it by now. The result does not depend on which task is polled
+    ///   first.
     /// - A waiting future that is dropped instead of polled again leaves nothing behind.
     /// - [`try_acquire`](Self::try_acquire) returns `None`. [`is_closed`](Self::is_closed) tells a closed queue from a
     ///   full one.

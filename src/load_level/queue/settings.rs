@@ -47,7 +47,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the largest total weight of all waiters. If they weigh more, they stay as with
+    /// Changes the largest total weight of all waiters. If the present waiters weigh more, they stay, as with
     /// [`set_depth`](Self::set_depth).
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Returns all settings of the queue.
+    /// Returns the settings of the queue that can change.
     pub fn configuration(&self) -> LoadLevelConfig {
         let state = lock(&self.shared.state);
         let pace = state.pace.map(|pace| pace.terms());

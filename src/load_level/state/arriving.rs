@@ -1,4 +1,4 @@
-//! A call arrives: the queue admits it, lets it wait, or refuses it. It can take the place of another call.
+//! A call arrives: the queue admits it, lets it wait, or refuses it. The new call can take the place of a waiter.
 
 use super::{CLASSES, CallPhase, NEVER, Newcomer, QueueRefusal, QueueState, Waiter};
 use crate::{
@@ -24,7 +24,7 @@ impl QueueState {
         places: &mut ServicePlaces,
         now: Nanos,
     ) -> CallPhase<WaiterId> {
-        // New => Admitted
+        // New => In the service
         if let Some(slot) = self.try_arrive(places, now) {
             return CallPhase::Admitted(slot);
         }
@@ -40,6 +40,7 @@ impl QueueState {
         }
     }
 
+    /// Adds a newcomer to the waiters, or returns the reason to refuse it.
     fn join(&mut self, newcomer: Newcomer, places: &ServicePlaces, now: Nanos) -> Result<WaiterId, QueueRefusal> {
         let patience = self.patience(newcomer.deadline, now);
         if patience == Nanos::ZERO {
@@ -72,7 +73,7 @@ impl QueueState {
         Ok(id)
     }
 
-    /// Returns whether a call that weighs 1 finds no place in the queue.
+    /// Returns whether the queue has no place for a call that weighs 1, has no deadline, and would be served last.
     pub(in crate::load_level) fn is_full(&self, now: Nanos) -> bool {
         let Backlog { calls, weight } = self.waiters.all();
         let is_full = calls >= self.depth_in_force(now) || weight >= self.max_weight;
@@ -120,9 +121,12 @@ impl QueueState {
         Ok(())
     }
 
-    /// Returns the waiter that would be served last, if it would be served after a newcomer of this class.
+    /// Returns the waiter that would be served last, if it would be served after a newcomer of this class. The caller
+    /// has checked that the waiters before the newcomer leave room for it.
     fn least_worthy(&self, class: usize, now: Nanos) -> Option<WaiterId> {
         if let Some(deadlines) = &self.deadlines {
+            // The last waiter is served after the newcomer: all waiters leave no room, and those before the newcomer
+            // do.
             return deadlines.last();
         }
         // If the newest are served first, a newcomer is worth more than the waiters of its own class.

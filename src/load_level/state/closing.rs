@@ -12,11 +12,11 @@ impl QueueState {
         self.is_closed
     }
 
-    /// Refuses all waiters except those whose turn has come, and all later calls. An answer that was given before
-    /// remains valid, whether or not its task has fetched it.
+    /// Refuses all waiters except those whose turn has come, and all later calls. An answer that a waiter got before
+    /// remains valid, whether or not the waiter's task has fetched it.
     // Open => Closed
     pub(in crate::load_level) fn close(&mut self, places: &mut ServicePlaces, now: Nanos) {
-        // Waiting => Admitted
+        // Waiting => Admitted | Refused
         self.admit(places, now);
         self.is_closed = true;
         // Waiting => Refused

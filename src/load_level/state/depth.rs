@@ -35,7 +35,8 @@ impl QueueState {
         usize::try_from(calls).map_or(self.depth, |calls| calls.min(self.depth))
     }
 
-    /// Refuses a newcomer that the service would take only after its time to wait has ended.
+    /// Refuses a newcomer that the service would take only after its time to wait has ended. Late waiters are refused
+    /// first.
     // New => Refused
     pub(super) fn check_in_time(
         &mut self,

@@ -49,6 +49,7 @@ impl QueueState {
             .find_map(|class| if newest_first { self.waiters.newest(class) } else { self.waiters.oldest(class) })
     }
 
+    /// Returns whether the newest waiter of a class is served first now.
     pub(super) fn newest_first(&self, now: Nanos) -> bool {
         match self.rule {
             Rule::Lifo => true,

@@ -14,11 +14,12 @@ pub struct WorkerBuilder<Decode, S> {
     decode: Decode,
     service: S,
     settings: Settings,
+    /// `None`: the concurrency.
     prefetch: Option<usize>,
     pace: Option<(u64, Duration)>,
 }
 
-/// The most calls or messages of a worker: more than any process can have.
+/// The largest concurrency, and the largest prefetch: more than any process can use.
 const MOST_HELD: usize = 1 << 20;
 
 impl<Decode, S> WorkerBuilder<Decode, S> {
@@ -42,9 +43,9 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
     }
 
     /// Sets the most messages to fetch beyond those in calls, so that no call waits for Redis. Prefetched messages are
-    /// in progress: no other worker gets them unless this one dies. Default: the [concurrency](Self::concurrency),
-    /// which leaves no gap between calls that take longer than a round trip to Redis. Up to 2^20. With 0 a message is
-    /// fetched only when the concurrency has room for its call.
+    /// in progress: no other worker gets them unless this one ends, dies or is cut off from Redis. Default: the
+    /// [concurrency](Self::concurrency), which leaves no gap between calls that take longer than a round trip to Redis.
+    /// Up to 2^20. With 0 a message is fetched only when the concurrency has room for its call.
     pub fn prefetch(self, messages: usize) -> Self {
         Self { prefetch: Some(messages), ..self }
     }

@@ -25,7 +25,7 @@ pub(super) enum Verdict {
     /// Rejected by the service or a layer around it, before any work was done: not a try.
     Rejected {
         retry_after: Option<Duration>,
-        /// Whether the worker begins no call for a while, because the service is overloaded.
+        /// Whether the worker begins no call for a while, because the service takes no calls now.
         pauses_worker: bool,
     },
     /// The message cannot be decoded. Another try would fail in the same way.
@@ -92,6 +92,7 @@ impl Verdict {
     }
 }
 
+/// Returns the first rejection among the error and its sources.
 fn rejection<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Rejection> {
     let mut next = Some(error);
     while let Some(error) = next {

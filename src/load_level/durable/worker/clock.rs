@@ -5,7 +5,9 @@ use tokio::time::Instant;
 /// The server's clock, as of its last answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServerClock {
+    /// Milliseconds of the server's clock in its last answer.
     millis: u64,
+    /// When that answer came, by the clock of this process.
     at: Instant,
 }
 
@@ -26,6 +28,7 @@ impl ServerClock {
 pub(super) struct Starts {
     pace: Pace,
     origin: Origin,
+    /// The instant of `origin`.
     began: Instant,
 }
 
@@ -34,7 +37,7 @@ impl Starts {
         Self { pace, origin: Origin::at(now), began: now }
     }
 
-    /// Takes the slot of a call, if one may begin.
+    /// Takes the slot of a call, if one may begin. Returns whether one may.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         self.pace.take(self.origin.to(now)).is_some()
     }

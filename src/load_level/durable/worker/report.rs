@@ -1,13 +1,13 @@
 use crate::sync::{Mutex, lock};
 use std::{fmt, sync::Arc};
 
-/// The totals of a worker that has ended.
+/// The totals of a worker: at its end, or so far in [`WorkerReadings`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerReport {
     /// The calls that ended with success.
     pub succeeded: u64,
-    /// The calls that failed. Rejected calls do not count.
+    /// The calls that failed, and the messages that could not be decoded. Rejected calls do not count.
     pub failed: u64,
     /// The calls that the service or a layer around it rejected. Their messages come again, and the call does not count
     /// as a try.
@@ -16,12 +16,13 @@ pub struct WorkerReport {
     pub dead: u64,
     /// The messages that were dropped because they were too old.
     pub dropped_for_age: u64,
-    /// The messages that were taken over from a worker that died or was cut off.
+    /// The messages that were taken over from a worker that died or was cut off. A message that Redis gave to this
+    /// worker in an answer that was lost counts too.
     pub taken_over: u64,
     /// The messages that were put back without a call when the worker ended.
     pub given_back: u64,
-    /// The messages whose end Redis had not confirmed when the worker ended. They are delivered again, unless Redis
-    /// recorded the end without the worker learning of it.
+    /// The messages whose end, or whose return to the queue, Redis had not confirmed when the worker ended. They are
+    /// delivered again, unless Redis recorded the end without the worker learning of it.
     pub unconfirmed: u64,
 }
 
@@ -37,7 +38,7 @@ pub struct WorkerReadings {
     pub so_far: WorkerReport,
     /// The number of failed requests to Redis.
     pub redis_failures: u64,
-    /// The last failure of Redis. `None` once a later request has succeeded.
+    /// The last failure of Redis. `None` once a request has succeeded since then.
     pub redis_error: Option<String>,
 }
 

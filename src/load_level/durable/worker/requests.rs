@@ -18,12 +18,15 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone)]
 pub(super) struct Requests {
     core: Arc<Core>,
-    /// A connection for requests that block. On the other connection all answers would wait behind them.
+    /// A connection for requests that block. On the queue's connection the answers to all other requests would wait
+    /// behind them.
     waiting: Connection,
+    /// The name of this worker in the consumer group.
     consumer: Arc<str>,
 }
 
-/// How long a request for messages waits for one. A worker without messages ends later by up to this time.
+/// How long a request for messages waits for one. After its shutdown begins, a worker without messages ends up to this
+/// time later.
 const WAIT: Duration = Duration::from_millis(200);
 
 /// Whether a request for messages waits for one, if there is none.
@@ -105,7 +108,7 @@ pub(super) struct Tended {
 /// A message that the worker has received.
 pub(super) struct Taken {
     pub(super) entry: Entry,
-    /// The number of workers that died during its call.
+    /// The number of workers that died during its calls as a suspect.
     pub(super) deaths: u32,
     /// Whether it may have killed a worker.
     pub(super) is_suspect: bool,
@@ -158,7 +161,7 @@ impl Requests {
         Ok(stream.map_or(Ok(Vec::new()), entries)?.into_iter().map(taken).collect())
     }
 
-    /// Ends deliveries.
+    /// Ends deliveries. Also returns the outcomes, which the worker sends again after a failure.
     pub(super) async fn settle(self, outcomes: Vec<Outcome>) -> (Vec<Outcome>, Result<(), Fault>) {
         let core = &*self.core;
         let write = |command: &mut Cmd| {
@@ -205,7 +208,7 @@ impl Requests {
         (held, answer.map_err(Fault::from).and_then(lost))
     }
 
-    /// Tells Redis the state of a suspect's call. `false`: another worker has the message.
+    /// Tells Redis the state of a suspect's call. `false`: this worker no longer has the message.
     pub(super) async fn mark(self, entry: Entry, mark: Mark) -> Result<bool, Fault> {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(entry).arg(mark as u8);
@@ -213,8 +216,8 @@ impl Requests {
         Ok(number(&call(&self.core.connection, &MARK, write).await?)? == 1)
     }
 
-    /// Removes the consumer if it has no messages. If that fails, other workers remove it once it has been idle for
-    /// long.
+    /// Removes the consumer if it has no messages. If that fails, another worker removes the consumer once it has been
+    /// idle for more than ten times that worker's `takeover_after`.
     pub(super) async fn leave(self) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer);

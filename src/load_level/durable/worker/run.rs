@@ -7,9 +7,9 @@
 //! | `Draining` | the last call in progress ends | `Closing` |
 //! | `Closing` | Redis has confirmed every end, or the takeover time has passed | the end |
 //!
-//! The worker has five kinds of requests to Redis, each with a state and a file of its own: [`taking`] messages,
-//! [`settling`] their ends, [`tending`] the queue, [`keeping`] messages alive, and marking suspects that are called
-//! [`alone`]. [`health`] says when the worker may ask Redis at all, and [`schedule`] when the loop runs next.
+//! While it runs, the worker has five kinds of requests to Redis, each with a state and a file of its own: [`taking`]
+//! messages, [`settling`] their ends, [`tending`] the queue, [`keeping`] messages alive, and marking suspects that are
+//! called [`alone`]. [`health`] says when the worker may ask Redis at all, and [`schedule`] when the loop runs next.
 //!
 //! A message arrives with `taking` or `tending` and waits in [`waiting`]. [`starting`] begins its call in a task of
 //! [`calls`]. The call ends in [`ends`], which hands its outcome to `settling`.

@@ -2,9 +2,9 @@
 //!
 //! The takeover script counts a death against a message only if Redis knew that its call had begun. To tell Redis costs
 //! a round trip before the call, so the worker does it only for suspects. A death must point to one message, so a
-//! suspect waits until no other call is in flight. The worker tells Redis of the call before it begins, and of its end
-//! before another call begins. A call that takes longer than [`ALONE_FOR`] has had its chance to kill the worker, and
-//! no longer delays other calls.
+//! suspect waits until no other call is in flight, except long calls of other suspects. The worker tells Redis of the
+//! call before it begins, and of its end before another call begins. A call that takes longer than [`ALONE_FOR`] has
+//! had its chance to kill the worker, and no longer delays other calls.
 //!
 //! | state | what happens | next state |
 //! |---|---|---|
@@ -14,9 +14,9 @@
 //! | `Marked` | the call begins | `Calling` |
 //! | `Calling` | the call ends | `Ending` |
 //! | | the call takes longer than `ALONE_FOR` | `Releasing` |
-//! | `Releasing` | Redis has recorded that the call takes long | `Off`: the call is one of the long calls |
+//! | `Releasing` | Redis has recorded that the call takes long, or another worker has the message | `Off`: the call is one of the long calls |
 //! | | the call ends | `Ending` |
-//! | | Redis fails | `Calling` |
+//! | | Redis fails | `Calling`, for another `ALONE_FOR` |
 //! | `Ending` | Redis has recorded its end | `Off` |
 
 use super::{Asking, Phase, Run, starting::Admitted, waiting::Ready};
@@ -37,7 +37,7 @@ const ALONE_FOR: Duration = Duration::from_secs(1);
 
 type Answer = Result<bool, Fault>;
 
-/// The suspect whose call is marked or in progress.
+/// The suspect whose call comes next or runs alone, and the suspects whose long calls are in progress.
 #[derive(Default)]
 pub(super) struct Alone {
     phase: AlonePhase,
@@ -45,12 +45,14 @@ pub(super) struct Alone {
     long: HashSet<Entry>,
 }
 
+/// See the transition table of this file.
 #[derive(Default)]
 enum AlonePhase {
     #[default]
     Off,
     Marking(Ready, Asking<Answer>),
     Marked(Ready),
+    /// The call began at this instant, or Redis failed then to record that it takes long.
     Calling(Entry, Instant),
     Releasing(Entry, Asking<Answer>),
     Ending(Entry),
@@ -114,11 +116,14 @@ impl<C> Run<C> {
         !self.holds_up_others() && self.calls.in_flight() + more < self.settings.concurrency
     }
 
-    /// Returns whether ordinary messages wait until a suspect's call is over.
+    /// Returns whether ordinary messages must wait: a suspect waits, or Redis has recorded neither the end of the
+    /// current suspect's call nor that the call takes long.
     pub(super) fn holds_up_others(&self) -> bool {
         !self.waiting.suspects.is_empty() || !self.alone.is_off()
     }
 
+    /// Returns whether the next suspect's call can be marked now: the worker may ask Redis, and only long calls are in
+    /// flight.
     fn has_room_alone(&self, now: Instant) -> bool {
         let in_flight = self.calls.in_flight();
         self.health.may_ask(now)

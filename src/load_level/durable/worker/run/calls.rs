@@ -36,8 +36,9 @@ use tokio::{
     time::Instant,
 };
 
-/// A task yields its thread after `TURN` calls that end without waiting, or after `TURN_TIME`.
+/// A task yields its thread after this number of calls that end without waiting.
 const TURN: u32 = 32;
+/// A task also yields after a call that ends later than this in the task's turn.
 const TURN_TIME: Duration = Duration::from_millis(1);
 
 /// All calls of a worker. Dropping it stops them.
@@ -56,7 +57,7 @@ pub(super) struct Job {
 
 struct CallsShared {
     state: Mutex<CallsState>,
-    /// One permit for each job that no task has come for yet.
+    /// Permits to look for a job. The second invariant of this file says how they belong to the jobs.
     permits: Semaphore,
 }
 
@@ -166,10 +167,11 @@ impl Drop for InProgress<'_> {
     }
 }
 
-/// The calls that a task has made since it last yielded its thread.
+/// The calls that a task has made since it last yielded its thread or waited.
 #[derive(Default)]
 struct TaskTurn {
     calls: u32,
+    /// When the task polled its first call of this turn.
     began: Option<Instant>,
 }
 

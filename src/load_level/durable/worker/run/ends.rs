@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const LONGEST_REASON: usize = 1024;
 
 impl<C> Run<C> {
-    /// Receives a message and lets it wait for its call.
+    /// Receives a message and lets it wait for its call. A message that has no try left becomes a dead letter.
     pub(super) fn receive(&mut self, taken: Taken, now: Instant) {
         let Taken { entry, deaths, is_suspect, fields } = taken;
         let mut memory = Memory::of(entry, fields.memory.as_deref());

@@ -59,7 +59,7 @@ impl Keeping {
         self.held.remove(&entry);
     }
 
-    /// Returns when the next request is due, if none is in flight.
+    /// Returns when the next request is due, if none is in flight and the worker has messages.
     pub(super) fn due(&self) -> Option<Instant> {
         (self.request.is_none() && !self.held.is_empty()).then_some(self.next_at)
     }
@@ -75,7 +75,8 @@ impl Keeping {
 }
 
 impl<C> Run<C> {
-    /// Tells Redis which messages the worker has had for long. Short work needs no request.
+    /// Tells Redis which messages the worker has had for a quarter of the takeover time since Redis last learned of
+    /// them. A message that ends sooner needs no request.
     pub(super) fn keep(&mut self, now: Instant) {
         let keeping = &mut self.keeping;
         if keeping.request.is_some() || now < keeping.next_at {

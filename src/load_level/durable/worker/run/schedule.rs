@@ -13,10 +13,11 @@ use super::{Phase, Run};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The upper bound of the table.
 const LONGEST: Duration = Duration::from_secs(1);
 
 impl<C> Run<C> {
-    /// Returns the earliest instant of the table.
+    /// Returns the earliest instant of the table among those that apply in this phase and state.
     pub(super) fn next_tick(&self, now: Instant) -> Instant {
         let is_working = self.phase == Phase::Working;
         let requests = if self.health.may_ask(now) {

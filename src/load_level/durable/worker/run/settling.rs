@@ -9,8 +9,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The most requests in flight, and the most outcomes in each.
+/// The most requests in flight.
 const MOST_AT_ONCE: usize = 2;
+/// The most outcomes in one request.
 const MOST_SETTLED: usize = 500;
 
 /// While a request is in flight, a second one is sent only with more outcomes than this. Fewer wait, and go together.
@@ -62,6 +63,7 @@ impl<C> Run<C> {
         }
     }
 
+    /// Releases the messages whose ends Redis has recorded. After a failure the outcomes wait to be sent again.
     pub(super) fn settled(&mut self, outcomes: Vec<Outcome>, result: Result<(), Fault>, now: Instant) {
         if self.answered(result, now).is_none() {
             return self.settling.add(outcomes);

@@ -10,19 +10,21 @@ use crate::load_level::{durable::message::Delivery, pace::Pace};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// After a rejection by an overloaded service, no call begins for `HOLD`, or for the rejection's `retry_after`, at most
-/// `LONGEST_HOLD`.
+/// The pause after a rejection by an overloaded service, if the rejection has no `retry_after`.
 const HOLD: Duration = Duration::from_millis(100);
+/// The longest pause after a rejection with a `retry_after`.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
 
 pub(super) struct Starting {
     pace: Option<Starts>,
+    /// The end of the last pause after a rejection.
     hold_until: Instant,
 }
 
 /// Whether the call of a message may begin.
 pub(super) enum Admitted {
     Yes(Ready),
+    /// The message was dropped for its age.
     TooOld,
     NotYet(Ready),
 }
@@ -53,6 +55,7 @@ impl<C> Run<C> {
         C: Caller,
     {
         let mut jobs = Vec::new();
+        // Redis has recorded that this call begins, so it begins even during a pause.
         if let Some(ready) = self.alone.take_marked(now) {
             jobs.push(self.job(ready, now));
         }

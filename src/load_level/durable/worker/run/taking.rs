@@ -29,7 +29,7 @@ pub(super) struct Taking {
     backlog: Backlog,
 }
 
-/// Whether the stream had more messages than the last request took.
+/// Whether the last answer had all messages that its request asked for, so that the stream may have more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Backlog {
     /// One request at a time, which waits for messages. Further requests would wait behind it.
@@ -98,7 +98,7 @@ impl<C> Run<C> {
         }
         let wanted = most.saturating_sub(self.calls.in_flight() + waiting + expected);
         let count = wanted.min(self.room()).min(MOST_TAKEN);
-        // A small request is worthwhile only if no settling request in flight is about to make room for more.
+        // A small request is not worthwhile while Redis has yet to confirm ends, which make room for more messages.
         let is_few = count < (most / 8).min(MOST_TAKEN);
         if is_few && !self.settling.is_done() { 0 } else { count }
     }

@@ -28,6 +28,7 @@ pub(super) struct Tending {
     group: Group,
     /// Unknown until the first answer.
     clock: Option<ServerClock>,
+    /// No takeover is due before this instant.
     take_over_at: Instant,
 }
 
