@@ -93,8 +93,8 @@ impl QueueBuilder {
     /// - The concurrency must be from 1 to 2^31 - 1.
     /// - The depth and the largest weight must be at least 1.
     /// - The longest wait must be longer than zero, and at most 366 days.
-    /// - The pace must be from 1 call per period to one per nanosecond, with a period longer than zero and of at most
-    ///   366 days.
+    /// - The pace must be from 1 call per period to one per nanosecond. Its period must be longer than zero, and at
+    ///   most 366 days.
     /// - A share of the deadline must be from a millionth to one.
     /// - A target must be longer than zero and shorter than its interval, which must be at most 366 days.
     pub fn build(self) -> Result<Queue, ConfigError> {

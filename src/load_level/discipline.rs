@@ -75,9 +75,9 @@ impl Discipline {
     ///
     /// # Cost
     ///
-    /// A call that waits searches a balanced tree under the lock when it comes and when it leaves: O(log n) steps for n
-    /// waiters, at most 2.5 log2(n) + 1. A place in the queue has 80 bytes more. A change to this discipline sorts all
-    /// waiters under the lock, in O(n log n) steps.
+    /// A call that waits searches a balanced tree under the lock when it comes and when it leaves. A search takes
+    /// O(log n) steps for n waiters, at most 2.5 log2(n) + 1. A place in the queue has 80 bytes more. A change to this
+    /// discipline sorts all waiters under the lock, in O(n log n) steps.
     pub const fn earliest_deadline() -> Self {
         Self::earliest_deadline_with(0.5)
     }

@@ -49,16 +49,16 @@
 //!   - the oldest waiter of a class ([by earliest deadline](Discipline::earliest_deadline) the most urgent one), if its
 //!     time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
 //!   - the new call, if the waiters that are served before it leave no room for it
-//!     ([`QueueFull`](crate::Rejection::QueueFull)): by default all waiters are served before it, so that this applies
+//!     ([`QueueFull`](crate::Rejection::QueueFull)). By default all waiters are served before it, so that this applies
 //!     to each new call;
 //!   - the waiter that would be served last (`QueueFull`): one of a lower class, for example, if calls are served [by
 //!     criticality](QueueBuilder::by_criticality).
 //! - A queue made by [`Queue::adaptive`] finds its depth by itself. ([`Discipline::adaptive`] is another setting: it
 //!   changes the order.) An adaptive queue measures the service rate. It refuses a new call at once if, at this rate,
 //!   the calls before it take longer than the new call may wait.
-//! - A refusal by a full queue, or after too long a wait, has a `retry_after`: the time to serve all waiters and one
-//!   more call at the present rate, if none of them leaves. It is `None` while the rate is not known or is zero, and
-//!   for a call that alone exceeds the weight limit.
+//! - A refusal by a full queue, or after too long a wait, has a `retry_after`. It is the time to serve all waiters and
+//!   one more call at the present rate, if no waiter leaves unserved. It is `None` while the rate is not known or is
+//!   zero, and for a call that alone exceeds the weight limit.
 //! - A call that ends gives its place to the next call before its own future returns the answer. With a
 //!   [pace](QueueBuilder::pace), each admitted call takes a start time. An admitted call can still end before it
 //!   reaches the service: its deadline passes, an inner layer refuses it, or its caller drops it. Such a call gives its
@@ -117,7 +117,7 @@
 //! the service. If it is polled after its deadline, it is refused and returns the place.
 //!
 //! With a pace, only the next waiter has a timer for the next start. If its task does not poll it, the waiters behind
-//! it may start late: when another call arrives or ends, or when a timer of their own fires.
+//! it may start late. They then start when another call arrives or ends, or when a timer of their own fires.
 //!
 //! A call that a timeout ends returns its place, even if its work goes on in a spawned task or in another process.
 //!

@@ -51,17 +51,17 @@ pub struct Readings {
     pub weight: u64,
     /// How long the oldest waiter has waited. Zero if no call waits.
     pub oldest_age: Duration,
-    /// The expected wait of a call that comes now and is served after all waiters: their number plus one, divided by
-    /// the calls that leave the queue per second. If no call waits and a place in the service is free, it is the time
-    /// until the pace allows the call, or zero.
+    /// The expected wait of a call that comes now and is served after all waiters. It is the number of waiters plus
+    /// one, divided by the calls that leave the queue per second. If no call waits and a place in the service is free,
+    /// it is the time until the pace allows the call, or zero.
     ///
     /// `None` while it is not known, in a closed queue, and while no call leaves. It is known once a backlog has lasted
     /// for 50 ms and ten calls have left the queue, or once it has lasted for ten seconds. Until then the last known
     /// rates of an earlier backlog count. The first backlog has none, and a change of the concurrency or the pace
     /// discards them.
     pub expected_wait: Option<Duration>,
-    /// The time until the backlog is gone, at the rates of the last ten seconds: B / (u - l), where B calls wait, u
-    /// calls leave the queue and l calls join it per second. While a backlog is younger than ten seconds, the rates
+    /// The time until the backlog is gone, at the rates of the last ten seconds. It is B / (u - l) if B calls wait, and
+    /// per second u calls leave the queue and l calls join it. While a backlog is younger than ten seconds, the rates
     /// cover all of it. More calls have then joined than left, so the reading is [`Never`](DrainTime::Never) once the
     /// rates are known. After a change of the concurrency or the pace, the rates cover only the time since that change.
     ///
@@ -71,9 +71,9 @@ pub struct Readings {
     /// The concurrency that the service would need to keep up with all arrivals, refused calls included, and to work
     /// off the backlog in ten seconds. An autoscaler divides it by the concurrency of one instance.
     ///
-    /// If no call waits, or if calls wait only for the pace, it is the number of calls in the service, at most the
-    /// present concurrency. That number changes with each call: smooth it. The reading is at least 1. While calls wait
-    /// for places, it is the present concurrency if the rates are not known, or if no call was served.
+    /// If no call waits, or if calls wait only for the pace, it is the number of calls in the service. That number
+    /// changes with each call: smooth it. The reading is then at most the present concurrency, and always at least 1.
+    /// While calls wait for places, it is the present concurrency if the rates are not known, or if no call was served.
     pub desired_concurrency: usize,
     /// The calls that were not served, by reason.
     pub not_served: Counts,

@@ -178,6 +178,7 @@ impl Drop for Batches {
     fn drop(&mut self) {
         let Some(duty) = self.duty.take() else { return };
         let mut state = lock(&self.core.send_queue.0);
+        // Another task has relieved this one, and sends the unsent messages.
         if !duty.goes_on(Instant::now()) {
             return;
         }

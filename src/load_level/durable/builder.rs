@@ -80,10 +80,10 @@ impl DurableQueueBuilder {
         self
     }
 
-    /// Bounds the memory of the appends of this process: the most messages that wait to be sent to Redis, and the most
-    /// bytes of these messages and of the two batches in flight. A message beyond either bound is refused. While no
-    /// other message is on the way, a message may be longer than the bound of the bytes. Default: 10,000 messages and
-    /// 64 MiB. From 1 to 2^24 messages, and from 1 to 2^53 bytes.
+    /// Bounds the memory of the appends of this process. `messages` bounds the messages that wait to be sent to Redis.
+    /// `bytes` bounds the bytes of these messages and of the two batches in flight. A message beyond either bound is
+    /// refused. While no other message is on the way, a message may be longer than the bound of the bytes. Default:
+    /// 10,000 messages and 64 MiB. From 1 to 2^24 messages, and from 1 to 2^53 bytes.
     pub fn on_the_way(mut self, messages: usize, bytes: usize) -> Self {
         (self.limits.on_the_way, self.limits.bytes_on_the_way) = (messages, bytes);
         self
@@ -109,8 +109,8 @@ impl DurableQueueBuilder {
 
     /// Sets the time in which Redis must answer. Default: 1 s.
     ///
-    /// It must be enough to transfer the whole answer: a worker takes up to 250 messages at once, and takes over up to
-    /// a thousand, if its concurrency and prefetch allow. The messages of an answer that comes too late are delivered
+    /// It must be enough to transfer the whole answer. If its concurrency and prefetch allow, a worker takes up to 250
+    /// messages at once, and takes over up to a thousand. The messages of an answer that comes too late are delivered
     /// again.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.limits.answer_timeout = timeout;

@@ -33,8 +33,8 @@ struct Known {
 /// A backlog stands still if no message has ended for this many milliseconds.
 const STANDSTILL: u64 = 10_000;
 
-/// An answer that is older than the last one by more milliseconds than this is not late: the server's clock was set, or
-/// another server has answered.
+/// The most milliseconds by which a late answer is older than the last one. If an answer is older still, the server's
+/// clock was set, or another server has answered.
 const LONGEST_STEP_BACK: u64 = 10_000;
 
 impl Counted {

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 /// Caches the last readings of a [`DurableQueue`], so that reading metrics does not wait for Redis. Made by
 /// [`DurableQueue::instrument`]. Clones share the cache.
 ///
-/// Give one clone to the metrics, and let another one refresh the cache: in a task of its own with
-/// [`refresh_every`](Self::refresh_every), or with [`refresh`](Self::refresh) when the metrics are scraped.
+/// Give one clone to the metrics, and let another one refresh the cache. Spawn [`refresh_every`](Self::refresh_every)
+/// as a task, or call [`refresh`](Self::refresh) when the metrics are scraped.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

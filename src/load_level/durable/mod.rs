@@ -50,8 +50,8 @@
 //!   attempt. Its errors [say](AppendError::may_be_appended) whether Redis may have the message in spite of the error.
 //! - The queue is full when it has [`depth`](DurableQueueBuilder::depth) messages: waiting, in progress, or waiting for
 //!   another try. The script that appends also counts, so two producers cannot both take the last place. The
-//!   rejection's `retry_after` is the time to work off all of these messages at the rate of the last ten seconds, or
-//!   `None` while that rate is not known or no message ends.
+//!   rejection's `retry_after` is the time to work off all of these messages at the rate of the last ten seconds. It is
+//!   `None` while that rate is not known, and while no message ends.
 //! - A message with a [key](Message::once) is appended once. Set a key on each message that may be sent again, also by
 //!   a retry.
 //! - Any tower layer can wrap a producer. Layers of this crate need `keep_error`: their rejections then become an
@@ -70,10 +70,10 @@
 //!   worker's backoff, by default up to 1 s. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries must end.
 //!   A rejection of a call that costs more than the limit ever allows is a failure, since no later try would be
 //!   admitted.
-//! - Some of these rejections also pause the worker, because the service takes no calls now: those by a circuit
-//!   breaker, a load shed, a queue, a kill switch or a closed limit. The worker then begins no call for the rejection's
-//!   `retry_after`, at most 1 s, or for 100 ms if there is none. A rate limit does not pause the worker, because it may
-//!   be the limit of one key. Nor does a timeout pause it.
+//! - Some of these rejections also pause the worker, because they show that the service takes no calls now. They come
+//!   from a circuit breaker, a load shed, a queue, a kill switch or a closed limit. The worker then begins no call for
+//!   the rejection's `retry_after`, at most 1 s, or for 100 ms if there is none. A rate limit does not pause the
+//!   worker, because it may be the limit of one key. Nor does a timeout pause it.
 //! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). If there are too
 //!   many, the oldest are removed and counted.
 //! - The delays and ages of messages come from the clock of the Redis server. A step of that clock makes delays and
@@ -90,8 +90,8 @@
 //! - a worker dies, or its future is dropped, after the work was done and before Redis has recorded the end of the
 //!   delivery;
 //! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that
-//!   time: other workers take over its messages while it still processes them. After an outage of Redis, workers wait
-//!   for half of that time before they take over. Meanwhile a worker that still has messages tells Redis so;
+//!   time. Other workers then take over its messages while it still processes them. After an outage of Redis, workers
+//!   wait for half of that time before they take over. Meanwhile a worker that still has messages tells Redis so;
 //! - the server's clock steps ahead by more than `takeover_after`: messages in progress look abandoned;
 //! - a call fails after it had effects, for example because a timeout ends it, and its message is tried again;
 //! - a producer appends it twice: without a key, or after the key has expired;
@@ -124,8 +124,8 @@
 //!
 //! A suspect costs one more script, and another if its call takes longer than a second. An ordinary message needs
 //! neither. The delivery counts of the consumer group record which messages are suspects, and how many workers died
-//! during their calls: `XPENDING` shows 1 + 4 × deaths + state. The state is 0 for an ordinary message, 1 for a
-//! suspect, 2 while the suspect's call runs alone, and 3 once other calls may run beside it.
+//! during their calls. `XPENDING` shows 1 + 4 × deaths + state. The state is 0 for an ordinary message and 1 for a
+//! suspect. It is 2 while a suspect's call runs alone, and 3 once other calls may run beside it.
 //!
 //! # Cancellation
 //!
@@ -136,9 +136,9 @@
 //!
 //! # Runtimes
 //!
-//! Appends and workers need a tokio runtime. A queue belongs to no runtime: make it in a static, in a runtime that
-//! ends, or outside of any, and use it in many runtimes at once. The connection runs in the runtime of the call that
-//! made it. The task that sends appends runs in the runtime of a producer. If such a runtime ends,
+//! Appends and workers need a tokio runtime. A queue belongs to no runtime. Make it in a static, in a runtime that
+//! ends, or outside of any. Use it in many runtimes at once. The connection runs in the runtime of the call that made
+//! it. The task that sends appends runs in the runtime of a producer. If such a runtime ends,
 //!
 //! - an append that was on its way is [unknown](AppendError::Unknown), whichever runtime it came from;
 //! - an append that waited to be sent moves to its caller's runtime, and is sent from there;
@@ -171,17 +171,17 @@
 //!
 //! # Memory
 //!
-//! In Redis: `depth` messages, each with a few dozen bytes beside its payload, and about a hundred more while in
-//! progress; `dead_letters` letters; each deduplication key until it expires.
+//! In Redis: `depth` messages, `dead_letters` letters, and each deduplication key until it expires. A message costs a
+//! few dozen bytes beside its payload, and about a hundred more while it is in progress.
 //!
-//! In a process: a producer's messages [on the way](DurableQueueBuilder::on_the_way); a worker's `concurrency` and
-//! `prefetch` messages, and up to the same number again that it takes over at once.
+//! In a process: a producer's messages [on the way](DurableQueueBuilder::on_the_way), and the messages of each worker.
+//! A worker has up to `concurrency` plus `prefetch` messages, and may take over as many again.
 //!
 //! # Cost
 //!
 //! Appends of many callers share one call of Redis. At most two such calls are in flight at a time. Appends that come
 //! in between form the next batch. A message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`,
-//! and the trimming; each further try costs a few commands more.
+//! and the trimming. Each further try costs a few commands more.
 //!
 //! An idle worker asks five times per second for a message, and gets one at once when it is appended. It asks ten times
 //! per second for messages that are due. It needs a second connection for the waiting request. Calls run in tasks of

@@ -35,8 +35,8 @@ impl Queue {
     }
 
     /// Changes the number of calls that may wait. In an [adaptive](Self::adaptive) queue this is the upper bound of the
-    /// depth. If more calls wait, they stay until a newcomer that is worth more needs a place. Then the queue refuses
-    /// the surplus at once.
+    /// depth. If more calls wait, they stay. Once a newcomer that is worth more needs a place, the queue refuses the
+    /// surplus at once.
     ///
     /// # Errors
     ///

@@ -70,7 +70,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
 
     /// Sets the backoff before each further try. Default: from 1 s, doubling up to 5 minutes, with full jitter.
     ///
-    /// A worker looks for due messages every 100 ms.
+    /// A worker looks for due messages at least every 100 ms.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self

@@ -1,5 +1,5 @@
-//! A worker and its loop. One task owns all of the worker's state. Calls run in tasks of their own, so that a call
-//! which blocks its thread does not stop the worker from keeping messages alive.
+//! A worker and its loop. One task owns all of the worker's state. Calls run in other tasks, so that a call which
+//! blocks its thread does not stop the worker from keeping messages alive.
 //!
 //! | phase | what happens | next phase |
 //! |---|---|---|
@@ -7,9 +7,10 @@
 //! | `Draining` | the last call in progress ends | `Closing` |
 //! | `Closing` | Redis has confirmed every end, or the takeover time has passed | the end |
 //!
-//! While it runs, the worker has five kinds of requests to Redis, each with a state and a file of its own: [`taking`]
-//! messages, [`settling`] their ends, [`tending`] the queue, [`keeping`] messages alive, and marking suspects that are
-//! called [`alone`]. [`health`] says when the worker may ask Redis at all, and [`schedule`] when the loop runs next.
+//! While it runs, the worker sends five kinds of requests to Redis. Each kind has a state and a file of its own:
+//! [`taking`] messages, [`settling`] their ends, [`tending`] the queue, [`keeping`] messages alive, and marking
+//! suspects that are called [`alone`]. [`health`] says when the worker may ask Redis at all, and [`schedule`] when the
+//! loop runs next.
 //!
 //! A message arrives with `taking` or `tending` and waits in [`waiting`]. [`starting`] begins its call in a task of
 //! [`calls`]. The call ends in [`ends`], which hands its outcome to `settling`.

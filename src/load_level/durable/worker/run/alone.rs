@@ -116,8 +116,8 @@ impl<C> Run<C> {
         !self.holds_up_others() && self.calls.in_flight() + more < self.settings.concurrency
     }
 
-    /// Returns whether ordinary messages must wait: a suspect waits, or Redis has recorded neither the end of the
-    /// current suspect's call nor that the call takes long.
+    /// Returns whether ordinary messages must wait. They wait while a suspect waits. They also wait until Redis has
+    /// recorded that the current suspect's call has ended or takes long.
     pub(super) fn holds_up_others(&self) -> bool {
         !self.waiting.suspects.is_empty() || !self.alone.is_off()
     }

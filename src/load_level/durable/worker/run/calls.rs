@@ -134,7 +134,7 @@ impl CallsShared {
         lock(&self.state).ended.push((ticket, verdict));
     }
 
-    /// Wakes the worker's loop if calls have ended. Call it only just before the task yields or waits: tokio may queue
+    /// Wakes the worker's loop if calls have ended. Call it only just before the task yields or waits. Tokio may queue
     /// the woken loop behind this task, where no other thread can steal it.
     fn wake_collector(&self) {
         let mut state = lock(&self.state);

@@ -12,7 +12,7 @@ pub(super) struct WaitingMessages {
     pub(super) suspects: VecDeque<Ready>,
 }
 
-/// A message whose call can begin.
+/// A message that waits for its call, and its payload.
 pub(super) struct Ready {
     pub(super) ticket: Ticket,
     pub(super) payload: Vec<u8>,
