@@ -135,7 +135,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_message_that_a_timeout_cut_off_may_be_appended() {
+    fn a_message_may_be_appended_if_a_timeout_cut_it_off_after_it_reached_the_producer() {
         for (reached, text) in
             [(true, "Redis may or may not have appended the message"), (false, "the message was not appended")]
         {

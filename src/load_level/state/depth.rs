@@ -75,7 +75,8 @@ impl QueueState {
     pub(super) fn describe_depth(&self) -> String {
         match self.service_rate(self.latest) {
             Some(_) if self.newest_first(self.latest) => {
-                ", no more than are served in time: no bound while the newest are served first".to_owned()
+                ", no more than are served in time: only the configured depth applies while the newest are served first"
+                    .to_owned()
             }
             Some(rate) => {
                 let (depth, per_second) = (self.depth_in_force(self.latest), rate.per_second());

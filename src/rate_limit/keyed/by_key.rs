@@ -238,7 +238,7 @@ impl<K: ?Sized, T, S, F> RefusesNow for ByKey<K, T, S, F> {}
 impl<K: ?Sized, T, S, F> DescribeLimit for ByKey<K, T, S, F> {
     fn describe(&self) -> String {
         let quotas: Vec<_> = (0..self.keyed.tiers()).map(|tier| self.keyed.quota(tier).to_string()).collect();
-        format!("for each of {} keys {}", self.keyed.max_keys(), quotas.join(", or "))
+        format!("for each of {} keys: {}", self.keyed.max_keys(), quotas.join(", or "))
     }
 
     fn instruments(&self, _name: &'static str, explanation: &mut Explanation) {

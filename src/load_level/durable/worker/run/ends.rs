@@ -24,7 +24,9 @@ impl<C> Run<C> {
         self.keeping.hold(entry, now);
         let ticket = Ticket { entry, memory };
         if memory.failed >= self.settings.max_tries {
-            return self.bury(ticket, "the worker died during the call".to_owned());
+            // Without a death, an earlier worker allowed more tries.
+            let reason = if deaths > 0 { "the worker died during the call" } else { "no try is left" };
+            return self.bury(ticket, reason.to_owned());
         }
         self.waiting.add(Ready { ticket, payload: fields.payload });
     }

@@ -92,9 +92,17 @@ impl<'a> Client<'a> {
 pub(super) async fn held_tokens_are_not_granted_to_another_client(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, LONG), Client::new(&probe, 2, 100, LONG));
     let settled = first.ask(60).await?;
-    same("grant, free, total of 60 of 100", (60, 40, 0), (settled.granted, settled.free, settled.total))?;
+    same(
+        "grant, free, total when 60 are wanted and 100 are free",
+        (60, 40, 0),
+        (settled.granted, settled.free, settled.total),
+    )?;
     let settled = second.ask(60).await?;
-    same("grant, free, total of 60 of 40", (40, 0, 0), (settled.granted, settled.free, settled.total))?;
+    same(
+        "grant, free, total when 60 are wanted and 40 are free",
+        (40, 0, 0),
+        (settled.granted, settled.free, settled.total),
+    )?;
     first.spend(50);
     let settled = first.ask(10).await?;
     same("grant, free, total after 50 were spent", (0, 0, 50), (settled.granted, settled.free, settled.total))?;
