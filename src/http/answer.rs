@@ -30,9 +30,10 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// | `retry-after` | for HTTP: [`Rejection::retry_after`] in whole seconds, rounded up, at least 1. Absent if that time is unknown |
 /// | `grpc-retry-pushback-ms` | for gRPC: [`Rejection::retry_after`] in milliseconds, rounded up; `-1` (do not retry) if that time is unknown or a retry is forbidden. Absent for a timeout after the call reached the service, unless a retry is forbidden |
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
-/// | `steadfast-retry` | `unprocessed` if the call did not reach the service; `never` if a retry is [forbidden](crate::CallContext::forbid_retry) |
+/// | `steadfast-retry` | `never` if a retry is [forbidden](crate::CallContext::forbid_retry); else `unprocessed` if the call did not reach the service; else absent |
 ///
-/// A response may have both `never` and a hint. `never` ends the retries of this call; the hint applies to later calls.
+/// An HTTP response may have both `steadfast-retry: never` and `retry-after`. `never` ends the retries of this call;
+/// `retry-after` applies to later calls.
 ///
 /// Over HTTP/1, hyper closes the connection if the request body was not read. A caller that is still sending a large
 /// body may then see a broken connection instead of the response.
@@ -142,7 +143,8 @@ pub(super) fn write_status(headers: &mut HeaderMap, status: u8, text: &str) {
     headers.insert(MESSAGE, grpc::message(text));
 }
 
-/// Writes `steadfast-retry`, if it is known whether the request may be retried.
+/// Writes `steadfast-retry`: `never` if a retry is forbidden, else `unprocessed` if the call did not reach the service.
+/// Otherwise writes nothing.
 pub(super) fn mark(headers: &mut HeaderMap, never: bool, unprocessed: bool) {
     if never {
         headers.insert(verdict::RETRY, HeaderValue::from_static("never"));
@@ -173,7 +175,8 @@ fn replace(headers: &mut HeaderMap, by: HeaderMap) {
 pub(super) struct WantedFormat {
     is_grpc: bool,
     is_head: bool,
-    /// Parsed only if a rejection has to be answered.
+    /// The first `Accept` header. `None` if the header is absent or `*/*`. Parsed only if a rejection has to be
+    /// answered.
     accept: Option<HeaderValue>,
 }
 
@@ -188,7 +191,7 @@ impl WantedFormat {
     }
 
     /// Whether the caller accepts `application/problem+json`: a range of its `Accept` without `q=0` matches that type
-    /// or plain JSON. A caller without the header accepts everything.
+    /// or plain JSON. A caller without the header, or with an unreadable one, accepts everything.
     fn takes_problems(&self) -> bool {
         let Some(accept) = self.accept.as_ref().and_then(|accept| accept.to_str().ok()) else { return true };
         accept.split(',').any(|range| {

@@ -12,7 +12,7 @@ pin_project! {
     /// The response body of a stack that turns rejections into responses: the service's body, or that of a rejection.
     ///
     /// Its data is [`Bytes`]. Data of the service's body is copied, unless it is `Bytes` already. The wrapper costs a
-    /// branch for each frame. Dropping it drops the service's body.
+    /// branch for each frame. Dropping the wrapper drops the service's body.
     pub struct HttpBody<B> {
         #[pin]
         kind: BodyKind<B>,

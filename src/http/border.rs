@@ -81,7 +81,7 @@ impl<C, L> Http<C, L> {
         self.peer
     }
 
-    /// The border of a client, whose callers are in its own process.
+    /// The border of a client. Its callers are in its own process, so it does not read the context from headers.
     pub(super) fn of_client(self) -> Self {
         Self { reads_context: false, ..self }
     }

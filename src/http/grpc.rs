@@ -186,8 +186,8 @@ pub(super) fn timeout(value: &HeaderValue) -> Option<Duration> {
     })
 }
 
-/// Formats the time left for `grpc-timeout`: in the finest unit that needs at most 8 digits, rounded down. Zero becomes
-/// `1n`, because the grammar requires a positive number.
+/// Formats the time left for `grpc-timeout`: in the finest unit that needs at most 8 digits, rounded down. The longest
+/// time is 99,999,999 hours. Zero becomes `1n`, because the grammar requires a positive number.
 pub(super) fn timeout_value(left: Duration) -> HeaderValue {
     let nanos = left.as_nanos().max(1);
     let fits = UNITS.iter().find(|(unit, _)| nanos / unit <= MOST_UNITS);

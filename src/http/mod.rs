@@ -1,8 +1,8 @@
 //! HTTP and gRPC for hyper, axum, tonic, reqwest, and any other service of `http::Request`.
 //!
 //! A service has to decide which responses are failures, how to answer a rejected call, and when callers may retry. A
-//! chain of services has to propagate its deadlines and keep its retries from multiplying. This module does both by the
-//! standards of HTTP and gRPC, and needs no framework.
+//! chain of services has to propagate its deadlines and keep its retries from multiplying. This module does all of this
+//! by the standards of HTTP and gRPC. It needs no framework.
 //!
 //! This module needs the feature `http`.
 //!
@@ -32,7 +32,7 @@
 //! let request = || Request::get("http://orders.example/7").body(String::new());
 //! assert_eq!(client.clone().oneshot(request()?).await?.status(), StatusCode::OK);
 //!
-//! // A server at its limit answers 503, and the client does not retry.
+//! // A server at its limit answers 503. The answer does not say when to come back, so the client does not retry.
 //! let _taken: Vec<_> = (0..32).map(|_| places.try_acquire()).collect();
 //! assert_eq!(client.oneshot(request()?).await?.status(), StatusCode::SERVICE_UNAVAILABLE);
 //! # Ok(())
@@ -63,11 +63,13 @@
 //! # A chain of services
 //!
 //! Each hop reads the time left and runs its handler with that deadline. Each attempt of a call that the handler makes
-//! sends the time that is then left. Deadlines therefore shrink from hop to hop, and no service works on a call that
-//! its caller has given up. A hop whose retry gives up marks its response, and the callers above do not retry it again:
-//! see [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` runs a client, two services
-//! and a broken last service, in four processes. The last service receives 1.1 calls for each call of the client; plain
-//! retries would send 27.
+//! sends the time that is then left. Deadlines therefore shrink from hop to hop. After a caller has given up, a service
+//! with a timeout works on the call for at most the time in transit.
+//!
+//! A hop whose retry gives up marks its response with `steadfast-retry: never`. The callers above then do not retry the
+//! call: see [`CallContext::forbid_retry`](crate::CallContext::forbid_retry). The example `chain` runs a client, two
+//! services and a broken last service, in four processes. The last service receives 1.1 calls for each call of the
+//! client; plain retries would send 27.
 //!
 //! This works only for calls that the handler makes in its own task. To make calls in another task, carry the context
 //! there with [`CallContext::scope`](crate::CallContext::scope).

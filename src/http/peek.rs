@@ -12,8 +12,9 @@ use std::{
 };
 use tower::{Layer, Service};
 
-/// Returns a layer around a gRPC client. It copies the status of a call without messages into the head of its response,
-/// where [`retry`](super::retry) and all outer layers can act on it.
+/// Returns a layer around a gRPC client. If a call fails before its first message, the layer copies the status from the
+/// trailers into the head of the response. The [`retry`](super::retry) and all outer layers can act on the status
+/// there.
 ///
 /// A server that fails before it sends a message puts its status into the head, or only into the trailers. A proxy may
 /// turn the first form into the second. In the second form the response looks like a success until its body is read.
@@ -81,7 +82,8 @@ pub fn peek() -> Peek {
 #[derive(Clone, Copy, Debug)]
 pub struct Peek(());
 
-/// A gRPC client whose responses have the status of a call without messages in the head: see [`peek`].
+/// A gRPC client whose responses have the status of a call that failed before its first message in the head: see
+/// [`peek`].
 #[derive(Clone, Copy, Debug)]
 pub struct PeekService<S> {
     inner: S,

@@ -22,7 +22,9 @@ pub struct Standing {
     pub window: Duration,
     /// The remaining calls, `r`.
     pub remaining: u64,
-    /// The time until more calls are allowed, `t`, sent in whole seconds rounded up.
+    /// The time until more calls are allowed, `t`, sent in whole seconds rounded up. A bucket reports the time until it
+    /// holds `quota` tokens again, or if it is empty, until its next token. A [`SlidingWindow`] reports its whole
+    /// window.
     pub reset: Duration,
 }
 

@@ -22,7 +22,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// | GET, HEAD, OPTIONS, TRACE, PUT, DELETE: idempotent by RFC 9110, 9.2.2 | [`Repeat::Always`] |
 /// | any request with a non-empty `Idempotency-Key` | [`Repeat::Always`] |
 /// | any request for which your [`idempotent`](Retry::idempotent) answers `true` | [`Repeat::Always`] |
-/// | any other: POST and PATCH, which includes all of gRPC | [`Repeat::IfUnprocessed`] |
+/// | any other, such as POST and PATCH; this includes all of gRPC | [`Repeat::IfUnprocessed`] |
 ///
 /// The retry sends clones of the request, so the bodies have to be `Clone`. With [`bodies`](Retry::bodies) they need
 /// not be.
@@ -75,9 +75,9 @@ impl<I, M> Retry<Repeatable<I, M>> {
     /// Also retries a request after every failure if `idempotent` says that processing it twice does no harm, such as a
     /// search by POST. `idempotent` only adds to the requests that [`Repeatable`] repeats after every failure.
     ///
-    /// `idempotent` is a closure or function `Fn(&Request<B>) -> bool`. It runs once for each call, before the first
-    /// attempt, unless the method or an `Idempotency-Key` already allows retries. A second call of this method replaces
-    /// the function.
+    /// `idempotent` is a closure or function `Fn(&Request<B>) -> bool`. It runs at most once for each call, before the
+    /// first attempt. It does not run if the method or an `Idempotency-Key` already allows retries. A second call of
+    /// this method replaces the function.
     ///
     /// ```
     /// use hyper::Request;
@@ -100,8 +100,9 @@ impl<I, M> Retry<Repeatable<I, M>> {
     /// `tonic::body::Body::new`, `reqwest::Body::wrap`, or for hyper's `Incoming` a variant of your own enum. Method,
     /// URI, version, headers and extensions are cloned for each attempt.
     ///
-    /// - A body whose initial [`size_hint`](Body::size_hint) exceeds the cap is sent once and not kept. If a body turns
-    ///   out to be larger, the attempt that reads beyond the cap is the last: the caller gets its result.
+    /// - A body is sent once and not kept if the lower bound of its initial [`size_hint`](Body::size_hint) exceeds the
+    ///   cap. If any other body turns out to exceed the cap, the attempt that reads beyond the cap is the last: the
+    ///   caller gets its result.
     /// - A body that fails ends the retries of its call. The attempt that reads the error fails with it.
     /// - An empty body is sent unchanged and can always be replayed. With a cap of 0, only empty bodies are replayed.
     ///

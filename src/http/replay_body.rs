@@ -43,7 +43,8 @@ use std::{
 ///
 /// # Cancellation
 ///
-/// Frames that a dropped attempt has read are kept. No part of the body is lost.
+/// Frames that a dropped attempt has read are kept, up to the cap. Later attempts replay them, so no part of the body
+/// is lost.
 ///
 /// # Cost
 ///
@@ -116,8 +117,8 @@ enum ReadsFrom<B> {
 /// A body that several attempts may read.
 pub(super) struct ReplaySource<B> {
     buffer: Arc<ReplayBuffer>,
-    /// `None` while a reader polls it, and after it has ended or failed. The lock is held only to move the body in or
-    /// out.
+    /// `None` while a reader polls it, after it has ended or failed, and after the newest reader has taken it for good.
+    /// The lock is held only to move the body in or out.
     body: Mutex<Option<B>>,
 }
 

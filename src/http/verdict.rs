@@ -45,8 +45,9 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// **The hint** is the response's `Retry-After` [RFC 9110 10.2.3], in seconds or as a date. A date counts from the
 /// response's own `Date`. For gRPC the hint is the pushback, if there is one [gRFC A6]. A negative or unreadable
 /// pushback [forbids a retry](Classify::forbids_retry). The retry's [`max_hint`](crate::retry::Retry::max_hint) bounds
-/// the hints that it follows. A retry does not repeat a call that is `Overloaded` without a hint. A header that cannot
-/// be read is ignored and [counted](super::ignored_headers).
+/// the hints that it follows. A retry does not repeat a call that is `Overloaded` without a hint. Except for a pushback
+/// and a `grpc-status`, a header that cannot be read is ignored. Unreadable headers other than `Date` are
+/// [counted](super::ignored_headers).
 ///
 /// **A gRPC response** has the content type `application/grpc`, with or without a format and parameters. Only its gRPC
 /// code counts:
@@ -62,9 +63,9 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 ///
 /// **Trust.** Any peer may say that it is overloaded and when to retry, because callers then send less. Only an
 /// [internal](Peer::Internal) peer may say more with `steadfast-retry`. `unprocessed` says that the peer did not
-/// process the request; a retry may then repeat any request. `never` says that no outer caller may retry. The stack
-/// [removes](Classify::remove_untrusted) this header from responses of external peers. Otherwise a proxy would pass
-/// the header on, and callers that trust the proxy would believe it.
+/// process the request; a retry may then repeat any request. `never` says that no caller may retry. The stack
+/// [removes](Classify::remove_untrusted) this header from responses of external peers. Otherwise a proxy would pass the
+/// header on, and callers that trust the proxy would believe it.
 ///
 /// # Sources
 ///
@@ -145,7 +146,7 @@ impl Verdict {
     /// use steadfast::{Outcome, classify::Classify, http::{Peer, Verdict}};
     ///
     /// let verdict = Verdict::new(Peer::External).unsent(|error: &Error| {
-    ///     // hyper's own error if the connection closed before it took the request.
+    ///     // The error of hyper if the connection closed before hyper sent the request.
     ///     let canceled = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
     ///     error.is_connect() || canceled.is_some_and(hyper::Error::is_canceled)
     /// });
@@ -230,7 +231,7 @@ impl<U> Verdict<U> {
             let refuses = hint.is_none() && rejected_by.is_some();
             return if refuses { overloaded } else { Outcome::Unprocessed { retry_after: hint } };
         }
-        // A rejection by a timeout that ended the work is classified by its status: a failure.
+        // A rejection by a timeout is no sign of an overload. Its pushback or its status decides below.
         let refuses = rejected_by.is_some_and(|mechanism| mechanism != "timeout");
         if refuses || fields.contains_key(ENVOY_OVERLOADED) {
             return overloaded;

@@ -85,7 +85,7 @@ fn first_semicolon(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The value of a token or a quoted string. `None` if it is malformed, or too long for an address.
+/// The value of a token or a quoted string. `None` if a quoted string is malformed, or too long for an address.
 fn unquote<'text>(value: &'text [u8], unquoted: &'text mut [u8; LONGEST]) -> Option<&'text [u8]> {
     let Some(value) = value.strip_prefix(b"\"") else { return Some(value) };
     let value = value.strip_suffix(b"\"").filter(|value| !is_escaped(value))?;

@@ -1,7 +1,7 @@
 //! The kept frames of a request body, and the state machine of its readers.
 //!
-//! A reader that has read all kept frames may poll the source, so a stalled reader does not block others. While it
-//! polls, it owns the source and holds no lock. The phases:
+//! A reader that has read all kept frames may poll the source, so a stalled reader does not block others. The reader
+//! that polls the source owns the source during the poll, and holds no lock. The phases:
 //!
 //! | from | to | by | when |
 //! |---|---|---|---|
@@ -63,7 +63,8 @@ enum SourcePhase {
     Polled {
         contended: bool,
     },
-    /// This frame exceeds the cap.
+    /// The source has returned this frame, which would exceed the cap. The newest reader will take the frame and the
+    /// source.
     AtCap(Bytes),
     Ended,
     /// The newest reader owns the source for good. No frames are kept any more.
@@ -103,7 +104,7 @@ pub(super) enum ReadStep {
     Failed,
 }
 
-/// What was kept, to drop without the lock: dropping `Bytes` may run user code.
+/// Kept frames and trailers. They are dropped after the lock is released, because dropping `Bytes` may run user code.
 #[derive(Debug)]
 struct ReplayLeftovers {
     _phase: SourcePhase,

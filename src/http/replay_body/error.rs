@@ -39,8 +39,8 @@ pub enum ReplayError<E> {
 }
 
 impl<E: Into<BoxError>> ReplayError<E> {
-    /// Boxes the error, for body types with a boxed error: `body.map_err(ReplayError::into_boxed)`. Works if `E` is a
-    /// `BoxError`, which does not implement `Error` itself.
+    /// Boxes the error, for body types with a boxed error: `body.map_err(ReplayError::into_boxed)`. Also works if `E`
+    /// is a `BoxError`, which does not implement `Error` itself.
     pub fn into_boxed(self) -> BoxError {
         match self {
             Self::Body(error) => error.into(),

@@ -6,7 +6,8 @@ use std::{
 /// The number of the last attempt, which is the newest.
 pub(super) const LAST: u64 = u64::MAX;
 
-/// The live readers of one body. Its methods run under the lock, so they neither clone nor drop a waker.
+/// The live readers of one body. The methods run under the lock. They neither clone nor drop a waker, because that may
+/// run user code.
 #[derive(Debug, Default)]
 pub(super) struct BodyReaders {
     /// At most two, unless the caller makes more attempts at once.
@@ -20,7 +21,7 @@ pub(super) struct BodyReaders {
 pub(super) struct ReaderSlot {
     number: u64,
     is_waiting: bool,
-    /// Kept for the next wait when the reader no longer waits.
+    /// Stays for the next wait if the reader stops waiting without a wake-up.
     waker: Option<Waker>,
 }
 
@@ -52,6 +53,7 @@ impl BodyReaders {
         number
     }
 
+    /// Returns the index of the slot of this reader. Adds the slot if it is missing.
     fn place_of(&mut self, number: u64) -> usize {
         self.slots.iter().position(|slot| slot.number == number).unwrap_or_else(|| {
             self.slots.push(ReaderSlot { number, is_waiting: false, waker: None });

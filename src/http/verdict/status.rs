@@ -55,7 +55,8 @@ impl AnswerStatus {
     }
 }
 
-/// Classifies an HTTP status alone. The caller has looked for a hint and for signs of an overload before.
+/// Classifies an HTTP status alone. The caller of this function has looked for a hint and for signs of an overload
+/// before.
 pub(super) fn of_status(status: StatusCode) -> Outcome {
     match status.as_u16() {
         ..400 => Outcome::Success,
@@ -65,7 +66,7 @@ pub(super) fn of_status(status: StatusCode) -> Outcome {
     }
 }
 
-/// Classifies a gRPC code alone. The caller has handled a hint and `RESOURCE_EXHAUSTED` before.
+/// Classifies a gRPC code alone. The caller of this function has handled a pushback and `RESOURCE_EXHAUSTED` before.
 pub(super) fn of_code(code: GrpcCode) -> Outcome {
     match code {
         GrpcCode::UNAVAILABLE

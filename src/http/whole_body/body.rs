@@ -51,7 +51,7 @@ pin_project! {
         // Boxed, so that this body is `Unpin` if the service's body is.
         timer: Option<Pin<Box<Timer>>>,
         deadline: Option<BodyDeadline>,
-        // The last poll was pending: the reader has been waiting for the service since.
+        // Whether the last poll was pending. If so, the reader has been waiting for the service since that poll.
         reader_waits: bool,
         // The bytes left of the announced `Content-Length`.
         content_left: Option<u64>,

@@ -90,7 +90,8 @@ where
         let mut result = ready!(self.next.poll(call.next, callee, cx, frame));
         if let (Ok(response), Some(at)) = (&mut result, call.at.instant()) {
             let extensions = response.extensions_mut();
-            // An inner timeout has noted its own deadline, which is no later.
+            // If the response has a deadline already, an inner timeout has noted it. That deadline is no later than
+            // this one.
             if extensions.get::<BodyDeadline>().is_none() {
                 let ends_body = self.ends_body && extensions.get::<NoBodyDeadline>().is_none();
                 extensions.insert(BodyDeadline { at, ends_body, half_time: frame.half_time() });

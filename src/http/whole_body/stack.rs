@@ -165,8 +165,10 @@ where
     /// | is incomplete at the deadline, its reader waits for it, and the attempt had half of its [full time](crate::shell::Ending::CutShort) | a timeout |
     /// | is incomplete at the deadline otherwise | nothing |
     ///
-    /// A response whose head is a failure counts as a failure at once, however its body ends. A retry decides by the
-    /// head. It drops the body, which returns the permits of the attempt.
+    /// A failure of the body or in its trailers, at or after the deadline, does not count if the attempt had less than
+    /// half of its full time. A response whose head is not a success counts by its head at once, however its body ends.
+    ///
+    /// A retry decides by the head. It drops the body, which returns the permits of the attempt.
     ///
     /// Call it last: slots cannot be filled after it, because their permits would not last. The response body becomes a
     /// [`WholeBody`](crate::http::WholeBody), or with `respond_http` an [`HttpBody`](crate::http::HttpBody) around one.

@@ -12,7 +12,7 @@ pub(in crate::http) enum IgnoredHeader {
     Criticality,
 }
 
-/// Relaxed: the counts guard no other memory.
+/// One count for each [`IgnoredHeader`], in the order of its variants. Relaxed: the counts guard no other memory.
 static COUNTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 impl IgnoredHeader {

@@ -30,9 +30,9 @@ use std::time::Duration;
 ///
 /// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. For an
 /// external peer, `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
-/// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, the attempt and the criticality
-/// are always those of the context. A server stack that read both from the headers of its caller has accepted only the
-/// claims that this caller may make.
+/// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, `steadfast-attempt` and
+/// `steadfast-criticality` are always those of the context. A server stack that read both from the headers of its
+/// caller has accepted only the claims that this caller may make.
 ///
 /// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
 /// context has no deadline, the request's own stays too.
@@ -103,12 +103,15 @@ impl<B> Stamp<Request<B>> for Wire {
 #[derive(Default)]
 struct FoundHeaders {
     is_grpc: bool,
-    /// Headers that are for internal peers only.
+    /// Whether there are headers that only internal peers may receive.
     has_internal: bool,
+    /// Whether there is a `steadfast-attempt` or a `steadfast-criticality`.
     attempt_or_criticality: bool,
-    /// The number of `grpc-timeout` fields, and the shortest readable one.
+    /// The number of `grpc-timeout` fields.
     grpc_timeouts: usize,
+    /// The shortest readable `grpc-timeout`.
     grpc_left: Option<Duration>,
+    /// The shortest readable `steadfast-deadline-ms`.
     left: Option<Duration>,
 }
 
@@ -146,7 +149,8 @@ impl FoundHeaders {
 fn for_grpc(headers: &mut HeaderMap, found: &FoundHeaders, context: CallContext, left: Option<Duration>) {
     if let Some(left) = left {
         let shortest = found.grpc_left.map_or(left, |earlier| earlier.min(left));
-        // The service may read any of several `grpc-timeout` fields, so `insert` replaces them all.
+        // The service may read any of several `grpc-timeout` fields, so `insert` replaces them all. A single field of
+        // zero is replaced, too: the grammar excludes zero.
         let only = found.grpc_timeouts == 1;
         if !only || found.grpc_left != Some(shortest) || shortest.is_zero() {
             headers.insert(grpc::TIMEOUT, grpc::timeout_value(shortest));

@@ -193,7 +193,8 @@ proptest! {
             if peer == Peer::External {
                 prop_assert!(context.criticality() <= given.criticality());
             }
-            // The stamp writes headers that can be read, even if a proxy copied other headers into the request.
+            // A proxy may have copied the headers into its own request. After the stamp, they claim at most the
+            // criticality of the context, or `critical`, the default, if that is higher.
             let mut request = Request::new(());
             *request.headers_mut() = headers.clone();
             context.sync_scope(|| Wire::new(peer).stamp(&mut request, &mut Frame::default()));
