@@ -21,10 +21,11 @@
 //! | how many retries there may be | [`RetryBudget`](crate::retry::RetryBudget) | the traffic |
 //!
 //! The adaptive limiter takes the deadline of each call from its [context](crate::CallContext). `deadline(..)` of its
-//! builder is for calls without one. [`Limiter::readings`](crate::load_shed::Limiter::readings) says what the limit is,
-//! and why. The limit learns from calls that overlap. A call alone in flight is no evidence, unless the limit is below
-//! four. A quiet service therefore keeps its [initial](crate::load_shed::LimiterBuilder::initial) limit, and its
-//! readings state the reason [`Unknown`](crate::load_shed::LimitReason::Unknown).
+//! builder sets the deadline that the limiter assumes for a call without one.
+//! [`Limiter::readings`](crate::load_shed::Limiter::readings) has the limit, and the reason for its value. The limit
+//! learns from calls that overlap. A call alone in flight is no evidence, unless the limit is below four. A quiet
+//! service therefore keeps its [initial](crate::load_shed::LimiterBuilder::initial) limit, and its readings state the
+//! reason [`Unknown`](crate::load_shed::LimitReason::Unknown).
 //!
 //! A learned timeout begins at its ceiling and becomes shorter as it learns:
 //!
@@ -65,7 +66,7 @@
 //! | [adaptive limit](crate::load_shed#defaults) | uses 0.7 of the deadline of a call; assumes a deadline of 1 s for a call without one; is 100 calls until it has learned |
 //! | [queue](crate::load_level) | a call waits for at most half of the time until its deadline, and at most 1 s |
 //! | [rate limit](crate::rate_limit#defaults) | a burst of one period's worth; refuses, and does not wait |
-//! | [one for each key](crate::per_key#defaults) | 1024 keys; a key is forgotten after ten idle minutes |
+//! | [one for each key](crate::per_key#defaults) | 1024 keys; a key with evidence, such as an open circuit, can be forgotten after ten idle minutes |
 //!
 //! The pages that the table links to give the reasons. A timeout and a fixed limit have no default, because nothing but
 //! your service says what they should be.

@@ -12,7 +12,7 @@
 //!
 //! | who | does |
 //! |---|---|
-//! | a server stack | runs its handler in a context with the earlier of the caller's deadline and its own timeout |
+//! | a server stack | runs its handler in a context whose deadline is the earlier of two: the caller's deadline, and the end of its own timeout |
 //! | a client stack | reads the context, ends the call at that deadline at the latest, if the stack has a timeout, and opens a context for each attempt |
 //! | the service inside a client | reads the deadline of its attempt, and can send it on |
 //!
@@ -105,9 +105,9 @@
 //!
 //! # Between processes
 //!
-//! With the feature `http` a server reads from the headers of a request how much time is left. A client writes it for
-//! each attempt. Headers carry a remaining time, never a time of day, because the clocks of two machines differ.
-//! See [`http_grpc`].
+//! With the feature `http` a server reads from the headers of a request how much time is left. A client writes the time
+//! left into the request of each attempt. Headers carry a remaining time, never a time of day, because the clocks of
+//! two machines differ. See [`http_grpc`].
 //!
 //! For another protocol, read the remaining time from the request, and run the call in a scope:
 //!
@@ -140,7 +140,7 @@
 //! | [`retry`](crate::retry) | makes no retry whose backoff would end at the deadline or later |
 //! | [`load_shed`](crate::load_shed#a-limit-that-finds-itself) | an adaptive limit refuses a call that would not end in time |
 //! | [`rate_limit`](crate::rate_limit) | a limit that lets calls wait refuses a call whose turn would come at the deadline or later |
-//! | [`load_level`](crate::load_level#semantics) | refuses a call that has waited for half of the time between its arrival and its deadline |
+//! | [`load_level`](crate::load_level#semantics) | by default, refuses a call that has waited for half of the time between its arrival and its deadline |
 //! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that the caller's deadline ended before half of the attempt's own timeout had passed |
 //!
 #![cfg_attr(feature = "http", doc = "[`http_grpc`]: super::http_grpc")]

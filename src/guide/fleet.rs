@@ -70,10 +70,11 @@
 //!
 //! # When the store is away
 //!
-//! Each call to the store has a deadline; `Exact` waits for 5 ms by default. In an outage the process decides alone, as
-//! [`OnOutage`](crate::rate_limit::distributed::OnOutage) says. By default it keeps to its fair share of the limit,
-//! which follows from the calls that it admitted just before the outage. The page of the module has the bounds for
-//! [each failure](crate::rate_limit::distributed#when-something-fails). The example `fleet_quota` draws such an outage.
+//! Each call to the store has a deadline; `Exact` waits for 5 ms by default. In an outage of the store each process
+//! decides alone, as [`OnOutage`](crate::rate_limit::distributed::OnOutage) says. By default each process keeps to its
+//! share of the limit. The share follows from the tokens that the process admitted just before the outage. The page of
+//! the module has the bounds for [each failure](crate::rate_limit::distributed#when-something-fails). The example
+//! `fleet_quota` draws such an outage.
 //!
 //! A store of your own implements [`Store`](crate::rate_limit::distributed::Store). The feature `conformance` has a
 //! suite that checks it.

@@ -5,8 +5,9 @@
 //!
 //! # Terms
 //!
-//! **Admission control**: deciding whether a call may begin before any work is done for it. Here [`load_shed`] and
-//! [`rate_limit`] decide at once, and [`load_level`] lets the call wait. An [`Admission`] is such a stage of your own.
+//! **Admission control**: deciding whether a call may begin before any work is done for it. Here [`load_shed`] decides
+//! at once, [`load_level`] lets the call wait, and [`rate_limit`] can do either. An [`Admission`] is a stage of your
+//! own that admits calls.
 //!
 //! **Amplification**: calls that arrive at a service for each call that a user made. Retries cause it. The
 //! [`RetryBudget`] bounds it; the report of [`sim`] measures it.
@@ -18,7 +19,8 @@
 //! **Backpressure**: a sign to the sender that it should slow down. Tower's is `poll_ready`. A stack of this crate is
 //! always ready and refuses instead, with a [`retry_after`](crate::Rejection::retry_after) where it knows one.
 //!
-//! **Burst**: the most tokens that a bucket holds, so the most calls that it admits at one instant: [`Quota`].
+//! **Burst**: the most tokens that a bucket holds. If each call costs one token, it is also the most calls that the
+//! bucket admits at one instant: [`Quota`].
 //!
 //! **Cache line**: the block of memory, mostly 64 bytes, that the cores of a processor pass to each other. A counter
 //! that all threads write moves its line from core to core in each call. The cost sections count such moves.
@@ -60,7 +62,8 @@
 //! **Explanation**: the layers of a stack and its worst case, in words: [`Explanation`].
 //!
 //! **Fair share**: a bound on the places of one *tenant*, which leaves room for the others:
-//! [`LimiterBuilder::fair_share`].
+//! [`LimiterBuilder::fair_share`]. Also the part of a limit of many processes that one process applies while the
+//! *store* is away: [`OnOutage`](crate::rate_limit::distributed::OnOutage).
 //!
 //! **False sharing**: different threads write different values in one *cache line*. The threads slow each other down
 //! although they share no value.

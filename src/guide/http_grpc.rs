@@ -48,8 +48,8 @@
 //! # Whom to believe
 //!
 //! [`Peer::Internal`](crate::http::Peer::Internal) is a service of your own. It may ask for more: a higher criticality,
-//! or no retry. [`Peer::External`](crate::http::Peer::External) is everyone else. It may ask only for less, and answers
-//! to it do not name the settings of your limits.
+//! or with `steadfast-retry` that a call is not retried. [`Peer::External`](crate::http::Peer::External) is everyone
+//! else. It may ask only for less, and answers to it do not name the settings of your limits.
 //!
 //! # What an answer means
 //!
@@ -66,8 +66,8 @@
 //! # What callers get
 //!
 //! [`Answer`](crate::http::Answer) has the status for each rejection: 429 for a rate limit, 504 for a timeout, and 503
-//! for the others. A gRPC request gets a code of gRPC instead. The header `steadfast-rejected` names the mechanism. The
-//! body is a problem of RFC 9457.
+//! for the others. The body is a problem of RFC 9457. A gRPC request gets a code of gRPC instead, and no body. The
+//! header `steadfast-rejected` names the mechanism.
 //!
 //! # Which requests are sent again
 //!
@@ -84,9 +84,9 @@
 //!
 //! # Bodies
 //!
-//! By default, a call ends with the head of its response. [`whole_body`](crate::stack::ServerBuilder::whole_body) keeps
-//! places and deadlines until the end of the body. For gRPC clients, [`peek`](crate::http::peek) copies the status of a
-//! call that fails before its first message from the trailers into the head.
+//! By default, a call ends with the head of its response. [`whole_body`](crate::stack::ServerBuilder::whole_body)
+//! extends the places and the deadline of a call to the end of the body. For gRPC clients, [`peek`](crate::http::peek)
+//! copies the status of a call that fails before its first message from the trailers into the head.
 //!
 //! # Keys
 //!

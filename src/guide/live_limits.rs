@@ -13,10 +13,10 @@
 //!
 //! # A whole stack
 //!
-//! `.live()?` in place of `.layer()?` gives the stack and a [`Control`](crate::stack::live::Control). It applies a
-//! [`StackConfig`](crate::stack::live::StackConfig) as a whole, or refuses it and changes nothing. A part that the
-//! configuration leaves out gets the value with which the stack was built, even if an earlier configuration has changed
-//! it.
+//! `.live()?` in place of `.layer()?` returns the layer and a [`Control`](crate::stack::live::Control). The `Control`
+//! applies a [`StackConfig`](crate::stack::live::StackConfig) as a whole, or refuses it and changes nothing. A part
+//! that the configuration leaves out gets the value with which the stack was built, even if an earlier configuration
+//! has changed it.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

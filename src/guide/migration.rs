@@ -1,7 +1,7 @@
 //! How do I replace the layers that I have?
 //!
-//! There is one table for each crate: their call, ours, and the difference that matters. Calls without a counterpart
-//! here are at the end of a table. All statements about a crate are about the version below.
+//! There is one table for each crate: their call, ours, and the difference that matters. `none` in the second column
+//! means that this crate has no counterpart. All statements about a crate are about the version below.
 //!
 //! | from | version |
 //! |---|---|

@@ -33,7 +33,7 @@
 //! | timeout of a client | around the retry | it bounds the whole call, with all attempts and the waits between them |
 //! | retry | around breaker and limits | each attempt passes them; a call in backoff holds no place and no token |
 //! | circuit breaker | before rate limit and load shed | a call that an open circuit refuses takes no token and no place |
-//! | attempt timeout | inside breaker and limits | it bounds each attempt of the service, and the breaker sees the timeout |
+//! | attempt timeout | inside breaker and limits | it bounds each call of the service, and the breaker sees when that call times out |
 //! | rate limit of a server | first | it is the cheapest, and a caller over its share must not push out others |
 //! | load shed of a server | before the queue | it counts the calls that wait, too |
 //! | timeout of a server | behind the queue | it bounds the work; the deadline of the caller bounds the wait |
@@ -91,8 +91,8 @@
 //! # A layer of your own
 //!
 //! `own_load_shed` and its siblings put a gate, an admission or a stage of yours into the place of a layer. The retry
-//! runs it again in each attempt. If it refuses an attempt, the layers around it give back what they took. See
-//! [`stack`](crate::stack#stages-of-your-own) and the example `own_gate`.
+//! of a client runs your stage again in each attempt. If your stage refuses an attempt, the layers around it give back
+//! what they took. See [`stack`](crate::stack#stages-of-your-own) and the example `own_gate`.
 //!
 //! # Requests that pass all limits
 //!

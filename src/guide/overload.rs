@@ -116,8 +116,8 @@
 //! # Tell callers when to come back
 //!
 //! A refusal by a queue or a rate limit has a [`retry_after`](crate::Rejection::retry_after) where it is known. With
-//! the feature `http` it becomes `Retry-After`. The retry of a client waits at least that long. Without a hint, the
-//! retry does not call an overloaded service again.
+//! the feature `http`, the response states that time in `Retry-After`, or for gRPC in `grpc-retry-pushback-ms`. The
+//! retry of a client waits for at least that time. Without a hint, the retry does not call an overloaded service again.
 //!
 //! # Work that goes on
 //!

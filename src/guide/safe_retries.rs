@@ -6,7 +6,8 @@
 //! # May the request be sent twice?
 //!
 //! By default the retry repeats every request, because only you know which ones must not be repeated. Say so with
-//! [`replay_if`](crate::retry::Retry::replay_if). It answers with `true`, `false` or a [`Repeat`](crate::retry::Repeat):
+//! [`replay_if`](crate::retry::Retry::replay_if). Your function returns `true` (always), `false` (never) or a
+//! [`Repeat`](crate::retry::Repeat):
 //!
 //! - `Always`: after every failure.
 //! - `IfUnprocessed`: only if the service provably did nothing with the request. Even a payment is safe then.

@@ -8,11 +8,11 @@
 //! `.observe("payments", observer)` names the stack and adds an observer. There are three, and a pair of observers is
 //! an observer, too:
 //!
-//! | observer | feature | tells |
+//! | observer | feature | gives |
 //! |---|---|---|
 //! | `Metrics` | `metrics` | counts and durations of calls, the state of each mechanism |
 //! | `Spans` | `tracing` | a span for each call and each attempt, and events |
-//! | [`Events`](crate::telemetry::Events) | none | functions of your own, in a task of their own |
+//! | [`Events`](crate::telemetry::Events) | none | calls of your own functions, in a task that you spawn |
 //!
 //! A stack without an observer pays nothing.
 //!
@@ -70,7 +70,7 @@
 //!
 //! `Spans` makes a span of each call, and of each attempt below it. It logs a warning for the first rejection by a
 //! mechanism at once. After that it logs at most one warning in ten seconds, with the number of rejections since the
-//! last one.
+//! last warning.
 //!
 //! # Functions of your own
 //!

@@ -1,7 +1,7 @@
 //! How do I test timeouts, retries and outages without waiting?
 //!
-//! A test that waits for real timeouts is slow, and fails on a busy machine. All time of this crate is tokio's time. A
-//! test that pauses tokio's clock therefore controls every timeout, backoff, window and queue.
+//! A test that waits for real timeouts is slow, and fails on a busy machine. Every layer of this crate reads tokio's
+//! clock. A test that pauses tokio's clock therefore controls every timeout, backoff, window and queue.
 //!
 //! # A paused clock
 //!
@@ -72,8 +72,8 @@
 //! # Simulate an outage
 //!
 //! A stack can pass every unit test and still turn a short outage into a long one. The feature `sim` runs your stack
-//! against a simulated load and a simulated backend, in virtual time. A minute takes a moment, and a seed gives the
-//! same report each time.
+//! against a simulated load and a simulated backend, in virtual time. A simulated minute takes a moment of real time,
+//! and one seed gives the same report each time.
 //!
 //! ```toml
 //! [dev-dependencies]
@@ -104,14 +104,14 @@
 //! ```
 //!
 //! Give `sim.random()` to everything that draws random numbers, `.hasher(sim.hasher())` to keyed limits, and a fixed
-//! `.tenant_seed(1)` to a limiter with a fair share. Without them, runs with one seed differ. Put a server stack behind
-//! a `Link`, so that its work goes on when a client gives up. [`sim`] explains the seeds and the link, and the example
+//! `.tenant_seed(1)` to a limiter with a fair share. Otherwise runs with one seed differ. Put a server stack behind a
+//! `Link`, so that its work goes on when a client gives up. [`sim`] explains the seeds and the link, and the example
 //! `what_if` is a template.
 //!
 //! # What virtual time does not show
 //!
-//! The cost of the CPU, the scheduler of the operating system and the network are not in it. Test those with real
-//! processes, as the example `overload` does.
+//! Virtual time leaves out the cost of the CPU, the scheduler of the operating system and the network. Test those with
+//! real processes, as the example `overload` does.
 //!
 #![cfg_attr(feature = "sim", doc = "[`sim`]: crate::sim")]
 #![cfg_attr(not(feature = "sim"), doc = "[`sim`]: crate#features")]

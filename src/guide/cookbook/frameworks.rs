@@ -269,8 +269,8 @@
 //! # }
 //! ```
 //!
-//! All hosts share one retry budget. [`most_open`](crate::per_key::PerKey::most_open) bounds the share of circuits that
-//! are open at once.
+//! If the stack also has a retry, all hosts share its budget. [`most_open`](crate::per_key::PerKey::most_open) bounds
+//! the share of circuits that are open at once.
 //!
 //! # Idempotency keys
 //!
