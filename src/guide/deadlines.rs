@@ -47,9 +47,10 @@
 //! each attempt at that deadline. Without either, the stack only passes the deadline on: retries and waiting calls
 //! respect it, but a call in the service does not end. Give every client a timeout.
 //!
-//! If the deadline has already passed when a call begins, a stack with a timeout refuses the call. If an inherited
-//! deadline ends an attempt before half of the attempt's own timeout has passed, the attempt is no evidence against the
-//! service; see [`TimedOut::was_cut_short`](crate::error::TimedOut::was_cut_short).
+//! If the deadline has already passed when a call begins, a stack with a timeout refuses the call. The full time of an
+//! attempt is the `attempt_timeout`, or without one the `timeout` of the stack. If an inherited deadline ends an
+//! attempt before half of its full time, the attempt is no evidence against the service. See
+//! [`TimedOut::was_cut_short`](crate::error::TimedOut::was_cut_short).
 //!
 //! # Spawned tasks
 //!
@@ -106,8 +107,8 @@
 //! # Between processes
 //!
 //! With the feature `http` a server reads from the headers of a request how much time is left. A client writes the time
-//! left into the request of each attempt. Headers carry a remaining time, never a time of day, because the clocks of
-//! two machines differ. See [`http_grpc`].
+//! left into the request of each attempt, if the server is an internal peer or the call is gRPC. Headers carry a
+//! remaining time, never a time of day, because the clocks of two machines differ. See [`http_grpc`].
 //!
 //! For another protocol, read the remaining time from the request, and run the call in a scope:
 //!
@@ -141,7 +142,7 @@
 //! | [`load_shed`](crate::load_shed#a-limit-that-finds-itself) | an adaptive limit refuses a call that would not end in time |
 //! | [`rate_limit`](crate::rate_limit) | a limit that lets calls wait refuses a call whose turn would come at the deadline or later |
 //! | [`load_level`](crate::load_level#semantics) | by default, refuses a call that has waited for half of the time between its arrival and its deadline |
-//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that the caller's deadline ended before half of the attempt's own timeout had passed |
+//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that the caller's deadline ended before half of its full time |
 //!
 #![cfg_attr(feature = "http", doc = "[`http_grpc`]: super::http_grpc")]
 #![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]

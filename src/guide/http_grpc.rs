@@ -79,8 +79,8 @@
 //! # Deadlines, attempts and criticality in headers
 //!
 //! A client sends the time left with each attempt; a server reads it. gRPC uses `grpc-timeout`. HTTP between internal
-//! peers uses `steadfast-deadline-ms`. See [`Wire`](crate::http::Wire) for all headers, and
-//! [`deadlines`](super::deadlines) for the way through a process.
+//! peers uses `steadfast-deadline-ms`. Over HTTP without gRPC, an external peer receives no time left. See
+//! [`Wire`](crate::http::Wire) for all headers, and [`deadlines`](super::deadlines) for the way through a process.
 //!
 //! # Bodies
 //!

@@ -98,7 +98,7 @@
 //! # Try first
 //!
 //! [`Control::check`](crate::stack::live::Control::check) says whether a configuration would be taken. A limit in
-//! shadow counts and refuses nothing; see
+//! shadow counts the calls that it would refuse, and refuses none; see
 //! [`choosing_numbers`](super::choosing_numbers#try-a-number-before-it-counts). The example `live_limits` has a server
 //! and an operator to copy.
 //!

@@ -104,7 +104,7 @@
 //! of the chain retry.
 //!
 //! - A retry that gives up forbids the retries of the callers around it. The stacks pass this on, over HTTP and gRPC as
-//!   well, to internal peers ([`http_grpc`]). See
+//!   well. A client follows the header `steadfast-retry` only if the server is an internal peer ([`http_grpc`]). See
 //!   [`CallContext::forbid_retry`](crate::CallContext::forbid_retry).
 //! - Switch off the retries inside the clients that you wrap; see
 //!   [`retry`](crate::retry#services-that-retry-by-themselves).

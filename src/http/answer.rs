@@ -39,8 +39,8 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// body may then see a broken connection instead of the response.
 ///
 /// The body of an HTTP response is an RFC 9457 problem, `application/problem+json`. If the caller's `Accept` excludes
-/// that type, the body is [`detail`](Self::detail) as text. A gRPC response has no body: its status is in the headers,
-/// and the detail in `grpc-message`.
+/// that type, the body is [`detail`](Self::detail) as text. A response to `HEAD` has no body. A gRPC response has no
+/// body either: its status is in the headers, and the detail in `grpc-message`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {

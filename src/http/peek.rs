@@ -31,7 +31,8 @@ use tower::{Layer, Service};
 /// no trailers. Fields that the head has already are kept, except `grpc-*`. Fields of HTTP framing and `steadfast-*`
 /// are not copied.
 ///
-/// Responses with another content type, a status other than 200, or a `grpc-status` in the head pass at once.
+/// Responses with another content type, a status other than 200, a `grpc-status` in the head, or a body that has
+/// already ended pass at once.
 ///
 /// **It delays the head of a stream until its first message**, and is therefore not on by default. The client of a
 /// stream that is silent at first, such as a subscription, waits for the head, and an attempt timeout includes that

@@ -23,8 +23,8 @@ pub struct Standing {
     /// The remaining calls, `r`.
     pub remaining: u64,
     /// The time until more calls are allowed, `t`, sent in whole seconds rounded up. A bucket reports the time until it
-    /// holds `quota` tokens again, or if it is empty, until its next token. A [`SlidingWindow`] reports its whole
-    /// window.
+    /// holds `quota` tokens again. An empty bucket reports the time for one token. A [`SlidingWindow`] reports its
+    /// whole window.
     pub reset: Duration,
 }
 

@@ -10,7 +10,7 @@ pub(super) const LAST: u64 = u64::MAX;
 /// run user code.
 #[derive(Debug, Default)]
 pub(super) struct BodyReaders {
-    /// At most two, unless the caller makes more attempts at once.
+    /// At most two, unless a stage of the user makes more attempts at once.
     slots: Vec<ReaderSlot>,
     /// How many readers have joined without a given number. The next one gets this number plus one.
     joined: u64,

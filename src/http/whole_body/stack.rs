@@ -165,8 +165,9 @@ where
     /// | is incomplete at the deadline, its reader waits for it, and the attempt had half of its [full time](crate::shell::Ending::CutShort) | a timeout |
     /// | is incomplete at the deadline otherwise | nothing |
     ///
-    /// A failure of the body or in its trailers, at or after the deadline, does not count if the attempt had less than
-    /// half of its full time. A response whose head is not a success counts by its head at once, however its body ends.
+    /// A body may fail at or after the deadline, or its trailers may report a failure then. Such a failure does not
+    /// count if the attempt had less than half of its full time. A response whose head is not a success counts by its
+    /// head at once, however its body ends.
     ///
     /// A retry decides by the head. It drops the body, which returns the permits of the attempt.
     ///

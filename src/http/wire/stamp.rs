@@ -28,11 +28,12 @@ use std::time::Duration;
 /// that no time is left. Less than one millisecond is written as a `steadfast-deadline-ms` of 0. The criticality is not
 /// sent if it is `critical`, the default.
 ///
-/// **Nothing is passed on by accident.** A proxy may have copied the headers of the request that it serves. For an
-/// external peer, `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
+/// **Copied headers.** A proxy may have copied the headers of the request that it serves. For an external peer,
+/// `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
 /// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, `steadfast-attempt` and
 /// `steadfast-criticality` are always those of the context. A server stack that read both from the headers of its
-/// caller has accepted only the claims that this caller may make.
+/// caller has accepted only the claims that this caller may make. Two kinds of header are not removed:
+/// `grpc-previous-rpc-attempts`, unless the stamp writes its own, and for an internal peer the `x-envoy-*` headers.
 ///
 /// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
 /// context has no deadline, the request's own stays too.
