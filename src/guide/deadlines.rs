@@ -13,7 +13,7 @@
 //! | who | does |
 //! |---|---|
 //! | a server stack | runs its handler in a context whose deadline is the earlier of two: the caller's deadline, and the end of its own timeout |
-//! | a client stack | reads the context, ends the call at that deadline at the latest, if the stack has a timeout, and opens a context for each attempt |
+//! | a client stack | reads the context, and opens a context for each attempt; if the stack has a timeout, it ends the call at the inherited deadline at the latest |
 //! | the service inside a client | reads the deadline of its attempt, and can send it on |
 //!
 //! A deadline never moves later: each layer can only make it earlier.

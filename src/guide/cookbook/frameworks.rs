@@ -160,9 +160,9 @@
 //! # A tonic client
 //!
 //! The stack is between the generated client and the channel. `respond_http` turns each rejection into a `Status`.
-//! `peek` lets the retry see a status that comes in the trailers. `bodies` keeps messages of up to 64 KiB for another
-//! attempt. The retry repeats a gRPC call only if the server provably did not process it. `idempotent` names the calls
-//! that may be processed twice.
+//! `peek` lets the retry see a failure that comes in the trailers before any message. `bodies` keeps messages of up to
+//! 64 KiB for another attempt. The retry repeats a gRPC call only if the server provably did not process it.
+//! `idempotent` names the calls that may be processed twice.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

@@ -152,9 +152,9 @@ impl Drop for HeldPermits {
     }
 }
 
-/// Permits in the extensions of a response, on their way from their stage to the border. If the response is dropped,
-/// they are settled. A value in extensions has to be `Clone`, so clones share the permits. The permits are settled when
-/// the last clone is dropped.
+/// Permits in the extensions of a response, on their way from their stage to the border. A value in extensions has to
+/// be `Clone`, so clones share the permits. If the border does not take the permits, they are settled when the last
+/// clone is dropped, for example with the response.
 #[derive(Clone, Default)]
 struct ParkedPermits(Arc<Mutex<HeldPermits>>);
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Propagates deadline, attempt and criticality: a [`Stamp`] that writes them into the headers of each attempt.
 ///
 /// It reads the [current](CallContext::current) context, in which a client stack runs each attempt. The deadline is the
-/// time at which the stack gives the attempt up.
+/// time at which the stack gives the attempt up, or the inherited deadline if the stack has no timeout.
 ///
 /// | header | value | sent to |
 /// |---|---|---|
@@ -24,9 +24,9 @@ use std::time::Duration;
 /// | `steadfast-criticality` | `sheddable`, `sheddable-plus` or `critical-plus` | internal peers |
 ///
 /// A request is gRPC if its content type is `application/grpc`, with or without a format and parameters. `grpc-timeout`
-/// is in the finest unit that needs at most 8 digits. It is never zero, which the grammar of gRPC excludes: `1n` means
-/// that no time is left. Less than one millisecond is written as a `steadfast-deadline-ms` of 0. The criticality is not
-/// sent if it is `critical`, the default.
+/// is in the finest unit that needs at most 8 digits. The stamp never writes zero, which the grammar of gRPC excludes:
+/// `1n` means that no time is left. Less than one millisecond is written as a `steadfast-deadline-ms` of 0. The
+/// criticality is not sent if it is `critical`, the default.
 ///
 /// **Copied headers.** A proxy may have copied the headers of the request that it serves. For an external peer,
 /// `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
