@@ -71,8 +71,8 @@ impl<C, E> LoadShed<NoTenants, C, E> {
 
 impl<K, E> LoadShed<K, CriticalityOfContext, E> {
     /// Derives the criticality of each call from its request, and ignores the criticality in the
-    /// [context](crate::CallContext). Default: the criticality in the context. With the feature `http` the context has
-    /// the criticality that the caller sent only if the caller is an internal peer.
+    /// [context](crate::CallContext). Default: the criticality in the context. With the feature `http` the
+    /// criticality of the context is the one that the caller sent. An external peer can only lower it.
     ///
     /// `criticality` is a closure or function `Fn(&Request) -> Criticality`.
     pub fn criticality<F>(self, criticality: F) -> LoadShed<K, CriticalityBy<F>, E> {

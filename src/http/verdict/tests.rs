@@ -36,7 +36,7 @@ fn the_trailers_decide_the_outcome_of_a_grpc_call() {
 }
 
 #[test]
-fn the_internal_headers_of_an_external_peer_are_ignored() {
+fn the_steadfast_retry_of_an_external_peer_is_ignored() {
     let trailers = fields(&[("grpc-status", "14"), ("steadfast-retry", "unprocessed")]);
     assert_eq!(Verdict::new(Peer::External).of_trailers(Some(&trailers)), (Outcome::Failure, false));
     let trailers = fields(&[("grpc-status", "14"), ("steadfast-retry", "never")]);

@@ -41,12 +41,6 @@ impl KnownHeader {
         };
         (name == only).then_some(known)
     }
-
-    /// Whether only internal peers may receive it.
-    pub(super) fn is_internal(self) -> bool {
-        use KnownHeader::{Attempt, Criticality, Deadline, EnvoyAttempt, EnvoyTimeout};
-        matches!(self, Deadline | Attempt | Criticality | EnvoyAttempt | EnvoyTimeout)
-    }
 }
 
 /// Returns the known headers among these, in their order.

@@ -28,12 +28,11 @@ use std::time::Duration;
 /// `1n` means that no time is left. Less than one millisecond is written as a `steadfast-deadline-ms` of 0. The
 /// criticality is not sent if it is `critical`, the default.
 ///
-/// **Copied headers.** A proxy may have copied the headers of the request that it serves. For an external peer,
-/// `steadfast-deadline-ms`, `steadfast-attempt`, `steadfast-criticality`, `x-envoy-attempt-count` and
-/// `x-envoy-expected-rq-timeout-ms` are removed from the request. For an internal peer, `steadfast-attempt` and
-/// `steadfast-criticality` are always those of the context. A server stack that read both from the headers of its
-/// caller has accepted only the claims that this caller may make. Two kinds of header are not removed:
-/// `grpc-previous-rpc-attempts`, unless the stamp writes its own, and for an internal peer the `x-envoy-*` headers.
+/// **Copied headers.** A proxy may have copied the headers of the request that it serves. The stamp removes those that
+/// state an attempt or a criticality: `steadfast-attempt`, `steadfast-criticality`, `grpc-previous-rpc-attempts` and
+/// `x-envoy-attempt-count`. The peer then receives only what the context states. A server stack that read the context
+/// from the headers of its caller has accepted only the claims that this caller may make. For an external peer the
+/// stamp also removes `steadfast-deadline-ms` and `x-envoy-expected-rq-timeout-ms`.
 ///
 /// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
 /// context has no deadline, the request's own stays too.
@@ -82,6 +81,11 @@ impl<B> Stamp<Request<B>> for Wire {
     fn stamp(&self, request: &mut Request<B>, frame: &mut Frame) {
         let headers = request.headers_mut();
         let found = FoundHeaders::in_request(headers);
+        if found.attempt_or_criticality {
+            for name in [ATTEMPT, CRITICALITY, ENVOY_ATTEMPT, GRPC_ATTEMPTS] {
+                headers.remove(name);
+            }
+        }
         if found.is_grpc || self.peer == Peer::Internal {
             let context = CallContext::current();
             let left = context.deadline().map(|deadline| deadline.saturating_duration_since(frame.now()));
@@ -92,10 +96,9 @@ impl<B> Stamp<Request<B>> for Wire {
                 for_internal(headers, &found, context, left);
             }
         }
-        if self.peer == Peer::External && found.has_internal {
-            for name in [DEADLINE, ATTEMPT, CRITICALITY, ENVOY_ATTEMPT, ENVOY_TIMEOUT] {
-                headers.remove(name);
-            }
+        if self.peer == Peer::External && found.internal_deadline {
+            headers.remove(DEADLINE);
+            headers.remove(ENVOY_TIMEOUT);
         }
     }
 }
@@ -104,9 +107,9 @@ impl<B> Stamp<Request<B>> for Wire {
 #[derive(Default)]
 struct FoundHeaders {
     is_grpc: bool,
-    /// Whether there are headers that only internal peers may receive.
-    has_internal: bool,
-    /// Whether there is a `steadfast-attempt` or a `steadfast-criticality`.
+    /// Whether there is a deadline that only internal peers may receive.
+    internal_deadline: bool,
+    /// Whether there is a header that states an attempt or a criticality.
     attempt_or_criticality: bool,
     /// The number of `grpc-timeout` fields.
     grpc_timeouts: usize,
@@ -134,14 +137,19 @@ impl FoundHeaders {
     #[cold]
     fn add(&mut self, known: KnownHeader, value: &HeaderValue) {
         let shorter = |least: Option<Duration>, left: Option<Duration>| least.into_iter().chain(left).min();
-        self.has_internal |= known.is_internal();
-        self.attempt_or_criticality |= matches!(known, KnownHeader::Attempt | KnownHeader::Criticality);
         match known {
             KnownHeader::GrpcTimeout => {
                 self.grpc_timeouts += 1;
                 self.grpc_left = shorter(self.grpc_left, grpc::timeout(value));
             }
-            KnownHeader::Deadline => self.left = shorter(self.left, millis(value)),
+            KnownHeader::Deadline => {
+                self.internal_deadline = true;
+                self.left = shorter(self.left, millis(value));
+            }
+            KnownHeader::EnvoyTimeout => self.internal_deadline = true,
+            KnownHeader::Attempt | KnownHeader::Criticality | KnownHeader::EnvoyAttempt | KnownHeader::GrpcAttempts => {
+                self.attempt_or_criticality = true
+            }
             _ => {}
         }
     }
@@ -167,10 +175,6 @@ fn for_internal(headers: &mut HeaderMap, found: &FoundHeaders, context: CallCont
         let left = found.left.map_or(left, |earlier| earlier.min(left));
         let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         headers.insert(DEADLINE, HeaderValue::from(millis.min(MOST_MILLIS)));
-    }
-    if found.attempt_or_criticality {
-        headers.remove(ATTEMPT);
-        headers.remove(CRITICALITY);
     }
     if context.attempt() > 0 {
         headers.insert(ATTEMPT, HeaderValue::from(context.attempt()));

@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_in_any_number_of_fields_only_ask_for_less(
+    fn any_bytes_never_extend_a_deadline_nor_raise_the_criticality_of_an_external_peer(
         values in vec((0..NAMES.len(), prop_oneof![
             vec(any::<u8>(), 0..12),
             "[0-9]{0,12}[HMSmun]?".prop_map(String::into_bytes),
@@ -194,12 +194,13 @@ proptest! {
                 prop_assert!(context.criticality() <= given.criticality());
             }
             // A proxy may have copied the headers into its own request. After the stamp, they claim at most the
-            // criticality of the context, or `critical`, the default, if that is higher.
+            // attempt and the criticality of the context, or `critical`, the default, if that is higher.
             let mut request = Request::new(());
             *request.headers_mut() = headers.clone();
             context.sync_scope(|| Wire::new(peer).stamp(&mut request, &mut Frame::default()));
             let passed_on = read(Peer::Internal, request.headers(), CallContext::new(), || now).context;
             prop_assert!(passed_on.criticality() <= context.criticality().max(Criticality::Critical));
+            prop_assert!(passed_on.attempt() <= context.attempt());
         }
     }
 }

@@ -103,17 +103,26 @@ async fn an_external_peer_receives_only_grpcs_own_headers() {
         ("steadfast-criticality", "critical-plus"),
         ("x-envoy-attempt-count", "3"),
         ("x-envoy-expected-rq-timeout-ms", "250"),
+        ("grpc-previous-rpc-attempts", "4"),
         ("x-request-id", "1"),
     ];
     assert_eq!(sent(Peer::External, context, &copied), pairs(&[("x-request-id", "1")]));
     let expected = [GRPC, ("grpc-timeout", "1500000u"), ("grpc-previous-rpc-attempts", "2")];
     assert_eq!(sent(Peer::External, context, &[GRPC]), pairs(&expected));
-    assert_eq!(sent(Peer::External, CallContext::new(), &[GRPC]), pairs(&[GRPC]));
+    for copied in [&[GRPC][..], &[GRPC, ("grpc-previous-rpc-attempts", "4")]] {
+        assert_eq!(sent(Peer::External, CallContext::new(), copied), pairs(&[GRPC]));
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_internal_peer_receives_the_context_instead_of_copied_headers() {
-    let copied = [("steadfast-attempt", "7"), ("steadfast-attempt", "8"), ("steadfast-criticality", "critical-plus")];
+    let copied = [
+        ("steadfast-attempt", "7"),
+        ("steadfast-attempt", "8"),
+        ("steadfast-criticality", "critical-plus"),
+        ("x-envoy-attempt-count", "3"),
+        ("grpc-previous-rpc-attempts", "4"),
+    ];
     for copied in [&[][..], &copied] {
         assert_eq!(sent(Peer::Internal, CallContext::new(), copied), pairs(&[]));
         let second = CallContext::new().with_attempt(1);
