@@ -79,8 +79,9 @@ pub enum Jitter {
     Full,
     /// Uniform from half of the ceiling to the ceiling.
     Equal,
-    /// Uniform from the base to three times the previous wait. Ignores the ceiling. The published formula replaces
-    /// a wait above the cap by the cap. Here such a wait is drawn again, uniformly from the last quarter below the cap.
+    /// Uniform from the base to three times the previous wait, or three times the base for the first retry. Ignores the
+    /// ceiling. The published formula replaces a wait above the cap by the cap. Here such a wait is drawn again,
+    /// uniformly from the last quarter below the cap.
     Decorrelated,
     /// Uniform around the ceiling, plus or minus this fraction (above 0, at most 1) of the ceiling. With a ceiling of
     /// 100 ms, `PlusMinus(0.2)` draws from 80 to 120 ms. No wait is longer than the cap: with a cap of 110 ms, it draws
@@ -118,16 +119,16 @@ impl Jitter {
 impl Backoff {
     /// Doubles the waits from `base` up to `cap`, with full jitter.
     ///
-    /// Checked when the retry is built: both must be longer than zero, and `base` at most `cap`. If both are
-    /// zero, retries do not wait.
+    /// Checked when the retry is built: `base` must be at most `cap`. Both must be longer than zero and at most 366
+    /// days, or both zero: then retries do not wait.
     pub const fn exponential(base: Duration, cap: Duration) -> Self {
         Self { base, cap, growth: Growth::Exponential, jitter: Jitter::Full }
     }
 
     /// Grows the waits from `step` by `step` up to `cap`, with full jitter.
     ///
-    /// Checked when the retry is built: both must be longer than zero, and `step` at most `cap`. If both are
-    /// zero, retries do not wait.
+    /// Checked when the retry is built: `step` must be at most `cap`. Both must be longer than zero and at most 366
+    /// days, or both zero: then retries do not wait.
     pub const fn linear(step: Duration, cap: Duration) -> Self {
         Self { base: step, cap, growth: Growth::Linear, jitter: Jitter::Full }
     }

@@ -45,8 +45,8 @@ pub enum Outcome {
     /// Without a hint, the service could not be reached. A retry waits for the backoff, and a circuit breaker treats
     /// the answer as `Failure`.
     ///
-    /// An error that does not prove this, such as a connection that breaks before the answer is complete, is a
-    /// `Failure`.
+    /// An error that does not prove that the request was not processed is a `Failure`. An example is a connection that
+    /// breaks before the answer is complete.
     Unprocessed {
         /// How long the service asks callers to wait.
         retry_after: Option<Duration>,

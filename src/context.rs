@@ -264,7 +264,7 @@ impl CallContext {
 /// Gathers the marks of forbidden retries of one part of a poll.
 ///
 /// [`gather`](Self::gather) clears the thread's flag, and [`is_forbidden`](Self::is_forbidden) returns whether it was
-/// set since. After the drop, the flag is set if it was set before `gather` or since.
+/// set since. After the drop, the flag is set if it was set before `gather` or at any time after it.
 pub(crate) struct Forbiddance {
     /// Whether the outer scope had the mark.
     outer: bool,

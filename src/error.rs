@@ -270,7 +270,7 @@ impl ConfigError {
     /// Makes an error from a field, its value (cut after 200 characters) and the rule that it breaks, for your own
     /// checks.
     ///
-    /// The rule says what would satisfy it: `"must be at most the cap of 5s"`.
+    /// The rule says which values would satisfy it: `"must be at most the cap of 5s"`.
     pub fn new(field: &'static str, value: impl fmt::Debug, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut value = format!("{value:?}");
         // Truncate: values can be arbitrarily long.
@@ -304,7 +304,7 @@ impl ConfigError {
         &self.value
     }
 
-    /// Returns the rule that the value breaks. It says what would satisfy it.
+    /// Returns the rule that the value breaks. The rule says which values would satisfy it.
     pub fn rule(&self) -> &str {
         &self.rule
     }

@@ -24,7 +24,7 @@ use std::{
 /// The waiters of each class in order of arrival, and those that were answered but have not polled since.
 ///
 /// `W` is the owner's data about a waiter, `A` the answer to it. Joining, answering and leaving take constant time.
-/// Slots are reused: `slots` grows only when the list becomes longer than ever before.
+/// Slots are reused: `slots` grows only when more slots are taken than ever before.
 #[derive(Debug)]
 pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     slots: Vec<Slot<W, A>>,
@@ -192,7 +192,8 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// Says that the turn of this waiter may come at `due`. Wakes its task if it would poll later.
+    /// Says that the turn of this waiter may come at `due`. Wakes its task if the task would poll later and does not
+    /// [poll now](Self::announce).
     // Waiting => Waiting
     pub(crate) fn expect(&mut self, id: WaiterId, due: Nanos) {
         let is_asking = self.asking == Some(id);
@@ -205,7 +206,8 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// Answers a waiter, and wakes its task once the lock is released.
+    /// Answers a waiter, and wakes its task once the lock is released. A task that [polls now](Self::announce) needs no
+    /// wake-up.
     // Waiting => Answered
     pub(crate) fn answer(&mut self, id: WaiterId, answer: A) {
         let Some(Waiting { waiter, waker, .. }) = self.take_out(id) else { return };
@@ -282,14 +284,16 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
     }
 }
 
-/// Wakers to wake or drop once the lock is released. Both are user code: dropping the last waker may drop the task, and
-/// with it the waiting calls of that task.
+/// Wakers to wake or drop once the lock is released. Waking and dropping a waker both run user code. Dropping the last
+/// waker may drop the task, and with it the waiting calls of that task.
 #[derive(Debug, Default)]
 #[must_use = "the waiters are woken by `wake_after`"]
 pub(crate) struct Wakers {
-    /// There is nearly always at most one of each, which needs no allocation.
+    /// The first waker to wake. There is rarely a second one, so `more` rarely allocates.
     woken: Option<Waker>,
+    /// The first waker to drop.
     dropped: Option<Waker>,
+    /// All further wakers.
     more: Vec<Due>,
 }
 
@@ -317,7 +321,7 @@ impl Wakers {
     }
 
     /// Releases the lock, then wakes and drops the wakers. Catches panics of wakers, so that the current call keeps its
-    /// result and other tasks are woken. Returns whether a waker ran, which is user code.
+    /// result and other tasks are woken. Returns whether there was a waker, so that user code has run.
     #[inline]
     pub(crate) fn wake_after<T>(self, guard: MutexGuard<'_, T>) -> bool {
         drop(guard);
@@ -337,7 +341,7 @@ impl Wakers {
     }
 }
 
-/// Drops a waker that was swapped out of the list. Called once the lock is released.
+/// Drops a waker that was taken or swapped out of the list, and catches its panic. Called once the lock is released.
 #[inline]
 pub(crate) fn drop_waker(waker: Option<Waker>) {
     if let Some(waker) = waker {

@@ -18,8 +18,8 @@ impl Envelope {
     ///
     /// # Errors
     ///
-    /// The refusal of a reader with that shape and schema. If the header names no valid shape, that of a reader with
-    /// `shape`.
+    /// The refusal of a reader with that shape and schema. If the header names no valid shape, the refusal of a reader
+    /// with `shape`.
     pub(super) fn open(bytes: &[u8], shape: Shape) -> Result<Self, Refusal> {
         let named = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
         let shape =
@@ -42,7 +42,7 @@ pub(super) fn is_sealed(bytes: &[u8]) -> bool {
     last.is_some_and(|last| snapshot::checksum(bytes) == u32::from_le_bytes(*last))
 }
 
-/// Overwrites the version and publication time of a snapshot, and its checksum.
+/// Overwrites the version and publication time of a snapshot, and computes its checksum again.
 pub(super) fn stamp(bytes: &mut [u8], version: Version, published_at: Nanos) {
     let Some((body, checksum)) = bytes.split_last_chunk_mut::<CHECKSUM>() else { return };
     for (at, number) in [(16, version.epoch), (24, version.version), (32, published_at.0)] {

@@ -30,8 +30,8 @@ impl Instrument for PollerReadings {
 }
 
 /// `config_version`: the version number of the last publication within its epoch; 0 before the first.
-/// `config_age_seconds`: the time since then; 0 before the first. `config_refused_total`: the failed attempts, with
-/// their [kind](PublishError::KINDS) as the label `reason`.
+/// `config_age_seconds`: the time since that publication; 0 before the first. `config_refused_total`: the failed
+/// attempts, with their [kind](PublishError::KINDS) as the label `reason`.
 impl Instrument for PublisherReadings {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let age = self.last_success().map(|at| now.saturating_duration_since(at));
@@ -48,7 +48,7 @@ impl Instrument for PublisherReadings {
     }
 }
 
-/// Adds both readings. Several pollers with one name report the greatest version and the oldest age.
+/// Adds both readings. Several pollers or publishers with one name report the greatest version and the greatest age.
 fn give(version: Option<Version>, age: Option<Duration>, readings: &mut Readings<'_>) {
     let version = version.map_or(0, |version| version.version);
     readings.add(Reading::largest("config_version", version as f64));

@@ -14,8 +14,8 @@
 //! "Reliability, constant work, and a good cup of coffee", Amazon Builders' Library; Roberto Vitillo, "Understanding
 //! Distributed Systems", constant work.)
 //!
-//! Use it for small and important configuration: thousands of rules, not millions. The source serves its whole snapshot
-//! once per period to each instance. Where that is too much, watch for changes instead.
+//! Use this module for small and important configuration: thousands of rules, not millions. The source serves its whole
+//! snapshot once per period to each instance. Where that is too much, watch for changes instead.
 //!
 //! This module needs the feature `constant-work`. An HTTP source also needs `http`, and one in Redis `redis`.
 //!
@@ -104,12 +104,13 @@
 //! | the publisher stops | its last rules | `since_publication` grows |
 //! | a clock is wrong by hours | the new rules | `since_publication` is zero or too large |
 //! | a clock is wrong by more than a day | the last good rules if the publisher's clock is ahead, otherwise the new rules | `from_the_future` if the publisher's clock is ahead |
-//! | the code of the target panics | the last value | `panicked` |
+//! | the code of the rule type or of the target panics | the last value; the defaults if the last good rules are stale | `panicked` |
 //! | the process starts while the source is down | the rules of the last-good file, or the defaults | `in_force`, `source` |
 //! | the last-good file is corrupt | the defaults, until the first good read | `last_good.refused` |
-//! | the disk hangs or is full | the new rules; the first tick waits for the file until the timeout | `last_good.busy`, `last_good.failed` |
+//! | the disk of the last-good file is full | the new rules | `last_good.failed` |
+//! | the disk of the last-good file hangs | the new rules; the first tick waits for the file until the timeout | `last_good.refused`, `last_good.busy` |
 //! | the source is down for longer than [`Staleness::DefaultsAfter`] | the defaults, until the next good read | `in_force`, `since_good_read` |
-//! | a tick takes longer than the period | the new rules, late | `ticks.missed()`, `last_tick` |
+//! | a tick takes longer than the period | the new rules, late | `last_tick`; from two periods on also `ticks.missed()` |
 //!
 //! A poller refuses a version that is earlier than its last good one. A poller that has just started without a
 //! last-good file has no last good version, and accepts any version. To return to earlier rules, publish them under a
@@ -141,11 +142,12 @@
 //!
 //! A tick computes one CRC over the snapshot. It decodes and validates each slot once, and compares the slots once with
 //! those of the last good snapshot. It calls the target's `check` and `build` once each. It allocates one `Arc` for the
-//! value, and what the rules and the target allocate themselves. With a last-good file it also spawns one blocking
-//! task, which writes the file once and syncs it to disk. If a step cannot use the fetched bytes, a failed tick runs it
-//! on the last good snapshot, or on the defaults before there is one. If `build` panics, a tick can call it twice. A
-//! refusal that names a value (`rule`, `check`) also allocates its text of up to 200 characters, and a panic costs its
-//! unwinding. The first tick also reads the last-good file.
+//! value, and what the rules and the target allocate themselves. With a last-good file, a tick also spawns one blocking
+//! task, which writes the file once and syncs it to disk. No tick does so before the first good snapshot, or while an
+//! earlier write is still running. If a step cannot use the fetched bytes, a failed tick runs it on the last good
+//! snapshot, or on the defaults before there is one. If `build` panics, a tick can call it twice. A refusal that names
+//! a value (`rule`, `check`) also allocates its text of up to 200 characters, and a panic costs its unwinding. The
+//! first tick also reads the last-good file and verifies it like a fetched snapshot, which calls `check` a second time.
 //!
 //! A poller keeps in memory:
 //!
@@ -153,7 +155,8 @@
 //! - three copies of the decoded rules of all slots: the defaults, the last good ones, and the fetched ones;
 //! - two values: the one in force and the one before. Readers that keep older values keep them in memory.
 //!
-//! A reader takes no lock and writes to no memory that other readers share.
+//! A reader takes no lock. A thread that holds only a few values from [`Current::load`] also writes to no memory that
+//! other readers share. [`Current::get`] increments a reference count that all readers share.
 //!
 //! # Driving stacks
 //!

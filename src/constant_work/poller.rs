@@ -101,7 +101,9 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
     ///
     /// # Errors
     ///
-    /// The reason why there is no new configuration. The tick has still built the value in force again.
+    /// The reason why there is no new configuration. The tick has nevertheless built a value and put it in force,
+    /// unless `build` panicked. It built the value from the last good rules or, if they are stale or missing, from the
+    /// defaults.
     pub async fn tick(&mut self) -> Result<Version, Refusal> {
         let begun = Instant::now();
         let at_most = self.tick.shape.length() + 1;

@@ -31,16 +31,17 @@ use versions::Found;
 ///
 /// # Versions
 ///
-/// - If nothing is published, the first version of the epoch is 1. If a published snapshot was lost, raise the
-///   [`epoch`](PublisherBuilder::epoch).
-/// - A publisher that starts continues from the published version, even if that snapshot has another schema or shape.
+/// - A publisher that starts and finds no snapshot of its epoch begins with version 1. If a published snapshot was
+///   lost, raise the [`epoch`](PublisherBuilder::epoch).
+/// - A publisher that starts and finds a snapshot of its epoch continues from that version, even if the snapshot has
+///   another schema or shape.
 /// - A publisher that has published before replaces an unreadable snapshot (corrupt, truncated, no snapshot) with its
-///   next publication. It knows its last version, and readers have no later one. A publisher that has just started does
-///   not know the last version and returns an error, since readers might refuse its first version.
+///   next publication. It knows its last version, and its readers have no later one. A publisher that has just started
+///   does not know the last version and returns an error, since readers might refuse its first version.
 /// - A publisher never replaces a snapshot that has a later format of this crate and a correct checksum.
 /// - A publisher replaces a published snapshot that is older than its own last publication, such as a restored backup.
-/// - A version is used up once the publisher begins to write it, because the write may have succeeded. Other rules
-///   never get that version.
+/// - A version is used up once the publisher begins to write it, because the write may have succeeded. This publisher
+///   never gives that version to other rules.
 ///
 /// # Two publishers
 ///
@@ -48,10 +49,10 @@ use versions::Found;
 /// changed rules, the earlier one is [overtaken](PublishError::Overtaken) and publishes no more. A rolling update may
 /// therefore start the new publisher before it ends the old one.
 ///
-/// There is no lock. Two publishers can both read the sink and then publish different rules under the same version.
-/// Their next publications return a [conflict](PublishError::Conflict), and readers keep the snapshot that they read
-/// first until a later version is published. Restart the publisher that reports the conflict: its rules then get the
-/// next version.
+/// There is no lock. Two publishers can both read the sink and then publish different rules under the same version. The
+/// second write replaces the first. The next publication of the publisher that wrote first returns a
+/// [conflict](PublishError::Conflict). Readers keep the snapshot that they read first until a later version is
+/// published. Restart the publisher that reports the conflict: its rules then get the next version.
 ///
 /// # Time of publication
 ///
@@ -68,7 +69,7 @@ use versions::Found;
 ///
 /// Each publication validates, encodes and decodes every slot, and reads and writes the whole snapshot, changed or not.
 /// The publisher keeps three buffers of that size: 192 MiB for the largest snapshot of 64 MiB. If the published
-/// snapshot is longer than this shape, the publisher reads it twice.
+/// snapshot is longer than a snapshot of the publisher's shape, the publisher reads it twice.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -115,7 +116,9 @@ pub struct Publisher<T, S> {
     own: Vec<u8>,
     /// The envelope of `own`.
     last: Option<Envelope>,
+    /// The snapshot that the publisher prepares.
     next: Vec<u8>,
+    /// The published bytes, as the publisher last read them.
     found: Vec<u8>,
     check: Option<Check<T>>,
 }
@@ -132,7 +135,7 @@ pub struct Published {
     pub used: u32,
     /// The number of slots.
     pub slots: u32,
-    /// The bytes of the snapshot: the same for every publication.
+    /// The length of the snapshot in bytes, which is the same for every publication.
     pub bytes: usize,
 }
 

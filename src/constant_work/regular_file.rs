@@ -7,8 +7,8 @@ use std::{
 /// Opens the file at this path for reading, if it is a regular file.
 ///
 /// Opening a FIFO waits for a writer, and reading a device may block forever. The open is therefore non-blocking, and
-/// files of all other types are refused. The type is that of the opened file, since another file may have replaced it
-/// at the path.
+/// files of all other types are refused. The function checks the type of the opened file, since by then another file
+/// may be at the path.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -24,7 +24,7 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Returns the error for a file of another type.
+/// Returns the error for a file that is not a regular file, or `None` for a regular file.
 fn refusal(path: &Path, found: FileType) -> Option<io::Error> {
     let (kind, what) = match what(found) {
         "a regular file" => return None,

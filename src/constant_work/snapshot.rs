@@ -107,13 +107,13 @@ impl<T: Rule> Snapshot<T> {
     ///
     /// # Errors
     ///
-    /// Rules that do not fit or are invalid. The buffer is then empty.
+    /// Rules that do not fit, are invalid or cannot be encoded. The buffer is then empty.
     pub fn encode(&self, shape: Shape, into: &mut Vec<u8>) -> Result<(), EncodeError> {
         encode(self.version, Nanos(self.published_at_nanos), &self.rules, shape, into)
     }
 
-    /// Decodes a snapshot, with all checks that need neither a clock nor an earlier snapshot: length, checksum, header,
-    /// and the encoding and [`validate`](Rule::validate) of every slot, used or not.
+    /// Decodes a snapshot, with all checks that need no clock, no earlier snapshot and no target: length, checksum,
+    /// header, and the encoding and [`validate`](Rule::validate) of every slot, used or not.
     ///
     /// Memory: one `Vec` for [`Shape::slots`] rules, and what the rules themselves allocate (see [`Rule`]).
     ///

@@ -39,9 +39,9 @@ pub struct SourceError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SourceFailure {
-    /// There was no answer, or the connection failed.
+    /// There was no answer, the connection failed, or a file could not be read or written.
     Unreachable,
-    /// The source or sink answered that there is no snapshot.
+    /// There is no snapshot, or a file or its folder is missing.
     NotFound,
     /// There was no answer within this time.
     TimedOut(Duration),

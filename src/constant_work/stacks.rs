@@ -15,11 +15,12 @@ use rule::check_name;
 ///
 /// Every tick applies a whole configuration to each stack: that of the rule with its name, or the one that the stack
 /// was built with. A stack that was changed by hand therefore returns to its rule. The rules of a snapshot apply all
-/// together or not at all: a rule that its stack refuses, or that names no stack, refuses the snapshot.
+/// together or not at all. The poller refuses the whole snapshot if a stack refuses its rule, if two rules name one
+/// stack, or if a rule names an unknown stack.
 ///
-/// A publisher knows no stacks, and may publish rules that they refuse. Give it the
-/// [check](super::PublisherBuilder::check) of equally built stacks, and watch the refusals in the
-/// [readings](super::Readings).
+/// A publisher knows no stacks, and may publish rules that they refuse. Give the publisher a
+/// [check](super::PublisherBuilder::check): a `Stacks` of stacks that are built like those of the processes. Watch the
+/// refusals in the [readings](super::Readings) of the pollers.
 ///
 /// Each stack changes at one instant; several stacks change one after the other. If processes of several kinds read one
 /// snapshot, it names the stacks of all of them: see [`ignore_unknown`](Self::ignore_unknown).
@@ -92,7 +93,7 @@ impl Stacks {
         Self { ignores_unknown: true, ..self }
     }
 
-    /// Returns the configuration of this stack in the rules.
+    /// Returns the configuration of this stack in the rules, if one of them has its name.
     fn config<'rules>(rules: &'rules [StackRule], name: &str) -> Option<&'rules StackConfig> {
         // Searches to the end, so that the cost does not depend on the position.
         rules.iter().fold(None, |found, rule| if rule.name() == name { found.or(Some(rule.config())) } else { found })
@@ -126,7 +127,7 @@ impl Build<StackRule> for Stacks {
     fn build(&mut self, rules: &[StackRule]) {
         let built = StackConfig::default();
         for (name, control) in &self.stacks {
-            // `check` has accepted it.
+            // `check` has accepted this configuration.
             let _ = control.apply(Self::config(rules, name).unwrap_or(&built));
         }
     }

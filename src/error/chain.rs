@@ -2,9 +2,9 @@ use std::error::Error;
 
 /// Returns the text of an error and of all its sources, separated by colons.
 ///
-/// An error of this crate prints only its own part; `source()` returns the cause. A log that prints an error with `{}`
-/// shows the first part, this function all of them. [`Error`](crate::Error) and the errors of some other crates end
-/// with the text of their source. This function then does not repeat that text. Allocates.
+/// An error of this crate, except [`Error`](crate::Error), prints only its own part; `source()` returns the cause. A
+/// log that prints an error with `{}` shows the first part, this function all of them. `Error` and the errors of some
+/// other crates end with the text of their source. This function then does not repeat that text. Allocates.
 ///
 /// ```
 /// use steadfast::{ConfigError, constant_work::Refusal, error::chain};

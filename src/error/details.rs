@@ -52,7 +52,7 @@ impl SwitchedOff {
     }
 }
 
-/// The rate limit had too few tokens for the call.
+/// The rate limit had too few tokens for the call, the key of the call is too long, or the limit is closed.
 ///
 /// The message does not name the mechanism; the message of the [`Rejection`] does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
@@ -128,8 +128,8 @@ impl RateLimited {
     }
 
     /// Returns the available tokens, fewer than the call costs. Only a [distributed](crate::rate_limit::distributed)
-    /// limit sets this, and only if it refuses a call without asking the store. Otherwise it is zero. Ask other limits
-    /// by their `available_at`.
+    /// limit sets this number, and only if it refuses a call without asking the store. Otherwise the number is zero.
+    /// For other limits, call their `available_at`.
     pub fn remaining(&self) -> u64 {
         if self.never == Never::LongKey { 0 } else { self.number }
     }
@@ -180,8 +180,8 @@ pub enum QueueFullCause {
 }
 
 impl QueueFull {
-    /// Makes the rejection of a queue with this [bound](Self::bound). `retry_after` is the expected time until the
-    /// current waiters are served, if known.
+    /// Makes the rejection of a queue with this [bound](Self::bound). `retry_after` is the expected time to serve the
+    /// current waiters and one more call, if known.
     pub fn new(cause: QueueFullCause, bound: u64, retry_after: Option<Duration>) -> Self {
         Self { bound, retry_after: Wait::of(retry_after), cause, reached: Flag::NO }
     }
@@ -197,8 +197,9 @@ impl QueueFull {
         self.bound
     }
 
-    /// Returns the expected time until the current waiters are served. `None` if the queue has not been busy long
-    /// enough to know. Also `None` if the call can never find a place, or if only the path to the queue is full.
+    /// Returns the expected time to serve the current waiters and one more call; for a durable queue, to process its
+    /// current messages. `None` if the queue has not been busy long enough to know. Also `None` if the call can never
+    /// find a place, or if only the path to the queue is full.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
@@ -230,8 +231,8 @@ pub struct WaitedTooLong {
 }
 
 impl WaitedTooLong {
-    /// Makes the rejection of a call that waited for `waited`. `retry_after` is the expected time until the current
-    /// waiters are served, if known.
+    /// Makes the rejection of a call that waited for `waited`. `retry_after` is the expected time to serve the current
+    /// waiters and one more call, if known.
     pub fn new(waited: Duration, retry_after: Option<Duration>) -> Self {
         Self { waited: Nanos::of(waited), retry_after: Wait::of(retry_after), reached: Flag::NO }
     }
@@ -241,8 +242,8 @@ impl WaitedTooLong {
         self.waited.duration()
     }
 
-    /// Returns the expected time until the current waiters are served. `None` if the queue has not been busy long
-    /// enough to know.
+    /// Returns the expected time to serve the current waiters and one more call. `None` if the queue has not been busy
+    /// long enough to know.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }

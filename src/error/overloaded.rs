@@ -38,7 +38,8 @@ impl Overloaded {
         self.limit
     }
 
-    /// Returns the expected time until there is room. A fixed limit does not know it.
+    /// Returns the expected time until there is room. A [`Limiter`](crate::load_shed::Limiter) does not know it and
+    /// gives `None`; only a rejection that you [make](Self::new) yourself can have it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }

@@ -5,9 +5,9 @@ use thiserror::Error as ThisError;
 
 /// The call ran out of time.
 ///
-/// Two values are equal if their limits and the deadlines that ended the calls are equal, and if both or neither were
-/// cut short and reached the service. The [`phase`](Self::phase) and the time spent are measurements and are not
-/// compared.
+/// Two values are equal if they agree on four things: the limit, the [deadline](TimedOutBy) that ended the call,
+/// whether the call was cut short, and whether it reached the service. The [`phase`](Self::phase) and the time spent
+/// are measurements and are not compared.
 #[derive(Clone, Debug, ThisError)]
 #[error("{}", self.text())]
 pub struct TimedOut {
@@ -85,8 +85,8 @@ impl TimedOut {
     }
 
     /// Returns the time from the start of the timeout until it ended the call. It exceeds the limit if the executor was
-    /// late. It is zero if the call was refused before it started, because its deadline had passed or no answer would
-    /// have come in time. `None` if the call had no timeout.
+    /// late. It is zero if the call was refused before it started, because its limit was zero, its deadline had passed,
+    /// or no answer would have come in time. `None` if the call had no timeout.
     pub fn spent(&self) -> Option<Duration> {
         self.spent.get()
     }

@@ -31,8 +31,8 @@ use tokio::{
 /// The one connection to a server, which all calls share. If it breaks or does not answer, it is replaced in the
 /// background.
 ///
-/// It belongs to no runtime. A call spawns each task that the connection needs, in the runtime of that call. If a
-/// runtime ends and takes the connection with it, the next call reconnects in the runtime that this call runs in.
+/// It belongs to no runtime. Its tasks run in the runtime of the call or of the task that spawned them. If a runtime
+/// ends and takes the connection with it, the next call reconnects in the runtime that this call runs in.
 ///
 /// The `redis` crate has a `ConnectionManager`. Its calls wait while it connects, and it keeps a connection that no
 /// longer answers. Calls here have only milliseconds, so they must fail at once.
@@ -119,12 +119,12 @@ impl Connection {
         }
     }
 
-    /// Sends a request. Without a connection, the call fails at once if a keeper is reconnecting, or outside of a
-    /// runtime.
+    /// Sends a request. Without a connection, a call outside of a runtime fails at once. So does a call in the state
+    /// `Down`, while a keeper reconnects.
     ///
-    /// There is no keeper if there was no runtime yet, or if the keeper's runtime has ended or stalled. Then the call
-    /// spawns a keeper. This call and calls that follow wait for the first attempt of that keeper, at most for the
-    /// connect timeout.
+    /// No keeper works if there was no runtime yet, or if the keeper's runtime has ended or stalled. Then the call
+    /// spawns a new keeper, and the state becomes `Moving`. In `Moving`, this call and later calls wait for the first
+    /// attempt of that keeper, at most for the connect timeout.
     pub(crate) async fn ask(
         &self,
         ask: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<Value, ::redis::RedisError>,
@@ -188,7 +188,7 @@ impl Drop for CallInFlight<'_> {
 /// Drops a connection that does not answer a `PING`.
 async fn ping_or_lose(shared: Weak<ConnectionShared>, live: Arc<Live>, duty: OnDuty) {
     let mut connection = live.connection.clone();
-    // An error is also an answer, unless it means that the connection must be replaced.
+    // An error from the server is also an answer, unless it means that the connection must be replaced.
     let answer = timeout(PING_TIMEOUT, cmd("PING").query_async::<Value>(&mut connection)).await;
     if answer.is_ok_and(|answer| answer.as_ref().err().map_or(Means::Alive, means) == Means::Alive) {
         live.unanswered.store(0, Ordering::Relaxed);
@@ -203,8 +203,9 @@ impl ConnectionShared {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Changes to the state that `to` returns, if any, and wakes the calls that wait. The old state is dropped after
-    /// the lock is released, and `to` must drop no connection: dropping a connection may take the lock again.
+    /// Changes to the state that `to` returns, if any, and wakes the calls that wait. Returns whether the state has
+    /// changed. The old state is dropped after the lock is released, and `to` must drop no connection: dropping a
+    /// connection may take the lock again.
     pub(super) fn change(&self, to: impl FnOnce(&ConnectionState) -> Option<ConnectionState>) -> bool {
         let mut state = lock(&self.state);
         let Some(new) = to(&state) else { return false };
@@ -218,7 +219,7 @@ impl ConnectionShared {
         true
     }
 
-    /// Returns the connection, if there is one or the first attempt in this runtime makes one.
+    /// Returns the connection, if there is one or if the first attempt of a new keeper makes one.
     #[cold]
     async fn wait_for_connection(self: &Arc<Self>) -> Result<Arc<Live>, Fault> {
         let until = Instant::now() + self.server.connect_timeout();
@@ -296,6 +297,7 @@ impl ConnectionShared {
         }
     }
 
+    /// Returns a random duration from half of the pause to the whole pause.
     pub(super) fn jittered(&self, pause: Duration) -> Duration {
         pause.mul_f64(self.random.with(|random| random.random_range(0.5..1.0)))
     }

@@ -11,13 +11,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-/// The pause between two attempts to connect doubles from the first to the longest. An attempt continues when the next
-/// one begins, so an attempt that hangs blocks no other.
+/// The pause between the beginnings of the first two attempts to connect. It doubles with each attempt, up to
+/// [`LONGEST_PAUSE`]. An attempt continues when the next one begins, so an attempt that hangs blocks no other.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between the beginnings of two attempts.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A guard of a connection. It is dropped with the task that drives the connection, also when the runtime of that task
-/// ends.
+/// A guard of a connection, which is dropped with the task that drives the connection, also when the runtime of that
+/// task ends. Its drop reports the connection as lost.
 pub(super) struct Lost {
     pub(super) shared: Weak<ConnectionShared>,
     pub(super) number: u64,
@@ -45,8 +46,8 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// Notes that the keeper still works. Returns `None` if no handle of the connection is left, or another task keeps
-    /// it.
+    /// Notes that the keeper still works. Returns `None` if no handle of the connection is left, or if this keeper no
+    /// longer keeps it.
     fn goes_on(&self) -> Option<Arc<ConnectionShared>> {
         let shared = self.shared.upgrade()?;
         let is_kept = lock(&shared.state).is_seen(self.number, Instant::now());

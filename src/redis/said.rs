@@ -69,9 +69,12 @@ const CODES: [(&str, Said); 18] = [
     ("NOGROUP", Said::NoGroup),
     ("UNBLOCKED", Said::Unblocked),
 ];
+/// The first words of permission errors without a code.
 const NOT_PERMITTED: [&str; 2] = ["The user executing the script can't ", "ACL failure in script: "];
 
+/// The first words of the text that Redis 6.2 puts in front of an error in a script.
 const WRAPPED: &str = "ERR Error running script (call to ";
+/// The first word of a place in a script. A line number, a colon and a blank follow.
 const PLACE: &str = "@user_script:";
 
 impl Said {

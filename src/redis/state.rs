@@ -12,7 +12,8 @@
 //! | `Left`, or the keeper was not seen for a long time | a call comes | `Moving`, with a keeper |
 //!
 //! A connection that was opened lazily begins as `Down`, with a keeper, or outside of a runtime as `Left`. A connection
-//! that was opened at once begins as `Up`. In `Down` calls fail at once. In `Moving` they wait for the first attempt.
+//! that was opened at once begins as `Up`. In `Down` calls fail at once. In `Moving` they wait for the first attempt of
+//! the keeper.
 
 use super::{duty::Duty, error::Fault, keeper::LONGEST_PAUSE};
 use ::redis::aio::MultiplexedConnection;
@@ -37,13 +38,15 @@ pub(super) enum ConnectionState {
 pub(super) struct Live {
     pub(super) number: u64,
     pub(super) connection: MultiplexedConnection,
+    /// When the connection was made.
     pub(super) since: Instant,
-    /// The calls that were given up since the last answer. Relaxed: it guards no other memory.
+    /// The number of calls that ended without an answer since the last answer. Relaxed: it guards no other memory.
     pub(super) unanswered: AtomicU32,
     /// The duty to find out whether the connection still answers.
     pub(super) in_question: Arc<Duty>,
 }
 
+/// The number of a keeper, and when it was last seen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keeper {
     number: u64,
@@ -61,7 +64,8 @@ pub(super) enum Outlook {
     Left(Fault),
 }
 
-/// A keeper that was not seen for this time is in a runtime that no longer runs. It is seen before each attempt.
+/// A keeper that was not seen for this time is taken to be in a runtime that no longer runs. A working keeper is seen
+/// before each attempt, so at least once per [`LONGEST_PAUSE`].
 const UNSEEN: Duration = LONGEST_PAUSE.saturating_mul(4);
 
 impl Keeper {

@@ -12,7 +12,7 @@ pub struct RedisCredentials {
 }
 
 impl RedisCredentials {
-    /// Sets this password, for the user of the URL, or for the default user if the URL has none.
+    /// Returns credentials with this password, for the user of the URL, or for the default user if the URL has none.
     pub fn new(password: impl Into<String>) -> Self {
         Self { user: None, password: password.into() }
     }

@@ -2,12 +2,14 @@ use crate::error::ConfigError;
 
 /// Builds a value from the rules: an index, a set of limiters, a routing table.
 ///
-/// A closure over `&[T]` is a target without a check. `rules` are the rules of all slots, with inert rules in unused
-/// slots. The work therefore does not depend on the number of used slots.
+/// A closure over `&[T]` is a target without a check. The argument `rules` contains the rules of all slots, with inert
+/// rules in unused slots. The work therefore does not depend on the number of used slots.
 ///
-/// Both methods run on the poller's task and should not block. The poller catches a panic in either: the value in force
-/// stays, the tick counts as refused with the kind `panicked`, and the next tick calls them again. An implementation
-/// must itself repair state that a panic left half changed. With `panic = "abort"`, a panic ends the process.
+/// Both methods run on the poller's task and should not block. The poller catches a panic in either. The tick counts as
+/// refused: with the kind `panicked`, or with its own kind if the snapshot was refused for another reason. The rules in
+/// force stay, unless they are stale and the defaults replace them. The next tick calls both methods again. An
+/// implementation must itself repair state that a panic left half changed. With `panic = "abort"`, a panic ends the
+/// process.
 pub trait Build<T> {
     /// The type of the value.
     type Value;
@@ -16,7 +18,8 @@ pub trait Build<T> {
     ///
     /// Every tick calls it. Without a usable snapshot, it gets the last good rules, or the defaults before there are
     /// any. If the snapshot is refused for another reason, it gets the rules of the snapshot, with an inert rule in
-    /// place of each invalid one. In both cases the poller ignores its result.
+    /// place of each invalid one. In both cases the poller ignores its result. The first tick also calls it for the
+    /// rules of the last-good file.
     ///
     /// # Errors
     ///

@@ -83,8 +83,8 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
     /// Sets how far the publication time may be ahead of the local clock. Default: one day, so that a clock that shows
     /// local time as UTC (up to 14 hours ahead) causes no refusal. `Duration::MAX` disables the check.
     ///
-    /// The publication time does not order snapshots, so a time in the future affects only the readings. If the local
-    /// clock is far behind, the poller refuses all snapshots: a longer allowance is safer than a shorter one.
+    /// The publication time does not order snapshots, so a time within the allowance affects only the readings. If the
+    /// local clock is far behind, the poller refuses all snapshots: a longer allowance is safer than a shorter one.
     #[must_use]
     pub fn clock_allowance(mut self, allowance: Duration) -> Self {
         self.clock_allowance = allowance;
@@ -95,7 +95,8 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
     /// replays of older snapshots after a restart. Default: none. Each poller needs its own file. The poller writes a
     /// temporary file, whose name is that of the file with `.partial` appended, and renames it over the file.
     ///
-    /// The poller writes the file and syncs it to disk in every tick after the first good snapshot, changed or not.
+    /// From the first good snapshot on, the poller writes the file and syncs it to disk in every tick, changed or not.
+    /// It skips the write if the previous write is still running.
     #[must_use]
     pub fn last_good(mut self, path: impl Into<PathBuf>) -> Self {
         self.last_good = Some(path.into());

@@ -20,13 +20,13 @@ pub struct LastGoodCounts {
     pub failed: u64,
     /// Not written: an earlier write was still running.
     pub busy: u64,
-    /// Read at the start and refused, or not read in time: 0 or 1.
+    /// At the start the file was refused, could not be read, or was not read in time: 0 or 1. A missing file does not
+    /// count.
     pub refused: u64,
 }
 
-/// The file of the last good snapshot. Disk work runs on tokio's threads for blocking work, one operation at a time. A
-/// disk that hangs delays only the first tick, at most until the timeout. It blocks at most one thread for reading and
-/// one for writing.
+/// The file of the last good snapshot. Disk work runs on tokio's threads for blocking work. A disk that hangs delays
+/// only the first tick, at most until the timeout. It blocks at most one thread for reading and one for writing.
 #[derive(Debug)]
 pub(super) struct LastGood {
     path: PathBuf,
@@ -87,14 +87,14 @@ impl LastGood {
         }
     }
 
-    /// Counts the file as refused, for this reason.
+    /// Counts the file as refused, for this reason. Returns `None`, the result of [`read`](Self::read) without a file.
     pub(super) fn refuse(&mut self, reason: String) -> Option<Vec<u8>> {
         self.counts.refused += 1;
         self.error = Some(reason);
         None
     }
 
-    /// Takes the buffer back from a finished write. Does not wait for a running one.
+    /// Takes the buffer back from a finished write, and counts the write. Does not wait for a running one.
     pub(super) async fn reclaim(&mut self) {
         let Some(task) = self.writing.as_mut().filter(|task| task.is_finished()) else { return };
         let outcome = task.await;

@@ -30,13 +30,13 @@ pub struct Readings {
     /// the publisher's clock is ahead. It grows beyond the publisher's period once the publisher stops.
     pub since_publication: Option<Duration>,
     /// The time since the source last gave a good snapshot. Counts from the first tick if the last good snapshot is
-    /// from the file. It grows while the source is down.
+    /// from the last-good file. It grows while the source is down.
     pub since_good_read: Option<Duration>,
     /// The used slots of the rules in force.
     pub used: u32,
     /// The slots of a snapshot.
     pub slots: u32,
-    /// The bytes that the last fetch returned.
+    /// The number of bytes that the last fetch returned; 0 if it failed.
     pub bytes: usize,
     /// The duration of the last tick, including the fetch.
     pub last_tick: Option<Duration>,
@@ -44,11 +44,11 @@ pub struct Readings {
     pub ticks: Ticks,
     /// The last refusal, even if good ticks followed it.
     pub last_refusal: Option<Refusal>,
-    /// The time since that refusal, by tokio's clock.
+    /// The time since the last refusal, by tokio's clock.
     pub since_last_refusal: Option<Duration>,
     /// The writes and the refusal of the last-good file.
     pub last_good: LastGoodCounts,
-    /// Why that file was last not used or not written, such as a full disk. `None` after a successful write.
+    /// Why the last-good file was last not used or not written, such as a full disk. `None` after a successful write.
     pub last_good_error: Option<String>,
 }
 
@@ -85,7 +85,8 @@ impl Ticks {
 
 /// A handle to the state of a poller, while it runs and afterwards. Clones read the same poller.
 ///
-/// A reading takes a short lock and clones the last refusal. Each tick takes the lock once.
+/// A reading takes a short lock, and clones the last refusal and the last error of the last-good file. Each tick takes
+/// the lock once, and [`run`](crate::constant_work::Poller::run) once more between two ticks.
 #[derive(Clone)]
 pub struct PollerReadings {
     state: Arc<Mutex<PollerState>>,
@@ -102,7 +103,7 @@ pub(super) struct PollerState {
     pub(super) bytes: usize,
     pub(super) last_tick: Option<Duration>,
     pub(super) ticks: Ticks,
-    /// The refusal, and its time.
+    /// The last refusal, and when it happened.
     pub(super) last_refusal: Option<(Refusal, Instant)>,
     pub(super) last_good: LastGoodCounts,
     pub(super) last_good_error: Option<String>,

@@ -58,8 +58,9 @@ pub enum Staleness {
 /// - If only a slot is refused, the check runs on the decoded rules, with an inert rule for that slot.
 ///
 /// In these cases the tick has already refused the snapshot, so it ignores the results of these steps. It builds from
-/// the last good rules or, if they are stale, from the defaults, and swaps the value in. Only a panic in `build`
-/// changes the work: there may be a second build, or no swap, so that the old value stays in force.
+/// the last good rules or, if they are stale, from the defaults, and swaps the value in. Only a panic changes the work.
+/// A panic in the decoding skips the slots that follow. After a panic in `build` there may be a second build, or no
+/// swap, so that the old value stays in force.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,
@@ -141,7 +142,8 @@ impl<T: Rule, B: Build<T>> Tick<T, B> {
         self.retired = Some(self.current.replace(value));
     }
 
-    /// Checks the fetched bytes. If they are good, their rules are in `incoming`.
+    /// Checks the fetched bytes, and their publication time if there is a `wall_now`. If they are good, their rules are
+    /// in `incoming`.
     fn verify(&mut self, fetched: Result<(), SourceError>, wall_now: Option<Nanos>) -> Result<Header, Refusal> {
         let Self { shape, target, defaults, last_good, last_good_read_at, incoming, clock_allowance, .. } = self;
         let fallback = if last_good_read_at.is_some() { &*last_good } else { &*defaults };
@@ -186,13 +188,14 @@ pub(super) fn check_order(found: &Header, current: &Header, rules_differ: bool) 
     Ok(())
 }
 
-/// Returns whether the slots of two snapshots differ. Always compares all bytes.
+/// Returns whether the slots of two snapshots differ. If they have the same length, it compares all bytes, even after
+/// the first difference.
 pub(super) fn differ(one: &[u8], other: &[u8]) -> bool {
     one.len() != other.len() || one.iter().zip(other).fold(0, |any, (one, other)| any | (one ^ other)) != 0
 }
 
-/// Runs user code and catches its panic. The user code can change only its own state and `incoming`, which the next
-/// tick overwrites.
+/// Runs user code and catches its panic. The user code can change only its own state and the decoded rules, which the
+/// next tick or publication overwrites.
 pub(in crate::constant_work) fn catch_panic<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|_| Refusal::Panicked { during })
 }

@@ -42,7 +42,8 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// Sets the time from the start of one publication to the start of the next in [`run`](Publisher::run). Default: 10
     /// s, because each publication reads all rules, usually from a database.
     ///
-    /// A period shorter than that of the readers has no effect on them.
+    /// A reader reads once in each of its own periods. If the publisher's period is shorter than that, the reader
+    /// misses publications in between, and its next read gets the latest.
     pub fn period(self, period: Duration) -> Self {
         Self { period, ..self }
     }

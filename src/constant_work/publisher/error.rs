@@ -1,7 +1,8 @@
 use crate::constant_work::{EncodeError, Refusal, SourceError, Version};
 use std::{error::Error, fmt, sync::Arc};
 
-/// The reason why rules were not published. The previous snapshot stays published, and readers keep it.
+/// The reason why rules were not published. The previous snapshot stays published, and readers keep it. Only after
+/// [`Sink`](Self::Sink), the new snapshot may be published nevertheless.
 ///
 /// The text covers this error alone; [`chain`](crate::error::chain) adds the texts of the causes. `source()` returns
 /// the error in the variant, if there is one.
@@ -15,8 +16,9 @@ pub enum PublishError {
     /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of all rules
     /// refused them, or a rule's `Deserialize` cannot read the output of its `Serialize`.
     Unreadable(Refusal),
-    /// Another publisher has published a later version. A restarted publisher continues from that version if it is of
-    /// the same epoch. If it is of a later epoch, a publisher needs that epoch or a later one.
+    /// Another publisher has published a later version. If that version has the epoch of this publisher, restart this
+    /// publisher: it then continues from that version. If that version has a later epoch, configure this publisher with
+    /// the later epoch or a still later one.
     Overtaken {
         /// The published version.
         found: Version,
@@ -29,8 +31,8 @@ pub enum PublishError {
         version: Version,
     },
     /// The published bytes are not a snapshot that this publisher understands. A publisher that has published before
-    /// overwrites damaged bytes. One that has just started does not, because it does not know the last version. None
-    /// overwrites the snapshot of a later version of this crate. Remove the bytes and publish with a higher
+    /// overwrites damaged bytes. One that has just started does not, because it does not know the last version. No
+    /// publisher overwrites the snapshot of a later version of this crate. Remove the bytes and publish with a higher
     /// [`epoch`](crate::constant_work::PublisherBuilder::epoch).
     Unknown(Refusal),
     /// All versions of this epoch are used up.
@@ -40,7 +42,7 @@ pub enum PublishError {
     Sink(SourceError),
     /// The function that [`run`](crate::constant_work::Publisher::run) calls for the rules failed.
     Rules(Arc<dyn Error + Send + Sync>),
-    /// That function did not return in time.
+    /// The function that [`run`](crate::constant_work::Publisher::run) calls for the rules did not return in time.
     RulesTimedOut,
 }
 

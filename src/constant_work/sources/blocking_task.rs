@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 /// Blocking work cannot be stopped. If the caller drops the future, the work continues, and no other begins before it
 /// ends. A disk that hangs therefore blocks one thread, not one for each attempt.
 pub(crate) struct BlockingTask<R> {
+    /// The work that runs, or that has ended and whose result was not taken yet.
     out: Option<JoinHandle<R>>,
 }
 

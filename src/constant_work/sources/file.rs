@@ -32,14 +32,14 @@ use std::{
 ///
 /// # Cancellation
 ///
-/// A read cannot be stopped. If a fetch is dropped, its read continues, and every fetch fails with [`Busy`] until it
-/// ends. A disk that hangs therefore blocks one thread, for any number of ticks. Tokio waits for that thread when its
-/// runtime is dropped; to exit without the wait, use `Runtime::shutdown_background`.
+/// A read cannot be stopped. If a fetch is dropped, its read continues, and every fetch fails with [`Busy`] until that
+/// read ends. A disk that hangs therefore blocks one thread, for any number of ticks. Tokio waits for that thread when
+/// its runtime is dropped; to exit without the wait, use `Runtime::shutdown_background`.
 ///
 /// # Costs
 ///
-/// One blocking task with one open, one close, and one read per block that the system returns. The source keeps one
-/// buffer and swaps it with the caller's.
+/// One blocking task: one open, one check of the file's type, one close, and one read per block that the system
+/// returns. The source keeps one buffer and swaps it with the caller's.
 ///
 /// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
 /// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
@@ -52,7 +52,7 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Reads the file at this path, which need not exist yet.
+    /// Returns a source that reads the file at this path. The file need not exist yet.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self { path: path.as_ref().into(), buffer: Vec::new(), task: BlockingTask::default() }
     }

@@ -43,7 +43,8 @@ use std::{
 ///
 /// # Costs
 ///
-/// One copy of the bytes, two syncs to disk (usually some milliseconds each), and one blocking task.
+/// A publication costs one copy of the bytes, two syncs to disk (usually some milliseconds each), and one blocking
+/// task.
 ///
 /// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
 /// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
@@ -73,7 +74,7 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60);
 const DIGITS: usize = 16;
 
 impl FileSink {
-    /// Writes to the file at this path, which need not exist yet.
+    /// Returns a sink that writes to the file at this path. The file need not exist yet.
     ///
     /// # Errors
     ///
@@ -95,7 +96,8 @@ impl FileSink {
         &self.place.path
     }
 
-    /// Runs the work on a thread for blocking work, with the buffer. Takes the buffer back and returns the result.
+    /// Copies `fill` into the buffer and runs the work with it, on a thread for blocking work. Takes the buffer back
+    /// and returns the result of the work.
     async fn on_a_thread(
         &mut self,
         fill: &[u8],

@@ -48,12 +48,13 @@ pub struct RedisSource(Kept);
 ///
 /// If no answer arrives, the server may have stored the new bytes, or may store them later. A
 /// [`Publisher`](crate::constant_work::Publisher) therefore reads before it writes again. If two publishers read at the
-/// same time and then write different rules, their next publications detect that. After a crash, the server's
-/// persistence settings decide whether the last write survives. See [`Publisher`](crate::constant_work::Publisher) for
-/// the effect of an old snapshot.
+/// same time and then write different rules, the second write replaces the first. The next publication of the publisher
+/// that wrote first detects that. After a crash, the server's persistence settings decide whether the last write
+/// survives. See [`Publisher`](crate::constant_work::Publisher) for the effect of an old snapshot.
 ///
 /// The errors and the runtimes are those of [`RedisSource`], and so are the costs of reading the published snapshot.
-/// Writing a snapshot costs one round trip and one copy of the bytes.
+/// For a sink, a key that does not exist is no error. Writing a snapshot costs one round trip and one copy of the
+/// bytes.
 pub struct RedisSink(Kept);
 
 /// A key and the connection to its server.
@@ -126,8 +127,9 @@ impl Kept {
             _ => return Err(nonsense()),
         };
         match answer {
-            // Both commands must find no key. If the key was deleted between them, the bytes are still a snapshot. If
-            // it was created between them, the snapshot counts as empty, and its reader refuses it.
+            // The result is `false` only if both commands found no key. If the key was deleted between them, the bytes
+            // are still a snapshot. If it was created between them, the snapshot counts as empty, and its reader
+            // refuses it.
             [Value::BulkString(bytes), Value::Int(exists)] if exists == 0 && bytes.is_empty() => Ok(false),
             [Value::BulkString(bytes), Value::Int(_)] => {
                 into.extend_from_slice(&bytes[..bytes.len().min(at_most)]);

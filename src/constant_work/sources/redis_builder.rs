@@ -27,10 +27,10 @@ impl<End> RedisBuilder<End> {
 
     /// Sets the time limit for connecting and checking the server. Default: 1 s.
     ///
-    /// Three calls wait for the connection, at most for this limit:
+    /// These calls wait for the connection, at most for this limit. So do calls that come while one of them connects:
     ///
     /// - [`connect`](RedisBuilder::<RedisSource>::connect);
-    /// - the first call after the runtime of the connection has ended;
+    /// - the first call after the runtime of the connection has ended or stalled;
     /// - the first call of all, if [`connect_lazily`](RedisBuilder::<RedisSource>::connect_lazily) ran outside of a
     ///   runtime.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {

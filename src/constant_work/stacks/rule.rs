@@ -20,8 +20,9 @@ pub struct StackRule {
 
 /// The longest name, in bytes.
 pub(super) const LONGEST_NAME: usize = 32;
-/// The most rate limits of a stack, and the most tiers of each.
+/// The most rate limits of a stack.
 pub(super) const MOST_LIMITS: usize = 4;
+/// The most tiers of a rate limit.
 pub(super) const MOST_TIERS: usize = 8;
 
 impl StackRule {
@@ -66,7 +67,7 @@ pub(super) fn check_name(name: &str) -> Result<(), ConfigError> {
 }
 
 impl Rule for StackRule {
-    // `ST` in ASCII, then the number of the encoding in `wire`.
+    // `ST` in ASCII, then a number that grows with each change of the encoding in `wire`.
     const SCHEMA: u32 = 0x5354_0004;
 
     /// Returns a rule for no stack. Each section of the configuration is present, so that checking this rule costs

@@ -133,7 +133,7 @@ const SERVERS: [(&str, &[(&str, Said)]); 4] = [
     ),
 ];
 
-/// Parses an error as the library does.
+/// Parses an error as the `redis` crate does.
 fn read(line: &str) -> RedisError {
     let value = parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a line that is an error");
     value.extract_error().expect_err("an error")
