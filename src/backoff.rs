@@ -16,7 +16,7 @@ const REMEMBERED: u32 = 64;
 /// many retries one by one. For each retry beyond, it adds the longest wait.
 const SUMMED_RETRIES: u32 = 1000;
 
-/// The wait before each retry: a ceiling that grows up to a cap, and a jitter that draws the wait, mostly below the ceiling.
+/// The wait before each retry. A ceiling grows up to a cap, and a jitter draws the wait, mostly below the ceiling.
 ///
 /// The ceiling of the n-th retry, counted from 1, is
 ///

@@ -1,6 +1,6 @@
-//! Serialized durations: `"250ms"` or `"1m 30s"` in formats for people, otherwise whole nanoseconds.
+//! Serialized durations: `"250ms"` or `"1m 30s"` in human-readable formats such as JSON, otherwise whole nanoseconds.
 //!
-//! A duration for people is one or more numbers, each followed by its unit, largest unit first. Units are
+//! A human-readable duration is one or more numbers, each followed by its unit, largest unit first. Units are
 //! case-sensitive: `d`, `h`, `m` or `min`, `s`, `ms`, `us` or `µs`, `ns`. Months and years are not supported, because
 //! their length varies. A decimal fraction is accepted if it is a whole number of nanoseconds.
 //!
@@ -115,7 +115,7 @@ impl Serialize for Written {
     }
 }
 
-/// Reads a duration for people into the field of this name.
+/// Reads a human-readable duration into the field of this name.
 struct Read(&'static str);
 
 impl Visitor<'_> for Read {

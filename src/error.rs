@@ -56,10 +56,10 @@ pub enum Rejection {
     /// The concurrency limit was reached.
     #[error("load shed: {0}")]
     Overloaded(Overloaded),
-    /// The rate limit had too few tokens for the call.
+    /// The rate limit had too few tokens for the call, or the key of the call is too long.
     #[error("rate limit: {0}")]
     RateLimited(RateLimited),
-    /// The queue has no place for the call, or gave its place to a more urgent call.
+    /// The queue has no place for the call, or gave the place of the call to a more urgent one.
     #[error("load level: {0}")]
     QueueFull(QueueFull),
     /// The call reached its maximum wait in a queue.

@@ -85,7 +85,7 @@
 //!
 //! # Rules of all layers
 //!
-//! - All services that one layer makes share its state. All clones of a handle share theirs.
+//! - All services that one layer makes share the state of the layer. All clones of a handle share one state.
 //! - A service is always ready. A refusal comes out of the response future. A future that its caller drops gives its
 //!   permits back at once. A future that its caller keeps after the call has ended holds none.
 //! - Time is tokio's time, so a test with a paused clock moves every layer.

@@ -1,4 +1,5 @@
-//! The atomics and the mutex of every mechanism: those of the standard library, or of loom in its models.
+//! The atomics, the fence, the mutex and the thread locals that loom models check: those of loom in a model, otherwise
+//! those of the standard library.
 
 #[cfg(not(steadfast_loom))]
 mod chosen {

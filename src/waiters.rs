@@ -237,7 +237,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         self.release(id);
     }
 
-    /// Takes the wakers to wake or drop once the lock is released.
+    /// Takes the wakers to wake or drop once the lock is released. Also forgets which task polls now.
     pub(crate) fn take_wakers(&mut self) -> Wakers {
         self.asking = None;
         mem::take(&mut self.wakers)

@@ -92,6 +92,8 @@
 //!
 //! # Faults and their effects
 //!
+//! The last column names fields of [`Readings`] and [kinds](Refusal::KINDS) of refusals, which `ticks` counts.
+//!
 //! | fault | in force | shown in [`Readings`] |
 //! |---|---|---|
 //! | the source is down, hangs or panics | the last good rules | `source` |

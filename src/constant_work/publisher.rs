@@ -51,8 +51,9 @@ use versions::Found;
 ///
 /// There is no lock. Two publishers can both read the sink and then publish different rules under the same version. The
 /// second write replaces the first. The next publication of the publisher that wrote first returns a
-/// [conflict](PublishError::Conflict). Readers keep the snapshot that they read first until a later version is
-/// published. Restart the publisher that reports the conflict: its rules then get the next version.
+/// [conflict](PublishError::Conflict), or [`Overtaken`](PublishError::Overtaken) if the other publisher has published a
+/// later version by then. Readers keep the snapshot that they read first until a later version is published. Restart
+/// the publisher that returns this error: its rules then get the next version.
 ///
 /// # Time of publication
 ///

@@ -19,15 +19,15 @@ pub enum Refusal {
     /// The bytes are fewer than a snapshot of this shape has.
     #[error("the snapshot is truncated: it has {length} of {expected} bytes")]
     Truncated {
-        /// The bytes that were read.
+        /// The number of bytes that were read.
         length: usize,
-        /// The bytes of a snapshot.
+        /// The number of bytes of a snapshot of the local shape.
         expected: usize,
     },
     /// The bytes are more than a snapshot of this shape has.
     #[error("the snapshot has more than the {expected} bytes of its shape")]
     Oversized {
-        /// The bytes of a snapshot.
+        /// The number of bytes of a snapshot of the local shape.
         expected: usize,
     },
     /// The bytes do not begin with those of a snapshot.

@@ -1,7 +1,7 @@
 use super::{rule::Rule, snapshot};
 use crate::error::ConfigError;
 
-/// The size of every snapshot: the number of slots, and the bytes of each slot.
+/// The size of every snapshot: the number of slots, and the length of each slot.
 ///
 /// The publisher and all pollers must use the same shape. Choose it for the greatest number of rules that you expect: a
 /// snapshot with one rule is as long as a full one.
@@ -23,9 +23,9 @@ pub struct Shape {
 
 /// The most slots of a snapshot.
 const MOST_SLOTS: u32 = 1 << 20;
-/// The longest slot: its leading length has 16 bits.
+/// The length of the longest slot, in bytes. The number in front of its rule has 16 bits.
 const LONGEST_SLOT: u32 = 1 << 16;
-/// The longest snapshot.
+/// The length of the longest snapshot, in bytes.
 pub(super) const LONGEST: u64 = 64 << 20;
 
 impl Shape {
@@ -63,18 +63,18 @@ impl Shape {
         self.slots
     }
 
-    /// Returns the bytes of each slot.
+    /// Returns the length of each slot, in bytes.
     pub const fn slot_length(&self) -> u32 {
         self.slot_length
     }
 
-    /// Returns the bytes of every snapshot of this shape: header, slots and checksum.
+    /// Returns the length of every snapshot of this shape, in bytes: header, slots and checksum.
     pub const fn length(&self) -> usize {
         snapshot::HEADER + self.slots as usize * self.slot_length as usize + snapshot::CHECKSUM
     }
 }
 
-/// Returns the bytes of a slot for a rule as long as `T::inert(0)`, which should be the longest rule.
+/// Returns the length of a slot, in bytes, for a rule as long as `T::inert(0)`, which should be the longest rule.
 ///
 /// # Errors
 ///

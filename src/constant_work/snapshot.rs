@@ -3,11 +3,11 @@ use crate::{clock::Nanos, error::ConfigError};
 use std::fmt;
 use thiserror::Error as ThisError;
 
-/// The bytes of the header.
+/// The length of the header, in bytes.
 pub(super) const HEADER: usize = 64;
-/// The bytes in front of the rule in each slot.
+/// The number of bytes in front of the rule in each slot. They contain its length.
 pub(super) const PREFIX: usize = 2;
-/// The bytes of the checksum.
+/// The length of the checksum, in bytes.
 pub(super) const CHECKSUM: usize = 4;
 
 const MAGIC: [u8; 8] = *b"STDFSTCW";
@@ -79,9 +79,9 @@ pub enum EncodeError {
     SlotTooLong {
         /// The index of the slot, from zero.
         slot: u32,
-        /// The bytes of the rule, including the two for its length.
+        /// The number of bytes that the rule takes, including the two for its length.
         length: usize,
-        /// The bytes of a slot.
+        /// The length of a slot, in bytes.
         slot_length: u32,
     },
     /// A rule, given or inert, is invalid.

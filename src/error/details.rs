@@ -25,7 +25,7 @@ impl CircuitOpen {
         Self { retry_after: Wait::of(retry_after), reached: Flag::NO }
     }
 
-    /// Returns the time until the breaker admits probes.
+    /// Returns the time until the breaker admits probes, if that is known; see [`new`](Self::new).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
@@ -148,7 +148,7 @@ impl RateLimited {
     }
 }
 
-/// The queue has no place for the call, or gave its place to a more urgent call.
+/// The queue has no place for the call, or gave the place of the call to a more urgent one.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct QueueFull {

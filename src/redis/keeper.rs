@@ -12,7 +12,10 @@ use tokio::{
 };
 
 /// The pause between the beginnings of the first two attempts to connect. It doubles with each attempt, up to
-/// [`LONGEST_PAUSE`]. An attempt continues when the next one begins, so an attempt that hangs blocks no other.
+/// [`LONGEST_PAUSE`]. Each pause is shortened at random, by up to half. An attempt continues when the next one begins,
+/// so an attempt that hangs blocks no other.
+///
+/// This is also the pause before the first attempt, if the connection that was lost had a short life.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between the beginnings of two attempts.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(500);

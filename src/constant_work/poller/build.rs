@@ -18,8 +18,8 @@ pub trait Build<T> {
     ///
     /// Every tick calls it. Without a usable snapshot, it gets the last good rules, or the defaults before there are
     /// any. If the snapshot is refused for another reason, it gets the rules of the snapshot, with an inert rule in
-    /// place of each invalid one. In both cases the poller ignores its result. The first tick also calls it for the
-    /// rules of the last-good file.
+    /// place of each invalid one. In both cases the poller ignores its result. Two more calls use the result: that of
+    /// the builder for the defaults, and that of the first tick for the rules of the last-good file.
     ///
     /// # Errors
     ///

@@ -19,7 +19,9 @@ pub struct PublisherReadings {
 
 #[derive(Default)]
 struct PublisherState {
+    /// The number of rules in the last attempt.
     rules: usize,
+    /// The last successful publication, and when it ended.
     last: Option<(Published, Instant)>,
     publications: u64,
     failures: BTreeMap<&'static str, u64>,
