@@ -129,8 +129,8 @@ impl<Response, Error> Classify<Response, Error> for AnyError {
 /// | rejection | evidence about the service | tokens of rate limits | [retry](crate::retry) |
 /// |---|---|---|---|
 /// | did not reach the service | none | returned | ends the call, unless [asked to wait](crate::retry::Retry::wait_for_refusals) |
-/// | a timeout in the service | a failure | spent | sends the call again |
-/// | a timeout that was [cut short](crate::error::TimedOut::was_cut_short) | none | spent | ends the call |
+/// | a timeout after the service was called | a failure | spent | sends the call again |
+/// | such a timeout, but [cut short](crate::error::TimedOut::was_cut_short) | none | spent | ends the call |
 /// | any other rejection, after an earlier attempt reached the service | none | spent | ends the call |
 ///
 /// A refusal by another process is an answer of that service. Use your own classifier for it, and return

@@ -57,7 +57,7 @@ pub struct RedisSource(Kept);
 /// bytes.
 pub struct RedisSink(Kept);
 
-/// A key and the connection to its server.
+/// A key, the connection to its server, and the time limit of an answer.
 pub(super) struct Kept {
     pub(super) key: Arc<[u8]>,
     pub(super) connection: Connection,
