@@ -112,7 +112,7 @@
 //! | the disk of the last-good file is full | the new rules | `last_good.failed` |
 //! | the disk of the last-good file hangs | the new rules; the first tick waits for the file until the timeout | `last_good.refused`, `last_good.busy` |
 //! | the source is down for longer than [`Staleness::DefaultsAfter`] | the defaults, until the next good read | `in_force`, `since_good_read` |
-//! | a tick takes longer than the period | the new rules, late | `last_tick`; from two periods on also `ticks.missed()` |
+//! | a tick takes longer than the period | the new rules, late | `last_tick`; also `ticks.missed()` if more than one tick became due meanwhile |
 //!
 //! A poller refuses a version that is earlier than its last good one. A poller that has just started without a
 //! last-good file has no last good version, and accepts any version. To return to earlier rules, publish them under a

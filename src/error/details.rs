@@ -192,7 +192,7 @@ impl QueueFull {
     }
 
     /// Returns the bound that the [cause](Self::cause) names: a number of calls, a weight, or the messages or bytes
-    /// that one process sends at a time.
+    /// that one process sends at a time. For a displaced call it is the depth limit.
     pub fn bound(&self) -> u64 {
         self.bound
     }

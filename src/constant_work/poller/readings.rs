@@ -12,7 +12,7 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InForce {
-    /// The default rules: no good snapshot has been read yet, or the last good one is stale.
+    /// The default rules: no value has been built from a good snapshot yet, or the last good one is stale.
     Defaults,
     /// The last good snapshot.
     LastGood,
@@ -66,8 +66,8 @@ impl Ticks {
         self.good
     }
 
-    /// Returns the number of ticks that [`run`](crate::constant_work::Poller::run) skipped, because the tick before
-    /// took longer than the period.
+    /// Returns the number of ticks that [`run`](crate::constant_work::Poller::run) skipped. It skips ticks if more than
+    /// one became due while an earlier tick was running.
     pub fn missed(&self) -> u64 {
         self.missed
     }
