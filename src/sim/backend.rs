@@ -24,9 +24,11 @@ pub struct Backend {
     notices_cancellation: bool,
 }
 
+/// How calls wait for a server.
 #[derive(Clone, Copy, Debug)]
 struct Queue {
     newest_first: bool,
+    /// The most calls that wait.
     bound: usize,
 }
 
@@ -34,16 +36,17 @@ struct Queue {
 enum Disturbance {
     /// Calls that arrive fail at once.
     Outage,
-    /// Calls that begin take this factor longer.
+    /// The latency of calls that begin is multiplied by this factor.
     Slow(f64),
     /// No call begins.
     Hang,
 }
 
 impl Backend {
-    /// Returns a backend with any number of servers, each of which takes this latency for a call.
+    /// Returns a backend with an unlimited number of servers. Each takes this latency for a call.
     ///
-    /// The backend never fails. It continues calls whose callers have gone, as most services do.
+    /// Unless other methods say so, the backend never fails. It continues calls whose callers have gone, as most
+    /// services do.
     pub fn new(latency: Latency) -> Self {
         Self {
             name: "backend".to_owned(),
@@ -62,7 +65,8 @@ impl Backend {
         Self { name: name.into(), ..self }
     }
 
-    /// Processes `servers` calls at once. Further calls wait, first come, first served. Default: no bound.
+    /// Processes at most `servers` calls at once. Further calls wait, first come, first served unless
+    /// [`newest_first`](Self::newest_first) is set. Default: no bound.
     pub fn servers(self, servers: usize) -> Self {
         Self { servers, ..self }
     }
@@ -83,14 +87,14 @@ impl Backend {
         Self { failing: probability, ..self }
     }
 
-    /// Fails calls with these keys at once: shards or endpoints that are down. The keys must be below a load's number
-    /// of keys ([`Load::keys`](super::Load::keys)).
+    /// Fails calls with these keys at once: shards or endpoints that are down. The range must not be empty. Its keys
+    /// must be below the number of keys of at least one load ([`Load::keys`](super::Load::keys)).
     pub fn dead_keys(self, keys: Range<u64>) -> Self {
         Self { dead_keys: Some(keys), ..self }
     }
 
-    /// Fails calls that arrive in this time at once. Times count from the start of the run, including the warm-up, and
-    /// must not exceed its end.
+    /// Fails calls that arrive in this time at once. As with all disturbances, the time counts from the start of the
+    /// run, including the warm-up. It must not be empty, and must end by the end of the run.
     pub fn outage(self, during: Range<Duration>) -> Self {
         self.disturbed(Disturbance::Outage, during)
     }
@@ -101,7 +105,7 @@ impl Backend {
     }
 
     /// Hangs in this time: a call that would begin in it begins when the hang ends. Until then the backend keeps the
-    /// call, and the call keeps its server.
+    /// call, and the call keeps its server. Calls that began before the hang continue.
     pub fn hang(self, during: Range<Duration>) -> Self {
         self.disturbed(Disturbance::Hang, during)
     }
@@ -111,7 +115,8 @@ impl Backend {
         self
     }
 
-    /// Stops processing a call when its caller has gone.
+    /// Stops processing a call when its caller has gone. While the backend [hangs](Self::hang), it keeps a call that
+    /// has a server until the hang ends.
     pub fn notices_cancellation(self) -> Self {
         Self { notices_cancellation: true, ..self }
     }
@@ -148,13 +153,14 @@ impl Backend {
         is_dead || self.disturbances_at(now).any(|(disturbance, _)| matches!(disturbance, Disturbance::Outage))
     }
 
-    /// Returns for how much longer the backend hangs, if it does.
+    /// Returns for how much longer a present hang lasts, if there is one. Of several, it is the one that was added
+    /// first.
     fn rest_of_hang(&self, now: Duration) -> Option<Duration> {
         let mut hangs = self.disturbances_at(now).filter(|(disturbance, _)| matches!(disturbance, Disturbance::Hang));
         hangs.next().map(|(_, during)| during.end - now)
     }
 
-    /// Returns the latency of a call that begins now, if `latency` is that without disturbances.
+    /// Returns the latency of a call that begins now. `latency` is its latency without disturbances.
     fn slowed(&self, latency: Duration, now: Duration) -> Duration {
         self.disturbances_at(now).fold(latency, |latency, (disturbance, _)| match disturbance {
             Disturbance::Slow(factor) => {

@@ -14,18 +14,19 @@ use std::{collections::BTreeMap, time::Duration};
 pub struct ClassReport {
     /// The name of the load.
     pub name: String,
-    /// Calls that arrived.
+    /// Calls that arrived after the warm-up. All other counts are parts of this number.
     pub offered: u64,
-    /// Calls that were answered in time.
+    /// Calls that were answered within [`Load::in_time`](super::Load::in_time).
     pub in_time: u64,
     /// Calls that were answered too late.
     pub late: u64,
-    /// Calls that ended with a failure of a backend.
+    /// Calls that ended with a [`Failure`](super::Failure) of a backend, including refusals by its queue.
     pub failed: u64,
     /// Calls that ended with a rejection, by mechanism: one of [`Rejection::MECHANISMS`](crate::Rejection::MECHANISMS).
     /// A mechanism that rejected no call has no entry; [`rejected`](Self::rejected) returns 0 for it.
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Calls that had not ended at the end of the run.
+    /// Calls that had not ended when the run stopped waiting for them. See
+    /// [`Scenario::settle_within`](super::Scenario::settle_within).
     pub unanswered: u64,
     /// The latency of the answers, late ones included, in seconds. `None` if there were none.
     pub latency: Option<Latencies>,
@@ -33,15 +34,15 @@ pub struct ClassReport {
     pub latency_of_failed: Option<Latencies>,
     /// The time until calls ended with a rejection, in seconds. `None` if there were none.
     pub latency_of_rejected: Option<Latencies>,
-    /// The calls of this class over time, in the spans of the report. For the goodput in an interval, sum `offered` and
-    /// `in_time` over the spans in it.
+    /// The calls of this class over time, in the spans of the report. For the goodput in an interval, divide the sum of
+    /// `in_time` by the sum of `offered` over the spans in the interval.
     pub spans: Vec<Span>,
-    /// The time of the disturbances of the run.
+    /// The time from the first to the last disturbance of the run. `None` if there was none.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) disturbed: Option<Disturbed>,
 }
 
-/// Quantiles of a latency, in seconds. Each is exact to a thousandth of its value.
+/// The mean and quantiles of a latency, in seconds. Each is exact to a thousandth of its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -65,13 +66,13 @@ pub struct Latencies {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Span {
-    /// Its start, in seconds.
+    /// Its start, in seconds from the start of the run.
     pub from: f64,
-    /// Its end, in seconds.
+    /// Its end, in seconds from the start of the run.
     pub to: f64,
     /// Calls that arrived in it.
     pub offered: u64,
-    /// The ones of them that were answered in time.
+    /// Those of the offered calls that were answered in time.
     pub in_time: u64,
 }
 
@@ -85,7 +86,7 @@ impl ClassReport {
     ///
     /// # Panics
     ///
-    /// If no mechanism has this name, as [`Report::rejected`](super::Report::rejected).
+    /// If no mechanism has this name, as [`Report::rejected`](super::Report::rejected) does.
     #[track_caller]
     pub fn rejected(&self, mechanism: &str) -> f64 {
         ratio(self.rejected.get(known_mechanism(mechanism)).copied().unwrap_or_default(), self.offered)
@@ -101,13 +102,13 @@ impl ClassReport {
     ///
     /// # Panics
     ///
-    /// If it was less, or no call arrived. The message contains the class.
+    /// If the share was smaller, or no call arrived. The message contains the results of the class.
     #[track_caller]
     pub fn assert_goodput_at_least(&self, share: f64) {
         check_goodput(self.goodput(), share, self);
     }
 
-    /// Fails the test unless 99 of 100 answers took at most this time, late ones included.
+    /// Fails the test unless 99 of 100 answers, late ones included, took at most this time.
     ///
     /// # Panics
     ///
@@ -135,7 +136,8 @@ impl ClassReport {
     ///
     /// # Panics
     ///
-    /// If it did not, or if that is unknown. The message contains the class.
+    /// If it did not, or if that is unknown, because there was no disturbance or too few calls arrived after it. The
+    /// message contains the class.
     #[track_caller]
     pub fn assert_recovers_within(&self, limit: Duration) {
         check_recovery(self.recovery(), limit, self);

@@ -47,21 +47,22 @@ struct Kernel {
     /// The largest number of keys of a load.
     keys: u64,
     seed: u64,
-    /// The number of streams of each kind.
+    /// The number of streams of each kind that were created so far.
     streams: RefCell<HashMap<Draws, u64>>,
     /// The tasks to wake, by instant, then by registration.
     sleepers: RefCell<BinaryHeap<Reverse<Sleeper>>>,
     /// The number of sleepers registered so far. It orders the sleepers of one instant.
     registered: Cell<u64>,
+    /// The tasks that were spawned and that the run has not polled yet.
     spawned: RefCell<Vec<Task>>,
     /// The calls that have not ended. The run waits for them.
     calls: Cell<u64>,
     /// The tasks that have not ended and that may have timers of layers: calls, and other tasks that run services.
     timed: Cell<u64>,
-    /// The most of these tasks at once.
+    /// The largest value that `timed` had.
     most_tasks: Cell<u64>,
     backends: RefCell<Vec<BackendService>>,
-    /// The permits, places and probes that must be returned by the end of the run.
+    /// The watches: each has a name, and a function that returns how many permits, places or probes are still held.
     watched: RefCell<Vec<(String, Box<dyn Fn() -> u64>)>>,
     /// The error of the first invalid part of this world.
     invalid: RefCell<Option<ConfigError>>,
@@ -88,7 +89,8 @@ impl Sim {
         }))
     }
 
-    /// Creates a backend in this world. Invalid settings make the run return an error.
+    /// Creates a backend in this world. Call it in the closure that builds the clients, such as that of
+    /// [`Scenario::run`](super::Scenario::run). The run then returns an error if the settings are invalid.
     pub fn backend(&self, spec: Backend) -> BackendService {
         self.expect(spec.check(self.0.counted.end, self.0.keys));
         let backend = BackendService::new(self.clone(), spec);
@@ -102,9 +104,9 @@ impl Sim {
         Random::seeded(self.stream(Draws::Layer).draw(|random| random.next_u64()))
     }
 
-    /// Returns a hasher for a keyed limit, for [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher). The
-    /// standard hasher has another seed in each process. With it, two runs with one seed would put keys into different
-    /// slots. In a full table, other keys would then find no slot.
+    /// Returns a hasher for [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher) of a keyed limit. The
+    /// standard hasher has another seed in each process. With the standard hasher, two runs with one seed would put
+    /// keys into different slots. In a full table, other keys would then find no slot.
     pub fn hasher(&self) -> SeededHasher {
         SeededHasher::new(&self.stream(Draws::Hasher))
     }
@@ -114,8 +116,9 @@ impl Sim {
     /// [`assert_nothing_held`](super::Report::assert_nothing_held) requires zero for all names. Several handles may
     /// share a name: their numbers add up.
     ///
-    /// A run with a watch also waits for all spawned tasks. The far side of a [`Link`](super::Link) may still have a
-    /// permit after its caller has gone.
+    /// A run with a watch also waits for the tasks of [`spawn`](Self::spawn) and of links, within
+    /// [`settle_within`](super::Scenario::settle_within). It needs to, because the far side of a [`Link`](super::Link)
+    /// may still have a permit after its caller has gone.
     ///
     /// ```
     /// # fn main() -> Result<(), steadfast::ConfigError> {
@@ -184,12 +187,13 @@ impl Sim {
         });
     }
 
-    /// Runs a future without timers other than [`sleep`](Self::sleep): the clock may jump from one sleep to the next.
+    /// Runs a future that has no timers other than [`sleep`](Self::sleep). While all tasks are of this kind, the clock
+    /// jumps from one sleep to the next.
     pub(super) fn spawn_untimed(&self, future: impl Future<Output = ()> + 'static) {
         self.0.spawned.borrow_mut().push(Box::pin(future));
     }
 
-    /// Makes the run return the error, if there is one.
+    /// Keeps the first error, for [`check`](Self::check).
     pub(super) fn expect(&self, checked: Result<(), ConfigError>) {
         if let Err(error) = checked {
             self.0.invalid.borrow_mut().get_or_insert(error);
@@ -200,6 +204,7 @@ impl Sim {
         self.0.backends.borrow().clone()
     }
 
+    /// Returns the first error that [`expect`](Self::expect) received.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.0.invalid.borrow_mut().take().map_or(Ok(()), Err)
     }
@@ -218,8 +223,9 @@ impl Sim {
         });
     }
 
-    /// Runs the world until no call is in flight and nothing is due by `end`, or until `limit`. If something is
-    /// watched, the run waits for the tasks of [`spawn`](Self::spawn) as it does for calls.
+    /// Runs the world. The run ends when no call is in flight and the next jump of the clock would go beyond `end`. If
+    /// something is watched, the run waits for the tasks of [`spawn`](Self::spawn) as it does for calls. In any case it
+    /// ends when the next jump would go beyond `limit`.
     ///
     /// When no task can make progress, the clock jumps. The timers of layers fire at whole milliseconds.
     ///
@@ -257,7 +263,7 @@ impl Sim {
         }
     }
 
-    /// Advances the clock to an instant in the future. Nothing else happens.
+    /// Advances the clock to `end`, unless `end` has passed. No task runs.
     pub(super) async fn idle_until(&self, end: Duration) {
         let left = end.saturating_sub(self.elapsed());
         if !left.is_zero() {

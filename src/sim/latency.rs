@@ -32,20 +32,20 @@ impl Latency {
         Self { shape: Shape::Exponential { mean } }
     }
 
-    /// Returns a log-normal distribution: `sigma` is the deviation of the logarithm. With a sigma of 1, the p99 is ten
-    /// times the median.
+    /// Returns a log-normal distribution: `sigma` is the standard deviation of the logarithm. With a sigma of 1, the
+    /// p99 is about ten times the median.
     pub const fn log_normal(median: Duration, sigma: f64) -> Self {
         Self { shape: Shape::LogNormal { median, sigma } }
     }
 
-    /// Returns a normal distribution, cut off at zero.
+    /// Returns a normal distribution in which each negative latency becomes zero.
     pub const fn normal(mean: Duration, deviation: Duration) -> Self {
         Self { shape: Shape::Normal { mean, deviation } }
     }
 
-    /// Returns a model of congestion collapse: `base`, plus `per_call` for each call in the backend when the call
-    /// begins, itself included. On a link, where no calls are counted, it is `base`. A busier backend is a slower one
-    /// (M. Brooker, "Metastability and Distributed Systems", 2021).
+    /// Returns a model of congestion collapse: a busier backend is a slower one (M. Brooker, "Metastability and
+    /// Distributed Systems", 2021). When a call begins, its latency is `base` plus `per_call` for each call in the
+    /// backend, including waiting calls and itself. A link counts no calls, so its latency is `base`.
     pub const fn growing_with_in_flight(base: Duration, per_call: Duration) -> Self {
         Self { shape: Shape::GrowingWithInFlight { base, per_call } }
     }
@@ -68,7 +68,7 @@ impl Latency {
             Shape::Fixed(duration) => duration,
             Shape::Exponential { mean } => scaled(mean, Exp1.sample(random)),
             Shape::LogNormal { median, sigma } => {
-                // The deviation was checked, so this never falls back to a factor of 1.
+                // `check` refuses a sigma that `LogNormal` refuses, so the factor of 1 is never used.
                 scaled(median, LogNormal::new(0.0, sigma).map_or(1.0, |factor| factor.sample(random)))
             }
             Shape::Normal { mean, deviation } => {

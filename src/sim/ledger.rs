@@ -12,10 +12,12 @@ const SPANS: u64 = 100;
 /// Counts the calls that arrive after the warm-up.
 #[derive(Default)]
 pub(super) struct Ledger {
+    /// From the end of the warm-up to the end of the run.
     counted: Range<Duration>,
     classes: Vec<Class>,
 }
 
+/// The counts of one class, and the latencies of its calls by their end.
 #[derive(Default)]
 struct Class {
     report: ClassReport,
@@ -24,7 +26,7 @@ struct Class {
     rejected: Sketch,
 }
 
-/// The other results of a run.
+/// The results of a run that the ledger does not count itself.
 pub(super) struct Run {
     pub(super) seed: u64,
     pub(super) disturbed: Option<Disturbed>,
@@ -42,6 +44,7 @@ impl Ledger {
         Self { classes: loads.iter().map(class).collect(), counted }
     }
 
+    /// Counts the arrival of a call at `begin`.
     pub(super) fn offered(&mut self, class: usize, begin: Duration) {
         if let Some((class, span)) = self.entry(class, begin) {
             class.report.offered += 1;
@@ -51,7 +54,8 @@ impl Ledger {
         }
     }
 
-    /// Counts the end of a call. An answer that took longer than `limit` is late.
+    /// Counts the end of a call, in the span in which the call arrived. An answer that took longer than `limit` is
+    /// late.
     pub(super) fn ended(
         &mut self,
         class: usize,
@@ -90,7 +94,8 @@ impl Ledger {
     /// Calls and the edges of spans are compared in whole nanoseconds. `None` for a call of the warm-up.
     fn entry(&mut self, class: usize, begin: Duration) -> Option<(&mut Class, usize)> {
         let since = whole_nanos(begin.checked_sub(self.counted.start)?);
-        // The edge of span i is i * length / SPANS, rounded down. Times are at most a year, so this cannot overflow.
+        // Span i begins at i * length / SPANS, rounded down. That is at most `since` exactly if
+        // i * length <= SPANS * (since + 1) - 1. Times are at most 366 days, so the product cannot overflow.
         let index = (SPANS * (since + 1) - 1) / whole_nanos(self.counted.end - self.counted.start).max(1);
         Some((self.classes.get_mut(class)?, index.min(SPANS - 1) as usize))
     }
@@ -139,7 +144,7 @@ impl Default for Sketch {
 impl Sketch {
     fn record(&mut self, latency: Duration) {
         if let Some(histogram) = &mut self.0 {
-            // Grows as needed: a saturating record would not.
+            // `record` enlarges the histogram as needed. `saturating_record` would cap the latency instead.
             let _ = histogram.record(whole_nanos(latency));
         }
     }

@@ -68,7 +68,7 @@ impl<Response, E> Future for Arrival<Response, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match Pin::new(&mut self.0).poll(cx) {
             Poll::Ready(Ok(result)) => Poll::Ready(result),
-            // The sender is dropped without an answer only at the end of the run, and then no caller waits.
+            // The sender is dropped without an answer only at the end of the run, and then no caller is polled again.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
     }

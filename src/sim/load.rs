@@ -7,7 +7,7 @@ use crate::{context::Criticality, error::ConfigError};
 use arrivals::{Rate, Segment};
 use std::{fmt, time::Duration};
 
-/// The most calls of one class: more would take more than half an hour, or forever.
+/// The most calls of one class in a run. More would take more than half an hour to simulate, or would never end.
 const MOST_CALLS: f64 = 1e9;
 const RULE_OF_CALLS: &str = "must have arrivals, and at most 1e9 in the whole run";
 
@@ -45,7 +45,7 @@ pub struct Load {
 enum Arrivals {
     Constant,
     Poisson,
-    /// `callers` callers, each of which thinks between an answer and its next call.
+    /// `callers` callers. Each thinks between the end of a call and its next call.
     Closed {
         callers: usize,
         think: Duration,
@@ -104,7 +104,8 @@ impl Load {
     }
 
     /// Sets another rate, in calls per second, from one instant of the run to another. The end must be within the run.
-    /// A spike, a step and a ramp count as disturbances for [`Report::recovery`](super::Report::recovery).
+    /// A spike, a step and a ramp count as disturbances for [`Report::recovery`](super::Report::recovery). Where they
+    /// overlap, the one that was added last sets the rate.
     pub fn spike(self, from: Duration, to: Duration, rps: f64) -> Self {
         self.ramp(from, to, rps, rps)
     }
@@ -114,7 +115,9 @@ impl Load {
         self.segment(from, None, rps, rps)
     }
 
-    /// Changes the rate linearly from one instant of the run to another. The end must be within the run.
+    /// Changes the rate linearly, from `rps_from` at one instant of the run to `rps_to` at another. The end must be
+    /// within the run. After the ramp, the rate is what it would be without the ramp. Add a [`step`](Self::step) to
+    /// keep `rps_to`.
     pub fn ramp(self, from: Duration, to: Duration, rps_from: f64, rps_to: f64) -> Self {
         self.segment(from, Some(to), rps_from, rps_to)
     }
@@ -176,7 +179,7 @@ impl Load {
         self.rate.first_change()
     }
 
-    /// Returns the instants of the calls, in order.
+    /// Returns the instants of the calls, in order. A closed load has none, because its callers set them.
     pub(super) fn arrivals(&self, random: Stream) -> impl Iterator<Item = Duration> + use<> {
         self.rate.arrivals(self.arrivals, random)
     }

@@ -62,8 +62,8 @@
 //!   `#[tokio::test]`, it returns an error.
 //! - Pass [`.random(sim.random())`](Sim::random) to every type that draws random numbers: the retry, its budget, a
 //!   circuit breaker. Pass [`.hasher(sim.hasher())`](Sim::hasher) to a keyed limit, and a fixed
-//!   [`.tenant_seed(1)`](crate::load_shed::LimiterBuilder::tenant_seed) to a limiter with a fair share. Without them,
-//!   runs with the same seed differ.
+//!   [`.tenant_seed(1)`](crate::load_shed::LimiterBuilder::tenant_seed) to a limiter with a fair share. Otherwise, runs
+//!   with the same seed differ.
 //! - A layer's request is a [`Call`]: key a limit by `|call: &Call| call.key`, with [`Load::keys`] keys.
 //! - Put a server stack behind a [`Link`]. Without a link, the client's call contains the server's future. A client
 //!   that gives up drops both, and the server returns its permit although its backend still works. A concurrency limit

@@ -3,7 +3,7 @@
 use super::Span;
 use std::{fmt, time::Duration};
 
-/// The calls of one window: enough to judge goodput.
+/// The fewest calls of one window: enough to judge goodput. `Usual::is_kept_to_the_end` defines windows.
 const ENOUGH_CALLS: u64 = 200;
 
 /// Fewer calls prove nothing, before or after the disturbance.
@@ -12,8 +12,8 @@ const LEAST_EVIDENCE: u64 = 20;
 /// Goodput has recovered at this share of its earlier value.
 const BACK: f64 = 0.95;
 
-/// A window may have this number of standard deviations more failures than the mean. If calls fail by chance, one
-/// window in 740 has more than that.
+/// A window may have more failures than [`BACK`] allows, by this number of standard deviations. If calls fail by
+/// chance, as rarely as usual, at most one window in 740 has more failures than that.
 const DEVIATIONS: f64 = 3.0;
 
 /// Whether goodput recovered after the last disturbance.
@@ -28,7 +28,7 @@ pub enum Recovery {
     Undisturbed,
     /// Fewer than 20 calls arrived after the disturbance, too few to judge.
     Untested,
-    /// Goodput recovered after this time and stayed good. In JSON, the seconds.
+    /// Goodput recovered this time after the last disturbance, and stayed good. In JSON, the seconds.
     After(#[cfg_attr(feature = "serde", serde(serialize_with = "in_seconds"))] Duration),
     /// Goodput did not recover before the end of the run, or did not stay good.
     Never,
@@ -105,7 +105,8 @@ impl Usual {
     /// - Goodput in the first span is at least half as good as usual.
     /// - At least `enough` calls arrive.
     /// - Goodput is good in each window. A window is the shortest sequence of spans with at least [`ENOUGH_CALLS`]. The
-    ///   last window also includes the remaining calls, if they are too few for another window.
+    ///   last window also includes the remaining calls, if they are too few for another window. If all calls are too
+    ///   few for one window, they form the only window.
     fn is_kept_to_the_end(self, spans: &[Span], enough: u64) -> bool {
         let half_as_good = spans.first().is_some_and(|span| 2.0 * span.in_time as f64 >= self.0 * span.offered as f64);
         let mut left = Calls::of(spans);
@@ -128,7 +129,7 @@ impl Usual {
     }
 
     /// Returns whether the share of these calls that was answered in time reaches [`BACK`] of the usual share. Failures
-    /// by chance, up to [`DEVIATIONS`], do not count.
+    /// by chance, up to [`DEVIATIONS`] standard deviations, do not count.
     fn is_kept_by(self, calls: Calls) -> bool {
         let (usual, offered) = (self.0, calls.offered as f64);
         let chance = DEVIATIONS * (offered * usual * (1.0 - usual)).sqrt();

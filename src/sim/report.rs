@@ -16,13 +16,16 @@ pub struct Report {
     pub seed: u64,
     /// The classes, in the order of their loads.
     pub classes: Vec<ClassReport>,
-    /// The calls of all classes over time, by arrival, in a hundred equal spans.
+    /// The calls of all classes over time, by arrival. A hundred equal spans cover the time from the end of the warm-up
+    /// to the end of the run.
     pub spans: Vec<Span>,
     /// The backends, in the order of their creation.
     pub backends: Vec<BackendCounts>,
-    /// When the first change of load or disturbance of a backend began, in seconds. `None` if there was none.
+    /// When the first change of load or disturbance of a backend began, in seconds from the start of the run. `None` if
+    /// there was none.
     pub disturbed_from: Option<f64>,
-    /// When the last change of load and the last disturbance of a backend ended, in seconds. `None` if there was none.
+    /// When the last change of load or disturbance of a backend ended, in seconds from the start of the run. `None` if
+    /// there was none.
     pub calm_from: Option<f64>,
     /// The most tasks at once: one for each call, one for each call on a [`Link`](super::Link), and one for each future
     /// of [`Sim::spawn`](super::Sim::spawn). A real server would have the same number.
@@ -49,7 +52,7 @@ impl Report {
         }
     }
 
-    /// Returns the number of calls that arrived.
+    /// Returns the number of calls that arrived after the warm-up.
     pub fn offered(&self) -> u64 {
         self.classes.iter().map(|class| class.offered).sum()
     }
@@ -79,15 +82,15 @@ impl Report {
         (!self.backends.is_empty()).then(|| ratio(received, self.offered()))
     }
 
-    /// Returns the share of the calls that arrived from `from` to `to` and were answered in time, over all spans that
-    /// overlap this time. `None` if no call arrived in them.
+    /// Returns the goodput of the calls that arrived between `from` and `to`: the share that was answered in time.
+    /// Spans that overlap this time count as a whole. `None` if no call arrived in them.
     pub fn goodput_between(&self, from: Duration, to: Duration) -> Option<f64> {
         let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
         Calls::of(self.spans.iter().filter(|span| span.from < to && span.to > from)).goodput()
     }
 
-    /// Returns how long after the last disturbance goodput recovered and stayed good: the longest of these times over
-    /// all classes.
+    /// Returns how long after the last disturbance goodput recovered and stayed good. The class that took longest
+    /// decides. If goodput of one class never recovered, the result is [`Recovery::Never`].
     ///
     /// Goodput is good if it is at least 95% of its usual value. The usual value is the share of calls that was
     /// answered in time before the first disturbance, or 1 if fewer than 20 calls arrived before it. The time is exact
@@ -135,7 +138,8 @@ impl Report {
         assert!(amplification <= factor, "amplification is {amplification:.4}, wanted at most {factor}\n{self}");
     }
 
-    /// Fails the test unless goodput recovered within this time after the last disturbance, in each class.
+    /// Fails the test unless goodput recovered within this time after the last disturbance, as
+    /// [`recovery`](Self::recovery) defines it.
     ///
     /// # Panics
     ///

@@ -95,7 +95,7 @@ impl Scenario {
     /// # Errors
     ///
     /// - The error of `build`.
-    /// - The scenario is invalid: no call arrives, a rate is NaN, or a warm-up or a disturbance is outside the run.
+    /// - The scenario is invalid. For example, no call arrives, a rate is NaN, or a disturbance is outside the run.
     /// - The caller is inside a tokio runtime, such as that of `#[tokio::test]`. A run has its own runtime, with a
     ///   paused clock.
     pub fn run<S, B>(self, build: B) -> Result<Report, ConfigError>
@@ -138,7 +138,8 @@ impl Scenario {
         let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime
             .map_err(|error| ConfigError::new("sim.run", error, "could not start a tokio runtime of its own"))?;
-        // Without tokio's budget, which would make timers appear pending.
+        // `unconstrained` disables tokio's cooperative budget. When the budget is used up, timers that have fired would
+        // appear pending.
         runtime.block_on(tokio::task::unconstrained(self.simulate(build)))
     }
 
@@ -202,15 +203,17 @@ impl Scenario {
     }
 }
 
-/// Makes the calls of one class.
+/// Makes the calls of one class: all calls of an open loop, or those of one caller of a closed loop.
 struct Caller<S> {
     sim: Sim,
     clients: Rc<[S]>,
     ledger: Rc<RefCell<Ledger>>,
     load: Rc<Load>,
     class: usize,
+    /// No call begins at or after this time.
     end: Duration,
     keys: Stream,
+    /// Chooses the client of each call.
     choices: Stream,
 }
 
@@ -242,7 +245,7 @@ where
         }
     }
 
-    /// Closed loop: makes a call, thinks, and makes the next call.
+    /// Closed loop: makes a call, waits for its end, thinks, and makes the next call.
     async fn call_in_a_loop(self, think: Duration) {
         loop {
             let begin = self.sim.elapsed();
@@ -261,7 +264,7 @@ where
         }
     }
 
-    /// Makes one call, and records it in the ledger.
+    /// Records the arrival of a call in the ledger. The returned future makes the call, and records its end.
     fn call(&self) -> impl Future<Output = ()> + use<S> {
         let Self { sim, clients, ledger, load, class, .. } = self.clone();
         let client = self.choices.draw(|random| random.random_range(0..clients.len()));

@@ -62,7 +62,7 @@ impl Seeds {
     ///
     /// # Errors
     ///
-    /// The errors of [`run`](Self::run).
+    /// The errors of [`Scenario::run_clients`], and an empty range of seeds.
     pub fn run_clients<S, B>(self, build: B) -> Result<Reports, ConfigError>
     where
         B: Fn(&Sim) -> Result<Vec<S>, ConfigError> + Sync,
@@ -202,9 +202,9 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Returns the 97.5% quantile of Student's distribution with at least one degree of freedom. Beyond the table it uses
-/// the first terms of the Cornish-Fisher expansion, which are exact to a thousandth there (M. Abramowitz and I. Stegun,
-/// "Handbook of Mathematical Functions", 1964, 26.7.5).
+/// Returns the 97.5% quantile of Student's distribution with this number of degrees of freedom, at least one. Beyond
+/// the table it uses the first terms of the Cornish-Fisher expansion (M. Abramowitz and I. Stegun, "Handbook of
+/// Mathematical Functions", 1964, 26.7.5). Beyond the table, these terms are exact to a thousandth of the quantile.
 fn student_t(degrees: usize) -> f64 {
     const TABLE: [f64; 12] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179];
     const NORMAL: f64 = 1.959_964;

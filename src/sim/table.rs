@@ -5,7 +5,8 @@ use std::fmt;
 
 const COLUMNS: [&str; 8] = ["offered", "in time", "late", "failed", "rejected", "unanswered", "p50 ms", "p99 ms"];
 
-/// Writes the head of the table, and a row for each class.
+/// Writes the head of the table, and a row for each class. Below the row, lines show the rejections by mechanism, and
+/// how long rejected and failed calls took.
 fn write_classes<'a>(f: &mut fmt::Formatter<'_>, classes: impl IntoIterator<Item = &'a ClassReport>) -> fmt::Result {
     writeln!(f, "{:<12}{}", "class", COLUMNS.map(|name| format!("{name:>11}")).concat())?;
     for class in classes {

@@ -3,7 +3,8 @@
 use std::{ops::Range, time::Duration};
 
 /// The calls that arrived at a backend after the warm-up. Each received call was answered, refused, wasted or
-/// abandoned, or is in flight.
+/// abandoned, or is in flight. `most_in_flight` and the means also include calls that arrived in the warm-up and are
+/// still in the backend.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -20,18 +21,18 @@ pub struct BackendCounts {
     pub abandoned: u64,
     /// Calls that it refused because its queue was full.
     pub refused: u64,
-    /// The most calls in it at once, including waiting ones.
+    /// The most calls in the backend at once, including waiting ones.
     pub most_in_flight: u64,
     /// The mean number of busy servers, from the end of the warm-up to the end of the run. A server is not busy if its
     /// call has not begun because the backend hangs. The time after the run, while the last calls settle, does not
     /// count.
     pub mean_busy: f64,
-    /// The mean number of calls that waited for a server, over the same time.
+    /// The mean number of calls that waited for a server, from the end of the warm-up to the end of the run.
     pub mean_waiting: f64,
-    /// The mean share of the same time in which a server was busy, from 0 to 1. `None` if the number of servers has no
-    /// bound.
+    /// `mean_busy` as a share of all servers, from 0 to 1. `None` if the number of servers has no bound.
     pub utilization: Option<f64>,
-    /// Calls that are in it now, or were at the end of the run.
+    /// Calls that are in the backend when the counts are read. For a report, the run reads them after it has waited for
+    /// the last calls.
     pub in_flight: u64,
 }
 
@@ -41,9 +42,9 @@ pub(super) struct Averages {
     /// The servers that process a call. A server whose call has not begun, because the backend hangs, is not one of
     /// them.
     pub(super) working: usize,
-    /// The time up to which the sums count.
+    /// The last time at which [`look`](Self::look) brought the sums up to date.
     pub(super) until: Duration,
-    /// The length of time in the sums.
+    /// The length of time that the sums cover.
     length: Duration,
     /// The number of working servers, integrated over the time in seconds.
     working_seconds: f64,
@@ -52,7 +53,8 @@ pub(super) struct Averages {
 }
 
 impl Averages {
-    /// Adds the time since this function last ran, in which `waiting` calls waited for a server.
+    /// Adds the part in `counted` of the time since this function last ran. In that time, `waiting` calls waited for a
+    /// server.
     pub(super) fn look(&mut self, now: Duration, counted: &Range<Duration>, waiting: usize) {
         let (from, to) = (self.until.max(counted.start), now.min(counted.end));
         let passed = to.saturating_sub(from);

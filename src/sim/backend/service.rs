@@ -8,11 +8,12 @@
 //! | new | waiting | all servers are busy |
 //! | waiting | working | a server becomes free for it |
 //! | waiting | abandoned | its caller goes, and the backend notices |
-//! | working | answered | its time ends |
+//! | working | answered | its time ends, and its caller still waits |
 //! | working | wasted | its time ends, and its caller has gone |
 //! | working | abandoned | its caller goes, and the backend notices |
 //!
-//! A call that gets a server while the backend hangs is working, but begins only when the hang ends.
+//! In this table, a call is working from the moment at which it gets a server. If the backend hangs at that moment, the
+//! call begins only when the hang ends, and `Averages::working` counts it only from then on.
 
 use super::{Backend, BackendCounts, counts::Averages};
 use crate::sim::{
@@ -44,8 +45,9 @@ pub struct BackendService {
 struct BackendState {
     /// Servers that have a call. While the backend hangs, they may not have begun it.
     busy: usize,
+    /// The waiting calls, in the order of their arrival. A message hands a server to the call.
     waiting: VecDeque<oneshot::Sender<()>>,
-    /// The calls in it, including those of the warm-up.
+    /// The calls in the backend, including those of the warm-up. `counts` leaves those out.
     in_flight: u64,
     averages: Averages,
     counts: BackendCounts,
@@ -88,7 +90,7 @@ impl BackendService {
     fn look(&self, state: &mut BackendState) {
         let counted = self.sim.counted();
         let now = self.sim.elapsed();
-        // At the end of the warm-up, the maximum starts again, from the calls in flight.
+        // At the end of the warm-up, the maximum starts again, from the number of calls in flight.
         if now >= counted.start && state.averages.until < counted.start {
             state.counts.most_in_flight = state.in_flight;
         }
@@ -143,7 +145,7 @@ impl BackendService {
         *working = if begins { *working + 1 } else { *working - 1 };
     }
 
-    /// Waits for a server. Returns `None` if the caller has gone before, and the backend notices.
+    /// Waits for a server. Returns `None` if the caller goes before a server is free, and the backend notices.
     async fn server(&self, turn: Turn, answer: &mut oneshot::Sender<Result<Reply, Failure>>) -> Option<Server<'_>> {
         let Turn::Later(mut turn) = turn else { return Some(Server(self)) };
         // Polls the turn first: a server that was handed over must not be lost.
@@ -153,7 +155,7 @@ impl BackendService {
             Poll::Pending => Poll::Pending,
         });
         if gone.await {
-            // Waiting => Abandoned. No server is handed to a place that was dropped.
+            // Waiting => Abandoned. After this drop, no message can hand a server to this call.
             drop(turn);
             let mut state = self.state.borrow_mut();
             self.look(&mut state);
@@ -179,7 +181,7 @@ impl BackendState {
     }
 }
 
-/// A busy server. When dropped, it goes to the next waiting call.
+/// A busy server. When dropped, it goes to the next waiting call, or becomes free if no call waits.
 struct Server<'a>(&'a BackendService);
 
 impl Drop for Server<'_> {
@@ -237,7 +239,7 @@ impl Service<Call> for BackendService {
             let mut state = backend.state.borrow_mut();
             state.in_flight -= 1;
             state.counts.in_flight -= counts;
-            // Working => Answered | Wasted | Abandoned
+            // Working => Answered | Wasted | Abandoned. Also counts the calls that went from Waiting to Abandoned.
             let fate = match result.map(|result| sender.send(result)) {
                 Some(Ok(())) => &mut state.counts.answered,
                 Some(Err(_)) => &mut state.counts.wasted,

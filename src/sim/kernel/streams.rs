@@ -7,16 +7,16 @@ use std::{
     rc::Rc,
 };
 
-/// The kinds of parts that draw random numbers. Each load, backend, link and layer has its own stream. A stream depends
-/// only on the seed and on the number of earlier parts of its kind. With one seed, the first load therefore draws the
-/// same numbers for any stack.
+/// The kinds of streams of random numbers. Each load has three streams: arrivals, keys and clients. Each backend, link,
+/// layer and hasher has one. A stream depends only on the seed, its kind, and the number of earlier streams of its
+/// kind. With one seed, the first load therefore draws the same numbers for any stack.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(in crate::sim) enum Draws {
     /// The arrival times of a load.
     Arrivals,
-    /// The keys of its calls.
+    /// The keys of a load's calls.
     Keys,
-    /// The clients of its calls.
+    /// The client that makes each call of a load.
     Clients,
     Backend,
     Link,
@@ -24,14 +24,15 @@ pub(in crate::sim) enum Draws {
     Hasher,
 }
 
-/// The random numbers of one part of a world. Clones share them.
+/// A stream of random numbers. Clones share one stream: a number that one of them draws is gone for the others.
 #[derive(Clone)]
 pub(in crate::sim) struct Stream(Rc<RefCell<Xoshiro256PlusPlus>>);
 
 impl Stream {
     /// Returns the stream with this number of its kind.
     pub(super) fn new(seed: u64, draws: Draws, number: u64) -> Self {
-        // Mixes seeds and numbers one after the other, so that the streams of neighbours have nothing in common.
+        // Hashes the seed before each addition. Streams whose seeds, kinds or numbers differ by one therefore have
+        // nothing in common.
         let mix = |seed: u64, word: u64| Xoshiro256PlusPlus::seed_from_u64(seed).next_u64().wrapping_add(word);
         let seed = mix(mix(seed, draws as u64), number);
         Self(Rc::new(RefCell::new(Xoshiro256PlusPlus::seed_from_u64(seed))))

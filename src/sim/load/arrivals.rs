@@ -9,7 +9,7 @@ use std::{iter, time::Duration};
 #[derive(Clone, Debug)]
 pub(super) struct Rate {
     pub(super) base: f64,
-    /// In the order of their addition. A later one overrides an earlier one.
+    /// In the order of their addition. Where segments overlap, the one added last sets the rate.
     pub(super) segments: Vec<Segment>,
 }
 
@@ -17,7 +17,7 @@ pub(super) struct Rate {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) from: Duration,
-    /// `None`: to the end of the run.
+    /// `None`: to the end of the run, at the constant rate `rate_from`.
     pub(super) to: Option<Duration>,
     pub(super) rate_from: f64,
     pub(super) rate_to: f64,
@@ -38,7 +38,9 @@ impl Segment {
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     from: Duration,
+    /// `None`: without an end.
     to: Option<Duration>,
+    /// The rate at `from`, in calls per second.
     rate: f64,
     slope: f64,
 }
@@ -121,8 +123,8 @@ impl Rate {
 struct Instants<P> {
     arrivals: Arrivals,
     pieces: P,
-    /// The present piece. Time counts from its start: a float that counts from the start of the run cannot represent
-    /// nanoseconds after a few weeks.
+    /// The present piece. Time counts from its start, because a float that counts seconds from the start of the run
+    /// cannot represent nanoseconds after about fifty days.
     piece: Option<Piece>,
     /// The mean number of calls from the start of the piece to the last arrival.
     calls: f64,
