@@ -25,17 +25,20 @@ impl Metrics {
     /// `metrics::with_local_recorder`. Call it in the scrape handler just before rendering, or every few seconds for an
     /// exporter that pushes.
     ///
-    /// A recorder may be installed at any time, because each call makes its own handles. Counters carry their totals,
-    /// so no earlier count is lost. A histogram carries only the durations since the last call. Use one recorder, and
-    /// collect only after it is installed, or its histograms miss the durations collected before.
+    /// A recorder may be installed at any time, because each collection registers all metrics again. Counters carry
+    /// their totals, so no earlier count is lost. A histogram carries only the durations since the last collection. Use
+    /// one recorder, and collect only after it is installed. Otherwise its histograms miss the durations of earlier
+    /// collections.
     ///
-    /// If another thread is collecting, the call returns at once. Its scrape may then show some older numbers.
+    /// If another thread is collecting, this function returns at once and writes no values. A scrape that renders at
+    /// once may then show some older numbers.
     ///
     /// # Cost
     ///
-    /// The cost of [`samples`](Self::samples) and of the recorder. The `metrics` crate cannot add to a bucket, so each
-    /// duration is recorded separately, as the mean of its bucket. Sums and means stay exact. A recorder that keeps
-    /// each value takes some nanoseconds and bytes for each duration since the last collection.
+    /// The cost of [`samples`](Self::samples) and of the recorder. The `metrics` crate cannot add to a bucket. Each
+    /// duration is therefore recorded separately, as the mean of the new durations in its bucket. Sums and means stay
+    /// exact. A recorder that keeps each value takes some nanoseconds and bytes for each duration since the last
+    /// collection.
     pub fn collect(&self) {
         with_recorder(|recorder| self.collect_to(recorder));
     }
@@ -49,7 +52,7 @@ impl Metrics {
                 MetricKind::Histogram => recorder.describe_histogram(name, Some(unit), help),
             }
         }
-        // The recorder is user code, and may call `collect` itself.
+        // The recorder is user code, and may call `collect` itself. Waiting for the lock would then never end.
         let mut collected = match self.collected.0.try_lock() {
             Ok(collected) => collected,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),

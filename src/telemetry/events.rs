@@ -28,10 +28,11 @@ use std::{fmt, sync::Arc};
 /// | a mechanism changes its state | [`on_transition`](EventsBuilder::on_transition), soon after |
 /// | calls are retried, retries are denied | [`on_retries`](EventsBuilder::on_retries), once in each interval |
 /// | calls are rejected | [`on_refusals`](EventsBuilder::on_refusals), once in each interval |
-/// | calls begin to wait, or a queue begins to reject calls | [`on_queue`](EventsBuilder::on_queue), at the next interval |
+/// | the queues of a stack change their state: empty, waiting or refusing | [`on_queue`](EventsBuilder::on_queue), at the end of the interval |
 ///
 /// Use [`Breaker::on_transition`](crate::circuit_breaker::Breaker::on_transition) to act at once when one breaker
-/// changes its state. It has typed states and counts. `Events` covers all mechanisms, with names and states as strings.
+/// changes its state. The function that you give it receives typed states and counts. `Events` covers all mechanisms,
+/// with names and states as strings.
 ///
 /// # What is delivered
 ///
@@ -106,7 +107,7 @@ impl Events {
     /// Creates another delivery, for another runtime.
     ///
     /// One delivery is active at a time, and the others wait. When the active delivery is dropped, for example with its
-    /// runtime, the next one continues where it stopped.
+    /// runtime, the next one continues where the dropped one stopped.
     pub fn delivery(&self) -> Delivery {
         Delivery::new(self.guard.0.clone())
     }
@@ -118,7 +119,8 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Counts when a call ends, not when an attempt ends. The number of attempts of a call that panicked is not known.
+/// Counts when a call ends, not when an attempt ends. A call that panicked counts as one attempt, because the number of
+/// its attempts is not known.
 impl Observer for Events {
     const IS_QUICK: bool = true;
 

@@ -58,7 +58,8 @@ pub struct Watching {
 pub struct Sample {
     /// The name, with the prefix `steadfast_`, or the unchanged name of your own [`Reading`](crate::shell::Reading).
     pub name: &'static str,
-    /// The labels with their values. The stack comes first.
+    /// The labels with their values. The first label names the stack. In metrics that concern no stack, it names the
+    /// source, the store, the durable queue or the header.
     pub labels: Vec<(&'static str, &'static str)>,
     /// The value.
     pub value: SampleValue,
@@ -85,8 +86,9 @@ impl Metrics {
     /// Reads a mechanism that is part of no observed stack, such as a breaker that is used by hand, a durable queue or
     /// a poller. It is read until the returned guard is dropped. `name` is the value of the first label.
     ///
-    /// A mechanism that is watched twice under one name is read once. Its metrics do not include `rejections_total`:
-    /// only a stack counts those, and here the code that uses the mechanism by hand receives the refusals.
+    /// A mechanism that is watched twice under one name is read once. The metrics of a watched mechanism do not include
+    /// `rejections_total`, because only a stack counts rejections. The code that uses the mechanism by hand receives
+    /// the refusals, and can count them.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, telemetry::{Metrics, SampleValue}};
@@ -116,8 +118,8 @@ impl Metrics {
     ///
     /// # Panics
     ///
-    /// Catches panics of instruments. Readings before the panic count, and the other counts of the instrument keep
-    /// their last values.
+    /// Never because of an instrument: panics of instruments are caught. Readings before the panic count. The other
+    /// counts of the instrument keep their last values, and its other gauges are missing.
     pub fn samples(&self) -> Vec<Sample> {
         let mut samples = Vec::new();
         for (stack, tally, merged) in self.registry.read() {

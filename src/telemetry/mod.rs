@@ -72,7 +72,7 @@
 //!
 //! `Metrics::watch("name", handle)` reads a mechanism that is part of no stack. Your own gates and limits are read if
 //! they [add](crate::shell::Explanation::instrument) an [`Instrument`](crate::shell::Instrument) to the explanation.
-//! Their metrics keep their names, without a prefix, and get the label `stack`.
+//! The metrics of your own gates and limits keep their names, without a prefix, and get the label `stack`.
 //!
 //! ## The metrics
 //!
@@ -134,7 +134,7 @@
 //!   stacks share is read once. When a stack is dropped, its counts stay and its gauges become zero.
 //! - Distributed limits of one stack that have no [name](crate::rate_limit::RateLimit::named) share the name
 //!   `rate_limit`. Their `store_up` stays 1 while one of their stores answers, so name each limit.
-//! - Counts live in the process. They restart at zero, as Prometheus expects.
+//! - Counts live in the process. They restart at zero with it, as Prometheus expects.
 //!
 //! Names, kinds and labels are part of the API.
 

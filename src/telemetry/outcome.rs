@@ -4,7 +4,7 @@ use crate::{
     shell::{End, Ending},
 };
 
-/// The outcome of a call or an attempt, in one word.
+/// The outcome of a call or an attempt, in one word. The first row that applies decides:
 ///
 /// | ending | word |
 /// |---|---|

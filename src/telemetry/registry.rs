@@ -31,11 +31,12 @@ struct StackGroup {
     /// The counts of the stacks. `None` if no stack has this name, and only mechanisms are watched.
     tally: Option<Arc<CallTally>>,
     watched: Vec<WatchedInstrument>,
-    /// The counts of retired instruments, so that no count falls.
+    /// The counts of retired instruments, so that no count falls, and their gauges at zero. An instrument is retired
+    /// when its last watch is dropped.
     gone: MergedReadings,
 }
 
-/// An instrument, and the number of its watches.
+/// An instrument, the number of its watches, and its counts.
 #[derive(Clone)]
 struct WatchedInstrument {
     instrument: InstrumentIdentity,
@@ -47,6 +48,7 @@ struct WatchedInstrument {
 #[derive(Clone)]
 struct InstrumentIdentity {
     instrument: Arc<dyn Instrument>,
+    /// The [address](Instrument::address) that the instrument returned, if any.
     address: Option<usize>,
 }
 
@@ -70,14 +72,15 @@ impl InstrumentIdentity {
 struct InstrumentCounts {
     /// The counts before the first watch, which are subtracted. `None` until a reading succeeded without a panic.
     before: Option<MergedReadings>,
-    /// The highest counts since then that any reader has seen. No reader reports less.
+    /// The highest counts, less those of `before`, that any reader has seen. No reader reports less.
     most: MergedReadings,
-    /// `most` was added to the counts of its stack name, and must not grow any more.
+    /// Whether `most` was added to [`StackGroup::gone`]. From then on, `most` must not grow.
     is_gone: bool,
 }
 
 impl InstrumentCounts {
-    /// Replaces the total counts of the instrument by its counts since it was first watched.
+    /// Replaces the total counts of the instrument by its counts since it was first watched. `is_complete` is false if
+    /// the instrument panicked during the reading.
     fn adjust(&mut self, readings: &mut MergedReadings, is_complete: bool) {
         if self.before.is_none() && is_complete {
             let lasting = readings.iter().filter(|(_, number)| is_lasting(number));
@@ -125,7 +128,7 @@ impl InstrumentRegistry {
         self.groups().entry(name).or_default().tally.get_or_insert_default().clone()
     }
 
-    /// Watches these instruments.
+    /// Watches these instruments under this name, until the returned watch is dropped.
     pub(super) fn watch(self: &Arc<Self>, name: &'static str, instruments: &[Arc<dyn Instrument>]) -> RegistryWatch {
         let instruments: Vec<_> = instruments.iter().map(InstrumentIdentity::of).collect();
         let mut groups = self.groups();
@@ -170,7 +173,8 @@ impl InstrumentRegistry {
         Some(watched.clone())
     }
 
-    /// Removes an instrument. Its counts stay.
+    /// Reads an instrument once more and removes it, unless another thread has begun to watch it. The counts of the
+    /// instrument stay, and its gauges become zero.
     fn retire(&self, name: &'static str, last: &WatchedInstrument) {
         let mut readings = MergedReadings::new();
         last.add_to(&mut readings, Instant::now());
@@ -179,13 +183,13 @@ impl InstrumentRegistry {
         let is_last = |watched: &WatchedInstrument| watched.instrument.is(&last.instrument);
         let Some(place) = group.watched.iter().position(is_last) else { return };
         if group.watched[place].uses > 1 {
-            // Another thread has begun to watch it.
+            // Another thread has begun to watch the instrument, so only this watch ends.
             group.watched[place].uses -= 1;
             return;
         }
         let gone = group.watched.remove(place);
         let mut counted = lock(&gone.counted);
-        // A concurrent reader reports no more than the counts that stay.
+        // From here on, `most` stays as it is. A concurrent reader therefore reports no more than `gone` will contain.
         counted.is_gone = true;
         // The series of its gauges go on at zero.
         let gauges = readings.into_iter().filter(|(_, number)| !is_lasting(number));

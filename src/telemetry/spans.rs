@@ -74,9 +74,9 @@ const TARGET: &str = "steadfast";
 ///
 /// # Panics of the subscriber
 ///
-/// A panic propagates out of the poll of the response future, as for any [`Observer`], but never while another panic
-/// unwinds. If the service and the subscriber panic in one poll, the panic of the service propagates. A panic in the
-/// event of a state change affects no call.
+/// A panic of the subscriber propagates out of the poll of the response future, as for any [`Observer`]. It never
+/// propagates while another panic unwinds: if the service and the subscriber panic in one poll, the panic of the
+/// service propagates. If the subscriber panics in the event of a state change, no call is affected.
 ///
 /// # Example
 ///
@@ -119,9 +119,9 @@ const TARGET: &str = "steadfast";
 ///     .init();
 /// ```
 ///
-/// `Spans` does not write the trace context to requests: your service does. Inside an attempt,
-/// `Span::current().context()` is the context of that attempt's span. Each attempt has its own span with
-/// `http.request.resend_count`, as the HTTP conventions require.
+/// `Spans` does not write the trace context to requests: your service must do so. Inside an attempt,
+/// `Span::current().context()` is the context of that attempt's span. Each attempt has its own span, and each further
+/// attempt has `http.request.resend_count`, as the HTTP conventions require.
 #[doc(alias = "OpenTelemetry")]
 #[derive(Clone)]
 pub struct Spans {
@@ -132,7 +132,8 @@ pub struct Spans {
 struct StackLog {
     name: &'static str,
     warnings: RejectionWarnings,
-    /// The mechanisms hold it weakly, so it ends with the stack. It does not reference the stack.
+    /// Logs the state changes of the stack's mechanisms. The mechanisms hold the listener weakly, so it ends with the
+    /// stack. The listener does not reference the stack.
     listener: OnceLock<Arc<StateListener>>,
 }
 

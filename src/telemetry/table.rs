@@ -20,7 +20,8 @@ pub struct MetricInfo {
     pub name: &'static str,
     /// The kind of the metric.
     pub kind: MetricKind,
-    /// The names of the labels. The first label names the stack, source, mechanism or header.
+    /// The names of the labels. The first label names the stack, the source, the header, or (as `name`) the store or
+    /// the durable queue.
     pub labels: &'static [&'static str],
     /// A description in one sentence.
     pub help: &'static str,

@@ -28,8 +28,8 @@ const OUTCOMES: usize = CallOutcome::ALL.len();
 #[derive(Default)]
 struct DurationBuckets(OnceLock<Box<[DurationBucket; COUNT]>>);
 
-/// A count and a sum of nanoseconds, in one cache line. The sum is written first and read last, so it includes all
-/// durations that are counted.
+/// A count and a sum of nanoseconds, next to each other, so that one cache line mostly holds both. The sum is written
+/// first and read last, so it includes all durations that are counted.
 #[derive(Default)]
 struct DurationBucket {
     count: AtomicU64,
@@ -61,6 +61,7 @@ impl DurationBuckets {
 struct ThreadCounts {
     calls: [DurationBuckets; OUTCOMES],
     attempts: [[DurationBuckets; OUTCOMES]; KINDS.len()],
+    /// The total backoff of each call with more than one attempt.
     delays: DurationBuckets,
     denied: [AtomicU64; DENIALS.len()],
     /// By reason and by whether the call reached the service.

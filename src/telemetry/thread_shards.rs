@@ -44,7 +44,7 @@ impl<T: Default> ThreadShards<T> {
     /// Returns the shard of this thread.
     #[inline]
     pub(super) fn own(&self) -> (&T, ShardWriter) {
-        // A thread that is ending has returned its number.
+        // A thread that is ending has returned its number, so it uses the shared shard.
         let number = THREAD_NUMBER.try_with(ThreadNumber::get).unwrap_or(OWNED);
         let shard = self.0[number].get_or_init(Box::default);
         (shard, if number < OWNED { ShardWriter::Alone } else { ShardWriter::Shared })
@@ -90,6 +90,7 @@ impl ThreadNumber {
         if number == UNKNOWN { self.take() } else { number }
     }
 
+    /// Takes the lowest free number, or [`OWNED`] if none is free.
     #[cold]
     fn take(&self) -> usize {
         let mut free = free();

@@ -13,8 +13,8 @@ pub(super) type OnQueue = Box<dyn FnMut(&'static str, QueueState) + Send>;
 /// The functions that [`Events`] calls.
 ///
 /// The first argument of each function is the name of the stack. Functions run in the task of the [`Delivery`], under
-/// no lock. A function that blocks delays only that task. The delivery catches panics and continues. A function that
-/// holds a clone of the events keeps the delivery from ending.
+/// no lock that a call takes. A function that blocks delays only that task. The delivery catches panics and continues.
+/// The delivery ends after all clones of the [`Events`] are dropped, so a function that holds a clone keeps it running.
 #[derive(Default)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct EventsBuilder {
@@ -31,7 +31,8 @@ pub(super) struct EventFunctions {
 
 impl EventsBuilder {
     /// Calls this function for each state change of a mechanism: a circuit breaker, a configuration, or a mechanism of
-    /// your own. The calls come soon after the change, in order, once for each stack concerned.
+    /// your own. The function runs soon after the change, and receives the changes in order. A change of a mechanism
+    /// that several stacks share is reported once for each of these stacks.
     pub fn on_transition(mut self, function: impl FnMut(&'static str, &StateChange<'_>) + Send + 'static) -> Self {
         self.functions.on_transition = Some(Box::new(function));
         self

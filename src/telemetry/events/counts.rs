@@ -14,7 +14,7 @@ const NUMBERS: usize = 2 + DENIALS.len() + REASONS.len();
 const FIRST_DENIAL: usize = 2;
 const FIRST_REASON: usize = FIRST_DENIAL + DENIALS.len();
 
-/// Counts the calls of all stacks of one name. The counts never fall.
+/// Counts the retries and rejections of all stacks of one name. The counts never fall.
 ///
 /// The orderings are relaxed: the numbers guard no other memory.
 pub(super) struct EventCounts {
@@ -81,7 +81,7 @@ impl CountsSnapshot {
     }
 }
 
-/// The retries of a stack in one interval. A call counts when it ends.
+/// The retries of the stacks of one name in one interval. A call counts when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryCounts {
     calls: u64,
@@ -111,8 +111,8 @@ impl RetryCounts {
     }
 }
 
-/// The rejected calls of a stack in one interval, by mechanism and reason. A call counts when it ends, by the
-/// [`Rejection`](crate::Rejection) that the caller gets. This includes timeouts.
+/// The rejected calls of the stacks of one name in one interval, by mechanism and reason. A call counts when it ends,
+/// by the [`Rejection`](crate::Rejection) that the caller gets. This includes timeouts.
 ///
 /// | mechanism | reasons |
 /// |---|---|
@@ -132,8 +132,8 @@ impl Refusals {
         all.filter(|(.., count)| *count > 0)
     }
 
-    /// Returns the number of calls that this mechanism rejected. Its name is that of
-    /// [`Rejection::mechanism`](crate::Rejection::mechanism).
+    /// Returns the number of calls that this mechanism rejected. `mechanism` is a name that
+    /// [`Rejection::mechanism`](crate::Rejection::mechanism) returns.
     pub fn of(&self, mechanism: &str) -> u64 {
         self.iter().filter(|(each, ..)| *each == mechanism).map(|(.., count)| count).sum()
     }

@@ -37,6 +37,7 @@ struct DeliveredState {
     queue: QueueState,
 }
 
+/// Why the active delivery stops waiting.
 enum DeliveryWake {
     ByTime,
     ByNotification,
@@ -54,15 +55,15 @@ impl Delivery {
 
     /// Calls the functions until all stacks and handles of the events are dropped. Then delivers the rest and ends.
     ///
-    /// If it is dropped, the next delivery continues, and nothing is delivered twice. Without another delivery, counts
-    /// stay exact, and only the last 1024 state changes are kept.
+    /// If the future of `run` is dropped, the next delivery continues, and nothing is delivered twice. Until another
+    /// delivery runs, counts stay exact, and only the last 1024 state changes are kept.
     pub async fn run(self) {
         let hub = &*self.hub;
         let mut state = hub.state.lock().await;
-        // The first interval of this delivery includes all earlier counts.
+        // The first interval of this delivery includes all counts that no earlier delivery has reported.
         let mut interval = state.interval();
         loop {
-            // Before the counts are read, so that all counts before the close are seen.
+            // Read before the changes and the counts, so that the last round sees all of them.
             let is_closed = hub.is_closed();
             for _ in 0..BATCH {
                 let Some(change) = hub.next_change() else { break };
@@ -93,7 +94,7 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// The ends of the intervals.
+/// A timer for the ends of the intervals.
 struct IntervalEnds(Interval);
 
 impl IntervalEnds {
@@ -109,7 +110,7 @@ impl IntervalEnds {
         .await
     }
 
-    /// Whether an interval has ended.
+    /// Returns whether an interval has ended since the last tick, and takes this tick.
     async fn is_due(&mut self) -> bool {
         poll_fn(|cx| Poll::Ready(self.0.poll_tick(cx).is_ready())).await
     }

@@ -29,19 +29,20 @@ pub(super) struct EventHub {
     pending: Mutex<PendingChanges>,
     /// Notified when a state change is pending, and when the last observer is dropped.
     pub(super) notify: Notify,
+    /// Whether the last stack and the last handle of the events were dropped.
     is_closed: AtomicBool,
     /// Used by the active delivery only.
     pub(super) state: tokio::sync::Mutex<DeliveryState>,
 }
 
-/// The stacks of one name.
+/// The stacks of one name, and their counts.
 #[derive(Clone)]
 pub(super) struct StackName {
     pub(super) counts: Arc<EventCounts>,
     stacks: Vec<Weak<StackInstruments>>,
 }
 
-/// Closes the hub when dropped. Each stack and each handle of the events holds it.
+/// Closes the hub when dropped. Each stack and each handle of the events shares it, so the last of them closes the hub.
 pub(super) struct HubGuard(pub(super) Arc<EventHub>);
 
 /// The part of a stack that its observer uses. Shared by all clones of the observer.
@@ -62,6 +63,7 @@ pub(super) struct StackInstruments {
 #[derive(Default)]
 struct PendingChanges {
     changes: VecDeque<OwnedChange>,
+    /// The changes that were dropped since the delivery last took one.
     missed: u64,
 }
 
@@ -99,7 +101,7 @@ impl EventHub {
         counts
     }
 
-    /// Adds a stack to its name, and removes dropped stacks.
+    /// Adds a stack to the stacks of its name, and removes those that were dropped.
     pub(super) fn add(&self, stack: &Arc<StackInstruments>) {
         let mut names = lock(&self.names);
         if let Some(name) = names.iter_mut().find(|name| name.counts.stack == stack.stack) {

@@ -6,7 +6,7 @@ use std::{
 use tracing::{Span, span::Entered};
 
 /// Runs a closure within the span, if there is one. The subscriber may panic when the span is left. If the closure has
-/// panicked, that second panic would abort the process, so it is caught.
+/// panicked before, this second panic would abort the process, so it is caught and dropped. Otherwise it propagates.
 #[inline]
 pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
     // A single call site for both cases, so that the closure is inlined.
@@ -29,12 +29,12 @@ impl EnteredSpan<'_> {
     }
 }
 
-/// Still holds the span only while a panic of the closure unwinds.
+/// When dropped, it still holds the span only if a panic of the closure unwinds.
 impl Drop for EnteredSpan<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(entered) = self.0.take() {
-            // Dropping the payload is user code, which may panic too.
+            // Forgets the payload of the subscriber's panic: its drop is user code, which may panic too.
             mem::forget(leave(entered));
         }
     }

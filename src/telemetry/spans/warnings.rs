@@ -22,7 +22,7 @@ struct MechanismWarning {
     rejections: Counter,
     /// The rejections that were logged. It never falls, so the counts of all warnings add up to it.
     warned: AtomicU64,
-    /// The time of the next warning, counted from the origin.
+    /// The earliest time of the next warning, in nanoseconds from the origin.
     due: AtomicU64,
 }
 
@@ -31,7 +31,8 @@ impl RejectionWarnings {
         Self { origin: Origin::at(Instant::now()), of_mechanisms: Default::default() }
     }
 
-    /// Counts one rejection. If a warning is due, returns the number of rejections since the last warning.
+    /// Counts one rejection. If a warning of its mechanism is due, returns the number of this mechanism's rejections
+    /// since the last warning.
     pub(super) fn count(&self, rejection: &Rejection) -> Option<u64> {
         let mechanism = rejection.mechanism();
         let index = Rejection::MECHANISMS.iter().position(|each| *each == mechanism)?;
