@@ -1,4 +1,4 @@
-//! Replaces the gates, admissions and timeouts in the slots of a stack, for `exempt` and `whole_body`.
+//! Replaces what the slots of a stack contain, for the builder methods `exempt` and `whole_body`.
 
 use super::{
     live::Pieces,
@@ -14,7 +14,8 @@ use crate::{
     timeout::Patience,
 };
 
-/// Replaces what each slot of a stack contains: an admission, a timeout, or nothing. A retry stays as it is.
+/// Replaces what each slot of a stack contains: an admission, a timeout, or nothing. A gate counts as an admission that
+/// decides at once. A retry stays as it is.
 pub trait Adapter: Clone {
     /// The replacement of an admission.
     type Admission<A>;
@@ -44,7 +45,7 @@ pub trait Adapt<W: Adapter>: Slot {
     fn adapt(self, by: &W) -> Self::Adapted;
 }
 
-/// A slot with an admission.
+/// A slot with an admission, or with a gate, which counts as one.
 pub trait AdmissionSlot: Slot {
     /// The admission.
     type Admission;

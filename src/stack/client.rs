@@ -63,7 +63,7 @@ fill_slots! {
 
 impl<T, R, B, Q, L, A, F, X> ClientBuilder<Off, T, R, B, Q, L, A, F, X> {
     /// Reports each call and each attempt to this [`Observer`]. `stack` is the name of this stack, for labels of
-    /// metrics and names of spans.
+    /// metrics and fields of spans.
     ///
     /// Building the stack clones the observer; calls do not.
     pub fn observe<O: Observer + Clone>(
@@ -104,8 +104,9 @@ impl<O, T, R, Q, L, A, F, X> ClientBuilder<O, T, R, Off, Q, L, A, F, X> {
 }
 
 impl<O, T, R, B, L, A, F, X> ClientBuilder<O, T, R, B, Off, L, A, F, X> {
-    /// Refuses attempts above a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any
-    /// kind. See [`rate_limit`](crate::rate_limit).
+    /// Refuses attempts above a rate, or lets them [wait](RateLimit::wait). `limit` is a
+    /// [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind. See
+    /// [`rate_limit`](crate::rate_limit).
     pub fn rate_limit<K, D, J>(
         self,
         limit: impl Into<RateLimit<K, D, J>>,

@@ -34,8 +34,10 @@
 //! - A call in backoff holds neither token nor permit.
 //! - Refusals by the stack itself are no evidence against the service.
 //! - A call that waits in a server's queue holds a permit of the load shed. Its timeout has not started.
-//! - A retry does not wait for refusals by the stack itself; see [`retry`](crate::retry).
-//! - On a server the rate limit comes first: it is the cheapest, and a caller over its share must not displace others.
+//! - If the stack itself refuses an attempt, the retry ends the call, unless it is built to wait for refusals; see
+//!   [`retry`](crate::retry).
+//! - On a server the rate limit comes first: its check is the cheapest, and a caller over its share must not displace
+//!   others.
 //!
 //! # How a rejection reaches the caller
 //!
@@ -57,9 +59,9 @@
 //! # The context of the service
 //!
 //! The service runs with the call's [`CallContext`](crate::CallContext) as the current one. In a client this is the
-//! context of the attempt: its number and its deadline. A stack with a timeout therefore reads the clock when a call
-//! starts. For a client with only a timeout this adds one clock reading and two accesses to the task-local per call; a
-//! client with a retry reads the clock anyway.
+//! context of the attempt: its number and its deadline. To compute the deadline, a stack with a timeout reads the clock
+//! when a call starts. For a client with only a timeout this adds one clock reading and two accesses to the task-local
+//! per call. A client with a retry reads the clock anyway.
 //!
 //! # A stack around a stack
 //!
@@ -151,8 +153,8 @@
 //! # }
 //! ```
 //!
-//! A [live] stack accepts them, too. Its configuration has no part for them. A stage of your own that is neither a gate
-//! nor an admission must implement [`Recall`](crate::shell::Recall) there.
+//! A [live] stack accepts your own stages, too. The configuration of the stack has no part for them. In a live stack, a
+//! stage of your own that is neither a gate nor an admission must implement [`Recall`](crate::shell::Recall).
 //!
 //! # Observing
 //!
@@ -238,7 +240,7 @@
 //! With the `load` feature a stack implements tower's `Load`: the number of calls in flight, plus a penalty while it
 //! refuses calls. A balancer then avoids an endpoint whose circuit is open, and returns to it for a probe. Give each
 //! endpoint its own stack. Put the retry around the balancer, with [`Layered`](crate::classify::Layered): a refusal
-//! then ends the call and spends no attempts. `Balance` needs tower's feature `balance`. It boxes errors:
+//! then ends the call and spends no attempts. Tower's `Balance` needs tower's feature `balance`, and boxes errors:
 //! `error.downcast_ref::<steadfast::Error<E>>()` finds a rejection.
 //!
 //! # As a layer

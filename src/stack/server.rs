@@ -56,7 +56,7 @@ fill_slots! {
 }
 
 impl<Q, L, V, T, F, X> ServerBuilder<Off, Q, L, V, T, F, X> {
-    /// Reports each call to this [`Observer`]. `stack` is the name of this stack, for labels of metrics and names of
+    /// Reports each call to this [`Observer`]. `stack` is the name of this stack, for labels of metrics and fields of
     /// spans.
     pub fn observe<O: Observer + Clone>(
         self,
@@ -68,8 +68,9 @@ impl<Q, L, V, T, F, X> ServerBuilder<Off, Q, L, V, T, F, X> {
 }
 
 impl<O, L, V, T, F, X> ServerBuilder<O, Off, L, V, T, F, X> {
-    /// Refuses calls above a rate: a [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind.
-    /// See [`rate_limit`](crate::rate_limit).
+    /// Refuses calls above a rate, or lets them [wait](RateLimit::wait). `limit` is a
+    /// [`TokenBucket`](crate::rate_limit::TokenBucket), or a [`RateLimit`] of any kind. See
+    /// [`rate_limit`](crate::rate_limit).
     pub fn rate_limit<K, D, J>(
         self,
         limit: impl Into<RateLimit<K, D, J>>,
@@ -91,7 +92,8 @@ impl<O, Q, L, T, F, X> ServerBuilder<O, Q, L, Off, T, F, X> {
     /// Lets calls wait for their turn in a [`Queue`](crate::load_level::Queue), or a [`LoadLevel`] of any kind. See
     /// [`load_level`](crate::load_level).
     ///
-    /// The load shed counts waiting calls, too. Its limit must exceed the concurrency of the queue.
+    /// The load shed counts waiting calls, too. Its limit must exceed the concurrency of the queue, unless the load
+    /// shed is in shadow mode.
     pub fn load_level<W, C>(
         self,
         level: impl Into<LoadLevel<W, C>>,
@@ -157,7 +159,7 @@ impl<O, Q, L, V, T, F> ServerBuilder<O, Q, L, V, T, F, TypedError> {
     }
 }
 
-/// A server whose slots were adapted.
+/// A server after an `Adapter` has replaced the content of its slots.
 pub type AdaptedServer<O, Q, L, V, T, F, X, W> = ServerBuilder<
     O,
     <Q as Adapt<W>>::Adapted,
@@ -169,7 +171,7 @@ pub type AdaptedServer<O, Q, L, V, T, F, X, W> = ServerBuilder<
 >;
 
 impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
-    /// Adapts every slot.
+    /// Replaces the content of each slot, for `exempt` and `whole_body`.
     pub(crate) fn adapt<W>(self, by: &W) -> AdaptedServer<O, Q, L, V, T, F, X, W>
     where
         W: Adapter,
@@ -197,8 +199,8 @@ type Stages<O, Q, L, V, T, F> = <O as Watch>::Stage<<Q as Slot>::Stage<Inner<L, 
 /// The stages inside the rate limit.
 type Inner<L, V, T, F> = <L as Slot>::Stage<<V as Slot>::Stage<<T as Slot>::Stage<ScopeStage<F>>>>;
 
-/// The stages of a live stack. A call that waited at the rate limit takes a new pass through the inner gates, under the
-/// configuration that is in force by then.
+/// The stages of a live stack. A call that waited at the rate limit starts another pass, through the load shed and the
+/// load level. It is admitted there under the configuration that is in force after the wait.
 type LiveStages<O, Q, L, V, T, F> =
     <O as Watch>::Stage<LiveStage<SwitchStage<<Q as Slot>::Stage<LiveAttemptStage<Inner<L, V, T, F>>>>>>;
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 /// Fills a slot of a stack: makes a stage when the stack is built.
 ///
-/// The mechanisms of this crate implement it. Your own slot makes your own [`Stage`](crate::shell::Stage); see
-/// [stages of your own](super#stages-of-your-own).
+/// The builder methods, such as `retry` and `load_shed`, make the slots of this crate's mechanisms. Your own slot makes
+/// your own [`Stage`](crate::shell::Stage); see [stages of your own](super#stages-of-your-own).
 ///
 /// ```
 /// use steadfast::{ConfigError, load_shed::Limiter, shell::GateStage, stack::Slot};
@@ -81,7 +81,7 @@ pub trait Watch {
     /// [`attempt`](Self::attempt).
     fn watches(&mut self) {}
 
-    /// Gives the observer the readings of the mechanisms. Returns the explanation of the stages.
+    /// Gives the observer the instruments of the mechanisms. Returns the explanation of the stages.
     fn give_instruments(&self, stages: &impl Describe) -> Explanation;
 
     /// Observes calls.
@@ -180,7 +180,7 @@ impl<P> LiveSlot for Retry<P> {
     }
 }
 
-/// A slot with a gate: a circuit breaker, or a limit on calls in flight.
+/// A slot with a gate: a circuit breaker, a limit on calls in flight, or a gate of your own.
 #[derive(Clone, Copy, Debug)]
 pub struct Gated<G>(pub(super) G);
 
@@ -218,7 +218,8 @@ impl<K, C, E> LiveSlot for Gated<LoadShed<K, C, E>> {
     }
 }
 
-/// One configuration applies to all keys. Mechanisms that a function makes per key have no common configuration.
+/// One configuration applies to all keys. Breakers that a function makes for each key have no common configuration, so
+/// the configuration of the stack has no part for them.
 impl<K: Send + Sync + 'static, F> LiveSlot for Gated<PerKey<Breaker, K, F>> {
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError> {
         if let Some(keys) = self.0.all_keys() {

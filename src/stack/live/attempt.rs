@@ -41,10 +41,11 @@ where
         self.start_later::<S, Request>(request, frame)
     }
 
-    /// Asks the inner stages under one configuration.
+    /// Asks the inner stages under one configuration, unless changes overtake the question eight times.
     fn would_refuse(&self, request: &Request, due: Instant, frame: &mut Frame) -> bool {
         let _pass = depth::pass();
-        // A prediction need not be exact: after `OVERTAKEN_AT` changes the last answer counts.
+        // A prediction need not be exact: after `OVERTAKEN_AT` questions that a change overtook, the last answer
+        // counts.
         let mut refuses = false;
         for _ in 0..OVERTAKEN_AT {
             let version = self.shared.version();
@@ -65,7 +66,7 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        // A version in the frame belongs to this call: outer stages poll a call immediately after they start it.
+        // A version in the frame is that of this call's pass: outer stages poll a call immediately after they start it.
         let version = Version::of(frame.take_later_pass());
         if version != Version::NONE {
             self.shared.end_pass::<Next, S, Request>(&self.next, call.as_mut(), version, frame);

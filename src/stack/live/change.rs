@@ -2,15 +2,14 @@
 
 use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pieces::Remaining, shared::LiveShared};
 
-/// A running change. It has three steps:
+/// A running change. A pass is the way of one call through all gates. The change has three steps:
 ///
-/// 1. Tighten: each gate becomes as strict as the old and the new configuration together. A pass, which is the way of
-///    one call through all gates, sees each gate as in the old configuration or stricter. The old configuration admits
-///    every call that such a pass admits.
+/// 1. Tighten: each gate becomes as strict as the old and the new configuration together. A pass that ends before the
+///    turn sees each gate as in the old configuration or stricter. If it admits a call, so does the old configuration.
 /// 2. Turn: the version number increases. Calls that start afterwards use the new settings.
-/// 3. Loosen: each gate follows the new configuration. A pass that started after the turn sees each gate as in the new
-///    configuration or stricter. The new configuration admits every call that such a pass admits. A pass that spans
-///    the turn is repeated.
+/// 3. Loosen: each gate follows the new configuration. A pass that starts after the turn sees each gate as in the new
+///    configuration or stricter. If it admits a call, so does the new configuration. A pass that spans the turn is
+///    repeated.
 ///
 /// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). If exactly
 /// one such gate changes, in one step, and the settings stay, it changes between two turns. A pass that sees it both
@@ -100,6 +99,7 @@ impl<'change> Change<'change> {
         }
     }
 
+    /// Changes the gates that have no intermediate configuration.
     fn step(&mut self) {
         for (piece, work) in self.pieces.iter().zip(&mut self.remaining) {
             if matches!(work, Remaining::OneStep | Remaining::SeveralSteps) {

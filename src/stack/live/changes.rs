@@ -11,7 +11,7 @@ pub(super) struct Changes<'config> {
     pub(super) after: &'config StackConfig,
 }
 
-/// The maximum length of a value, in characters.
+/// The maximum length of a value, in characters, without the `..` at the end of a truncated one.
 const LONGEST_VALUE: usize = 200;
 
 /// Writes a list of changes with separators.
@@ -81,7 +81,7 @@ fn quotas(limit: &RateLimitConfig) -> String {
     truncated(quotas.join(" or "))
 }
 
-/// Formats a value without Rust syntax such as `Some(..)`.
+/// Formats a value as `Debug` does, but without `Some(..)` around it, and with `none` for `None`.
 fn words(value: &impl fmt::Debug) -> String {
     let text = format!("{value:?}");
     let inside = text.strip_prefix("Some(").and_then(|text| text.strip_suffix(')'));

@@ -116,7 +116,8 @@ impl StackConfig {
         explanation.check()
     }
 
-    /// Fills the missing parts of this configuration with the built ones.
+    /// Fills the missing parts of this configuration with the built ones. Refuses a part that the stack was built
+    /// without, and a number of rate limits other than zero or the built one.
     pub(super) fn completed_by(&self, built: &Self) -> Result<Self, ConfigError> {
         let Self { switched_off, ref rate_limit, .. } = *self;
         if !rate_limit.is_empty() && rate_limit.len() != built.rate_limit.len() {
@@ -137,7 +138,7 @@ impl StackConfig {
     }
 }
 
-/// Returns the given part, or else the built one.
+/// Returns the given part, or else the built one. Refuses a given part if none was built.
 fn given<T: Clone + fmt::Debug>(
     field: &'static str,
     given: &Option<T>,

@@ -1,8 +1,8 @@
 use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 
 /// Makes sure that one pass of a call through the gates sees one configuration. Any number of passes run at a time, one
-/// change at a time. A pass waits for a change only while the change has closed the gates. A change waits for calls
-/// only before it starts, for a bounded time, and only if changes have overtaken them [too often](OVERTAKEN_AT).
+/// change at a time. A pass waits for a change only while the change has closed the gates. A change waits only before
+/// it starts, for a bounded time, and only for calls that changes have overtaken [`OVERTAKEN_AT`] times.
 ///
 /// A pass reads the version at its start and again at its end. If a change has turned the version in between, the gates
 /// may have decided by different configurations, and the pass is repeated.
@@ -12,8 +12,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 /// (release store). A pass that reads the new version therefore sees everything written before the turn.
 pub(crate) struct ConfigGate {
     version: Word,
-    /// The number of calls that changes have overtaken [too often](OVERTAKEN_AT). Relaxed: if one change does not see
-    /// such a call, the next change yields to it.
+    /// The number of calls at the gates that changes have overtaken [`OVERTAKEN_AT`] times or more. Relaxed: if one
+    /// change does not see such a call, the next change yields to it.
     overtaken: Word,
     /// Held for the duration of a change.
     change: Mutex<()>,
@@ -52,8 +52,8 @@ impl Default for ConfigGate {
     }
 }
 
-/// From the lowest bit: whether the gates are closed, the index of the current image, and the count of turns. An image
-/// is one of two copies of the call settings.
+/// The state of the gates in one word. From the lowest bit: whether the gates are closed, the index of the current
+/// image, and the count of turns. An image is one of two copies of the call settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version(u64);
 
@@ -91,6 +91,7 @@ impl Version {
         1 - self.image()
     }
 
+    /// Returns the version of the next turn: open, with this image.
     fn turned(self, to_image: usize) -> Self {
         let count = self.0.wrapping_add(Self::TURN) & !(Self::TURN - 1);
         Self(count | if to_image == 0 { 0 } else { Self::IMAGE })
@@ -140,7 +141,8 @@ impl ConfigGate {
         HeldOff(self)
     }
 
-    /// Runs a change. Must not be called within a change.
+    /// Yields to overtaken calls, waits for a running change, and runs `work` as the next change. Must not be called
+    /// within a change.
     pub(crate) fn change<T>(&self, work: impl FnOnce(&mut Changing<'_>) -> T) -> T {
         self.yield_to_overtaken();
         let _change = lock(&self.change);

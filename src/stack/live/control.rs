@@ -41,7 +41,7 @@ impl Control {
 
     /// Returns the configuration in force, with the parts that [`built`](Self::built) has: the last one applied, plus
     /// later changes through the handles of the mechanisms. Waits for a running change, so that the result is one whole
-    /// configuration. Code that runs within a change, such as a waker, does not wait.
+    /// configuration. Code that runs within a change, such as a waker, does not wait, and may see a part of the change.
     pub fn config(&self) -> StackConfig {
         self.0.shared.look(|| self.0.shared.config(&self.0.pieces))
     }
@@ -117,6 +117,7 @@ impl Control {
         self.0.shared.look(|| Explanation::of(&*self.0.stages))
     }
 
+    /// Checks a configuration, and returns it with the built value of each missing part.
     fn complete(&self, config: &StackConfig) -> Result<StackConfig, ConfigError> {
         self.0.pieces.iter().try_for_each(|piece| piece.check_given(config))?;
         let complete = config.completed_by(&self.0.built)?;

@@ -1,4 +1,5 @@
-//! Counts how deep the current thread is in passes and changes.
+//! Counts how deep the current thread is in passes and changes. A read of a whole configuration counts as a change,
+//! because it keeps changes waiting.
 
 use crate::sync::thread_local;
 use std::cell::Cell;
@@ -45,12 +46,12 @@ pub(super) fn change() -> DepthGuard<CHANGE> {
     DepthGuard::enter()
 }
 
-/// Returns whether this thread is within a change, and therefore must not wait for a change to end.
+/// Returns whether this thread is within a change or a read, and therefore must not wait for a change to end.
 pub(super) fn is_in_change() -> bool {
     DEPTH.with(Cell::get) >= CHANGE
 }
 
-/// Returns whether this thread is within a pass or a change.
+/// Returns whether this thread is within a pass, a change or a read.
 pub(super) fn is_within() -> bool {
     DEPTH.with(Cell::get) > 0
 }

@@ -36,19 +36,19 @@
 //!
 //! # Calls during a change
 //!
-//! A call passes the gates (kill switch, breaker, limits) under one configuration. A change does not wait for calls at
-//! the gates and does not stop them. A call that a change overtakes at the gates returns its permits and restarts,
-//! before it reaches the service. The functions for the key, cost, weight or copy of a request then run again. A
-//! refused call does not restart: one gate refused it, under one configuration.
+//! A call passes the gates (kill switch, breaker, limits) under one configuration. A running change does not wait for
+//! calls at the gates and does not stop them. A call that a change overtakes at the gates returns its permits and
+//! restarts, before it reaches the service. The functions for the key, cost, weight or copy of a request then run
+//! again. A refused call does not restart: one gate refused it, under one configuration.
 //!
-//! A call that changes have overtaken eight times gets priority: each later change yields to it for about a
-//! millisecond.
+//! A call that changes have overtaken eight times gets priority: each later change yields to it before it starts, for
+//! at most about a millisecond.
 //!
-//! During a change, a limit admits only what both the old and the new configuration would admit. This lasts for some
-//! stores and one short lock per mechanism.
+//! During a change, a limit admits only calls that both the old and the new configuration would admit. This lasts while
+//! the change makes some stores and takes one short lock per mechanism.
 //!
-//! A call meets each limit as it is at that moment, with the places and tokens that other calls have left. A further
-//! attempt, or a waiter whose turn comes, is admitted under the configuration at that time.
+//! A call meets each limit as the limit is when the call reaches it, with the places and tokens that other calls have
+//! left. A further attempt, or a waiter whose turn comes, is admitted under the configuration at that time.
 //!
 //! Some parts change in one step, because neither of two configurations is stricter:
 //!
@@ -57,10 +57,10 @@
 //!   failure,
 //! - keyed limits that become stricter in one number and less strict in another,
 //! - distributed limits, and your own [`LiveLimit`](crate::rate_limit::LiveLimit)s,
-//! - the settings of calls.
+//! - the settings of calls, which are listed below.
 //!
-//! If one change has several of these, new calls wait until all have changed. New calls also wait if the part is a rate
-//! limit that is combined with [another](crate::rate_limit::RateLimit::and).
+//! If one change has several of these parts, new calls wait until all have changed. New calls also wait if a part is a
+//! rate limit that is combined with [another](crate::rate_limit::RateLimit::and).
 //!
 //! The settings of a call are its timeout, its number of attempts, their backoff, their timeout, and the
 //! [longest hint](crate::retry::Retry::max_hint) that a retry waits for. A call keeps the settings that were in force
@@ -92,8 +92,9 @@
 //! # Cost
 //!
 //! A pass of a live stack writes no memory that threads share. It costs three loads of a version, a thread-local
-//! counter and a copy of the settings (seven words): up to a tenth of the cost of the stack as built. A change makes
-//! the calls that it overtakes repeat their pass, and each thread reload the cache lines that the change wrote.
+//! counter and a copy of the settings (seven words): up to a tenth of the cost of a stack that `.layer()` builds. A
+//! change makes the calls that it overtakes repeat their pass, and each thread reload the cache lines that the change
+//! wrote.
 //! [`Control::apply`] states the cost for the thread that makes the change.
 
 mod attempt;

@@ -13,14 +13,15 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// The largest number of changes that wait for a listener.
+/// The largest number of outcomes that wait for the listeners.
 const MOST_PENDING: usize = 1024;
 
 /// Counts the configurations that were applied and refused, and reports them to listeners.
 #[derive(Default)]
 pub(super) struct News {
-    /// Relaxed, as `refused` is: the counts guard no other memory.
+    /// The configurations that changed something. Relaxed: the count guards no other memory.
     applied: Count,
+    /// The configurations that were refused. Relaxed, too.
     refused: Count,
     /// Held for a few steps. No other lock is taken while this one is held.
     reports: Mutex<Reports>,
@@ -49,10 +50,11 @@ pub(super) enum Outcome {
     Refused(ConfigError),
 }
 
-/// An outcome, and the listeners at that time.
+/// An outcome, and the listeners at the time of the outcome.
 struct Item {
     outcome: Outcome,
     listeners: Listeners,
+    /// The outcomes that were dropped just before this one. Zero until the outcome is delivered.
     missed: u64,
 }
 
@@ -96,7 +98,8 @@ impl News {
         reports.listeners = Arc::new(others.chain([listener]).cloned().collect());
     }
 
-    /// Delivers pending outcomes, unless a delivery is already running. The caller must hold no lock.
+    /// Delivers pending outcomes. If another thread is delivering, that thread also delivers these outcomes. The caller
+    /// must hold no lock.
     pub(super) fn deliver(&self) {
         if !self.begins_delivery() {
             return;

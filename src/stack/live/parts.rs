@@ -15,7 +15,8 @@ impl Parts {
         LiveStage { shared: self.0.clone(), next }
     }
 
-    /// Makes the stage around each attempt, or around the stages behind a wait.
+    /// Makes the stage that starts later passes. In a client it is around each attempt. In a server it is around the
+    /// stages inside the rate limit, where calls may wait.
     pub(in crate::stack) fn attempt<Next>(&self, next: Next) -> LiveAttemptStage<Next> {
         LiveAttemptStage { shared: self.0.clone(), next }
     }
@@ -25,7 +26,7 @@ impl Parts {
         SwitchStage { shared: self.0.clone(), next }
     }
 
-    /// Makes the layer of these stages, and its control.
+    /// Makes the layer of these stages, and its control. Checks the built configuration.
     pub(in crate::stack) fn finish<St, X>(
         self,
         stages: St,

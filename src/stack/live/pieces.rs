@@ -12,7 +12,8 @@ pub struct Pieces(Vec<Box<dyn Piece>>);
 
 /// A mechanism of a live stack, without its type.
 pub(super) trait Piece: Send + Sync {
-    /// Writes the configuration in force into its part of `config`.
+    /// Writes the configuration in force into its part of `config`. For settings of calls, such as a timeout, it writes
+    /// the built values; [`LiveShared::config`](super::shared::LiveShared::config) then writes those in force.
     fn read(&self, config: &mut StackConfig);
 
     /// Checks the given parts, before the missing ones are filled in.
@@ -30,16 +31,16 @@ pub(super) trait Piece: Send + Sync {
     /// Applies its part of the configuration.
     fn apply(&self, config: &StackConfig);
 
-    /// Finishes the work that a change leaves for later.
+    /// Finishes the work that the last change left for later.
     fn settle(&self);
 }
 
-/// The work that remains after a mechanism became as strict as both configurations together.
+/// The work that [`tighten`](Piece::tighten) leaves for the rest of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
     /// None, and no pass needs to be repeated: the mechanism did not change, or calls do not depend on its change.
     Unchanged,
-    /// None.
+    /// None: the mechanism follows the new configuration.
     Done,
     /// Becoming less strict.
     Loosen,
@@ -62,6 +63,7 @@ impl Pieces {
         self.0.push(Box::new(Part { handle, part, set }));
     }
 
+    /// Adds a timeout that a configuration can set.
     pub(in crate::stack) fn add_timeout(&mut self, of: Of, built: Duration) {
         self.0.push(Box::new(Timeout { of, built }));
     }
@@ -128,7 +130,8 @@ impl<H: Reconfigure<Config: PartialEq> + Send + Sync> Piece for Part<H> {
     }
 }
 
-/// A timeout. It is a setting of each call, so there is nothing to apply.
+/// A timeout that a configuration can set. It is a setting of calls. The change itself writes these settings, so this
+/// piece has nothing to apply.
 struct Timeout {
     of: Of,
     built: Duration,

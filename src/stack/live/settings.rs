@@ -16,6 +16,7 @@ impl StackConfig {
         }
     }
 
+    /// Writes the settings of calls into the timeouts and, if there is one, the retry of this configuration.
     pub(super) fn set_settings(&mut self, settings: CallSettings) {
         (self.timeout, self.attempt_timeout) = (settings.timeout(), settings.attempt_timeout());
         if let Some(retry) = &mut self.retry {

@@ -56,7 +56,8 @@ impl LiveShared {
         }
     }
 
-    /// Returns the version at the start of a pass, and the settings of a call that starts with that version.
+    /// Returns the version at the start of a pass, and the settings of a call that starts with that version. Waits for
+    /// the gates to open, as [`version`](Self::version) does.
     #[inline]
     pub(super) fn begin(&self) -> (Version, CallSettings) {
         loop {

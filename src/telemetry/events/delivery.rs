@@ -110,7 +110,7 @@ impl IntervalEnds {
         .await
     }
 
-    /// Returns whether an interval has ended since the last tick, and takes this tick.
+    /// Returns whether an interval has ended, once for each end.
     async fn is_due(&mut self) -> bool {
         poll_fn(|cx| Poll::Ready(self.0.poll_tick(cx).is_ready())).await
     }
