@@ -179,7 +179,8 @@ impl Load {
         self.rate.first_change()
     }
 
-    /// Returns the instants of the calls, in order. A closed load has none, because its callers set them.
+    /// Returns the instants of the calls, in order. For a closed load there are none here: its callers decide when to
+    /// call.
     pub(super) fn arrivals(&self, random: Stream) -> impl Iterator<Item = Duration> + use<> {
         self.rate.arrivals(self.arrivals, random)
     }

@@ -136,15 +136,16 @@ impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
     /// Lets requests for which `is_exempt` returns true bypass every gate and limit that the builder has at this point.
     /// These can be the circuit breaker, the rate limit and the load shed. Exempt requests take no permit or token. The
     /// bypassed limits do not count them, and they are no evidence for the breaker. Timeouts, retries and slots that
-    /// are filled later still apply to them. Call this after the limits to bypass, and before `whole_body`. The calls
-    /// in flight in `explain` exclude exempt ones.
+    /// are filled later still apply to them. Call this after the limits to bypass, and before `whole_body`. The maximum
+    /// number of calls in flight that `explain` states does not include exempt calls.
     ///
     /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. The requests that it
     /// exempts take places. The limit [counts](crate::load_shed::Limiter::exempted) them unless it is a plain fixed
     /// limit.
     ///
-    /// The function runs for each gate and attempt. Before a retry it runs again, when the stack asks the gates whether
-    /// they would refuse the next attempt. A closure must name the type of its parameter.
+    /// In each attempt, the function runs for each bypassed gate or limit that the attempt reaches. Before a retry it
+    /// runs again, when the stack asks the gates whether they would refuse the next attempt. A closure must name the
+    /// type of its parameter.
     pub fn exempt<E, Request>(self, is_exempt: E) -> AdaptedClient<O, T, R, B, Q, L, A, F, X, Exempt<E>>
     where
         E: Fn(&Request) -> bool + Clone,
@@ -163,8 +164,8 @@ impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
     /// Lets requests for which `is_exempt` returns true, such as health checks, bypass every gate and limit that the
     /// builder has at this point. These can be the rate limit, the load shed and the load level. Exempt requests take
     /// no permit or token, and wait in no queue. The bypassed limits do not count them. The timeout and slots that are
-    /// filled later still apply to them. Call this after the limits to bypass, and before `whole_body`. The calls in
-    /// flight in `explain` exclude exempt ones.
+    /// filled later still apply to them. Call this after the limits to bypass, and before `whole_body`. The maximum
+    /// number of calls in flight that `explain` states does not include exempt calls.
     ///
     /// [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) exempts from one limit only. The requests that it
     /// exempts take places. The limit [counts](crate::load_shed::Limiter::exempted) them unless it is a plain fixed

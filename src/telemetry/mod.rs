@@ -86,7 +86,7 @@
 //! | `retries_denied_total` | counter | stack, reason | calls with a retryable failure that got no further attempt; reason is a [`Denied`](crate::shell::Denied), such as `budget` or `no_hint` |
 //! | `rejections_total` | counter | stack, mechanism, reason, reached | calls that were rejected or ended, by [reason](Refusals); reached is `true` if the service had been called |
 //! | `shadow_rejections_total` | counter | stack, mechanism | calls that a limit in shadow mode would have rejected |
-//! | `circuit_state` | gauge | stack, state | 1 for the current state; per key, the number of circuits in it |
+//! | `circuit_state` | gauge | stack, state | 1 for the current state, else 0; per key, the number of circuits in each state |
 //! | `circuit_transitions_total` | counter | stack, to | state changes |
 //! | `circuit_failure_ratio` | gauge | stack | the share of failures among the calls in the window, 0 without calls; per key, the largest among the breakers that count enough calls to open |
 //! | `circuit_half_open_in_seconds` | gauge | stack | the time until an open circuit becomes half-open, else 0 |

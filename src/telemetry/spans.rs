@@ -53,7 +53,8 @@ const TARGET: &str = "steadfast";
 ///
 /// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt): 1 for the
 /// second attempt. The first attempt has neither. In a stack without a retry, the number comes from the caller's
-/// context. An attempt that times out before the service is ready ends as `rejected`.
+/// context. An attempt that times out before the service is ready ends as `rejected`, because the service was not
+/// called.
 ///
 /// # One warning per ten seconds
 ///
@@ -66,7 +67,7 @@ const TARGET: &str = "steadfast";
 ///
 /// While the level is disabled, each span and each event costs one check and no allocation. An enabled span allocates
 /// once, and costs the work of the subscriber. A rejection reads the clock while warnings are enabled. The counts of
-/// each stack take 6 KB.
+/// each stack take 7 KB.
 ///
 /// Mechanisms continue with the time read before the subscriber ran ([`Observer::IS_QUICK`]). Otherwise they would read
 /// the clock once more in each call (40 ns), even with spans disabled. If a subscriber blocks, later decisions in that

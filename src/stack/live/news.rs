@@ -98,8 +98,8 @@ impl News {
         reports.listeners = Arc::new(others.chain([listener]).cloned().collect());
     }
 
-    /// Delivers pending outcomes. If another thread is delivering, that thread also delivers these outcomes. The caller
-    /// must hold no lock.
+    /// Delivers pending outcomes. If a delivery is already running, on this or another thread, it also delivers these
+    /// outcomes, and this function returns at once. The caller must hold no lock.
     pub(super) fn deliver(&self) {
         if !self.begins_delivery() {
             return;

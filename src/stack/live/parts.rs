@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(in crate::stack) struct Parts(Arc<LiveShared>);
 
 impl Parts {
-    /// Makes the outermost stage.
+    /// Makes the stage around the whole call. Only the observer's stage is further out.
     pub(in crate::stack) fn call<Next>(&self, next: Next) -> LiveStage<Next> {
         LiveStage { shared: self.0.clone(), next }
     }

@@ -13,8 +13,8 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Starts each call with the settings in force, and takes it through the gates under one configuration. The outermost
-/// stage of a live stack.
+/// Starts each call with the settings in force, and takes it through the gates under one configuration. It is the
+/// outermost stage of a live stack, apart from the observer's.
 #[derive(Clone)]
 pub struct LiveStage<Next> {
     pub(super) shared: Arc<LiveShared>,
