@@ -27,7 +27,7 @@ pub(crate) enum RejectionReason {
     SwitchedOff,
 }
 
-/// The mechanism and the label of each [`RejectionReason`], in order.
+/// The mechanism and the label of each [`RejectionReason`], in the order of its variants.
 ///
 /// | mechanism | reason | when |
 /// |---|---|---|
@@ -35,18 +35,18 @@ pub(crate) enum RejectionReason {
 /// | `timeout` | `deadline` | the deadline of the caller passed |
 /// | `circuit_breaker` | `open` | the circuit is open |
 /// | `load_shed` | `limit` | the calls in flight are at the limit |
-/// | `load_shed` | `class` | the rest of the limit is reserved for other classes |
+/// | `load_shed` | `class` | the remaining places are reserved for more critical calls, or guaranteed to other classes |
 /// | `load_shed` | `tenant` | the tenant has used its share of the limit |
 /// | `load_shed` | `signal` | the calls in flight are at a limit that an overload signal has lowered |
 /// | `rate_limit` | `rate` | too few tokens are available |
 /// | `rate_limit` | `never` | the call costs too much, or its key is too long |
 /// | `rate_limit` | `closed` | the limit is closed |
 /// | `load_level` | `depth` | the queue is at its depth limit |
-/// | `load_level` | `deadline` | the call would wait longer than it may |
+/// | `load_level` | `deadline` | an adaptive queue cannot start the call before its maximum waiting time ends |
 /// | `load_level` | `weight` | the queue is at its weight limit |
 /// | `load_level` | `too_heavy` | the call alone exceeds the weight limit |
-/// | `load_level` | `displaced` | a newcomer of higher priority took the place |
-/// | `load_level` | `on_the_way` | the messages in flight to the durable queue are at their limit |
+/// | `load_level` | `displaced` | the call waited, and a more urgent call took its place |
+/// | `load_level` | `on_the_way` | the messages that this process is sending to the durable queue are at their limit, in number or bytes |
 /// | `load_level` | `waited_too_long` | the call waited for its maximum waiting time |
 /// | `load_level` | `closed` | the queue is closed |
 /// | `kill_switch` | `switched_off` | the stack is switched off |

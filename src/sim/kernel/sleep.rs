@@ -10,6 +10,7 @@ use std::{
 
 /// A task to wake.
 pub(super) struct Sleeper {
+    /// When to wake the task, as the time since the start of the run.
     pub(super) at: Duration,
     /// The number of sleepers that were registered before. It orders the sleepers of one instant.
     order: u64,
@@ -41,7 +42,7 @@ impl Ord for Sleeper {
 pub struct Sleep {
     sim: Sim,
     until: Duration,
-    /// The waker that is registered with the world. A task that polls again needs no second registration.
+    /// The waker that is registered with the world. A poll with an equivalent waker needs no second registration.
     waker: Option<Waker>,
 }
 
