@@ -35,8 +35,8 @@ use tokio::time::Instant;
 /// # Cost
 ///
 /// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate. If
-/// only consecutive failures count, a success takes one only if it ends a run of failures, or is the first of an era.
-/// In an open circuit, a refusal takes a few loads and one clock reading.
+/// only consecutive failures count, a success takes a compare-and-swap only if it ends a run of failures, or is the
+/// first result of an era. In an open circuit, a refusal takes a few loads and one clock reading.
 ///
 /// Probes and changes of state take a lock. Recording a call takes one only in rare cases, such as after a sixteenth of
 /// the window has held more than 262,143 calls.
@@ -213,7 +213,7 @@ impl Breaker {
     ///   [`cancelled_is_failure_after`](BreakerBuilder::cancelled_is_failure_after), and the threshold of
     ///   [slow calls](BreakerBuilder::slow_call_rate), that it was admitted with.
     ///
-    /// Applying the configuration in force changes nothing and costs one lock.
+    /// A call with the configuration that is already in force changes nothing and takes one lock.
     ///
     /// ```
     /// use std::time::Duration;
@@ -305,7 +305,7 @@ impl Breaker {
         self.shared.word().era()
     }
 
-    /// Admits a call. Reads the clock only if the answer depends on it.
+    /// Admits or refuses a call. Reads the clock only if the result or the ticket depends on it.
     #[inline]
     pub(super) fn admit(&self, now: impl FnOnce() -> Instant) -> Result<Ticket, CircuitOpen> {
         let shared = &*self.shared;
@@ -320,8 +320,9 @@ impl Breaker {
         }
     }
 
-    /// Records that a call is still in flight, and whether it has reached the service. Counts the call as slow
-    /// if its threshold has passed. Otherwise returns when the threshold will pass.
+    /// Records that a call is still in flight, and whether it has reached the service. If its threshold has passed,
+    /// counts the call as slow; a slow probe opens the circuit. Otherwise returns when the threshold will pass. `None`
+    /// if no threshold is ahead.
     #[inline]
     pub(super) fn under_way(
         &self,
@@ -338,7 +339,7 @@ impl Breaker {
     }
 
     /// Returns whether calls are refused now and none of them would change the state. Reads the clock only if the
-    /// answer depends on it.
+    /// result depends on it.
     pub(super) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
         self.shared.is_shut(now)
     }

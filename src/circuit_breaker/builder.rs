@@ -14,13 +14,16 @@ const SHORTEST_WINDOW: Duration = Duration::from_micros(1);
 #[must_use]
 pub struct BreakerBuilder {
     pub(crate) consecutive_failures: Option<u32>,
+    /// The rate, and the length of the window.
     pub(crate) failure_rate: Option<(f64, Duration)>,
+    /// The rate, and the threshold from which a call is slow.
     pub(crate) slow_call_rate: Option<(f64, Duration)>,
     pub(crate) minimum_calls: u32,
     pub(crate) open_for: Duration,
     pub(crate) max_open_for: Option<Duration>,
     pub(crate) probes: u32,
     pub(crate) probe_timeout: Duration,
+    /// The setting of [`cancelled_is_failure_after`](Self::cancelled_is_failure_after).
     pub(crate) cancelled_after: Option<Duration>,
     pub(crate) overload_is_failure: bool,
     pub(crate) random: Generator,
@@ -42,7 +45,7 @@ impl Generator {
         self.0.get_or_insert_default().clone()
     }
 
-    /// Takes over an earlier generator, unless another one was given.
+    /// Takes over the generator `earlier`, unless this builder has one already.
     pub(super) fn keep(&mut self, earlier: &Self) {
         if self.0.is_none() {
             self.0.clone_from(&earlier.0);
@@ -93,16 +96,17 @@ impl BreakerBuilder {
     /// Opens when this share of the calls took at least the `threshold`. The breaker thus notices a hanging service
     /// before the calls to it fail. The failure rate stays in force. Default: the duration of a call does not count.
     ///
-    /// Keep the threshold below the attempt timeout: a call that ends earlier is never slow.
+    /// Keep the threshold below the attempt timeout: a call that a timeout ends before the threshold is never slow.
     ///
     /// - The window is that of the [failure rate](Self::failure_rate), or ten seconds if there is none. The [minimum of
     ///   calls](Self::minimum_calls) is the same. The rate is exact to 1 in a million.
     /// - A call that is still in flight at the threshold counts as slow at once. Its end adds no slow call, and counts
     ///   as a success or a failure as usual. A slow success is no failure.
     /// - The time begins when the call is admitted. If the call had to wait for its turn or for the service's
-    ///   readiness, it begins when the call reaches the service. Without tower, the time of a [`Permit`](super::Permit)
-    ///   begins when it is taken; its page describes calls in flight.
-    /// - A call that was abandoned is slow if it had reached the threshold, and otherwise does not count.
+    ///   readiness, the time begins when the call reaches the service. Without tower, the time of a
+    ///   [`Permit`](super::Permit) begins when it is taken; its page describes calls in flight.
+    /// - A call that was abandoned is slow if it had reached the threshold. If it had not, the rate counts it only if
+    ///   it is a failure by [`cancelled_is_failure_after`](Self::cancelled_is_failure_after), and then as not slow.
     /// - A probe that reaches the threshold has failed, and opens the circuit at once.
     ///
     /// In this example, 1,000 calls begin per second, and the service has stopped answering. The circuit opens when the
@@ -132,9 +136,9 @@ impl BreakerBuilder {
     ///
     /// # Cost
     ///
-    /// One clock reading when a call is admitted, one for each poll that ends pending, and one compare-and-swap for
-    /// each call that counts. A layer wakes a pending call once, at the threshold, with the one timer that a call has.
-    /// The breaker allocates a second window once.
+    /// One clock reading when a call is admitted, one when it ends, and one for each poll of the service that ends
+    /// pending before the threshold. One compare-and-swap for each call that counts. A layer wakes a pending call once,
+    /// at the threshold, with the one timer that a call has. The breaker allocates a second window once.
     #[doc(alias("slow_call_rate_threshold", "slow_call_duration_threshold"))]
     pub fn slow_call_rate(self, rate: f64, threshold: Duration) -> Self {
         Self { slow_call_rate: Some((rate, threshold)), ..self }
@@ -187,7 +191,7 @@ impl BreakerBuilder {
     /// the service is abandoned, new probes do not start the time again for half of the probe timeout. Otherwise
     /// callers that abandon their probes early could keep the circuit half-open forever.
     ///
-    /// Default: 30 s; a timeout inside the breaker ends a probe earlier.
+    /// Default: 30 s. A shorter timeout in an inner layer ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {
         Self { probe_timeout: duration, ..self }
     }
@@ -196,8 +200,8 @@ impl BreakerBuilder {
     /// Default: a dropped call does not count.
     ///
     /// The time begins when the call is admitted. If the call had to wait for its turn or for the service's readiness,
-    /// it begins when the call reaches the service. Costs one clock reading per call, and one more for a call that had
-    /// to wait.
+    /// the time begins when the call reaches the service. Costs one clock reading when a call is admitted, and one when
+    /// a call that had to wait reaches the service. Without a failure rate, the end of a call costs one too.
     pub fn cancelled_is_failure_after(self, duration: Duration) -> Self {
         Self { cancelled_after: Some(duration), ..self }
     }

@@ -19,9 +19,9 @@ pub struct BreakerConfig {
     pub failure_rate: Option<FailureRate>,
     /// Opens at this share of slow calls. Default: the duration of a call does not count.
     pub slow_call_rate: Option<SlowCallRate>,
-    /// The fewest calls for a share to count.
+    /// The fewest calls in the window for either share to count.
     pub minimum_calls: u32,
-    /// The first open time. An open circuit keeps the time that it was opened for.
+    /// The first open time. A change does not move the end of an open time that has already begun.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::open_for"))]
     pub open_for: Duration,
     /// The longest open time, after failed probes. Default: a minute, or `open_for` if that is longer.
@@ -60,7 +60,7 @@ pub struct FailureRate {
 pub struct SlowCallRate {
     /// Above 0 and at most 1.
     pub rate: f64,
-    /// A call that takes this long is slow.
+    /// A call that takes at least this time is slow.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::slow_call_threshold"))]
     pub threshold: Duration,
 }
@@ -137,8 +137,8 @@ impl Reconfigure for Breaker {
     }
 
     fn course(&self, now: &BreakerConfig, to: &BreakerConfig) -> Course<BreakerConfig> {
-        // A configuration that forces the circuit open refuses every call. It is therefore the strictest, with any
-        // other settings.
+        // A configuration that forces the circuit open refuses every call. It is therefore the strictest, whatever its
+        // other settings are.
         if to.forced == Some(Forced::Open) {
             return Course::Strictest(to.clone());
         }

@@ -6,7 +6,7 @@ use crate::{
 
 /// A tower layer that stops calls to a service that fails. See the [module](super).
 ///
-/// The layer keeps the service's error type, which must be `From<Rejection>`. Choose another way with
+/// The layer keeps the service's error type, which must be `From<Rejection>`. To return a refusal in another form, use
 /// [`typed_error`](StackLayer::typed_error) or [`respond_with`](StackLayer::respond_with).
 pub type CircuitBreakerLayer<C = AnyError, X = KeepError> = StackLayer<GateStage<Breaker, Leaf<C>>, X>;
 

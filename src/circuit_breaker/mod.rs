@@ -84,7 +84,8 @@
 //! # Cost
 //!
 //! Admitting a call through a closed circuit takes one load. Recording its result takes a few more loads, one clock
-//! reading and one compare-and-swap. The loads read one cache line that no call writes. A failure also reads the
+//! reading and one compare-and-swap. The state and the rules are in one cache line, which no call writes while the
+//! circuit is closed. The window is elsewhere; each call that counts writes one word of it. A failure also reads the
 //! window: 16 words. A success reads the window only while it might open the circuit by completing the minimum of
 //! calls.
 //!

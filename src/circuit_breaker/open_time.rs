@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) struct OpenTime {
     /// The last open time; zero to start with `open_for`.
     last: Nanos,
-    /// When the circuit was last closed.
+    /// When the circuit last changed from half-open to closed; zero if it did not since the last change by hand.
     closed_at: Nanos,
 }
 
@@ -37,7 +37,7 @@ impl Bounds {
 }
 
 impl OpenTime {
-    /// Records that the circuit was closed at `now`.
+    /// Records that the circuit changed from half-open to closed at `now`.
     pub(super) fn closed(&mut self, now: Nanos) {
         self.closed_at = now;
     }

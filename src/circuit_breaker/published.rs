@@ -13,7 +13,8 @@ use crate::{
 use std::time::Duration;
 
 /// The words that every call reads, in cache lines that no call writes while the circuit is closed. The fields before
-/// `times` fill one cache line. A call reads `times` only if it must, after it was admitted.
+/// `times` fill one cache line. The admission of a call reads `times` only if calls are timed, or if the circuit was
+/// not closed.
 #[repr(C, align(64))]
 pub(super) struct Published {
     /// A [`Word`]: a copy of the machine's state. Written with release and read with acquire. A thread that reads the
@@ -75,7 +76,7 @@ fn times(config: &BreakerBuilder) -> (Nanos, Nanos) {
     (of(config.cancelled_after), of(config.slow_call_rate.map(|(_, threshold)| threshold)))
 }
 
-/// Returns whether a call's ticket carries instants.
+/// Returns whether calls are timed: whether their tickets carry the times after which they are overdue or slow.
 pub(super) fn calls_are_timed(config: &BreakerBuilder) -> bool {
     times(config) != (Nanos::ZERO, Nanos::ZERO)
 }
@@ -115,7 +116,9 @@ impl Published {
         loop {
             let loaded = load(place(rules));
             let newer = self.rules();
-            // `loaded` was loaded before this, with acquire. If it had been overwritten, the numbering would differ.
+            // `loaded` was loaded before `newer`, with acquire. A slot is overwritten only after rules that
+            // name the other slot were published. If this slot had been overwritten, `newer` would differ in its
+            // numbering.
             if newer.numbering() == rules.numbering() {
                 return (rules, loaded);
             }
@@ -135,14 +138,15 @@ impl Published {
         (rules, ticks, share)
     }
 
-    /// Returns a ticket with the instants of a call that is admitted now.
+    /// Returns the ticket of a call that is admitted now, with the times of the configuration in force.
     #[cold]
     pub(super) fn timed_ticket(&self, era: u32, now: Nanos) -> Ticket {
         let (_, (overdue_after, slow_after)) = self.rules_with(|place| self.times[place].load());
         Ticket::timed(era, overdue_after, slow_after, now)
     }
 
-    /// Publishes a configuration that differs from the machine's. `ticks` is `Some` if the window gets another length.
+    /// Publishes a configuration that differs from the machine's. `ticks` is `Some` if the windows get
+    /// another length, or if there was no window.
     pub(super) fn reconfigure(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
         let (rules, present) = self.rules_and_ticks();
         let mut numbering = rules.numbering();
@@ -155,8 +159,8 @@ impl Published {
             self.slow_shares[next].store(slow_share(to), Ordering::Release);
             self.times[next].store(times(to));
         }
-        // Release, for a thread that reads the slot that the rules name. A call that was admitted by the new times has
-        // read the new rules, and is settled by them.
+        // Release, for a thread that reads the slot that the rules name. A call that got the new times has read the new
+        // rules, so it is settled by these rules or later ones.
         self.rules.store(Rules::new(to, numbering).0, Ordering::Release);
     }
 }

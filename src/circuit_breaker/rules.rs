@@ -1,11 +1,11 @@
 use super::{BreakerBuilder, window::Counts};
 
-/// The rules for opening a circuit, in one word. A call that is settled reads the word once, and never sees a mixture
-/// of two configurations.
+/// The rules for opening a circuit, in one word. A thread gets all rules of one configuration with one load, and
+/// therefore never sees a mixture of two configurations.
 ///
 /// From the lowest bit: the failures in a row, the rate, the minimum of calls, whether an overload is a failure, and
-/// the [numbering](Self::numbering) of the published slots. The failures in a row and the rate are zero if they are not
-/// configured.
+/// the [numbering](Self::numbering) of the slots in `published.rs`. The failures in a row and the rate are zero if they
+/// are not configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules(pub(super) u64);
 
@@ -39,8 +39,8 @@ impl Rules {
         )
     }
 
-    /// Counts the changes of the values that are published in two slots: the window's ticks, the slow share and the
-    /// times. Modulo eight.
+    /// Counts, modulo eight, the changes of the values that `published.rs` keeps in two slots: the ticks of the
+    /// windows, the rate of slow calls, and the times of a call.
     #[inline]
     pub(super) fn numbering(self) -> u64 {
         self.0 >> NUMBERING_SHIFT
@@ -83,7 +83,8 @@ impl Rules {
     }
 }
 
-/// The share of bad calls in a window that opens the circuit, and the fewest calls for which it counts.
+/// The share of bad calls (failures or slow calls) in a window that opens the circuit, and the fewest calls for which
+/// the share counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     /// In parts of [`PARTS`]; zero if no rate is configured.
@@ -102,8 +103,8 @@ impl Rate {
         self.has_enough_calls(counts) && counts.bad * PARTS >= counts.calls * self.share
     }
 
-    /// Returns whether successes alone can bring a window with these calls to the rate. They come closest when the
-    /// window has exactly the minimum of calls: then the fewest bad calls suffice.
+    /// Returns whether the bad calls would reach the rate in a window of exactly the minimum of calls. The fewest bad
+    /// calls suffice there. If this returns `false`, no number of further good calls brings the window to the rate.
     pub(super) fn is_within_reach_of(self, counts: Counts) -> bool {
         self.share > 0 && counts.bad * PARTS >= self.minimum * self.share
     }

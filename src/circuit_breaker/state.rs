@@ -9,7 +9,7 @@
 //! | half-open | half-open | a probe is admitted, succeeds while more must succeed, or ends without a verdict | `probes` |
 //! | half-open | closed | enough probes have succeeded | `probes` |
 //! | half-open | closed | a new configuration needs fewer probes, and that number has succeeded | `reconfigure` |
-//! | any | forced open, forced closed, closed | by hand | this file |
+//! | any | forced open, forced closed, closed | by hand, or by [`forced`](super::BreakerConfig::forced) in a configuration | this file |
 //!
 //! Each change except that from half-open to half-open begins a new era.
 
@@ -39,13 +39,14 @@ use tokio::time::Instant;
 pub(super) struct BreakerShared {
     pub(super) published: Published,
     /// When an open circuit lets probes through. Relaxed: it is written before the word is published as open, with
-    /// release. A thread that still holds an older word may read the time of a later opening. It always reads a time at
-    /// which some open period ends.
+    /// release. A thread that loaded the word earlier may read the time of a later opening. Either way it reads the end
+    /// of an open time.
     open_until: AtomicU64,
     /// When a half-open circuit gives up its probes. Relaxed, as `open_until`.
     probes_until: AtomicU64,
     /// The era in the upper half, the failures in a row in the lower half. Relaxed: each change is one atomic step.
     era_and_run: AtomicU64,
+    /// The window of failures.
     failures: Window,
     /// The window of slow calls. Created when their rate is first configured, and set with the machine locked.
     slow: OnceLock<Box<Window>>,
@@ -66,7 +67,8 @@ pub(super) struct Machine {
     transitions: TransitionQueue,
     /// How often each state was entered, in the order of [`BreakerState::ALL`].
     times_entered: [u64; BreakerState::ALL.len()],
-    /// Kept while the circuit is open or half-open, if there is a bound.
+    /// The breaker's place within the bound on open breakers. The breaker keeps it while the circuit is open or
+    /// half-open. `None` if the breaker belongs to no `PerKey`.
     place: Option<OpenPlace>,
 }
 
@@ -213,7 +215,8 @@ impl BreakerShared {
         machine.place.is_some()
     }
 
-    /// Returns whether no failure is counted, neither in a row nor in the window, and no slow call. Changes nothing.
+    /// Returns whether nothing counts towards opening: no failure in a row, no failure in the window, and no slow call.
+    /// Changes nothing.
     pub(super) fn is_clean(&self, now: Nanos) -> bool {
         let (era, run) = (self.word().era(), self.era_and_run.load(Ordering::Relaxed));
         let has_run = (run >> 32) as u32 == era && run as u32 > 0;
@@ -230,7 +233,7 @@ impl BreakerShared {
         });
     }
 
-    /// Begins a new era.
+    /// Enters a state, which begins a new era: publishes the state, counts the change, and queues it for listeners.
     fn change(&self, machine: &mut Machine, state: CircuitState, now: Nanos) {
         let from = machine.word().state();
         let bound = self.bound.get();
@@ -241,7 +244,8 @@ impl BreakerShared {
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
         if !matches!(state, CircuitState::Open | CircuitState::HalfOpen(_)) {
-            // After all threads can see that the circuit is not open.
+            // Returns the place only now, after the new state was published: all threads see that the circuit is not
+            // open.
             machine.place = None;
         }
         let to = machine.word().state();
@@ -256,8 +260,8 @@ impl BreakerShared {
         }
     }
 
-    /// Returns a transition with the counts of the present era. `from` and `to` are both the present state; the caller
-    /// sets `to`.
+    /// Returns a transition with the counts of the present era, which are zero unless the circuit is closed. `from` and
+    /// `to` are both the present state; the caller sets `to`.
     fn transition_with_counts(&self, machine: &Machine, now: Nanos) -> Transition {
         let (from, run) = (machine.word().state(), self.era_and_run.load(Ordering::Relaxed));
         let counts_here = from == BreakerState::Closed;

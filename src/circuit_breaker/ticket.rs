@@ -14,10 +14,10 @@ pub(super) fn has_passed(instant: Nanos, now: Nanos) -> bool {
 /// of the configuration that admitted it.
 #[derive(Debug)]
 pub struct Ticket {
-    /// The era that admitted the call. All fields are whole words: a processor that copies the ticket by words would
-    /// wait for an earlier store that is narrower than its load.
+    /// The era that admitted the call. It is a `u64`, so that all fields are whole words. Otherwise a processor that
+    /// copies the ticket word by word would wait: its load would be wider than the store of a narrow field just before.
     era: u64,
-    /// When the times began; [`NEVER`] while the call waits.
+    /// When the times began; [`NEVER`] while the call waits, and in an untimed ticket.
     begun: Nanos,
     /// The time after which a drop by the caller is a failure; zero for never.
     overdue_after: Nanos,
@@ -53,7 +53,7 @@ impl Ticket {
         self.slow_after != Nanos::ZERO
     }
 
-    /// Clears the times: the call never reached the service, or its era is over.
+    /// Clears the times: the call never reached the service, an inner layer refused it, or its era is over.
     #[inline]
     pub(super) fn forget_times(&mut self) {
         (self.overdue_after, self.slow_after) = (Nanos::ZERO, Nanos::ZERO);
@@ -115,9 +115,10 @@ pub(super) enum Evidence {
     Overloaded,
     /// The caller dropped the call before the service answered: a failure if it was overdue, otherwise `Unanswered`.
     Cancelled,
-    /// The call was abandoned before the service answered, and this is no failure. A probe returns its place.
+    /// The call was abandoned before the service answered, and this is no failure. A probe returns its place, and the
+    /// series of probes lasts longer.
     Unanswered,
-    /// No evidence about the service. A probe returns its place.
+    /// No evidence about the service. A probe returns its place, and the series of probes does not change.
     Nothing,
 }
 
@@ -133,7 +134,7 @@ impl Evidence {
         }
     }
 
-    /// Returns whether the service answered or failed, so that the duration of the call is known.
+    /// Returns whether the service answered or the call failed. Only such a call can count as not slow.
     pub(super) fn is_answer(self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Overloaded)
     }

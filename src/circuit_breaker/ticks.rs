@@ -7,18 +7,20 @@ use std::time::Duration;
 
 /// The numbering of the ticks of a window. Each tick is a sixteenth of the window.
 ///
-/// If the length of a window changes, its buckets are not copied. The next tick follows the latest one, and later ticks
-/// have the new length. A record that runs during the change therefore still goes to a bucket whose tick counts.
+/// If the length of a window changes, its buckets are not copied. The numbering goes on at the latest tick, and later
+/// ticks have the new length. If the window becomes shorter, the numbering skips ticks, so that old buckets expire. A
+/// record that runs during the change therefore still goes to a bucket whose tick counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
     /// Ticks per nanosecond, rounded up. The highest 58 bits are the fraction, scaled so that its first bit is set; the
     /// lowest 6 bits are the scale. The relative error is below 2^-57, whether a tick lasts nanoseconds or weeks. A
     /// tick begins at its exact nanosecond in the first 2^57 ns (4.5 years), and up to 22 ns early after a century.
     per_nano: u64,
-    /// The tick at the origin, minus the first tick of the era. It wraps around.
+    /// The tick at the origin, minus the first tick of the era, `(era + 1) * BUCKETS`. It wraps around.
     offset: u64,
 }
 
+/// A tick lasts `2^(FRACTION + scale) / fraction` nanoseconds.
 const FRACTION: u32 = 63;
 const SCALE_BITS: u32 = 6;
 const SCALE_MASK: u64 = (1 << SCALE_BITS) - 1;
@@ -57,8 +59,8 @@ impl Ticks {
     /// tick that was recorded, or that of `now` if it is later.
     ///
     /// Records that are younger than the new window stay, and expire oldest first within the new length. They may
-    /// expire too early, because their ticks were shorter, or because fewer ticks are left. They never expire more than
-    /// a tick too late.
+    /// expire too early: in a longer window because their ticks were shorter, in a shorter one because fewer ticks are
+    /// left. They never expire more than a tick too late.
     ///
     /// A thread that has read a later clock may record with the old ticks after the change. Its record may then be
     /// ahead of the new ticks. It counts once the new ticks reach it.
@@ -73,7 +75,7 @@ impl Ticks {
         Self::of_another_length(length, newest.wrapping_add(BUCKETS), era, now)
     }
 
-    /// Returns the ticks of a window of this length, numbered so that this instant is in `tick`.
+    /// Returns the ticks of a window of this length, numbered so that `now` is in `tick`.
     fn of_another_length(length: Duration, tick: u64, era: u32, now: Nanos) -> Self {
         let ticks = Self::new(length);
         Self { offset: tick.wrapping_sub(ticks.at(era, now)), ..ticks }
@@ -130,6 +132,7 @@ mod tests {
             let at = |nanos| ticks.at(0, Nanos(nanos));
             let number = number % (LONGEST / tick);
             prop_assert_eq!(at(number * tick) - at(0), number);
+            // The next tick begins at most 32 ns early. The bound that `per_nano` states is 22 ns.
             prop_assert_eq!(at(number * tick + tick - 33) - at(0), number);
         }
     }

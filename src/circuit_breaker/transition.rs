@@ -42,7 +42,8 @@ impl Transition {
         (self.failures.calls, self.failures.bad)
     }
 
-    /// Returns the calls that the rate of slow calls counted just before, and the slow ones among them.
+    /// Returns the calls that the rate of slow calls counted just before, and the slow ones among them. Zero unless the
+    /// circuit was closed and has such a rate.
     pub fn slow_counts(&self) -> (u64, u64) {
         (self.slow.calls, self.slow.bad)
     }
@@ -52,7 +53,7 @@ impl Transition {
         self.failures_in_a_row
     }
 
-    /// Returns when a circuit that opened lets probes through.
+    /// Returns when a circuit that opened lets probes through. `None` if the state after is another one.
     pub fn half_open_at(&self) -> Option<Instant> {
         self.half_open_at
     }
@@ -67,7 +68,9 @@ impl Transition {
 /// A listener, owned by the breaker or by another owner.
 #[derive(Clone)]
 pub(super) enum Listener {
+    /// A closure that the breaker keeps.
     Kept(Arc<dyn Fn(&Transition) + Send + Sync>),
+    /// A listener of an [`Instrument`](crate::shell::Instrument). It hears nothing more once its owner has dropped it.
     OfInstrument(Weak<StateListener>),
 }
 
@@ -88,7 +91,7 @@ impl Listener {
     }
 }
 
-/// A listener, and the number of its first transition.
+/// A listener, and `since`: the number of the first transition that it hears.
 #[derive(Clone)]
 pub(super) struct Listening {
     since: u64,
@@ -99,19 +102,20 @@ pub(super) struct Listening {
 ///
 /// | state | event | next state |
 /// |---|---|---|
-/// | idle | a thread that has changed the state unlocks the machine | delivering: this thread delivers until nothing is pending |
-/// | delivering | another thread changes the state and unlocks the machine | delivering: the first thread finds the new transition |
+/// | idle | a transition is pending, and a thread calls [`begin_delivery`](Self::begin_delivery) | delivering: this thread delivers until nothing is pending |
+/// | delivering | another thread or a listener adds a transition | delivering: the first thread finds the new transition |
 /// | delivering | nothing is pending | idle |
 #[derive(Default)]
 pub(super) struct TransitionQueue {
     listeners: Vec<Listening>,
-    /// The transitions. If the breaker belongs to a `PerKey`, each has the listeners that the `PerKey` had when it
-    /// happened.
+    /// The transitions. If the breaker belongs to a `PerKey`, each has the listeners that the `PerKey` had when the
+    /// transition happened.
     pending: VecDeque<(Transition, Option<Listeners>)>,
-    /// The number of transitions so far. A listener gets none that are older than itself.
+    /// The number of transitions added so far. A listener gets none that are older than itself.
     added: u64,
     /// Whether a thread is delivering. Only one thread delivers at a time, so the order is kept.
     is_delivering: bool,
+    /// The transitions that were dropped since the last one was delivered.
     missed: u64,
 }
 
@@ -168,7 +172,7 @@ impl fmt::Debug for TransitionQueue {
     }
 }
 
-/// A transition and its listeners.
+/// A transition, its number, and its listeners.
 pub(super) struct Item {
     number: u64,
     transition: Transition,
@@ -180,7 +184,7 @@ impl Item {
     pub(super) fn deliver(self) {
         let Self { number, transition, listeners } = self;
         for Listening { since, listener } in listeners {
-            // A listener does not miss transitions that are older than itself.
+            // A dropped transition that is older than the listener does not count as missed by it.
             let missed = transition.missed.min(number - since);
             survives(|| listener.hear(&Transition { missed, ..transition }));
         }

@@ -16,7 +16,7 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 /// Counts the recent calls, and the bad ones among them (failures or slow calls), in a ring of fixed size.
 ///
 /// A bucket is one word: the tag of its tick, calls, and bad calls. A record is one compare-and-swap on the bucket of
-/// its tick. A thread that was delayed can therefore never record under another tick.
+/// its tick. If the bucket has passed to a later tick, the tag differs, and a thread that was delayed drops its record.
 ///
 /// A full bucket is emptied into a side count under a lock, once in a quarter of a million calls.
 ///
@@ -29,8 +29,8 @@ pub(super) struct Window {
     /// long time without a record. This tick detects such a time.
     latest: AtomicU64,
     /// Before this tick, a good call also checks the rate, because the window may have enough bad calls to reach it.
-    /// The tick only increases. Relaxed: a good call that ends at the same moment may miss the increase, and is then
-    /// judged without the bad call.
+    /// The tick only increases. Relaxed: a good call that ends at the same moment as a bad call may miss the increase
+    /// that the bad call causes. The good call is then judged without the bad call.
     watched_until: AtomicU64,
     /// The counts of emptied buckets, with their ticks.
     emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,
@@ -142,8 +142,8 @@ impl Window {
         alive.fold(sum(), |sum, (_, counts)| sum.plus(*counts))
     }
 
-    /// Handles the first record of a tick. After a silence in which tags may have wrapped around, wipes everything
-    /// first.
+    /// Handles the first record of a tick. After at least [`MOST_BEHIND`] ticks without a record, empties all buckets
+    /// first: after a longer silence, their tags would be ambiguous.
     fn advance(&self, tick: u64) {
         if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
             let _emptied = lock(&self.emptied);
@@ -157,7 +157,7 @@ impl Window {
 
     /// Empties all buckets.
     fn wipe(&self, tick: u64) {
-        // A tick older than the window, and recent enough not to be taken for a new one.
+        // The tag of a tick that is older than the window, and recent enough not to be taken for a later tick.
         let wiped = Counts::default().pack(tick.wrapping_sub(BUCKETS));
         self.buckets.iter().for_each(|bucket| bucket.store(wiped, Ordering::Relaxed));
     }

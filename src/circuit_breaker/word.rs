@@ -4,13 +4,13 @@
 pub enum BreakerState {
     /// All calls pass.
     Closed,
-    /// No calls pass. The first call after the open time makes it half-open.
+    /// No calls pass until the open time has passed. The next call then makes the circuit half-open, as a probe.
     Open,
     /// A limited number of calls pass, as probes.
     HalfOpen,
-    /// Opened by hand.
+    /// Opened by hand: no calls pass until a [`reset`](super::Breaker::reset).
     ForcedOpen,
-    /// Closed by hand.
+    /// Closed by hand: all calls pass until a [`reset`](super::Breaker::reset).
     ForcedClosed,
 }
 
@@ -66,7 +66,7 @@ impl Word {
         }
     }
 
-    /// Returns whether a call's ticket carries instants, so that its admission reads the clock.
+    /// Returns whether a call's ticket carries times, so that its admission reads the clock.
     #[inline]
     pub(super) fn calls_are_timed(self) -> bool {
         self.0 & TIMED != 0

@@ -55,9 +55,9 @@ impl BreakerShared {
         }
     }
 
-    /// Opens a closed circuit, unless its era is over or the bound on open breakers has no place. The open time is that
-    /// of the present configuration. The call may have been judged by an earlier configuration, so `present_agrees`
-    /// must return whether the present one opens the circuit too.
+    /// Opens the circuit if it is still closed in the era of the call, `present_agrees` returns `true`, and the bound
+    /// on open breakers has a place. The caller may have judged the call by an earlier configuration. `present_agrees`
+    /// returns whether the present configuration opens the circuit too. That configuration also sets the open time.
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
         self.with_machine(Delivery::Now, |machine| {
             let is_closed = machine.era == era && matches!(machine.state, CircuitState::Closed);
@@ -70,7 +70,8 @@ impl BreakerShared {
         });
     }
 
-    /// Changes the failures in a row of this era, unless a later era has begun to count. Returns the count.
+    /// Changes the failures in a row of this era, and returns their number. If a later era has begun to count, changes
+    /// nothing and returns zero.
     #[inline]
     fn count_in_a_row(&self, era: u32, change: impl Fn(u32) -> u32) -> u32 {
         let mut word = self.era_and_run.load(Ordering::Relaxed);

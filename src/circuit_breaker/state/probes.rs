@@ -14,8 +14,7 @@ use crate::{
 use tokio::time::Instant;
 
 impl BreakerShared {
-    /// Refuses a call, or admits it: as a probe, or as any call if the circuit has closed since. `word` is the state
-    /// that the call has read.
+    /// Refuses a call, or admits it. The call is a probe, unless the circuit has closed after the call has read `word`.
     pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
         // A refusal that changes no state takes no lock, and so costs the same on any number of threads.
         match word.state() {
@@ -58,7 +57,7 @@ impl BreakerShared {
     }
 
     pub(in crate::circuit_breaker) fn settle_probe(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
-        // A slow probe has failed, with any outcome.
+        // A slow probe has failed, whatever its outcome is.
         let evidence = if ticket.is_slow(now) { Evidence::Failure } else { ticket.resolve(evidence, now) };
         self.with_machine(Delivery::Now, |machine| {
             if machine.era == ticket.era() {
@@ -108,7 +107,7 @@ impl BreakerShared {
     }
 
     /// Returns whether calls are refused now and none of them would change the state. Reads the clock only if the
-    /// answer depends on it.
+    /// result depends on it.
     pub(in crate::circuit_breaker) fn is_shut(&self, now: impl FnOnce() -> Instant) -> bool {
         let word = self.word();
         match word.state() {

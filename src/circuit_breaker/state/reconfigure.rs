@@ -22,7 +22,7 @@ impl BreakerShared {
         }
         let now = self.since_origin(Instant::now());
         if machine.config.consecutive_failures.is_none() {
-            // Failures that were counted before this rule existed are no run.
+            // The present configuration counts no failures in a row. A run that was counted before it must not go on.
             self.era_and_run.store(u64::from(machine.era) << 32, Ordering::Relaxed);
         }
         let ticks = self.change_windows(machine, &to, now);
@@ -35,7 +35,8 @@ impl BreakerShared {
         }
     }
 
-    /// Prepares the windows for another configuration. Returns their ticks if they change.
+    /// Prepares the windows for another configuration. Returns their new ticks, if the length changes or the first
+    /// window is added.
     fn change_windows(&self, machine: &Machine, to: &BreakerBuilder, now: Nanos) -> Option<Ticks> {
         let Machine { config: from, era, .. } = machine;
         if to.slow_call_rate.is_some() {

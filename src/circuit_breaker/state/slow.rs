@@ -28,7 +28,8 @@ impl BreakerShared {
     pub(in crate::circuit_breaker) fn settle_timed(&self, ticket: &Ticket, evidence: Evidence, now: Nanos) {
         let evidence = ticket.resolve(evidence, now);
         let slow = ticket.is_slow(now);
-        // It is unknown whether a call that was abandoned before the threshold would have been slow.
+        // It is unknown whether a call that was abandoned before the threshold would have been slow. Such a call is not
+        // recorded here, unless it was overdue: then `resolve` has made it a failure.
         if slow || ticket.can_be_slow() && evidence.is_answer() {
             self.record_slowness(ticket.era(), slow, now);
         }
@@ -53,7 +54,7 @@ impl BreakerShared {
             return None;
         }
         if ticket.has_begun() && !ticket.can_be_slow() {
-            // Only its end checks whether it is overdue.
+            // The call cannot become slow any more, and only its end checks whether it is overdue.
             return None;
         }
         let now = self.since_origin(now());
