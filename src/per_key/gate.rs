@@ -15,7 +15,8 @@ pub struct Admitted<T, K, P> {
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// Returns the entry for a request. Makes one if the key is new.
+    /// Returns the entry for a request. If the key is new, makes an entry, or returns the overflow entry if there is no
+    /// place.
     #[inline]
     pub(super) fn entry<Request>(&self, request: &Request, frame: &mut Frame) -> Arc<Entry<T, K>>
     where
@@ -109,7 +110,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     pub(super) fn rule(&self) -> String {
         let rule = self.keys.overflow().map_or_else(|| "its own rule".to_owned(), |entry| entry.handle.rule());
         let most_open = self.keys.most_open().share();
-        // Shares are in millionths.
+        // Shares are exact to a millionth, so more digits would only show the error of the `f64`.
         let percent = |share: f64| (share * 1e6).round() / 1e4;
         let most_open = most_open.map(|share| format!("; at most {}% of them open", percent(share)));
         format!("for each key, at most {}: {rule}{}", self.keys.max_keys(), most_open.unwrap_or_default())

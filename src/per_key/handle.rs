@@ -59,7 +59,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     ///
     /// # Errors
     ///
-    /// Those of the recipe's `build`, which runs here once. A configuration cannot fail later. If a
+    /// The errors of the recipe, which makes the overflow mechanism here. A configuration cannot fail later. If a
     /// function fails later, the call uses the [`overflow`](Self::overflow) mechanism, and the key's next call runs the
     /// function again.
     pub fn new<Request, R>(key_of: F, recipe: R) -> Result<Self, ConfigError>
@@ -173,7 +173,7 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
 
     /// Calls `each` with all keys and their handles, in no order. Keys that are added during the call may be left out.
     ///
-    /// `each` runs without a lock. All these keys are in use until the function returns.
+    /// `each` runs without a lock. Each of these keys is in use until `each` has returned for it.
     pub fn for_each(&self, mut each: impl FnMut(&K, &T)) {
         for entry in self.keys.all() {
             if let Some(key) = &entry.key {

@@ -50,7 +50,8 @@ impl<T: Mechanism, K: Send + Sync + 'static> Instrument for PerKeyInstrument<T, 
 ///
 /// # Cost
 ///
-/// A reading visits each mechanism, a 64th of the keys at a time. A call with a new key may wait for that.
+/// A reading visits each mechanism, one shard of the table after the other. A call with a new key may wait until the
+/// reading has left the shard of that key: a 64th of the keys.
 impl<T, K, F> Instrument for PerKey<T, K, F>
 where
     T: Mechanism,
@@ -99,9 +100,11 @@ impl<T: Mechanism, K> Keys<T, K> {
 /// The circuits of several keys.
 #[derive(Default)]
 pub struct Circuits {
-    /// In the order of [`BreakerState::ALL`].
+    /// The number of circuits in each state, in the order of [`BreakerState::ALL`].
     in_state: [usize; BreakerState::ALL.len()],
+    /// The largest of the failure ratios.
     failure_ratio: f64,
+    /// The longest time until an open circuit lets probes through, in seconds.
     half_open_in: f64,
 }
 
@@ -124,7 +127,7 @@ impl Tally for Circuits {
     }
 }
 
-/// The calls in flight of several keys.
+/// The calls in flight of several keys, and their limits: the sums.
 #[derive(Default)]
 pub struct Flights {
     in_flight: usize,

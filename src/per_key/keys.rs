@@ -37,26 +37,30 @@ pub struct Keys<T: Mechanism, K> {
     table: Table<T, K>,
     /// Has a secret seed, so no caller can choose keys that share an entry.
     hasher: RandomState,
+    /// The last uses of the entries count from this instant.
     origin: Origin,
     make: Make<T, K>,
     /// Whether all keys have one configuration. `false` for `PerKey::with`.
     has_one_config: bool,
     /// The mechanism that keys without a place share. Made by `PerKey::new`, or for the first key that needs it.
     overflow: OnceLock<Arc<Entry<T, K>>>,
-    /// Relaxed, as the next one: each is read by itself.
+    /// The most keys that have an entry. Relaxed: it is read by itself.
     max_keys: AtomicUsize,
+    /// How long an entry with evidence must be unused before it can be removed, in nanoseconds. Relaxed, as `max_keys`.
     idle_after: AtomicU64,
     /// Counts the uses of the overflow mechanism.
     overflowed: Counter,
+    /// The bound on open circuits, their counts and their listeners. Used only if the mechanisms are breakers.
     most_open: Arc<MostOpen>,
     order: Mutex<Order>,
     config: Mutex<Versioned<T::Config>>,
     /// The keys that have their own readings. The lock is taken alone.
     labels: Mutex<Arc<Labels>>,
-    /// Counts the calls that forgotten mechanisms let pass in shadow. Relaxed, as the next one.
+    /// Counts the calls that forgotten mechanisms let pass in shadow. Relaxed: it guards no other memory.
     forgotten: AtomicU64,
     /// The highest shadow count that a reading has given. No later reading gives less. The sum alone could fall for a
-    /// moment: a mechanism that is being forgotten is no longer present, and not yet added to `forgotten`.
+    /// moment: a mechanism that is being forgotten is no longer present, and not yet added to `forgotten`. Relaxed, as
+    /// `forgotten`.
     most_read: AtomicU64,
     /// Adds the instrument to an explanation. Stored as a function, because only [`new`](Self::new) has the bounds on
     /// `K` that it needs.
@@ -148,7 +152,8 @@ impl<T: Mechanism, K> Keys<T, K> {
         lock(&self.labels).clone()
     }
 
-    /// Calls `look` with the hash and the handle of each key, and with the overflow handle if a key has used it.
+    /// Calls `look` with the hash and the handle of each key. Also calls it with `None` and the overflow handle, if a
+    /// key has used the overflow mechanism.
     pub(super) fn look_at_all(&self, mut look: impl FnMut(Option<u64>, &T)) {
         self.table.look_at_all(|hash, handle| look(Some(hash), handle));
         if let Some(entry) = self.overflow().filter(|_| self.overflowed() > 0) {
@@ -197,7 +202,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         self.table.all()
     }
 
-    /// Returns the entry that would serve a new key, if that is known without a search.
+    /// Returns the overflow entry, if it is known without a search that this entry would serve a new key at `due`.
     pub(super) fn forecast_for_newcomer(&self, due: Instant) -> Option<&Arc<Entry<T, K>>> {
         let order = lock(&self.order);
         let shares = order.len() >= self.max_keys() && (self.max_keys() == 0 || order.pauses(self.time(due)));
@@ -211,7 +216,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         if !self.has_place(moment) {
             return self.share(&key);
         }
-        // Without an entry for the key, its next call tries again.
+        // If the mechanism cannot be made, the key gets no entry. Its next call therefore tries again.
         let Ok(handle) = (self.make)(&key) else { return self.share(&key) };
         let version = self.follow(&handle, None);
         handle.be_bound(&self.most_open);
@@ -316,8 +321,8 @@ impl<T: Mechanism, K> Keys<T, K> {
     pub(super) fn follow_all(&self, config: &T::Config) {
         {
             let mut versioned = lock(&self.config);
-            // Store the configuration first: an entry that is inserted too late for the loop below reads the stored one
-            // after its insertion.
+            // Store the configuration first. An entry that is inserted too late for the loop below then reads the
+            // stored configuration after its insertion.
             versioned.version = versioned.version.wrapping_add(1);
             versioned.config = Some(config.clone());
         }

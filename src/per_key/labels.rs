@@ -4,7 +4,7 @@ use super::{handle::PerKey, mechanism::Mechanism};
 use crate::error::ConfigError;
 use std::{collections::HashMap, hash::Hash};
 
-/// Each label adds a time series for each reading, in every process.
+/// The most keys with a label, and the most labels. Each label adds a time series for each reading, in every process.
 const MOST_LABELS: usize = 64;
 
 /// The label of all keys that have none.
@@ -20,7 +20,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// Returns all labels, each of which has a tally. A single `None` if no key has a label.
+    /// Returns all labels, each of which gets its own tally. Returns a single `None` if no key has a label.
     pub(super) fn all(&self) -> Vec<Option<&'static str>> {
         match &*self.labels {
             [] => vec![None],
@@ -28,7 +28,7 @@ impl Labels {
         }
     }
 
-    /// Returns the index of a key's label.
+    /// Returns the index of a key's label. It is zero for a key without a label, and for the overflow mechanism.
     pub(super) fn place(&self, hash: Option<u64>) -> usize {
         hash.and_then(|hash| self.places.get(&hash)).copied().unwrap_or(0)
     }

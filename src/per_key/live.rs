@@ -32,7 +32,7 @@ where
     type Config = <T as Mechanism>::Config;
 
     fn read(&self) -> Self::Config {
-        // Not the configuration of a single key, which may have been changed by hand.
+        // Reads the common configuration. That of a single key may have been changed by hand.
         self.keys.config().unwrap_or_else(|| self.overflow.read())
     }
 

@@ -30,7 +30,8 @@ pub trait Mechanism: Clone + Send + Sync + 'static {
     /// Adds the mechanism's readings at `now` to the tally.
     fn add_to(&self, _tally: &mut Self::Tally, _now: Instant) {}
 
-    /// Returns the number of calls that it let pass in shadow. The total must not fall when a mechanism is forgotten.
+    /// Returns the number of calls that the mechanism let pass in shadow. The table adds this number to its count of
+    /// forgotten mechanisms when it forgets this one, so that the total does not fall.
     fn in_shadow(&self) -> u64 {
         0
     }
@@ -63,11 +64,11 @@ pub trait Tally: Default {
 /// The loss if a mechanism were forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// Nothing: it is equal to a new one.
+    /// Nothing: it is at least as good as a new one.
     Nothing,
     /// Results of recent calls, which lose their value with time.
     Evidence,
-    /// Calls in flight, an open time that has not ended, or a state that an operator set.
+    /// Calls in flight, a handle in other code, an open time that has not ended, or a state that an operator set.
     InUse,
 }
 

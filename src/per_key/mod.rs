@@ -73,14 +73,15 @@
 //! - A key is also in use while a call that it admitted is in flight, and while your code holds a handle of it.
 //! - A new key therefore never replaces an open circuit that is not due. A key is idle for
 //!   [`idle_after`](PerKey::idle_after) if no call has used it for that long.
-//! - Each new key removes up to two keys that were idle for at least `idle_after`, even if the table has room.
+//! - Each new key removes up to two keys that were idle for at least `idle_after` and are not in use, even if the table
+//!   has room.
 //! - If no key can be forgotten, new keys share one [overflow](PerKey::overflow) mechanism until a place is free. The
 //!   overflow mechanism is made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search
 //!   that found no key to forget, no other search begins for 10 µs times the number of keys: 10 ms for 1024 keys.
 //!   Meanwhile, new keys share the overflow mechanism.
-//! - These count as a use of a key: the end of a call, the decision of its rate limit, a refusal, and
-//!   [`PerKey::handle`]. The time of the last use is exact to a millisecond. A search moves the keys that it cannot
-//!   forget to the end of the order. Such a move does not count as a use.
+//! - These count as a use of a key: at a breaker or a limiter the end or the refusal of a call, at a rate limit each
+//!   decision, and [`PerKey::handle`]. The time of the last use is exact to a millisecond. A search moves the keys that
+//!   it cannot forget to the end of the order. Such a move does not count as a use.
 //! - A forgotten key comes back as a new key does: a breaker comes back closed, with the common configuration. A
 //!   configuration that was set on the handle of one key alone is lost, unless your code keeps that handle.
 //!
@@ -174,8 +175,10 @@
 //! least recently used first, until it finds one that can be forgotten. A key that it cannot forget moves to the end of
 //! the list, so the next search begins with the others.
 //!
-//! The locks of the table are held for a few steps, and no code of yours runs under them. Your functions and `Hash` of
-//! the key run before a lock is taken. Keys and mechanisms are dropped after it is released. `Eq` never runs: keys are
+//! The lock of a shard is held for a few steps, the lock of the list for a whole search. No code of yours runs under
+//! them. Your functions and `Hash` of
+//! the key run before a lock is taken. Keys and mechanisms are dropped after the lock is
+//! released. `Eq` never runs: keys are
 //! compared by 64 bits of a hash with a secret seed. Two keys with the same 64 bits would share a mechanism. Among 1024
 //! keys, the probability of that is 3 in 10^14.
 //!

@@ -17,14 +17,16 @@ const LOOKS_AT_OLD: usize = 2;
 
 /// The entries in the order of their last use. A search moves the entries that it cannot remove to the end.
 ///
-/// Each entry has one [`KnownUse`]. The entry may have been used later. A search that visits it then updates the known use.
+/// Each entry has one [`KnownUse`]. The entry may have been used later. A search that visits it then updates the known
+/// use.
 pub(super) struct Order {
     known: BinaryHeap<Reverse<KnownUse>>,
     /// Counts the known uses, to order those of equal time.
     number: u64,
-    /// No search visits entries from `pause_until - pause` to `pause_until`. An earlier time comes from a clock that
-    /// went back, and does not stop a search.
+    /// No search visits entries from `pause_until - pause` to `pause_until`. A `now` before these comes
+    /// from a clock that went back, and does not stop a search.
     pause_until: Nanos,
+    /// The length of the last pause.
     pause: Nanos,
 }
 
@@ -63,7 +65,8 @@ impl Order {
         self.known.push(Reverse(KnownUse { since, number: self.number, hash }));
     }
 
-    /// Finds the first entry that can be removed. Its known use is then the first. Returns whether there is one.
+    /// Finds the first entry that can be removed, and moves the entries before it to the end, so that its known use is
+    /// the first. Returns whether there is such an entry. Returns `false` during a pause.
     pub(super) fn find<T: Mechanism, K>(&mut self, table: &Table<T, K>, moment: Moment, idle_after: Nanos) -> bool {
         if self.pauses(moment.nanos) {
             return false;
@@ -112,8 +115,8 @@ impl Order {
         None
     }
 
-    /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after`, if `may_remove` agrees to each
-    /// removal. `may_remove` runs last: if it returns `true`, the entry is removed.
+    /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after` and are not in use, if
+    /// `may_remove` agrees to each removal. `may_remove` runs last: if it returns `true`, the entry is removed.
     pub(super) fn remove_old<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 /// The number of shards. Each has its own lock, so that threads with different keys rarely write a common cache line.
 const SHARDS: usize = if cfg!(steadfast_loom) { 1 } else { 64 };
-/// The lowest of the bits of a hash that choose the shard. The map in a shard uses the lowest and the highest bits.
+/// The lowest of the bits of a hash that choose the shard. The map in a shard uses the lowest and the highest bits, so
+/// the choice of the shard uses bits between them.
 const SHARD_SHIFT: u32 = 40;
 
 /// The precision of the last use of an entry.
@@ -72,7 +73,8 @@ impl Hasher for Identity {
 
 type Map<T, K> = HashMap<u64, Arc<Entry<T, K>>, BuildHasherDefault<Identity>>;
 
-/// No user code runs while a shard is locked: entries are dropped, and handles used, after the lock is released.
+/// The entries, in shards. No user code runs while a shard is locked: the methods of a [`Mechanism`] run none, and
+/// entries are dropped after the lock is released.
 pub(super) struct Table<T, K> {
     /// There are [`SHARDS`] of them.
     shards: Box<[Stripe<RwLock<Map<T, K>>>]>,

@@ -67,8 +67,9 @@ struct BudgetShared {
     /// other memory and each change is one atomic step. Only `configure` and `add_up_to_cap` use acquire and release: a
     /// deposit after a lowered cap must see the new cap.
     balance: AtomicU64,
-    /// The deposit of one call.
+    /// The deposit of one call, in units of the balance.
     deposit: AtomicU64,
+    /// The most that the balance can be, in its units.
     cap: AtomicU64,
     /// The floor's bucket. Without a floor no call takes from it; a refund may still reach it.
     floor: TokenBucket,
@@ -132,7 +133,7 @@ impl RetryBudget {
     /// - A deposit during the change may use the old ratio with the new cap, or the new ratio with the old cap. The
     ///   budget removes any excess over the new cap at once.
     ///
-    /// Applying the configuration in force changes nothing and costs one lock.
+    /// A call with the configuration that is already in force changes nothing and takes one lock.
     ///
     /// ```
     /// use steadfast::retry::RetryBudget;
@@ -194,7 +195,7 @@ impl RetryBudget {
         RetryBudgetBuilder { initial: configuration.initial_up_to_cap(), ..configuration }
     }
 
-    /// Records one call.
+    /// Records one call that has reached the service. It earns the [`ratio`](RetryBudgetBuilder::ratio) of a retry.
     #[inline]
     pub fn deposit(&self) {
         self.add_up_to_cap(self.shared.deposit.load(Ordering::Relaxed));

@@ -30,7 +30,8 @@ pub struct RetryConfig {
         serde(default = "RetryConfig::default_max_hint", with = "crate::durations::max_hint")
     )]
     pub max_hint: Duration,
-    /// The budget of retries. In a stack that was built with a budget, `None` means a budget with defaults.
+    /// The budget of retries. In a stack that was built with a budget, `None` means a budget with defaults. In a stack
+    /// without a budget, only `None` is valid.
     #[cfg_attr(feature = "serde", serde(default))]
     pub budget: Option<BudgetConfig>,
 }
@@ -46,7 +47,7 @@ pub struct BudgetConfig {
     pub ratio: f64,
     /// The most retries that are saved, at least 1. Default: 10.
     pub cap: u32,
-    /// The retries in addition to the earned ones. Default: one in 100 s. `None`: no such trickle.
+    /// The retries in addition to the earned ones. Default: one in 100 s. `None`: only earned retries.
     pub floor: Option<Pace>,
 }
 

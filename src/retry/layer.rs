@@ -88,7 +88,8 @@ impl<P> Retry<P> {
     /// limit until it has tokens. Use it for batch work, which may be late but should not fail.
     ///
     /// The wait is the `retry_after` of the refusal, plus the backoff. It must end before the deadline of the call, and
-    /// costs an attempt. A refusal without a `retry_after`, or with one above [`max_hint`](Self::max_hint), ends the call.
+    /// costs an attempt. A refusal without a `retry_after`, or with one above [`max_hint`](Self::max_hint), ends the
+    /// call.
     ///
     /// Each wait takes a retry from the budget; if there is none, the call fails at once. A new process has none, and a
     /// full default budget lets ten calls wait. Give batch work [`initial(n)`](super::RetryBudgetBuilder::initial) with
@@ -134,8 +135,8 @@ impl<P> Retry<P> {
 
     /// Copies requests with `copy` instead of `Clone`. A request for which it returns `None` is sent once.
     ///
-    /// For requests that are not `Clone`, such as reqwest's with its `try_clone`. `copy` runs before the first attempt,
-    /// and before each retry except the last possible one.
+    /// Use it for requests that are not `Clone`, such as reqwest's with its `try_clone`. `copy` runs before the first
+    /// attempt, and before each retry except the last possible one.
     ///
     /// If the requests borrow, pass a function that takes any lifetime, not a closure:
     /// `fn copy<'a>(text: &&'a str) -> Option<&'a str>`.
@@ -193,7 +194,7 @@ pub(crate) fn check_max_hint(max_hint: Duration) -> Result<(), ConfigError> {
 
 /// Retries calls, as a tower layer. See the [module](super).
 ///
-/// The layer keeps the service's error type, which must be `From<Rejection>`. Choose another way with
+/// The layer keeps the service's error type, which must be `From<Rejection>`. To return a refusal in another form, use
 /// [`typed_error`](StackLayer::typed_error) or [`respond_with`](StackLayer::respond_with).
 #[doc(alias("RetryPolicy", "RetryTransientMiddleware"))]
 pub type RetryLayer<P = CloneRequest, C = AnyError, X = KeepError> = StackLayer<RetryStage<P, Leaf<C>>, X>;

@@ -42,9 +42,9 @@
 //! | the attempt ended with | retry |
 //! |---|---|
 //! | [`Outcome::Failure`](crate::Outcome::Failure), or a timeout after the service was called | after the backoff |
-//! | `Outcome::Overloaded` with a `retry_after` of at most [`max_hint`](Retry::max_hint) | after that and the backoff |
+//! | `Outcome::Overloaded` with a `retry_after` of at most [`max_hint`](Retry::max_hint) | after the `retry_after` and the backoff |
 //! | `Outcome::Overloaded` with a longer `retry_after`, or without | no |
-//! | `Outcome::Unprocessed` with a `retry_after` of at most `max_hint`, or without | after that and the backoff |
+//! | `Outcome::Unprocessed` with a `retry_after` of at most `max_hint`, or without | after the `retry_after`, if any, and the backoff |
 //! | `Outcome::Unprocessed` with a longer `retry_after` | no |
 //! | a refusal by an inner layer | no, unless [asked for](Retry::wait_for_refusals) |
 //! | any other outcome | no |
@@ -57,15 +57,15 @@
 //! An open circuit fails fast, and a retry must not turn that into a wait. A refusal by an inner layer of the same
 //! stack therefore ends the call at once. Before a backoff, the retry also asks the inner layers whether they would
 //! refuse the next attempt at the time it is due. If one would, the caller gets the result of the last attempt at once,
-//! and the budget is not charged. If a layer refuses the attempt although it had not predicted that, the caller gets
-//! the refusal. It is marked as [having reached the service](crate::Rejection::reached_service), because an earlier
-//! attempt did.
+//! and the budget is not charged. With [`wait_for_refusals`](Retry::wait_for_refusals), the retry does not ask. If a
+//! layer refuses the attempt although it had not predicted that, the caller gets the refusal. It is marked as [having
+//! reached the service](crate::Rejection::reached_service), because an earlier attempt did.
 //!
 //! Asking changes no state. Each layer answers from what it knows:
 //!
 //! | layer | predicts a refusal |
 //! |---|---|
-//! | circuit breaker | until the open time ends; while a half-open circuit has no place for a probe; while the circuit is forced open |
+//! | circuit breaker | until the open time ends; while a half-open circuit has no place for a probe, or once its probe timeout has passed; while the circuit is forced open |
 //! | rate limit | while the bucket has too few tokens |
 //! | rate limit with a wait queue | if the call's turn would come too late |
 //! | [distributed](crate::rate_limit::distributed) rate limit | by the last answer of the store |
@@ -84,9 +84,9 @@
 //! # The budget
 //!
 //! A call makes one deposit, at the end of its first attempt that reached the service. A retry withdraws before its
-//! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also does so if the attempt has not
-//! reached the service when a timeout ends it or the caller drops the call. An attempt whose service fails to become
-//! ready has reached the service and is not refunded.
+//! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also refunds the retry if
+//! the attempt has not reached the service when a timeout ends it or the caller drops the call. An attempt whose
+//! service fails to become ready has reached the service and is not refunded.
 //!
 //! # Short-lived programs
 //!
@@ -111,7 +111,7 @@
 //!
 //! # Cancellation
 //!
-//! A dropped call leaves nothing behind; see the budget.
+//! A dropped call leaves nothing behind. [The budget](#the-budget) says when its retry is refunded.
 //!
 //! # Cost
 //!

@@ -14,7 +14,7 @@ use tower::Service;
 
 /// Whether an ending justifies a further attempt.
 pub(super) enum Worth {
-    /// No: the call has ended well, or another attempt would end in the same way.
+    /// No: the call has ended well, or its ending is of a kind that is not retried.
     Nothing,
     /// No: the ending has no hint, or its hint is too long.
     Denied(Denied),
@@ -93,7 +93,8 @@ impl<P, Next> RetryStage<P, Next> {
         Ok(())
     }
 
-    /// Returns the request of the next attempt: a copy, or the kept request if it is the last attempt.
+    /// Returns the request of the next attempt: a copy, or the kept request if this is the last attempt or no copy can
+    /// be made.
     pub(super) fn next_request<Request>(
         &self,
         kept: &mut Option<<P as Replay<Request>>::Kept>,

@@ -4,10 +4,11 @@ use crate::shell::Frame;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Repeat {
-    /// After each ending that justifies another attempt: processing it twice does no harm.
+    /// After each ending that justifies another attempt: processing the request twice does no harm.
     Always,
-    /// Only if the service provably did not process it ([`Outcome::Unprocessed`](crate::Outcome::Unprocessed)), or an
-    /// inner layer refused it and the retry [waits for refusals](super::Retry::wait_for_refusals).
+    /// Only if the service provably did not process the request
+    /// ([`Outcome::Unprocessed`](crate::Outcome::Unprocessed)), or an inner layer refused it and the retry [waits for
+    /// refusals](super::Retry::wait_for_refusals).
     IfUnprocessed,
 }
 
@@ -70,7 +71,7 @@ pub enum Repeat {
 ///         1 => Err("connection reset"),
 ///         _ => Ok(upload.0.len()),
 ///     }))?;
-/// // The first attempt never reached the service. It may have processed the second one.
+/// // The first attempt never reached the service. The service may have processed the second one.
 /// let error = service.oneshot(Upload(Arc::from(vec![0; 100]))).await.unwrap_err();
 /// assert_eq!(error, Error::Service("connection reset"));
 /// # Ok(())

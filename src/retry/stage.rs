@@ -42,7 +42,7 @@ pin_project! {
         // The attempt in flight; `None` while waiting for the next one.
         #[pin]
         attempt: Option<Call>,
-        // The kept value for further attempts; `None` if none is possible.
+        // The kept value for further attempts; `None` if no further attempt is possible.
         kept: Option<Kept>,
         progress: Progress,
     }
@@ -77,8 +77,8 @@ impl Progress {
         u32::try_from(self.attempts).unwrap_or(u32::MAX)
     }
 
-    /// Reports the retries of this call to observers. Forbids outer retries if this stage denied one, unless the call
-    /// may have only one attempt.
+    /// Reports the retries of this call to observers. Forbids outer retries if this stage denied one, unless it did so
+    /// only because the call may have one attempt.
     #[inline]
     fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
         // A call with only one attempt is not retried here. An outer retry may still retry it.
@@ -110,7 +110,7 @@ where
         frame.begin_attempt(0, inherited);
         let (request, kept) = if self.attempts(frame) > 1 {
             let kept = self.replay.keep(request, frame);
-            // It ran user code: a clone of the request, or a closure.
+            // `keep` ran user code: a clone of the request, or a closure.
             frame.user_code_runs();
             kept
         } else {
@@ -198,7 +198,7 @@ where
                 if progress.inherited.deadline().has_passed(now) {
                     self.refund(progress.withdrawal.take());
                     if progress.inherited.is_enforced() {
-                        // The outer timeout, which reads the clock next, enforces it.
+                        // The outer timeout, which reads the clock next, enforces the deadline.
                         return Poll::Pending;
                     }
                     progress.note(Some(Denied::Deadline), frame);

@@ -46,7 +46,7 @@ impl<F> TimeoutLayer<KeepError, PerRequest<F>> {
 impl TimeoutLayer<KeepError, Quantile> {
     /// Makes a layer that learns its limit from the calls. See [`Quantile`].
     ///
-    /// It reads the clock when a call begins, and when it ends.
+    /// The layer reads the clock when a call begins, and when the call ends.
     pub fn learned(limit: Quantile) -> Self {
         StackLayer::from_stages(TimeoutStage::new(Of::Call, limit, Leaf::default()), KeepError)
     }
@@ -76,7 +76,7 @@ mod tests {
             assert_eq!(learned.call(polls).await, Ok(before + 2));
             assert_eq!(READS.get(), before + 2);
         }
-        // A call inside the scope of a context makes no further read.
+        // Two reads: one for the scope of the context, and one for the call inside it.
         let before = READS.get();
         let mut call = pin!(CallContext::new().scope(fixed.call(1)));
         call.as_mut().await.unwrap();

@@ -42,7 +42,8 @@ impl RetryBudgetBuilder {
     /// Sets the retries that each call earns: 0.1 allows one retry for every ten calls. From 0 to 1, exact to 1 in
     /// 10^9. Default: 0.1, so that a service that fails all calls gets 10% more load.
     ///
-    /// Above 1 the budget would bound nothing: each call would earn more than the one retry that it can need at a time.
+    /// With 1, retries can already double the load on a service that fails all calls. A budget with a higher ratio
+    /// would hardly bound the load, so `build` refuses it.
     pub fn ratio(self, ratio: f64) -> Self {
         Self { ratio, ..self }
     }
