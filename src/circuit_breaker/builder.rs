@@ -137,8 +137,8 @@ impl BreakerBuilder {
     /// # Cost
     ///
     /// One clock reading when a call is admitted, one when it ends, and one for each poll of the service that ends
-    /// pending before the threshold. One compare-and-swap for each call that counts. A layer wakes a pending call once,
-    /// at the threshold, with the one timer that a call has. The breaker allocates a second window once.
+    /// pending until the call counts as slow. One compare-and-swap for each call that counts. A layer wakes a pending
+    /// call once, at the threshold, with the one timer that a call has. The breaker allocates a second window once.
     #[doc(alias("slow_call_rate_threshold", "slow_call_duration_threshold"))]
     pub fn slow_call_rate(self, rate: f64, threshold: Duration) -> Self {
         Self { slow_call_rate: Some((rate, threshold)), ..self }

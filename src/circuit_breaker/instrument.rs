@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 /// Gives four kinds of readings. `circuit_state` is 1 for the present state and 0 for the others.
 /// `circuit_transitions_total` counts how often each state was entered. `circuit_failure_ratio` is the share of
-/// failures in the window, or 0 if no call counts. `circuit_half_open_in_seconds` is the time until an
-/// open circuit lets probes through, or 0 in every other state.
+/// failures in the window, or 0 if no call counts. `circuit_half_open_in_seconds` is the time until an open circuit
+/// lets probes through, or 0 in every other state.
 impl Instrument for Breaker {
     fn read(&self, now: Instant, readings: &mut Readings<'_>) {
         let (present, entered) = (self.state(), self.times_entered());

@@ -116,9 +116,8 @@ impl Published {
         loop {
             let loaded = load(place(rules));
             let newer = self.rules();
-            // `loaded` was loaded before `newer`, with acquire. A slot is overwritten only after rules that
-            // name the other slot were published. If this slot had been overwritten, `newer` would differ in its
-            // numbering.
+            // `loaded` was loaded before `newer`, with acquire. A slot is overwritten only after rules that name the
+            // other slot were published. If this slot had been overwritten, `newer` would differ in its numbering.
             if newer.numbering() == rules.numbering() {
                 return (rules, loaded);
             }
@@ -145,8 +144,8 @@ impl Published {
         Ticket::timed(era, overdue_after, slow_after, now)
     }
 
-    /// Publishes a configuration that differs from the machine's. `ticks` is `Some` if the windows get
-    /// another length, or if there was no window.
+    /// Publishes a configuration that differs from the machine's. `ticks` is `Some` if the windows get another length,
+    /// or if there was no window.
     pub(super) fn reconfigure(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
         let (rules, present) = self.rules_and_ticks();
         let mut numbering = rules.numbering();

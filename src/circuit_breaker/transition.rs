@@ -184,7 +184,8 @@ impl Item {
     pub(super) fn deliver(self) {
         let Self { number, transition, listeners } = self;
         for Listening { since, listener } in listeners {
-            // A dropped transition that is older than the listener does not count as missed by it.
+            // A listener of this breaker does not miss transitions that are older than itself: they are numbered below
+            // `since`. For the listeners of a `PerKey`, `since` is 0.
             let missed = transition.missed.min(number - since);
             survives(|| listener.hear(&Transition { missed, ..transition }));
         }

@@ -140,9 +140,9 @@
 //! ```
 //!
 //! The function runs once in [`PerKey::new`], which returns its error, and once for each new key. A key keeps its
-//! learned limit until no call came for [`idle_after`](PerKey::idle_after). An adaptive limiter takes about
-//! 5 KiB, with a [fair share](crate::load_shed::LimiterBuilder::fair_share) 21 KiB; set [`max_keys`](PerKey::max_keys)
-//! accordingly.
+//! learned limit at least until no call has used it for [`idle_after`](PerKey::idle_after). An adaptive limiter takes
+//! about 5 KiB, with a [fair share](crate::load_shed::LimiterBuilder::fair_share) 21 KiB; set
+//! [`max_keys`](PerKey::max_keys) accordingly.
 //!
 //! # Too many open circuits
 //!
@@ -176,11 +176,9 @@
 //! the list, so the next search begins with the others.
 //!
 //! The lock of a shard is held for a few steps, the lock of the list for a whole search. No code of yours runs under
-//! them. Your functions and `Hash` of
-//! the key run before a lock is taken. Keys and mechanisms are dropped after the lock is
-//! released. `Eq` never runs: keys are
-//! compared by 64 bits of a hash with a secret seed. Two keys with the same 64 bits would share a mechanism. Among 1024
-//! keys, the probability of that is 3 in 10^14.
+//! them. Your functions and `Hash` of the key run before a lock is taken. Keys and mechanisms are dropped after the
+//! lock is released. `Eq` never runs: keys are compared by 64 bits of a hash with a secret seed. Two keys with the same
+//! 64 bits would share a mechanism. Among 1024 keys, the probability of that is 3 in 10^14.
 //!
 //! # Differences
 //!

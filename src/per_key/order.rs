@@ -23,8 +23,8 @@ pub(super) struct Order {
     known: BinaryHeap<Reverse<KnownUse>>,
     /// Counts the known uses, to order those of equal time.
     number: u64,
-    /// No search visits entries from `pause_until - pause` to `pause_until`. A `now` before these comes
-    /// from a clock that went back, and does not stop a search.
+    /// No search visits entries from `pause_until - pause` to `pause_until`. A `now` before these comes from a clock
+    /// that went back, and does not stop a search.
     pause_until: Nanos,
     /// The length of the last pause.
     pause: Nanos,
@@ -115,8 +115,8 @@ impl Order {
         None
     }
 
-    /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after` and are not in use, if
-    /// `may_remove` agrees to each removal. `may_remove` runs last: if it returns `true`, the entry is removed.
+    /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after` and are not in use, if `may_remove`
+    /// agrees to each removal. `may_remove` runs last: if it returns `true`, the entry is removed.
     pub(super) fn remove_old<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,

@@ -64,7 +64,7 @@ impl RetryConfig {
 }
 
 impl RetryConfig {
-    /// Checks the values for any retry, and for any budget if one is given.
+    /// Checks all values, and those of the budget if one is given.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_attempts(self.attempts)?;
         check_max_hint(self.max_hint)?;

@@ -84,9 +84,9 @@
 //! # The budget
 //!
 //! A call makes one deposit, at the end of its first attempt that reached the service. A retry withdraws before its
-//! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also refunds the retry if
-//! the attempt has not reached the service when a timeout ends it or the caller drops the call. An attempt whose
-//! service fails to become ready has reached the service and is not refunded.
+//! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also refunds the retry if the
+//! attempt has not reached the service when a timeout ends it or the caller drops the call. An attempt whose service
+//! fails to become ready has reached the service and is not refunded.
 //!
 //! # Short-lived programs
 //!

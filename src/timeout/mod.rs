@@ -34,9 +34,9 @@
 //! - An answer that is ready when the time is up is returned.
 //! - When the time is up, the layer first drops the service's future. The call then ends as
 //!   [`TimedOut`](crate::error::TimedOut), which says whether the service had been called.
-//! - If an earlier deadline ends a call before half of the limit has passed, the call is [no evidence about the
-//!   service](crate::error::TimedOut::was_cut_short). In a stack, this rule applies to each attempt. The limit is then
-//!   the attempt timeout, or without one the timeout of the stack; see
+//! - If an earlier deadline ends a call before half of the limit has passed, or a call without a limit, the call is [no
+//!   evidence about the service](crate::error::TimedOut::was_cut_short). In a stack, this rule applies to each attempt.
+//!   The limit is then the attempt timeout, or without one the timeout of the stack; see
 //!   [`Ending::CutShort`](crate::shell::Ending::CutShort).
 //! - The limit counts from when the call comes to this layer. For a layer alone, and for the timeout of a client, that
 //!   is the first poll of the response future. On a server, it is when the call has passed the limits and the queue in
@@ -67,10 +67,10 @@
 //! slower than the others, is [always given up](Quantile#requests-of-different-kinds). Give it its own stack and its
 //! own `Quantile`.
 //!
-//! A [`Quantile`] also knows the fastest recent answer. If a call has less time than that, because of its caller's
-//! deadline or an outer timeout, the call is [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work.
-//! A limit of the other kinds refuses a call only if its deadline has passed, or if a [`PerRequest`] chooses a limit of
-//! zero.
+//! A [`Quantile`] also knows how long the fastest recent answer took. If a call has less time than that answer took,
+//! because of its caller's deadline or an outer timeout, the call is
+//! [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work. A limit of the other kinds refuses a call
+//! only if its deadline has passed, or if a [`PerRequest`] chooses a limit of zero.
 //!
 //! # Cost
 //!

@@ -33,11 +33,13 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     #[doc(hidden)]
     const LEARNS: bool;
 
-    /// Returns the limit of a call, if it has one.
+    /// Returns the limit of a call, if it has one. `of_settings` returns the limit in the settings of a live stack; it
+    /// replaces a fixed limit, and no other.
     #[doc(hidden)]
     fn limit(&self, kept: Self::Kept, of_settings: impl FnOnce() -> Option<Duration>) -> Option<Duration>;
 
-    /// Returns whether the time that a call has left is too short for any answer.
+    /// Returns whether a call is refused because the time that it has left is too short for any answer. A learned limit
+    /// lets one such call in a second pass, and notes that it did.
     #[doc(hidden)]
     fn is_hopeless(&self, left: Duration, now: Instant) -> bool;
 
@@ -66,13 +68,15 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     fn longest(&self) -> Option<Duration>;
 
     /// Returns the limit, if it is fixed and a configuration can replace it. Otherwise returns the rule that a
-    /// configuration with such a limit breaks.
+    /// configuration breaks if it sets this limit.
     #[doc(hidden)]
     fn fixed(&self) -> Result<Duration, &'static str>;
 
+    /// Checks the limit. `field` is its name in the error.
     #[doc(hidden)]
     fn check(&self, field: &'static str) -> Result<(), ConfigError>;
 
+    /// Adds the instrument of a learned limit to the explanation.
     #[doc(hidden)]
     fn explain(&self, explanation: &mut Explanation);
 }

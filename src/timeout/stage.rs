@@ -137,7 +137,7 @@ pin_project! {
             // When the limit ends the call. `None` until the first pending poll, unless it is needed at the start. That
             // is so if an inner stage reads the deadline, if the limit is not fixed, or if `inherited` has a deadline.
             own: Option<Deadline>,
-            // The deadline inherited from the caller. Never, if an outer timeout of the stack enforces it.
+            // The deadline inherited from the caller. `NEVER` if an outer timeout of the stack enforces that deadline.
             inherited: Deadline,
             // The data that the limit learns from, or the limit chosen for the request. Nothing for a fixed limit.
             kept: K,
@@ -243,7 +243,7 @@ where
         }
         let is_own = deadline != inherited;
         if P::LEARNS {
-            // Before the drop of the service's future, which may panic.
+            // Learns before the service's future is dropped, because its drop may panic.
             if is_own { self.limit.given_up(kept) } else { self.limit.cut(kept, || now) }
         }
         let cut_short = self.is_cut_short(own, now, kept, frame);
@@ -258,7 +258,8 @@ where
         });
         let limit = limit.filter(|_| is_own);
         let details = TimedOut::new(limit, frame.reached_service()).ended_by(by).given_up(frame.abandoned_in(), spent);
-        // The current attempt may have had half of its time although the call had not.
+        // If the current attempt had half of its time, the call is evidence about the service, although the call had
+        // less than half of its own time.
         Poll::Ready(Err(timed_out(if cut_short && frame.is_cut_short() { details.cut_short() } else { details })))
     }
 

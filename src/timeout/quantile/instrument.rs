@@ -2,7 +2,7 @@ use super::Quantile;
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// Exports `timeout_seconds`, the limit, and `timeout_rate`, the achieved rate.
+/// Gives `timeout_seconds`, the limit, and `timeout_rate`, the share of the calls in the window that timed out.
 impl Instrument for Quantile {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         readings.add(Reading::largest("timeout_seconds", self.current().as_secs_f64()));

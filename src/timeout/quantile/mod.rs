@@ -19,7 +19,7 @@ use std::{array, fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use window::Window;
 
-/// The calls that are learned together. The limit changes, or freezes, once for each slice.
+/// The calls that are learned together. The limit can change, or freeze, at most once for each slice.
 pub(crate) const SLICE: usize = 128;
 /// Four slices: while one slice is learned, calls fill the next ones.
 const CELLS: usize = 4 * SLICE;
@@ -36,8 +36,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// - Until `5 / e` calls are known, the limit is the ceiling. Then it is the quantile `1 - e` of the last `10 / e`
 ///   calls. The window counts calls, not time. Latencies are kept in buckets less than 0.8% wide.
 /// - In a stack or a layer, calls that are answered with a [`Success`](crate::classify::Outcome::Success) are learned,
-///   and calls that this limit ends, before or after they reach the service. Failures, refusals and calls that their
-///   callers drop are not learned.
+///   and calls that this limit ends, before or after they reach the service. Other failures, refusals, and calls that
+///   their callers drop, are not learned, except as the next points say.
 /// - A call that timed out is a censored sample: it took longer than its limit. The Kaplan-Meier estimator (1958) takes
 ///   censored samples into account, so the limit does not creep down. If the answers do not reach the quantile because
 ///   too many calls time out, the limit rises in steps. A step raises it by at most a quarter. There is at most one
@@ -115,6 +115,7 @@ struct Learned {
     limit: AtomicU64,
     /// The share of the calls in the window that timed out, as the bits of an `f64`.
     achieved: AtomicU64,
+    /// 1 while the limit is frozen, otherwise 0.
     frozen: AtomicU64,
     /// Nanoseconds: the fastest recent answer, rounded down. Zero while too few calls are known.
     fastest: AtomicU64,
@@ -131,8 +132,8 @@ struct Learned {
 }
 
 impl Quantile {
-    /// Begins a timeout with this false-timeout rate, from 0.0001 to 0.1. The rate is the share of calls that may be
-    /// given up although an answer would still have come.
+    /// Returns a builder for a timeout with this false-timeout rate, from 0.0001 to 0.1. The rate is the share of calls
+    /// that may be given up although an answer would still have come.
     pub fn builder(rate: f64) -> QuantileBuilder {
         QuantileBuilder::new(rate)
     }
@@ -171,7 +172,7 @@ impl Quantile {
         f64::from_bits(self.0.achieved.load(Ordering::Relaxed))
     }
 
-    /// Returns whether the limit is frozen, because too many of the last calls timed out.
+    /// Returns whether the limit is frozen, because too many calls of the last slice of 128 timed out.
     pub fn is_frozen(&self) -> bool {
         self.0.frozen.load(Ordering::Relaxed) != 0
     }
@@ -234,8 +235,8 @@ impl Quantile {
         })
     }
 
-    /// Returns when a call with too little time last passed, and `now`, both as numbers. Returns `None` if no such call
-    /// may pass now.
+    /// Returns when a call with too little time last passed, and `now`, both in nanoseconds after `origin`. Returns
+    /// `None` if no such call may pass now.
     fn try_at(&self, now: Instant) -> Option<(u64, u64)> {
         let tried = self.0.tried.load(Ordering::Relaxed);
         // The numbers wrap around after 584 years. Only their distance counts.

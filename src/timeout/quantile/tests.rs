@@ -97,7 +97,8 @@ fn a_service_that_is_twice_as_slow_for_good_gets_a_longer_limit() {
     assert!(achieved > 0.005 && achieved < 0.02, "{achieved}");
 }
 
-/// Makes calls of which every other one, on average, has a caller's deadline of up to 50 ms.
+/// Makes calls of which every other one, on average, has a caller's deadline of up to 50 ms. If `learns`, the limit
+/// learns from the calls that these deadlines end.
 fn calls_of_hurried_callers(limit: &Quantile, count: usize, random: &mut impl Rng, learns: bool) {
     let (shape, era) = (LogNormal::new(-4.0, 1.0).unwrap(), limit.era());
     for _ in 0..count {
@@ -143,7 +144,7 @@ fn a_limit_that_no_caller_waits_for_stays_the_same() {
     let (limit, mut random) = (quantile(0.01), SmallRng::seed_from_u64(5));
     calls(&limit, 5_000, &mut random, 1.0);
     let before = limit.current();
-    // All callers wait for 20 ms, which is the median.
+    // All callers wait for 20 ms, which is about the median.
     let shape = LogNormal::new(-4.0, 1.0).unwrap();
     for _ in 0..20_000 {
         let latency = Duration::from_secs_f64(shape.sample(&mut random));

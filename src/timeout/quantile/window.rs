@@ -26,10 +26,13 @@ struct Bucket {
 
 pub(super) struct Window {
     scale: Scale,
+    /// The false-timeout rate.
     rate: f64,
+    /// The most samples in the window: `10 / rate`.
     size: usize,
     samples: VecDeque<Sample>,
     buckets: Box<[Bucket]>,
+    /// The samples in the window that were given up at the limit.
     given_up: usize,
     limit: Nanos,
     /// The bucket of the fastest answer in the last slice, even if that slice is not learned.
@@ -37,11 +40,12 @@ pub(super) struct Window {
     era: Era,
     /// The last slice, if neither it nor the slice before was frozen. Learned if the next slice is not frozen either.
     pending: Vec<Sample>,
+    /// Whether the last slice was frozen: too many of its calls were given up, so it is not learned.
     frozen: bool,
-    /// The calls that were not learned, less ten for each call that was. If fewer than one call in eleven is learned,
-    /// the limit begins again.
+    /// The calls that were not learned, less ten for each call that was learned. If fewer than one call in eleven is
+    /// learned, the limit begins again.
     passed_over: usize,
-    /// The number of samples that must come before the limit rises again.
+    /// The number of samples that must be learned before the limit rises again.
     hold: usize,
 }
 
@@ -131,8 +135,8 @@ impl Window {
     }
 
     /// Counts calls that are not learned, and begins again at the ceiling if there are too many. Ten windows of them
-    /// show that the service has changed. The calls that the old limit ends do not show how much longer they would
-    /// take.
+    /// show that the service has changed. No smaller limit would do: the calls that the old limit ends do not show how
+    /// much longer they would take.
     fn pass_over(&mut self, calls: usize) {
         self.passed_over += calls;
         if self.passed_over >= FROZEN_WINDOWS * self.size {
