@@ -136,9 +136,10 @@ impl BreakerBuilder {
     ///
     /// # Cost
     ///
-    /// One clock reading when a call is admitted, one when it ends, and one for each poll of the service that ends
-    /// pending until the call counts as slow. One compare-and-swap for each call that counts. A layer wakes a pending
-    /// call once, at the threshold, with the one timer that a call has. The breaker allocates a second window once.
+    /// One clock reading when a call is admitted, and one when it ends. Until the call counts as slow, also one for
+    /// each poll of the service that ends pending. One compare-and-swap for each call that counts. A layer wakes a
+    /// pending call once, at the threshold, with the one timer that a call has. The breaker allocates a second window
+    /// once.
     #[doc(alias("slow_call_rate_threshold", "slow_call_duration_threshold"))]
     pub fn slow_call_rate(self, rate: f64, threshold: Duration) -> Self {
         Self { slow_call_rate: Some((rate, threshold)), ..self }

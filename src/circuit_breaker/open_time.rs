@@ -10,6 +10,8 @@ use std::time::Duration;
 /// | after a failed probe | twice its last open time, times U(0.75, 1.25), at most `max_open_for` |
 /// | after it was closed for less than its last open time | its last open time |
 /// | after it was closed for at least its last open time | `open_for` |
+///
+/// After a change of the configuration, each next open time is moved into the new [`Bounds`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpenTime {
     /// The last open time; zero to start with `open_for`.

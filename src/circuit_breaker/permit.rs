@@ -8,9 +8,9 @@ use tokio::time::Instant;
 /// A call that a breaker has let through. A permit that is dropped without a verdict counts as a call that its caller
 /// dropped. If a panic drops it, the call has failed. A permit that owns its breaker is a `Permit<'static>`.
 ///
-/// If [slow calls](super::BreakerBuilder::slow_call_rate) count, a call is slow if it ends, or is dropped, at least the
-/// threshold after its admission. Without tower, the breaker cannot see that a call is still in flight. Report it with
-/// [`under_way`](Self::under_way), so that the breaker notices a hanging service before the calls to it end.
+/// If [slow calls](super::BreakerBuilder::slow_call_rate) count, a call is slow if it ends, or is dropped, no earlier
+/// than the threshold after its admission. Without tower, the breaker cannot see that a call is still in flight. Report
+/// it with [`under_way`](Self::under_way), so that the breaker notices a hanging service before the calls to it end.
 ///
 /// Methods whose names end in `_at` take the time from the caller; the others read tokio's clock. All methods except
 /// `under_way` and `under_way_at` consume the permit.

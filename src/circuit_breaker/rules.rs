@@ -39,8 +39,8 @@ impl Rules {
         )
     }
 
-    /// Counts, modulo eight, the changes of the values that `published.rs` keeps in two slots: the ticks of the
-    /// windows, the rate of slow calls, and the times of a call.
+    /// Counts, modulo eight, the changes of the values that `published.rs` keeps in two slots. These are the ticks of
+    /// the windows, the rate of slow calls, and the times of a call.
     #[inline]
     pub(super) fn numbering(self) -> u64 {
         self.0 >> NUMBERING_SHIFT

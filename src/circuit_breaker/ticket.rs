@@ -14,8 +14,9 @@ pub(super) fn has_passed(instant: Nanos, now: Nanos) -> bool {
 /// of the configuration that admitted it.
 #[derive(Debug)]
 pub struct Ticket {
-    /// The era that admitted the call. It is a `u64`, so that all fields are whole words. Otherwise a processor that
-    /// copies the ticket word by word would wait: its load would be wider than the store of a narrow field just before.
+    /// The era that admitted the call. It is a `u64`, so that all fields are whole words. A processor that copies the
+    /// ticket word by word would wait at a narrower field: the load of the word would be wider than the store just
+    /// before.
     era: u64,
     /// When the times began; [`NEVER`] while the call waits, and in an untimed ticket.
     begun: Nanos,

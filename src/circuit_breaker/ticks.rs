@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A century.
+    /// A century, in nanoseconds.
     const LONGEST: u64 = 100 * 365 * 24 * 60 * 60 * 1_000_000_000;
 
     proptest! {

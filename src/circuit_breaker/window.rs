@@ -42,6 +42,7 @@ pub(super) struct Window {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) calls: u64,
+    /// The failures or the slow calls among the calls.
     pub(super) bad: u64,
 }
 

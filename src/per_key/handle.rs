@@ -114,8 +114,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// Sets the most keys that have their own mechanism, from now on and for all clones. Default: 1024.
     ///
     /// This number bounds the memory: a [`Breaker`] takes about 1 KiB. If you lower the bound below the number of keys,
-    /// each new key first removes keys that can be forgotten, until the bound holds or none is left. With zero, all
-    /// keys share one mechanism.
+    /// no key is removed at once. Each new key then first removes keys that can be forgotten, until the bound holds or
+    /// none is left. With zero, all keys share one mechanism.
     pub fn max_keys(self, max_keys: usize) -> Self {
         self.keys.set_max_keys(max_keys);
         self

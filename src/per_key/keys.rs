@@ -50,7 +50,7 @@ pub struct Keys<T: Mechanism, K> {
     idle_after: AtomicU64,
     /// Counts the uses of the overflow mechanism.
     overflowed: Counter,
-    /// The bound on open circuits, their counts and their listeners. Used only if the mechanisms are breakers.
+    /// The bound on open circuits, their counts and their listeners. Without effect unless the mechanisms are breakers.
     most_open: Arc<MostOpen>,
     order: Mutex<Order>,
     config: Mutex<Versioned<T::Config>>,

@@ -34,10 +34,10 @@
 //! - An answer that is ready when the time is up is returned.
 //! - When the time is up, the layer first drops the service's future. The call then ends as
 //!   [`TimedOut`](crate::error::TimedOut), which says whether the service had been called.
-//! - If an earlier deadline ends a call before half of the limit has passed, or a call without a limit, the call is [no
-//!   evidence about the service](crate::error::TimedOut::was_cut_short). In a stack, this rule applies to each attempt.
-//!   The limit is then the attempt timeout, or without one the timeout of the stack; see
-//!   [`Ending::CutShort`](crate::shell::Ending::CutShort).
+//! - An earlier deadline can end a call before half of the limit has passed. The call is then [no evidence about the
+//!   service](crate::error::TimedOut::was_cut_short). Neither is a call without a limit that a deadline ends. In a
+//!   stack, the rule applies to each attempt. The limit is then the attempt timeout, or without one the timeout of the
+//!   stack; see [`Ending::CutShort`](crate::shell::Ending::CutShort).
 //! - The limit counts from when the call comes to this layer. For a layer alone, and for the timeout of a client, that
 //!   is the first poll of the response future. On a server, it is when the call has passed the limits and the queue in
 //!   front of the timeout. For an attempt timeout, it is when the attempt has passed the circuit breaker and the limits

@@ -258,8 +258,8 @@ where
         });
         let limit = limit.filter(|_| is_own);
         let details = TimedOut::new(limit, frame.reached_service()).ended_by(by).given_up(frame.abandoned_in(), spent);
-        // If the current attempt had half of its time, the call is evidence about the service, although the call had
-        // less than half of its own time.
+        // The call is evidence about the service if it had half of its time, or its current attempt had half of the
+        // attempt's time.
         Poll::Ready(Err(timed_out(if cut_short && frame.is_cut_short() { details.cut_short() } else { details })))
     }
 

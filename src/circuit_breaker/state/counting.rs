@@ -55,9 +55,10 @@ impl BreakerShared {
         }
     }
 
-    /// Opens the circuit if it is still closed in the era of the call, `present_agrees` returns `true`, and the bound
-    /// on open breakers has a place. The caller may have judged the call by an earlier configuration. `present_agrees`
-    /// returns whether the present configuration opens the circuit too. That configuration also sets the open time.
+    /// Opens the circuit of this era if three conditions hold: it is still closed, `present_agrees` returns `true`, and
+    /// the bound on open breakers has a place. The caller may have judged the call by an earlier configuration.
+    /// `present_agrees` returns whether the present configuration opens the circuit too. That configuration also sets
+    /// the open time.
     pub(super) fn open_if(&self, era: u32, now: Nanos, present_agrees: impl FnOnce() -> bool) {
         self.with_machine(Delivery::Now, |machine| {
             let is_closed = machine.era == era && matches!(machine.state, CircuitState::Closed);

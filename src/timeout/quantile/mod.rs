@@ -35,9 +35,10 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///
 /// - Until `5 / e` calls are known, the limit is the ceiling. Then it is the quantile `1 - e` of the last `10 / e`
 ///   calls. The window counts calls, not time. Latencies are kept in buckets less than 0.8% wide.
-/// - In a stack or a layer, calls that are answered with a [`Success`](crate::classify::Outcome::Success) are learned,
-///   and calls that this limit ends, before or after they reach the service. Other failures, refusals, and calls that
-///   their callers drop, are not learned, except as the next points say.
+/// - In a stack or a layer, two kinds of calls are learned: those that are answered with a
+///   [`Success`](crate::classify::Outcome::Success), and those that this limit ends, even before they reach the
+///   service. Other failures, refusals, and calls that their callers drop, are not learned, except as the next points
+///   say.
 /// - A call that timed out is a censored sample: it took longer than its limit. The Kaplan-Meier estimator (1958) takes
 ///   censored samples into account, so the limit does not creep down. If the answers do not reach the quantile because
 ///   too many calls time out, the limit rises in steps. A step raises it by at most a quarter. There is at most one
