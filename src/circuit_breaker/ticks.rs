@@ -8,8 +8,8 @@ use std::time::Duration;
 /// The numbering of the ticks of a window. Each tick is a sixteenth of the window.
 ///
 /// If the length of a window changes, its buckets are not copied. The numbering goes on at the latest tick, and later
-/// ticks have the new length. If the window becomes shorter, the numbering skips ticks, so that old buckets expire. A
-/// record that runs during the change therefore still goes to a bucket whose tick counts.
+/// ticks have the new length. A record that runs during the change therefore still goes to a bucket whose tick counts.
+/// If the window becomes shorter, the numbering also skips ticks, so that the oldest buckets expire at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
     /// Ticks per nanosecond, rounded up. The highest 58 bits are the fraction, scaled so that its first bit is set; the

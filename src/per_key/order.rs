@@ -33,8 +33,11 @@ pub(super) struct Order {
 /// The last use of an entry, as far as the order knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct KnownUse {
+    /// The time of that use.
     since: Nanos,
+    /// Orders the known uses of equal time.
     number: u64,
+    /// The hash of the entry's key.
     hash: u64,
 }
 
