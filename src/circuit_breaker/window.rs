@@ -26,7 +26,8 @@ pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
     /// The latest recorded tick, in full. A tag holds only the lowest 28 bits of a tick, so tags are ambiguous after a
-    /// long time without a record. This tick detects such a time.
+    /// long time without a record. This tick detects such a time. Written with release after all buckets were emptied,
+    /// and read with acquire: a thread that reads the new tick does not read a bucket of before.
     latest: AtomicU64,
     /// Before this tick, a good call also checks the rate, because the window may have enough bad calls to reach it.
     /// The tick only increases. Relaxed: a good call that ends at the same moment as a bad call may miss the increase
@@ -83,7 +84,7 @@ impl Window {
     #[inline]
     pub(super) fn record(&self, ticks: &Ticks, era: u32, bad: bool, now: Nanos) -> bool {
         let tick = ticks.at(era, now);
-        if tick > self.latest.load(Ordering::Relaxed) {
+        if tick > self.latest.load(Ordering::Acquire) {
             self.advance(tick);
         }
         let Some(bucket) = self.buckets.get((tick % BUCKETS) as usize) else { return false };
@@ -126,7 +127,7 @@ impl Window {
     }
 
     fn counts_at(&self, tick: u64) -> Counts {
-        if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= BUCKETS {
+        if tick.saturating_sub(self.latest.load(Ordering::Acquire)) >= BUCKETS {
             return Counts::default();
         }
         let sum = || {
@@ -146,13 +147,14 @@ impl Window {
     /// Handles the first record of a tick. After at least [`MOST_BEHIND`] ticks without a record, empties all buckets
     /// first: after a longer silence, their tags would be ambiguous.
     fn advance(&self, tick: u64) {
-        if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
+        if tick.saturating_sub(self.latest.load(Ordering::Acquire)) >= MOST_BEHIND {
             let _emptied = lock(&self.emptied);
             if tick.saturating_sub(self.latest.load(Ordering::Relaxed)) >= MOST_BEHIND {
                 self.wipe(tick);
                 self.latest.fetch_max(tick, Ordering::Release);
             }
         }
+        // A read-modify-write continues the release above: a thread that reads this tick sees the empty buckets too.
         self.latest.fetch_max(tick, Ordering::Relaxed);
     }
 

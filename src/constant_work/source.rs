@@ -78,8 +78,8 @@ impl SourceError {
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.failure {
-            SourceFailure::Unreachable => f.write_str("it cannot be reached"),
-            SourceFailure::NotFound => f.write_str("there is no snapshot"),
+            SourceFailure::Unreachable => f.write_str("it cannot be reached or used"),
+            SourceFailure::NotFound => f.write_str("there is no snapshot, or its folder is missing"),
             SourceFailure::TimedOut(after) => write!(f, "no answer after {after:?}"),
             SourceFailure::BadAnswer { status: Some(status) } => write!(f, "it answered with status {status}"),
             SourceFailure::BadAnswer { status: None } => f.write_str("it answered with an error"),

@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// A place in the service, which dropping the permit returns.
+/// A place in the service. Dropping the permit gives it back.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once holds no place"]
 pub struct Permit {

@@ -44,8 +44,9 @@
 //!   limit for a call without a deadline. Set it to half of the callers' usual timeout.
 //! - If calls have different deadlines, [`Discipline::earliest_deadline`] serves the most urgent call first.
 //! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). The queue refuses a new call
-//!   that has no time left to wait, or that alone exceeds the weight limit. If another new call does not fit, the queue
-//!   refuses calls until the others fit. It chooses each one by the first rule that applies:
+//!   that has no time left to wait, or that alone exceeds the weight limit. If any other new call does not fit, the
+//!   queue refuses waiters or the new call, one by one, until the calls that are left fit. It chooses each one by the
+//!   first rule that applies:
 //!   - the oldest waiter of a class ([by earliest deadline](Discipline::earliest_deadline) the most urgent one), if its
 //!     time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
 //!   - the new call, if the waiters that are served before it leave no room for it
@@ -117,7 +118,8 @@
 //! the service. If it is polled after its deadline, it is refused and returns the place.
 //!
 //! With a pace, only the next waiter has a timer for the next start. If its task does not poll it, the waiters behind
-//! it may start late. They then start when another call arrives or ends, or when a timer of their own fires.
+//! it may start late. They then start when another call arrives or ends, or when the timer for the end of their own
+//! wait fires.
 //!
 //! A call that a timeout ends returns its place, even if its work goes on in a spawned task or in another process.
 //!

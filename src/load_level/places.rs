@@ -1,4 +1,5 @@
-//! The places in the service, in one atomic word. Calls enter and leave without the lock while no call waits.
+//! The places in the service, in one atomic word. Calls enter and leave without the lock while no call waits, the queue
+//! is open and there is no pace.
 //!
 //! | mode | how a call enters or leaves | what changes the word |
 //! |---|---|---|
@@ -28,8 +29,8 @@ pub(super) enum Mode {
     Slow,
 }
 
-/// [`ServicePlaces`] and the [`Mode`]. Relaxed throughout: the word guards no other memory, and each change is one
-/// atomic step.
+/// [`ServicePlaces`] and the [`Mode`]. Relaxed throughout: the word guards no other memory. In the fast mode each
+/// change is one compare-and-swap. In the slow mode only the holder of the lock writes.
 ///
 /// Aligned to its own cache lines, against false sharing.
 #[repr(align(128))]

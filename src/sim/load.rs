@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 
 /// The most calls of one class in a run. More would take more than half an hour to simulate, or would never end.
 const MOST_CALLS: f64 = 1e9;
-const RULE_OF_CALLS: &str = "must have arrivals, and at most 1e9 in the whole run";
+const RULE_OF_CALLS: &str = "must be above 0, and at most 1e9 in the whole run";
 
 /// The shortest time between two calls of a caller in a closed loop. Without it, a service that answers at once would
 /// keep the clock from advancing.

@@ -71,7 +71,7 @@ impl Seeds {
     {
         let Self { scenario, seeds } = self;
         if seeds.is_empty() {
-            return Err(ConfigError::new("sim.seeds", seeds, "must be at least one"));
+            return Err(ConfigError::new("sim.seeds", seeds, "must contain at least one seed"));
         }
         let reports = each_seed(seeds, |seed| scenario.clone().seed(seed).run_clients(&build))?;
         Ok(Reports { reports })

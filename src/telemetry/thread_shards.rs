@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_thread_takes_over_a_shard_with_its_counts() {
+    fn no_count_is_lost_when_threads_end() {
         let shards = ThreadShards::<AtomicU64>::default();
         for _ in 0..200 {
             thread::scope(|scope| {

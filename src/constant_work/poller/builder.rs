@@ -148,7 +148,7 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         snapshot::encode(Default::default(), Nanos::ZERO, &self.defaults, shape, &mut defaults.bytes)
             .map_err(|error| ConfigError::new("poller.defaults", error, "must fit the shape and validate"))?;
         snapshot::decode_slots(&defaults.bytes, shape, &mut defaults.rules)
-            .map_err(|error| ConfigError::new("poller.defaults", error, "must decode to what was encoded"))?;
+            .map_err(|error| ConfigError::new("poller.defaults", error, "must decode after encoding, and validate"))?;
         // `encode` has checked that there are no more rules than slots.
         defaults.header.used_slots = self.defaults.len() as u32;
         target.check(&defaults.rules)?;

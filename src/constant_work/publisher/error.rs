@@ -100,7 +100,7 @@ impl fmt::Display for PublishError {
                 write!(f, "{version} is published with other rules than those of this publisher: {another}")
             }
             Self::Unknown(_) => {
-                f.write_str("the version that is published cannot be read: remove it, and publish with a higher epoch")
+                f.write_str("the published bytes cannot be read: remove them, and publish with a higher epoch")
             }
             Self::OutOfVersions => f.write_str("all versions of this epoch are used up: publish with a higher epoch"),
             Self::Sink(_) => f.write_str("the sink failed"),

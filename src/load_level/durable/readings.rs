@@ -23,7 +23,8 @@ pub struct QueueReadings {
     /// The dead letters that are kept.
     pub dead_letters: u64,
     /// The age of the first message of the stream, waiting or in progress, since its first append by the server's
-    /// clock. A redelivered message is behind others, and may be older. `None` if no message is waiting or in progress.
+    /// clock. A redelivered message goes to the end of the stream, so the oldest message may be behind the first one,
+    /// and older than this. `None` if no message is waiting or in progress.
     pub oldest: Option<Duration>,
     /// All messages that were appended. Duplicates and redeliveries do not count.
     pub appended: u64,

@@ -81,7 +81,8 @@ impl QueueState {
     }
 
     /// Returns a waiter whose time to wait has ended, so that a newcomer may take its place. Looks only at the oldest
-    /// waiter of each class, or by earliest deadline at the most urgent one.
+    /// waiter of each class. With [`Discipline::earliest_deadline`](crate::load_level::Discipline::earliest_deadline)
+    /// it looks at the most urgent one.
     pub(super) fn late(&self, now: Nanos) -> Option<WaiterId> {
         let next = |class| match &self.deadlines {
             Some(deadlines) => deadlines.first_of(class),
@@ -125,8 +126,8 @@ impl QueueState {
     /// has checked that the waiters before the newcomer leave room for it.
     fn least_worthy(&self, class: usize, now: Nanos) -> Option<WaiterId> {
         if let Some(deadlines) = &self.deadlines {
-            // The last waiter is served after the newcomer: all waiters leave no room, and those before the newcomer
-            // do.
+            // All waiters together leave no room, but those before the newcomer do leave room. So some waiter is served
+            // after the newcomer, and the last one is.
             return deadlines.last();
         }
         // If the newest are served first, a newcomer is worth more than the waiters of its own class.

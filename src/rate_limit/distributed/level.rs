@@ -24,9 +24,9 @@ impl Subtokens {
 
 /// The number of spent tokens in a bucket. It drains at the rate of its quota, and admits calls up to the burst.
 ///
-/// It admits the same calls as a token bucket, with three differences. It stores spent tokens, not the time of the next
-/// refill, so a new rate does not change the price of spent tokens. More than the burst can be owed. A clock that goes
-/// back only moves `at`.
+/// It is a token bucket with three differences. It stores spent tokens, not the time of the next
+/// refill, so a new rate does not change the price of spent tokens. More than the burst can be owed. If the clock goes
+/// back, `at` goes back with it, and nothing drains or fills.
 ///
 /// Beside the level there may be a debt. The debt takes no room below the burst, but two fifths of the rate repay it,
 /// or the whole rate while the level is zero. A debt slows callers down and never locks them out.
@@ -99,7 +99,7 @@ impl Level {
         self.at = self.at.saturating_add(nanos(parts.0 / u128::from(self.rate.max(1))));
     }
 
-    /// Adds spent tokens. The level rises to `most` tokens at most.
+    /// Adds spent tokens. Afterwards the level is at most `most` tokens, even if it was higher before.
     pub(crate) fn add(&mut self, tokens: Tokens, most: Tokens) {
         let sum = self.level.saturating_add(self.in_parts(tokens));
         // A level that another quota has raised above `most` stays.

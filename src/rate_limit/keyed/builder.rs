@@ -19,8 +19,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How to decide a call whose key has no slot in the table, when all slots for its key belong to live keys. A key is
-/// live until its bucket is full again.
+/// How to decide a call whose key is not in the table and finds no slot: each of the few slots that the key may use
+/// belongs to a live key. A key is live until its bucket is full again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -57,8 +57,9 @@ impl<K: ?Sized> KeyedBuilder<K> {
 }
 
 impl<K: ?Sized, T, S> KeyedBuilder<K, T, S> {
-    /// Adds tiers with quotas of their own. `tier_of` returns the index of a key's tier: 0 is the builder's quota, 1 is
-    /// the first quota of `more`, and so on. An index without a tier counts as 0.
+    /// Sets the tiers after the first, with quotas of their own. Replaces those of an earlier call. `tier_of` returns
+    /// the index of a key's tier: 0 is the builder's quota, 1 is the first quota of `more`, and so on. An index without
+    /// a tier counts as 0.
     ///
     /// `tier_of` runs for every call that costs tokens, before the call is counted. It may return another tier for a
     /// key than before. A key whose tier changes keeps its tokens, up to the new burst.

@@ -74,7 +74,8 @@ impl KeyedShared {
         let rate = tier.rate(tag);
         let (left, slot_is_sure) = match (nanos, block.find(key.address)) {
             (Some(nanos), Some(slot)) => (self.left_by(&block, tier, tag, slot.tagged(), slot.word(), nanos), true),
-            // All buckets are full at `due`, so the key has a slot or finds one.
+            // All buckets are full at `due`, and a key with a full bucket gives up its slot. So this key has a slot or
+            // finds one.
             (None, _) => (rate.full(), true),
             (Some(nanos), None) => {
                 let surplus = |tagged: u64, word: u64| self.surplus(&block, tagged, word, nanos);

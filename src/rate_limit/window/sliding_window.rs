@@ -39,10 +39,10 @@ use tokio::time::Instant;
 /// # How it counts
 ///
 /// Strictly, by default. The window keeps admitted tokens in up to 256 cells of about a 256th of the limit each. A cell
-/// counts in full until its last admission has left the window, so the error is always on the safe side. Fewer tokens
-/// than a 256th of the limit stay longer than in an exact log. A limit of up to 256 is exact for any arrivals and
-/// costs. A larger limit admits fewer tokens than an exact log. The difference is about 0.2% if calls at random
-/// instants ask for at least the limit.
+/// counts in full until its last admission has left the window, so the error is always on the safe side. At any time it
+/// still counts some tokens that an exact log would have dropped, but fewer than a 256th of the limit. Up to a limit of
+/// 256 it is exact, whenever calls come and whatever they cost. A larger limit admits fewer tokens than an exact log.
+/// The difference is about 0.2% if calls come at random instants and together ask for at least the limit per window.
 ///
 /// With [`estimate`](SlidingWindowBuilder::estimate), the window keeps two counters and estimates. See there for the
 /// error.

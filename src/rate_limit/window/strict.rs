@@ -78,7 +78,8 @@ impl Strict {
         }
     }
 
-    /// Gives back tokens that were taken at `taken`. `latest` is the latest instant at which any were taken.
+    /// Gives back tokens that were taken at `taken`. `latest` is the window's own time: the latest instant of any
+    /// admission.
     pub(super) fn refund_taken_at(&mut self, tokens: u64, taken: Instant, latest: Instant, window: Duration) {
         if has_left(taken, latest, window) {
             return;

@@ -135,7 +135,7 @@ impl RetryBudgetBuilder {
     /// Checks the settings. Returns the quota of the floor.
     pub(crate) fn check(&self) -> Result<Option<Quota>, ConfigError> {
         if !(0.0..=1.0).contains(&self.ratio) {
-            let rule = "must be a number from 0 to 1: above 1 the budget would bound nothing";
+            let rule = "must be a number from 0 to 1: at 1, retries can already double the load";
             return Err(ConfigError::new("retry.budget.ratio", self.ratio, rule));
         }
         if self.cap == 0 {

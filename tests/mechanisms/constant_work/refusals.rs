@@ -171,7 +171,7 @@ async fn the_same_version_may_be_published_again_later() {
 async fn each_failure_of_the_source_has_its_text() {
     let (source, mut poller, _) = after_a_good_one().await;
     for (answer, text) in [
-        (Answer::Fails(SourceFailure::Unreachable), "the source failed: it cannot be reached"),
+        (Answer::Fails(SourceFailure::Unreachable), "the source failed: it cannot be reached or used"),
         (
             Answer::Fails(SourceFailure::BadAnswer { status: Some(503) }),
             "the source failed: it answered with status 503",

@@ -34,7 +34,7 @@ fn backend_refused(backend: Backend, field: &str, value: &str, rule: &str) {
 
 #[test]
 fn a_load_without_arrivals() {
-    let (field, rule) = ("sim.load.calls", "must have arrivals, and at most 1e9 in the whole run");
+    let (field, rule) = ("sim.load.calls", "must be above 0, and at most 1e9 in the whole run");
     load_refused(Load::poisson(0.0), field, "0.0", rule);
     load_refused(Load::constant(0.0).spike(secs(1), secs(2), 0.0), field, "0.0", rule);
     load_refused(Load::constant(5.0).step(secs(0), 0.0), field, "0.0", rule);
@@ -43,7 +43,7 @@ fn a_load_without_arrivals() {
 
 #[test]
 fn a_load_whose_first_call_would_arrive_after_the_end() {
-    let (field, rule) = ("sim.load.calls", "must have arrivals, and at most 1e9 in the whole run");
+    let (field, rule) = ("sim.load.calls", "must be above 0, and at most 1e9 in the whole run");
     load_refused(Load::constant(0.1), field, "0", rule);
     load_refused(Load::poisson(1e-9), field, "0", rule);
     let rare = scenario(Load::constant(0.1)).and(Load::constant(1.0)).run(into(backend()));
@@ -52,7 +52,7 @@ fn a_load_whose_first_call_would_arrive_after_the_end() {
 
 #[test]
 fn a_load_without_an_end() {
-    let (field, rule) = ("sim.load.calls", "must have arrivals, and at most 1e9 in the whole run");
+    let (field, rule) = ("sim.load.calls", "must be above 0, and at most 1e9 in the whole run");
     load_refused(Load::constant(1e9), field, "10000000000.0", rule);
     load_refused(Load::closed(1_000_000, Duration::ZERO), field, "10000000000.0", rule);
     load_refused(Load::closed(1_000_000, ms(9)), field, "1111111111.1111112", rule);

@@ -127,7 +127,7 @@ async fn other_types_of_files_are_refused_at_once() {
         ("/dev/tty".into(), "a device"),
         (folder.path("."), "a folder"),
     ] {
-        let text = format!("it cannot be reached: {} is {what}: it must be a regular file", path.display());
+        let text = format!("it cannot be reached or used: {} is {what}: it must be a regular file", path.display());
         let read = timeout(PATIENCE, fetch(&mut FileSource::new(&path), 100)).await.expect("nothing waits");
         assert_eq!(chain(&read.expect_err("no file")), text);
         let mut sink = FileSink::new(folder.path("fifo")).expect("a name");

@@ -61,7 +61,7 @@ async fn a_full_disk_leaves_no_file_and_a_reason() {
         String::from_utf8(said.stdout).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let full = said("ulimit -f 1");
-    assert!(full[0].starts_with("it cannot be reached: ") && full[0].contains("too large"), "{full:?}");
+    assert!(full[0].starts_with("it cannot be reached or used: ") && full[0].contains("too large"), "{full:?}");
     assert!(full[1].starts_with("it cannot be written: ") && full[1].contains("too large"), "{full:?}");
     assert_eq!(folder.names(), Vec::<String>::new());
     // With room on the disk, the write succeeds.

@@ -14,12 +14,13 @@ pub(super) struct Ticket {
 pub(in crate::load_level::durable) struct Memory {
     /// The identity of its first append.
     pub(in crate::load_level::durable) id: Entry,
-    /// The tries that failed. The death of a worker that was calling the message as a suspect counts as one.
+    /// The tries that failed. If a worker dies during the call of a message that is already a suspect, that is a failed
+    /// try, too.
     pub(in crate::load_level::durable) failed: u32,
     /// The delay after the last failed call, from which the backoff draws the next one.
     pub(in crate::load_level::durable) delay: Duration,
-    /// Whether a worker that had the message died, and no call of the message has ended since then. A rejected call
-    /// that does not count as a try leaves this as it is.
+    /// Whether a worker that had the message died, and no call of the message has ended since then. A call that was
+    /// rejected before any work, and may be admitted later, is no try: it does not end the suspicion.
     pub(in crate::load_level::durable) is_suspect: bool,
 }
 

@@ -145,7 +145,7 @@ impl Distributed for Exact {
         let at = sync.origin.to(now);
         let room = state.ledger.known(&quota, at).room(&quota);
         // Since the last answer, other processes may have returned tokens, or the store may have lost the key. So this
-        // process refuses by an answer only for one probe period.
+        // process refuses from a remembered answer until it is one probe period old. Then it asks again.
         let is_news = state.ledger.is_younger(Nanos::of(sync.pace.period()), at);
         if room < tokens && is_news {
             let wait = state.ledger.until_room(&quota, tokens, at).duration();

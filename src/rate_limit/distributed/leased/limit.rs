@@ -37,8 +37,8 @@ use tokio::{
 /// Each process holds a lease for each key in use: a small credit of tokens. A call takes tokens from the credit in one
 /// atomic step, without asking the store. In the background its [`Flusher`] reports what was spent and when, and
 /// returns tokens that are not needed. The flusher then asks for the tokens that the demand of the last period
-/// suggests. The store counts leased tokens as spent for all other processes. So the limit is never exceeded in any
-/// window, even if the demand moves between processes.
+/// suggests. The store counts leased tokens as spent for all other processes. So while every process reaches the store,
+/// the limit is not exceeded in any window, even if the demand moves between processes.
 ///
 /// # When the store does not answer
 ///

@@ -61,8 +61,9 @@ impl WriteBehindBuilder {
         Self { max_unflushed: Some(tokens), ..self }
     }
 
-    /// Sets the most tokens beyond the burst that a key may owe. The rest is forgiven. Default: a burst, or the
-    /// overshoot bound if that is more.
+    /// All processes together can admit more than the bucket holds. The surplus is the key's debt, which later refills
+    /// repay. Sets the most debt of a key. Any more is forgiven. Default: a burst, or the [overshoot
+    /// bound](WriteBehind::overshoot_bound) if that is more.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }

@@ -135,7 +135,7 @@ async fn a_store_that_loses_parts_of_tokens() {
         };
         charges.iter().map(charge).collect()
     });
-    store.fails(&["asking_every_millisecond_loses_no_token", "alternating_quotas_starve_no_process"]).await;
+    store.fails(&["asking_every_millisecond_loses_no_token", "alternating_quotas_grant_between_their_two_rates"]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +207,7 @@ async fn a_store_that_starts_over_with_a_new_quota() {
     let fails = [
         "a_changed_quota_does_not_reprice_spent_tokens",
         "a_smaller_burst_forgives_nothing",
-        "alternating_quotas_starve_no_process",
+        "alternating_quotas_grant_between_their_two_rates",
     ];
     store.fails(&fails).await;
 }

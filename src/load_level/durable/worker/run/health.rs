@@ -84,7 +84,8 @@ impl<C> Run<C> {
         self.health.state = HealthState::Failing { in_a_row };
         let pause = PAUSES.draw(in_a_row, &self.core.random);
         // A pause is much shorter than the takeover time. The worker therefore asks again before others take over its
-        // messages. At its end it asks several times before it stops waiting for Redis.
+        // messages. A worker that shuts down waits for Redis for the takeover time, and so asks several times before it
+        // gives up.
         self.health.ask_at = now + pause.min(self.settings.takeover_after / 8);
         self.shared.update(|readings| {
             readings.redis_failures += 1;

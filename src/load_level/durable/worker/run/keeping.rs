@@ -75,8 +75,8 @@ impl Keeping {
 }
 
 impl<C> Run<C> {
-    /// Tells Redis which messages the worker has had for a quarter of the takeover time since Redis last learned of
-    /// them. A message that ends sooner needs no request.
+    /// Tells Redis that the worker still has the messages of which Redis last heard at least a quarter of the takeover
+    /// time ago. A message that ends sooner needs no request.
     pub(super) fn keep(&mut self, now: Instant) {
         let keeping = &mut self.keeping;
         if keeping.request.is_some() || now < keeping.next_at {

@@ -53,7 +53,7 @@ pub(super) async fn a_smaller_burst_forgives_nothing(probe: Probe<'_>) -> Outcom
     same("grant, level of a burst of 12", (2, 12), (larger.granted, larger.level))
 }
 
-pub(super) async fn alternating_quotas_starve_no_process(probe: Probe<'_>) -> Outcome {
+pub(super) async fn alternating_quotas_grant_between_their_two_rates(probe: Probe<'_>) -> Outcome {
     // As in a rolling deployment: half of the processes send the one quota, half the other.
     let (old, new) = (Quota::new(7, millis(30)).with_burst(50), Quota::new(300, millis(1000)).with_burst(50));
     let bucket = Charge { want: 50, ..probe.charge_of(old) };
@@ -68,7 +68,7 @@ pub(super) async fn alternating_quotas_starve_no_process(probe: Probe<'_>) -> Ou
         let passed = answer.since(&first);
         if passed.most >= millis(500) {
             let (least, most) = (passed.drains(old).0, passed.drains(new).1);
-            // One token for what a change of the quota may round up.
+            // A change of the quota may round the level up, so one token less may be granted.
             return within(&format!("granted in {:?}", passed.most), least.saturating_sub(1)..=most, granted);
         }
     }

@@ -60,7 +60,7 @@ const CHECKS: &[(&str, Run)] = checks! {
         a_changed_quota_does_not_reprice_spent_tokens,
         a_bucket_drains_by_the_old_quota_until_the_new_one_comes,
         a_smaller_burst_forgives_nothing,
-        alternating_quotas_starve_no_process,
+        alternating_quotas_grant_between_their_two_rates,
         the_largest_burst_is_granted_and_counted,
         the_slowest_rate_is_kept,
         no_number_is_too_large_for_a_bucket,
@@ -75,7 +75,7 @@ const CHECKS: &[(&str, Run)] = checks! {
     }
     windows {
         held_tokens_are_not_granted_to_another_client,
-        spends_count_for_a_window,
+        spends_count_until_a_window_later,
         spends_count_from_the_time_at_which_they_were_spent,
         spends_count_once,
         a_repeated_demand_grants_and_counts_nothing,

@@ -110,7 +110,7 @@ pub(super) async fn held_tokens_are_not_granted_to_another_client(probe: Probe<'
     same("grant, free, total for the other", (0, 0, 50), (settled.granted, settled.free, settled.total))
 }
 
-pub(super) async fn spends_count_for_a_window(probe: Probe<'_>) -> Outcome {
+pub(super) async fn spends_count_until_a_window_later(probe: Probe<'_>) -> Outcome {
     let (mut first, mut second) = (Client::new(&probe, 1, 100, WINDOW), Client::new(&probe, 2, 100, WINDOW));
     first.ask(60).await?;
     let spent = first.spend(60);

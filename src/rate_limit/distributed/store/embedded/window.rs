@@ -4,14 +4,15 @@ use crate::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// The number of cells of a window. Tokens that were spent in a cell count until a window after its end.
+/// The number of cells of a window. Tokens that were spent in a cell count until the end of the cell plus the length of
+/// the window.
 const CELLS: u64 = 40;
 
 /// The state of one key: the spends of the last window, and the tokens that processes hold.
 ///
-/// A granted token always counts. It first counts as held. Once its holder reports that it was spent and when, it
-/// counts in the cell of that time. So processes never spend more than the limit in any window, while every holder
-/// reports.
+/// A granted token counts until it is returned, or until a window after it was spent. It first counts as held. Once its
+/// holder reports that it was spent and when, it counts in the cell of that time. So while every holder reports within
+/// two windows, the processes never spend more than the limit in any window.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     /// The end and the tokens of each cell that still counts, the oldest first. With its end stored, a cell does not
@@ -23,7 +24,8 @@ pub(super) struct Window {
     total: u64,
     /// The length of the window in the last demand.
     window: Nanos,
-    /// Nothing is granted before this time, since data were lost: there may be spends that no process will report.
+    /// After a loss of data, nothing is granted before this time, because there may be spends that no process will
+    /// report.
     closed_until: Nanos,
     /// The latest time of any demand. An earlier time counts as this one.
     now: Nanos,
@@ -69,7 +71,7 @@ impl Window {
         Settled { granted, free: free - granted, total: self.total, lost }
     }
 
-    /// Returns whether the window holds nothing that a new window would not know.
+    /// Returns whether no spends count and no process holds tokens, so that the window can be dropped.
     pub(super) fn is_fresh(&mut self, now: Nanos) -> bool {
         self.now = self.now.max(now);
         self.forget();
@@ -82,7 +84,8 @@ impl Window {
         spent.chain(held).fold(0, u64::saturating_add)
     }
 
-    /// Counts new tokens as spent at the latest of the times in the demand.
+    /// Counts the `new` tokens as spent at the times in the demand, which come latest first. Tokens beyond those times
+    /// are older than a window, and do not count.
     fn count_new(&mut self, demand: &Demand, mut new: u64) {
         for (age, tokens) in &demand.spends {
             let tokens = new.min(*tokens);
