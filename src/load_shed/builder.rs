@@ -14,7 +14,7 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The default ceiling. It bounds memory until the limit has learned.
+/// The default ceiling. It bounds the memory of the calls in flight if the algorithm returns a very high limit.
 const CEILING: usize = 10_000;
 /// The default limit until the limiter has learned. Most services have fewer calls in flight when they start, and
 /// finish this number soon.
@@ -31,7 +31,9 @@ const DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 #[must_use]
 pub struct LimiterBuilder {
+    /// For an adaptive limit, its ceiling.
     limit: usize,
+    /// `None` for a fixed limit.
     adapts: Option<Adapts>,
     class_shares: Option<[f64; 4]>,
     guarantees: Vec<(Criticality, f64)>,
@@ -70,24 +72,26 @@ impl LimiterBuilder {
         Self { adapts: Some(adapts), ..Self::fixed(CEILING) }
     }
 
-    /// Sets the upper bound of an adaptive limit. Default: 10,000, to bound memory. For a fixed limit, replaces the
-    /// limit itself.
+    /// Sets the upper bound of an adaptive limit. Default: 10,000, which bounds the memory of the calls in flight. For
+    /// a fixed limit, replaces the limit itself.
     pub fn ceiling(self, ceiling: usize) -> Self {
         Self { limit: ceiling, ..self }
     }
 
-    /// Sets the lower bound of an adaptive limit. Default: 1, so that a service that answers nothing gets one call at a
-    /// time. Has no effect on a fixed limit.
+    /// Sets the lower bound of an adaptive limit. Default: 1, so that a call still passes if the algorithm computes a
+    /// limit of 0. Has no effect on a fixed limit.
     pub fn floor(self, floor: usize) -> Self {
         self.adapting(|adapts| adapts.floor = floor)
     }
 
     /// Sets the limit of an adaptive limiter until it has learned, which takes about ten answers. Default: 100. Raise
-    /// it for a service with more calls in flight in its first second. Has no effect on a fixed limit.
+    /// it for a service with more calls in flight in its first second. Has no effect on a fixed limit, or with an
+    /// [algorithm](Self::algorithm) that begins with a limit of its own, as [`Aimd`](super::Aimd) and
+    /// [`Gradient`](super::Gradient) do.
     ///
     /// The limit learns from calls that overlap. A call that is alone in flight from start to end is no evidence,
-    /// unless the limit is below 4. A quiet service therefore keeps its initial limit, and the reason
-    /// [`Unknown`](super::LimitReason::Unknown).
+    /// unless the limit is below 4. A quiet service therefore keeps its initial limit, and its
+    /// [`Readings`](super::Readings) keep the reason [`Unknown`](super::LimitReason::Unknown).
     pub fn initial(self, initial: usize) -> Self {
         self.adapting(|adapts| adapts.initial = initial)
     }
@@ -143,16 +147,17 @@ impl LimiterBuilder {
     ///
     /// Of a limit of 600, with a share of 1, one tenant with unlimited demand gets 300 places, and five get 100 each.
     /// The last sixth stays free for tenants with less demand. A tenant without a call in flight is admitted while any
-    /// place is free. A share below 1 leaves more places free for sudden bursts, and fewer for large tenants.
+    /// place is free for the class of the call. A share below 1 leaves more places free for sudden bursts, and fewer
+    /// for large tenants.
     ///
     /// [`LoadShed::tenant`](super::LoadShed::tenant) derives the tenant from the request;
     /// [`Limiter::try_acquire_for`] takes it as an argument. This rule refuses no call without a tenant.
     ///
     /// # Cost
     ///
-    /// 16 KiB for any number of tenants. Four more additions to admit, four more subtractions to release, and four more
-    /// loads to refuse. Tenants are hashed with a secret seed into a count-min sketch. A tenant that shares all four of
-    /// its cells with others counts as larger than it is.
+    /// 16 KiB for any number of tenants. Four more loads and four more additions to admit, four more subtractions to
+    /// release, and four more loads to refuse. Tenants are hashed with a secret seed into a count-min sketch. A tenant
+    /// that shares all four of its cells with others counts as larger than it is.
     #[doc(alias("bulkhead per tenant"))]
     pub fn fair_share(self, share: f64) -> Self {
         Self { fair_share: Some(share), ..self }
@@ -166,10 +171,10 @@ impl LimiterBuilder {
     }
 
     /// Lowers the limit while this [`Signal`] reports overload: to the calls in flight, and then by 2% every 10 ms,
-    /// down to the floor. When no signal reports overload any more, the limit grows by 1% every 10 ms. Default: no
-    /// signal.
+    /// down to the floor. The floor of a fixed limit is 1. When no signal reports overload any more, the limit grows by
+    /// 1% every 10 ms. Default: no signal.
     ///
-    /// [`Readings`](super::Readings) show the `name`. An arriving call reads the signal, at most every 10 ms.
+    /// [`Readings`](super::Readings) show the `name`. Arriving calls read the signal: at most one call every 10 ms.
     ///
     /// ```
     /// use std::time::Duration;

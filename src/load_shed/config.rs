@@ -6,13 +6,13 @@ use crate::{
     shell::{Course, Reconfigure},
 };
 
-/// A limit on the calls in flight.
+/// The configuration of a [`Limiter`] that can change while calls pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct LoadShedConfig {
     /// The most calls in flight, at least 1. For an adaptive limiter, its ceiling.
     pub limit: usize,
-    /// Admits calls over the limit and counts them.
+    /// Whether the limiter is in [shadow mode](Limiter#shadow-mode): it admits calls over the limit and counts them.
     #[cfg_attr(feature = "serde", serde(default))]
     pub shadow: bool,
 }

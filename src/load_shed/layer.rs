@@ -82,12 +82,12 @@ impl<K, E> LoadShed<K, CriticalityOfContext, E> {
 }
 
 impl<K, C> LoadShed<K, C, NoneExempt> {
-    /// Admits the requests for which `exempt` returns `true` regardless of the limit: health checks, an operator's
-    /// calls. They take places. They are [counted](Limiter::exempted) unless the limit is a plain fixed limit.
+    /// Admits a request regardless of the limit if `exempt` returns `true` for it: health checks, an operator's calls.
+    /// Exempt requests take places. They are [counted](Limiter::exempted) unless the limit is a plain fixed limit.
     ///
     /// This exempts from this limit only. [`ServerBuilder::exempt`](crate::stack::ServerBuilder::exempt) and
     /// [`ClientBuilder::exempt`](crate::stack::ClientBuilder::exempt) exempt from all limits that the builder has so
-    /// far. Those requests take no place and are not counted.
+    /// far. A request that the builder exempts takes no place and is not counted.
     ///
     /// `exempt` is a closure or function `Fn(&Request) -> bool`.
     pub fn exempt<F>(self, exempt: F) -> LoadShed<K, C, ExemptBy<F>> {

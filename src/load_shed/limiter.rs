@@ -18,8 +18,10 @@ use tokio::time::Instant;
 
 /// A limit on the calls in flight, with an exact count of them.
 ///
-/// Under any concurrency it never admits more calls than the limit, and never refuses a call while there is room. A
-/// refused call never counts as in flight, not even briefly. Clones share the count and the limit.
+/// However many threads call at once, an enforced limiter admits only [exempt](super::LoadShed::exempt) calls beyond
+/// its limit. It refuses a call only if there is no room for that call. Fair shares have a rare exception: in a race
+/// between calls of one tenant, one of them can be refused although there is room. A refused call never counts as in
+/// flight, not even briefly. Clones share the count and the limit.
 ///
 /// ```
 /// use steadfast::load_shed::Limiter;
@@ -60,9 +62,10 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// A fixed limit takes two loads and one compare-and-swap to admit, and one subtraction to release. A refusal takes two
-/// loads and one addition to a striped counter. No clock reading, no allocation. In shadow mode a call over the limit
-/// takes one more addition. See the [module](super#cost) for adaptive limits.
+/// A [plain fixed limit](super#classes-tenants-signals) takes two loads and one compare-and-swap to admit, and one
+/// subtraction to release. A refusal takes two loads and one addition to a striped counter. No clock reading, no
+/// allocation. In shadow mode a call over the limit takes one more addition. See the [module](super#cost) for adaptive
+/// limits.
 #[doc(alias(
     "bulkhead",
     "concurrency limit",
@@ -82,8 +85,8 @@ pub(super) struct LimiterShared {
     rule: AtomicU64,
     /// The calls that were admitted in shadow mode and would have been refused.
     pub(super) would_have_refused: AtomicU64,
-    /// The refusals of a plain fixed limit. With `terms`, the refusals are counted there instead. Striped: threads
-    /// whose calls are refused do not contend for one cache line.
+    /// The refusals of a plain fixed limit. With `terms`, the refusals are counted there instead. Striped, so that few
+    /// of the threads whose calls are refused contend for one cache line.
     pub(super) refused: Counter,
     /// `None` for a plain fixed limit.
     pub(super) terms: Option<Box<AdmissionTerms>>,
@@ -141,7 +144,8 @@ impl Limiter {
 
     /// Takes one place until the permit is dropped.
     ///
-    /// A limiter that is adaptive, or knows classes, judges the call by the [current context](CallContext::current).
+    /// A limiter that is adaptive, or has classes, judges the call by the deadline and the criticality in the [current
+    /// context](CallContext::current).
     ///
     /// # Errors
     ///
@@ -193,7 +197,7 @@ impl Limiter {
     }
 
     /// Takes one place for a call of this tenant. With a [fair share](LimiterBuilder::fair_share) no tenant fills the
-    /// places of the others. Otherwise as [`try_acquire_at`](Self::try_acquire_at).
+    /// places of the others. Without one, the tenant is ignored, as in [`try_acquire_at`](Self::try_acquire_at).
     ///
     /// ```
     /// use steadfast::{CallContext, load_shed::Limiter};
@@ -242,7 +246,8 @@ impl Limiter {
     /// Returns the most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
     ///
     /// For an adaptive limiter it is the present limit for a call of the highest class with the usual remaining time,
-    /// which is [`Readings::deadline`](super::Readings::deadline).
+    /// which is [`Readings::deadline`](super::Readings::deadline). While a signal lowers the limit, this is the lowered
+    /// limit.
     pub fn limit(&self) -> usize {
         let rule = self.rule();
         let Some(terms) = self.shared.terms.as_deref() else { return rule.limit() };
@@ -351,7 +356,8 @@ impl Limiter {
         }
     }
 
-    /// Returns whether [`enter`](Self::enter) would refuse a call that is not exempt. Ignores tenants.
+    /// Returns whether [`enter`](Self::enter) would refuse a call that is not exempt. Ignores tenants, and does not
+    /// read the signals again.
     pub(super) fn is_full(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> bool {
         let rule = self.rule();
         let in_flight = self.shared.places.in_flight();

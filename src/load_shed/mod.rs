@@ -98,8 +98,8 @@
 //!
 //! # Classes, tenants, signals
 //!
-//! These work with fixed limits, too: see [`Limiter::at_most`]. A fixed limit with none of them is a *plain* fixed
-//! limit.
+//! All of this works with fixed limits, too: see [`Limiter::at_most`]. A fixed limit without classes, fair shares and
+//! signals is a *plain* fixed limit. [`LoadShed::exempt`] does not change that.
 //!
 //! - [`by_criticality`](LimiterBuilder::by_criticality): less critical calls see a lower limit. A class can be
 //!   [guaranteed](LimiterBuilder::guarantee) a share of the limit. It gets those places even when its own lower limit
@@ -126,13 +126,15 @@
 //! loads and one addition to a striped counter. No clock reading, no allocation.
 //!
 //! An adaptive limit: one reading of the clock and of the context to admit or refuse, about ten loads, and one more
-//! addition to release. One call in sixteen reads the clock at its end. So does each call admitted near the limit or
-//! below a limit of 32, and the last of several calls in flight. No call waits for a lock, and nothing is allocated.
+//! addition to release. With the default algorithm one call in sixteen is measured: it reads the clock at its end. Each
+//! call admitted near the limit or below a limit of 32 is measured, too. The last of several calls in flight also reads
+//! the clock at its end. An algorithm whose [`measures_all`](Algorithm::measures_all) returns `true`, such as `Aimd`,
+//! measures every call. No call waits for a lock, and nothing is allocated.
 //!
 //! # Cancellation
 //!
-//! A dropped call gives its place back. An adaptive limit counts it as given up if it had reached the service and taken
-//! more than 85% of its time. Otherwise the call is no evidence.
+//! A dropped call gives its place back. An adaptive limit counts it as given up if the call is [measured](#cost), had
+//! reached the service, and had taken more than 85% of its time. Otherwise the call is no evidence.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!
@@ -142,8 +144,9 @@
 //! # Defaults
 //!
 //! An adaptive limit uses a share of 0.7 of the deadline, and a deadline of one second for calls without one. It is 100
-//! calls until it has learned. Its floor is 1 and its ceiling 10,000. [`LimiterBuilder`] states the reasons. A service
-//! whose calls do not overlap keeps its [initial](LimiterBuilder::initial) limit, unless that is below 4.
+//! calls until it has learned. Its floor is 1 and its ceiling 10,000. The methods of [`LimiterBuilder`] describe these
+//! numbers. A service whose calls do not overlap keeps its [initial](LimiterBuilder::initial) limit, unless that is
+//! below 4.
 //!
 //! A fixed limit has no default. By Little's law the calls in flight at capacity are the capacity in calls per second
 //! times the mean latency. A higher limit absorbs bursts, and adds to the latency in proportion.

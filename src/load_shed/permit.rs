@@ -16,6 +16,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// The ticket of each call of a plain fixed limit, which does not count by class.
     pub(super) const PLAIN: Self =
         Self { place: Place::of(Criticality::Critical), tenant: 0, since: Nanos::MAX, had: Nanos::MAX };
 
@@ -34,12 +35,13 @@ impl Ticket {
         self.place
     }
 
-    /// Returns the hash of the tenant whose place is given back.
+    /// Returns the hash of the tenant, or `None` for a call without one.
     #[inline]
     pub(super) fn tenant(self) -> Option<u64> {
         (self.tenant != 0).then_some(self.tenant)
     }
 
+    /// Returns when the call was admitted, and its remaining time at that instant. `None` if its latency is not measured.
     #[inline]
     pub(super) fn since(self) -> Option<(Nanos, Nanos)> {
         (self.since != Nanos::MAX).then_some((self.since, self.had))

@@ -1,10 +1,11 @@
-//! The calls in flight, counted in one atomic word.
+//! The calls in flight, counted in one atomic word. A second word counts the calls for which the first has no room.
 
 use crate::{
     context::Criticality,
     sync::{AtomicU64, Ordering},
 };
 
+/// The number of classes: one for each [`Criticality`].
 pub(super) const CLASSES: usize = 4;
 /// The bits of the count of one class. Loom models have fewer.
 const CLASS_BITS: u32 = if cfg!(steadfast_loom) { 2 } else { 16 };
@@ -20,10 +21,12 @@ pub(super) struct Places {
     word: AtomicU64,
     /// The calls that entered while their class was at [`MOST_IN_CLASS`]. Zero where calls are not counted by class.
     beyond: AtomicU64,
+    /// Whether calls are counted by class, which they are if a class has a guarantee.
     by_class: bool,
 }
 
-/// The calls in flight at one instant. `beyond` is read just after `word`.
+/// A reading of the calls in flight, in the fields of [`Places`]. `beyond` is read just after `word`, so calls that
+/// enter or leave in between can be missing in one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InFlight {
     word: u64,

@@ -13,7 +13,7 @@ pub struct Readings {
     pub in_flight: usize,
     /// The reason for the limit.
     pub reason: LimitReason,
-    /// The name of the first signal that reports overload.
+    /// The name of the first signal that reports overload, or `None` if none does.
     pub signal: Option<&'static str>,
     /// The remaining time of calls at admission, smoothed. `None` for a fixed limit.
     pub deadline: Option<Duration>,
@@ -34,7 +34,7 @@ pub enum LimitReason {
     Rate,
     /// The algorithm returned it as a number of calls.
     Algorithm,
-    /// The algorithm's limit is at or below the floor.
+    /// The algorithm's limit is at or below the floor, or a signal would lower the limit below the floor.
     Floor,
     /// The algorithm's limit is at or above the ceiling.
     Ceiling,

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicU64;
 
 /// The refusals of a limiter, by class and cause. Each is counted once.
 ///
-/// Striped: threads whose calls are refused do not contend for one cache line. The counts of a thread fill one stripe.
+/// Striped, so that few of the threads whose calls are refused contend for one cache line. A thread counts in one
+/// stripe, and the 16 counts of 8 bytes fill it.
 #[derive(Default)]
 pub(super) struct Refusals {
     by_class: [Stripe<[[AtomicU64; OverloadedCause::COUNT]; CLASSES]>; STRIPES],

@@ -5,6 +5,7 @@ pub(super) struct Rule(pub(super) u64);
 
 impl Rule {
     pub(super) const SHADOW: u64 = 1;
+    /// The largest limit that fits into the word. It stands for `usize::MAX`.
     const NO_LIMIT: u64 = u64::MAX >> 1;
 
     pub(super) fn new(limit: usize, shadow: bool) -> Self {
@@ -17,11 +18,13 @@ impl Rule {
         in_flight < self.word_limit()
     }
 
+    /// Returns the limit as the word has it: at most [`NO_LIMIT`](Self::NO_LIMIT).
     #[inline]
     pub(super) fn word_limit(self) -> u64 {
         self.0 >> 1
     }
 
+    /// Returns the limit as it was configured. [`NO_LIMIT`](Self::NO_LIMIT) and more is `usize::MAX`.
     pub(super) fn limit(self) -> usize {
         match self.word_limit() {
             Self::NO_LIMIT => usize::MAX,

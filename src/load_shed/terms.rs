@@ -25,7 +25,7 @@ use tokio::time::Instant;
 pub(super) struct AdmissionTerms {
     /// `None` for a fixed limit.
     pub(super) adaptive: Option<Adaptive>,
-    /// The lower bound of an adaptive limit.
+    /// The lower bound of an adaptive limit. 1 for a fixed limit.
     pub(super) floor: u64,
     pub(super) classes: Classes,
     pub(super) refusals: Refusals,
@@ -63,6 +63,7 @@ impl Limiter {
         self.shared.terms.as_ref()?.tenants.as_ref()
     }
 
+    /// Takes one place of a limit that is not a plain fixed limit, or refuses the call and counts the refusal.
     pub(super) fn enter_by(
         &self,
         terms: &AdmissionTerms,

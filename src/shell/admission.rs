@@ -175,11 +175,12 @@ pub trait Admission<Request, Response, ServiceError> {
 /// | - | `start`: refused | `Refused` |
 /// | - | `start`: waits | `Waiting` |
 /// | `Waiting` | its turn comes | `Admitted` |
+/// | `Waiting` | its turn comes, and user code panics while the next stage starts | `Ended`; the permit is settled |
 /// | `Waiting` | refused while it waits | `Ended`, with the rejection |
 /// | `Waiting` | abandoned, or recalled | `Ended`, after giving up its place among the waiters |
 /// | `Admitted` | the next stage is ready | `Ended`; the permit is settled, refunded or kept |
 /// | `Admitted` | abandoned, or recalled | `Ended`; the permit is settled |
-/// | `Admitted` | user code panics in a poll | `Admitted` without its permit, which is settled; never polled again |
+/// | `Admitted` | user code panics in a poll of the next stage | `Admitted` without its permit, which is settled; never polled again |
 /// | `Refused` | polled | `Refused` without its rejection, which the poll returns; not polled again |
 #[derive(Clone, Debug)]
 pub struct AdmissionStage<A, Next> {
@@ -210,7 +211,7 @@ pin_project! {
     enum State<Call, Permit, Place, Request> {
         // The first poll returns the rejection.
         Refused { rejection: Option<Rejection> },
-        // Waits for its turn, with the request and the context that the service will inherit.
+        // Waits for its turn, with the request, and the context and deadline that the next stage will inherit.
         Waiting { place: Place, waiting: Option<(Request, Inherited)> },
         // Passed on to the next stage. The permit is here between polls. During a poll a guard in a local variable
         // holds it, so that an unwinding panic settles it.

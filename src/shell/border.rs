@@ -13,7 +13,8 @@ use crate::error::{Error, Rejection};
 /// These four ignore the request and keep the type of the response. [`border`](super::StackLayer::border) sets a border
 /// of your own, which can read a deadline from a header and answer in the caller's format.
 ///
-/// `Response` and `E` are the types of the inner service. A call crosses the border twice, regardless of its attempts.
+/// `Response` and `E` are the types of the inner service. A call crosses the border once on the way in and once on the
+/// way out, regardless of its attempts.
 ///
 /// # Cancellation and panics
 ///

@@ -4,7 +4,8 @@ use crate::{
 };
 use std::{num::NonZeroU64, time::Duration};
 
-/// The settings that a call keeps from its start to its end: its timeout, its attempts, their backoff and timeout.
+/// The settings that a call keeps from its start to its end: its timeout, its attempts, their backoff and timeout, and
+/// the longest hint that a retry follows.
 ///
 /// The call carries them as seven words of 64 bits. When a stage asks for a setting, a method converts the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +15,9 @@ pub(crate) struct CallSettings {
     /// Zero for no timeout.
     attempt_timeout: Nanos,
     shape: Shape,
+    /// The base of the backoff.
     base: Nanos,
+    /// The cap of the backoff.
     cap: Nanos,
     max_hint: Nanos,
     /// The bits of the factor of [`Jitter::PlusMinus`].

@@ -48,19 +48,22 @@ use std::{fmt, sync::Arc, time::Duration};
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
     layers: Vec<(&'static str, String)>,
+    /// The most attempts of a call: the product of all retries. `None` without a retry.
     attempts: Option<u32>,
+    /// The longest duration of a call. `None` while it is unbounded.
     worst_case: Option<Duration>,
     /// By how much the waits that the service asks for can lengthen the worst case.
     hints: Duration,
     max_in_flight: Option<usize>,
+    /// The first contradiction between two numbers of the stack.
     contradiction: Option<ConfigError>,
     /// The innermost limit on latency and its name.
     innermost: Option<(&'static str, Duration)>,
-    /// The attempts of a call.
+    /// The attempts of the nearest inner retry, against which an outer latency limit is checked.
     tries: Option<Tries>,
     /// The latency limit that cuts the worst case short, and how many of all attempts fit into it.
     cut_short: Option<CutShort>,
-    /// The concurrency limit of an outer layer, and the field that sets it.
+    /// The lowest concurrency limit of the outer layers, and the field that sets it.
     in_front: Option<(&'static str, usize)>,
     /// The settings of calls, if they differ from those that the stages were built with.
     settings: Option<CallSettings>,
@@ -68,7 +71,7 @@ pub struct Explanation {
     instruments: Collected,
 }
 
-/// The attempts of a call.
+/// The attempts that one retry makes.
 #[derive(Clone, Copy, Debug)]
 struct Tries {
     attempts: u32,
@@ -148,7 +151,7 @@ impl Explanation {
     }
 
     /// Returns how many attempts fit into the timeout if each attempt and each backoff takes its maximum. `None` if all
-    /// [`attempts`](Self::attempts) fit.
+    /// [`attempts`](Self::attempts) fit, and if the duration of an attempt is unbounded.
     pub fn full_attempts(&self) -> Option<u32> {
         self.cut_short.map(|cut| cut.full_attempts)
     }
@@ -175,8 +178,9 @@ impl Explanation {
 }
 
 /// The methods with which a stage describes itself. A stage calls [`layer`](Explanation::layer) first, and then the
-/// methods that say what the layer does. Only [`limit_latency`](Explanation::limit_latency) adds its layer itself. A
-/// method that takes the `next` stage also describes that stage.
+/// methods that say what the layer does. Only the methods that limit latency, such as
+/// [`limit_latency`](Explanation::limit_latency), add their layer themselves. A method that takes the `next` stage also
+/// describes that stage.
 impl Explanation {
     /// Adds a layer with its name and description.
     pub fn layer(&mut self, name: &'static str, text: impl Into<String>) {
@@ -224,8 +228,8 @@ impl Explanation {
         self.wait(longest, next);
     }
 
-    /// Adds that the inner layers hold at most `limit` calls at a time. `field` names the limit in the builder's error,
-    /// if it contradicts an inner queue.
+    /// Adds that the inner layers hold at most `limit` calls at a time. If the limit contradicts an inner queue,
+    /// `field` names the limit in the builder's error.
     pub fn limit_in_flight(&mut self, field: &'static str, limit: usize) {
         if self.in_front.is_none_or(|(_, lowest)| limit < lowest) {
             self.in_front = Some((field, limit));
@@ -233,7 +237,7 @@ impl Explanation {
         self.bound_in_flight(limit);
     }
 
-    /// Adds that the service can ask for further waits of this total length. The waits for which it asks inner stages
+    /// Adds that the service can ask for further waits of this total length. The waits that the inner stages have added
     /// can occur in each of the `attempts`.
     ///
     /// If `always`, the stage may wait this time even if the service does not ask, so the waits are part of the [worst

@@ -194,7 +194,7 @@ impl Frame {
         self.reached.0 |= if is_in_service { Reached::ABANDONED_IN_SERVICE } else { Reached::ABANDONED_BEFORE_READY };
     }
 
-    /// Returns where the call that was abandoned in this poll was.
+    /// Returns where the call was when it was abandoned in this poll.
     pub(crate) fn abandoned_in(&self) -> TimedOutIn {
         match self.reached.0 {
             reached if reached & Reached::ABANDONED_IN_SERVICE != 0 => TimedOutIn::Service,

@@ -75,8 +75,9 @@ pub trait Instrument: Send + Sync + 'static {
     /// Changes no state. May hold a lock for a short time. A call that needs the lock waits no longer than that.
     fn read(&self, now: Instant, readings: &mut Readings<'_>);
 
-    /// Adds a listener, which learns each later state change, once and in order, until it is dropped. The mechanism
-    /// holds no lock while the listener runs.
+    /// Adds a listener. Until it is dropped, the listener learns the later state changes in order, each at most once. A
+    /// listener that is too slow misses changes; [`StateChange::missed`] counts them. The mechanism holds no lock while
+    /// the listener runs.
     ///
     /// Default: does nothing, for an instrument without states.
     fn listen(&self, _listener: &Weak<StateListener>) {}
@@ -105,7 +106,7 @@ impl<T: Instrument + ?Sized> Instrument for Arc<T> {
     }
 }
 
-/// Learns each state change of an [`Instrument`]. It runs in the thread that changed the state, so it must be quick. A
+/// Learns the state changes of an [`Instrument`]. It runs in the thread that changed the state, so it must be quick. A
 /// panic of a listener affects no call.
 pub type StateListener = dyn Fn(&StateChange<'_>) + Send + Sync;
 
@@ -146,13 +147,13 @@ pub struct Reading {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Number {
-    /// A count since the mechanism was built. It never falls. Several are summed.
+    /// A count since the mechanism was built. It never falls. Several counts are summed.
     Count(u64),
-    /// A current value. Several are summed.
+    /// A current value. Several values are summed.
     Sum(f64),
     /// A current value, such as an age or a ratio. Of several, the largest counts.
     Largest(f64),
-    /// The durations since the mechanism was built, by buckets. Several are summed.
+    /// The durations since the mechanism was built, by buckets. Several histograms are summed.
     Durations(Box<Histogram>),
 }
 

@@ -9,8 +9,8 @@
 //! 1. `Service::poll_ready` returns `Ready(Ok)` and reserves nothing. `Service::call` clones the service and the `Arc`
 //!    into a [`ResponseFuture`]. Nothing else happens until the future is polled.
 //! 2. The first poll passes the request through the [`Border`], then calls [`Stage::start`] on the outermost stage.
-//!    Each stage admits the call and starts the next inner stage, or refuses. The innermost stage, [`Leaf`], keeps the
-//!    request.
+//!    Each stage admits the call and starts the next inner stage, refuses the call, or lets it wait for its turn. The
+//!    innermost stage, [`Leaf`], keeps the request until the service is ready.
 //! 3. Each poll calls [`Stage::poll`] on the outermost stage, which polls the next. The leaf drives the readiness of
 //!    the call's own clone of the service ([`Callee`]), [stamps](Stamp) the request, calls that same clone, and drives
 //!    its future. When the service answers, the leaf drops the service's future, [classifies](crate::classify) the
@@ -30,13 +30,15 @@
 //! | when | the future holds | in the service |
 //! |---|---|---|
 //! | before the first poll | request, clone of the service, `Arc` | nothing |
+//! | waiting for its turn | permits of the stages outside the wait, place among the waiters, request | nothing |
 //! | service not ready | permits, request | what its `poll_ready` took, in the call's own clone |
 //! | service called | permits, the service's future | one call |
-//! | between two attempts | permits of the stages outside the retry | nothing: the clone is fresh |
+//! | between two attempts | permits of the stages outside the retry, the request for the next attempt | nothing: the clone is fresh |
 //! | ended | the `Arc` | nothing |
 //!
 //! Permits are plain data in the call's state. While user code runs, a guard in a local variable holds them, so that an
-//! unwinding panic settles them at once as [`Ending::Panicked`].
+//! unwinding panic settles them at once: as [`Ending::Refused`] while an inner stage starts, otherwise as
+//! [`Ending::Panicked`].
 //!
 //! # The clock
 //!

@@ -161,7 +161,8 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 pub enum Observed {
     /// A whole call, from its first poll to its end.
     Call,
-    /// One attempt, from its admission by all layers to the answer of the service.
+    /// One attempt, from its admission by all layers to its end: the answer of the service, a timeout, a cancellation
+    /// or a panic.
     Attempt,
 }
 

@@ -40,7 +40,7 @@ impl<St, X> Root<St, X> {
 }
 
 impl<St: Clone, X: Clone> Root<St, X> {
-    /// Takes the stages and the border, cloned if other handles share them.
+    /// Takes the stages and the border, cloned if other handles or calls share them.
     pub(super) fn into_shared(self) -> Shared<St, X> {
         let shared = self.shared;
         #[cfg(feature = "load")]

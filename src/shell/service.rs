@@ -69,7 +69,7 @@ impl<St: Clone, X: Clone> StackLayer<St, X> {
     /// Replaces the stages by the result of `change`: for example, by your own stage around them.
     ///
     /// The new layer shares the state of its gates and limits with the clones of this layer. The stages are cloned if
-    /// other handles share them.
+    /// other handles or calls share them.
     ///
     /// ```
     /// use steadfast::{load_shed::{Limiter, LoadShedLayer}, shell::GateStage};
@@ -115,8 +115,8 @@ impl<St, X, S> Layer<S> for StackLayer<St, X> {
 /// A service behind one or more stages: the one tower `Service` around all stages.
 ///
 /// It is always ready and reserves nothing: admission, and the readiness of the inner service, are part of the response
-/// future. A tower `Balance` above it therefore does not see an unready service. With the `load` feature it sees which
-/// services refuse calls, and prefers the others. Clones are cheap and share all state.
+/// future. A tower `Balance` above it therefore does not see an unready service. With the `load` feature the `Balance`
+/// sees which services refuse calls, and prefers the others. Clones are cheap and share all state.
 ///
 /// It implements `Service<Request>` if the inner service is `Clone` and implements it, the stages are a
 /// [`Stage<S, Request>`](super::Stage), and the border is a [`Border<Request, S::Response, S::Error>`](super::Border).

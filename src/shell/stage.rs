@@ -25,9 +25,9 @@ where
     /// is called. It moves once per stage, so keep it small; the service's future is in the [`Callee`].
     type Call;
 
-    /// Admits or refuses the call. Runs in the first poll of the response future and at each new attempt, never
-    /// earlier. If the stage refuses, the state that it returns keeps the rejection, and the first [`poll`](Self::poll)
-    /// returns it.
+    /// Admits the call, refuses it, or lets it wait for its turn. Runs in the first poll of the response future or
+    /// later, never earlier: once for each attempt, and again after a [recall](super::Recall). If the stage refuses,
+    /// the state that it returns keeps the rejection, and the first [`poll`](Self::poll) returns it.
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 
     /// Predicts whether this stage, or an inner one, would refuse an attempt with this request at `due`. A retry asks
@@ -37,8 +37,8 @@ where
     /// turn returns `false`. A stage that runs a user's closure to make the prediction must also call
     /// [`Frame::user_code_runs`].
     ///
-    /// Default: `false`. A stage around another one must ask that one. Otherwise an outer retry waits for an attempt
-    /// that is then refused.
+    /// Default: `false`. A stage around another one must ask the inner one. Otherwise an outer retry waits for an
+    /// attempt that is then refused.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
         false
     }
@@ -105,7 +105,8 @@ pub enum Ending {
     /// deadline is earlier, or if it starts late in the call. The service is not to blame if it does not answer such a
     /// call.
     CutShort,
-    /// The service was not called: an inner stage refused, or the call ran out of time before the service was ready.
+    /// The service was not called: an inner stage refused, the call ran out of time before the service was ready, or a
+    /// live stack [recalled](super::Recall) the call.
     Refused {
         /// The time until another attempt makes sense, if known.
         retry_after: Option<Duration>,

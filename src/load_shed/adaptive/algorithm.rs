@@ -44,10 +44,11 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
     /// Learns from a window. Returns the limit from now on.
     fn learn(&mut self, window: &Window) -> Limit;
 
-    /// Returns the length of a window, for callers with this deadline. Default: the deadline.
+    /// Returns the length of a window, for callers with this deadline. A length above the deadline counts as the
+    /// deadline. Default: the deadline.
     ///
-    /// A window in which fewer than four calls were answered lasts longer, up to the deadline. While the limit is below
-    /// four, one answer suffices.
+    /// A window in which fewer than four calls were answered lasts longer: until four calls were answered, or until it
+    /// is as long as the deadline. While the limit is below four, one answer suffices.
     fn window(&self, deadline: Duration) -> Duration {
         deadline
     }
@@ -82,7 +83,7 @@ pub enum Limit {
 ///
 /// Excludes the time without a call in flight. Unless the limit is below four, [`busy`](Self::busy) and
 /// [`completed`](Self::completed) also exclude calls that were alone in flight from start to end. The measured calls
-/// include such calls.
+/// can include such calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Window {

@@ -1,8 +1,8 @@
 //! The busy time: the time in which calls are in flight.
 //!
 //! A call that is alone in flight from start to end is no evidence of the rate that the service can reach. The busy
-//! time excludes it, and reads no clock at its end. Busy time starts with a call that another call joins, and ends when
-//! no call is in flight.
+//! time excludes such a call, so its end needs no reading of the clock. Busy time starts at the admission of a call
+//! that another call joins, and ends when no call is in flight.
 //!
 //! | from | to | when |
 //! |---|---|---|

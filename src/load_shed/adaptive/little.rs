@@ -10,18 +10,18 @@
 //! | known | starved | more calls were given up than answered |
 //! | starved | known | more calls were answered than were late or given up, with calls given up counted twice |
 //!
-//! - Unknown: the windows count after the first one in which a call was answered or given up.
-//! - Known: the limit counts as in use in a window if a call was late. It also does if at least half of the limit was
-//!   taken and not all answers were early.
+//! - Unknown: the first window in which a call was answered or given up does not count. The windows after it do.
+//! - Known: the limit counts as in use in a window in either of two cases. A call was late; or not all
+//!   measured calls were early, and at least half of the calls that fit into the share of the deadline were in flight.
 //!   - The rate is the measured rate once the limit was in use for eight windows in a row, or for fewer windows with 32
 //!     completions.
 //!   - Otherwise, if the last eight windows have 32 completions, the last known rate decays. The rate is the larger of
 //!     the decayed rate and the measured rate.
 //!   - Otherwise the rate stays as it is and does not decay.
-//! - Starved: a call that was given up is also late, so it counts twice. Two calls at a time test whether the service
-//!   answers again. The limit is these two and the calls that stand still. If no call ended in a window, the calls in
-//!   flight at its end stand still. Work on calls that were given up may go on and cannot be observed. When the service
-//!   answers, the rate starts at half of the last known rate.
+//! - Starved: a call that was given up is also late, so it counts twice in the last row of the table. Two calls at a
+//!   time test whether the service answers again. The limit is these two and the calls that stand still. If no call
+//!   ended in a window, the calls in flight at its end stand still. Work on calls that were given up may go on and
+//!   cannot be observed. When the service answers, the rate starts at half of the last known rate.
 //!
 //! The standard deviation of a count of completions is its square root. While no answer is late, the limit is up to 2.5
 //! standard deviations above `share * deadline * rate`. While many are late, it is up to 2.5 below. It settles where
@@ -65,7 +65,9 @@ const DECAY: f64 = 1.0 / 1024.0;
 pub struct Little {
     share: f64,
     state: LittleState,
+    /// The last windows. A new window replaces the oldest one.
     ring: [Seen; WINDOWS],
+    /// The index in `ring` at which the next window is stored.
     next: usize,
     /// The number of latest windows in a row in which the limit was in use. A change of the rate cuts it to [`SHORT`].
     in_use: usize,
@@ -76,6 +78,7 @@ pub struct Little {
     trust: f64,
     /// The calls that stood still in the last window, while the service is starved; zero if a call ended in it.
     standing: usize,
+    /// The [deadline](Window::deadline) of the last window.
     deadline: Duration,
 }
 
@@ -151,6 +154,7 @@ impl Little {
         }
     }
 
+    /// Updates the rate, and whether the limit is in use, after a window in the known state.
     fn measure(&mut self, window: &Window) {
         self.remember(window);
         let is_half_full = 2.0 * window.most_in_flight as f64 >= self.calls();
@@ -186,6 +190,7 @@ impl Little {
         long.rate()
     }
 
+    /// Changes [`trust`](Self::trust) by the answers of a window: those in time raise it, and late ones lower it.
     fn weigh(&mut self, window: &Window) {
         // A window without a measured call counts as one answer in time.
         let in_time = window.measured.saturating_sub(window.late).max(u64::from(window.measured == 0));
@@ -201,7 +206,7 @@ impl Little {
     fn limit(&self) -> Limit {
         match self.state {
             LittleState::Unknown { .. } => Limit::Unknown,
-            // In addition to the calls that stand still.
+            // Two more calls, in addition to those that stand still.
             LittleState::Starved => Limit::Calls(self.standing.saturating_add(TRICKLE)),
             LittleState::Known => {
                 let calls = self.calls();

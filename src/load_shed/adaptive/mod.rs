@@ -29,9 +29,11 @@ use published::Published;
 use std::{array, sync::TryLockError, time::Duration};
 use tokio::time::Instant;
 
-/// A window with fewer completions lasts until its busy time reaches the deadline.
+/// A window with fewer completions goes on after its length: until it has this number, or until its busy time reaches
+/// the deadline.
 const COMPLETIONS: u64 = 4;
-/// Of the calls that need not be measured, one in this number is.
+/// Of the calls that need not be measured, about one in this number is measured nevertheless. A call that finds no
+/// other call in flight is never one of them.
 const SAMPLED: u64 = 16;
 /// Below this limit calls that are alone in flight count, and a window needs one completion.
 const SMALL: u64 = 4;
@@ -44,7 +46,7 @@ const MEASURED: u64 = 32;
 pub(super) struct Adaptive {
     origin: Origin,
     published: Published,
-    /// When the next window may end.
+    /// The time from which a call tries to end the present window.
     due: AtomicU64,
     /// The most calls in flight since the end of the last window.
     most_in_flight: AtomicU64,
@@ -76,6 +78,7 @@ struct Learner {
     algorithm: Box<dyn Algorithm>,
     /// The counts at the end of the last window.
     since: Totals,
+    /// The usual remaining time of calls at admission, as of the last window.
     deadline: Nanos,
     /// No window has ended.
     is_new: bool,
@@ -96,7 +99,7 @@ struct Totals {
 /// How a call ended, to an adaptive limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It was answered.
+    /// It was answered, or the service panicked.
     Completed,
     /// A timeout ended it, or its caller dropped it.
     GivenUp,
@@ -152,11 +155,12 @@ impl Adaptive {
         &self.published
     }
 
-    /// Records an arriving call with this remaining time. Ends the window if it is due.
+    /// Ends the window if it is due. Runs for each arriving call, with its remaining time.
     #[inline]
     pub(super) fn arrives(&self, remaining: Nanos, in_flight: u64, now: Nanos) {
         let due = self.due.load(Ordering::Relaxed);
-        // A window that is due later than a deadline from now means that the clock went back.
+        // A window is due within a deadline from now. If it is not, the clock went back, or the deadline has become
+        // shorter: look now.
         if now.0 >= due || due - now.0 > self.published.deadline().0 {
             self.end_window(remaining, in_flight, now);
         }
@@ -194,7 +198,8 @@ impl Adaptive {
     pub(super) fn measure(&self, since: Nanos, had: Nanos, end: End, now: Nanos) {
         let took = now.saturating_sub(since).0;
         let is_late = u128::from(took) * 100 > u128::from(had.0) * 85;
-        // A call that was given up early, or that arrived after its deadline, is no evidence.
+        // No evidence: a call that was spared, one that was given up before 85% of its time, and one that arrived after
+        // its deadline.
         if end == End::Spared || end == End::GivenUp && !is_late || had == Nanos::ZERO {
             return;
         }
@@ -244,7 +249,8 @@ impl Adaptive {
         let is_over = busy >= length && completed >= enough || busy >= deadline;
         if !is_over {
             // Busy time passes no faster than the clock, so the window cannot end before the missing part of its length
-            // has passed. If only completions are missing, an eighth of the length passes before a call looks again.
+            // has passed. At least an eighth of the length passes before a call looks again, even if only completions
+            // are missing.
             let wait = length.saturating_sub(busy).0.max(length.0 / 8).max(1);
             self.due.store(now.0.saturating_add(wait), Ordering::Relaxed);
             return;

@@ -14,8 +14,8 @@ pub(in crate::load_shed) enum Reason {
     Rate,
 }
 
-/// Words that are read one by one: a call may read the rate of one window and the deadline of another. Relaxed, since
-/// each window is close to the one before it.
+/// The current limit, in words that are read one by one: a call may read the rate of one window and the deadline of
+/// another. Relaxed, because the numbers of one window are close to those of the window before it.
 pub(in crate::load_shed) struct Published {
     /// The completions in 2^48 ns, times the share. Zero if the limit is a number of calls.
     rate: AtomicU64,
@@ -27,14 +27,16 @@ pub(in crate::load_shed) struct Published {
     initial: u64,
     /// The usual remaining time of calls at admission, in nanoseconds.
     deadline: AtomicU64,
+    /// 1 while the algorithm measures every call.
     measures_all: AtomicU64,
 }
 
-/// The rate, times the share, is in calls per 2^48 ns, about 78 hours. It is rounded down to a whole number, which is
-/// exact to a millionth from four calls per second on.
+/// The rate, times the share, is in calls per 2^48 ns, about 78 hours. It is rounded down to a whole number. From four
+/// calls per second on, the number is exact to a millionth.
 const SHIFT: u32 = 48;
+/// One call per second, in calls per 2^48 ns.
 const PER_SECOND: f64 = (1_u64 << SHIFT) as f64 / 1e9;
-/// Calls above `NEAR / (NEAR + 1)` of the limit are near it, and are measured.
+/// Calls from about `NEAR / (NEAR + 1)` of the limit on are near it, and are measured.
 const NEAR: u64 = 8;
 
 impl Published {

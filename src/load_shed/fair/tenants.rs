@@ -2,8 +2,8 @@
 //!
 //! A count-min sketch: a tenant has one cell in each of four rows, and its count is the smallest of the four. Each cell
 //! counts all tenants that share it, so a count is never too low. A count is too high only if the tenant shares its
-//! cells in all four rows. The probability that a tenant shares all four with five large tenants is `(5 / 512)^4`,
-//! about 1e-8.
+//! cells in all four rows with tenants that have calls in flight. The probability that a tenant shares all four with
+//! five large tenants is `(5 / 512)^4`, about 1e-8.
 //!
 //! An exact table of the tenants in flight would have no such error. But finding, claiming and freeing its slots takes
 //! a lock, or several atomic steps between which one tenant may claim two slots.
@@ -31,8 +31,8 @@ const WIDTH: usize = if cfg!(steadfast_loom) { 2 } else { 512 };
 /// Each row uses its own bits of a hash to choose the cell of a tenant. They begin this number of bits above those of
 /// the row before.
 const BITS: u32 = 16;
-/// The number of times that a call chooses an anchor. It chooses again if another call has meanwhile taken the last
-/// place of the anchor.
+/// The most times that a call chooses an anchor. It chooses again if another call has meanwhile taken the last place of
+/// the anchor.
 const TRIES: usize = 4;
 
 /// The calls in flight by tenant. Methods take the hash of a tenant, made by [`hash_of`](Self::hash_of).
@@ -208,7 +208,7 @@ mod tests {
         }
         let too_high = (1_000..11_000_u64).filter(|number| tenants.in_flight(tenants.hash_of(number)) > 0).count();
         // 125 tenants are spread over the 512 cells of each row. All four cells of another tenant are in use with a
-        // probability of (1 - e^(-125/512))^4, which is 0.0023: 23 of 10,000 tenants.
+        // probability of (1 - e^(-125/512))^4, which is 0.0022: 22 of 10,000 tenants.
         assert!(too_high < 60, "{too_high}");
         let blocked = (1_000..11_000_u64).filter(|number| tenants.in_flight(tenants.hash_of(number)) > 10).count();
         assert_eq!(blocked, 0);

@@ -17,6 +17,7 @@ const MOST_PERIODS: u64 = 2_000;
 pub(super) struct Cap(pub(super) u64);
 
 impl Cap {
+    /// No cap.
     pub(super) const NONE: Self = Self(u64::MAX);
 
     /// Returns the cap in calls: at least one, so that a call can observe the end of the overload.

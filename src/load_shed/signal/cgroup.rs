@@ -128,14 +128,14 @@ impl CgroupPressureBuilder {
     }
 
     /// Sets the CPU pressure at which the level is 1. The pressure is the share of the last ten seconds in which some
-    /// task of the group waited for a CPU (`some avg10` in `cpu.pressure`). From above 0 to 1; 0.2 means that a fifth
-    /// of the time is lost. Default: CPU pressure is not watched.
+    /// task of the group waited for a CPU (`some avg10` in `cpu.pressure`). `share` is above 0 and at most 1. With 0.2
+    /// the level is 1 when some task waited for a fifth of the time. Default: CPU pressure is not watched.
     pub fn cpu_above(self, share: f64) -> Self {
         Self { cpu: Some(share), ..self }
     }
 
-    /// Sets the memory usage and the memory pressure at which the level is 1. The larger of the two counts. From above
-    /// 0 to 1. Default: memory is not watched.
+    /// Sets the memory usage and the memory pressure at which the level is 1. The larger of the two counts. `share` is
+    /// above 0 and at most 1. Default: memory is not watched.
     ///
     /// The usage is `memory.current` divided by `memory.max`, and 0 without a maximum. It includes the page cache,
     /// which the kernel reclaims first: a group that reads many files comes near its maximum without harm. The pressure

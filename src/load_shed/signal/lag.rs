@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep_until};
 const TICK: Duration = Duration::from_millis(10);
 /// The lag decays to 1/e in this number of ticks, so that a single pause is visible for about 80 ms.
 const SMOOTHING: u64 = 8;
-/// After this time without a tick, or four times the bound if that is longer, the lag is unknown.
+/// Once a tick is overdue by more than this time, the lag is unknown. Four times the bound counts instead if that is
+/// longer.
 const STALE: Duration = Duration::from_secs(1);
 
 /// The delay with which a tokio runtime wakes its tasks: it grows when the runtime is overloaded or blocked.
@@ -43,8 +44,8 @@ const STALE: Duration = Duration::from_secs(1);
 /// # Semantics
 ///
 /// - The lag is unknown before the task runs, and after the task was dropped, for example with its runtime. It is also
-///   unknown once the task has not woken for a second, or for four times the bound if that is longer. Unknown is no
-///   overload.
+///   unknown once the task is overdue by more than a second, or than four times the bound if that is longer. Unknown is
+///   no overload.
 /// - A task that is due and has not woken yet counts: its delay so far is lag.
 /// - Clones share the measurement. Spawn one task for each signal: two tasks overwrite each other's results.
 ///

@@ -1,4 +1,4 @@
-//! The signals of one limiter. The state of each is a bit of one word. They cap the limit.
+//! The signals of one limiter. The state of each is a bit of one word. Together they cap the limit.
 
 use super::cap::{Cap, EVERY};
 use super::{Hysteresis, Signal};
@@ -71,8 +71,9 @@ impl Signals {
         Cap(self.cap.load(Ordering::Relaxed)).calls()
     }
 
-    /// Reads all signals if their last reading is at least 10 ms old and no other caller is reading them. Returns
-    /// whether it did, and so whether user code ran. One load if they are not due.
+    /// Reads all signals and adapts the cap, if the last reading is at least 10 ms old and no other caller begins to
+    /// read them at the same time. Returns whether it read them, and so whether user code ran. One load if they are not
+    /// due.
     #[inline]
     pub(in crate::load_shed) fn refresh(&self, in_flight: u64, limit: u64, now: Instant) -> bool {
         let (now_nanos, next) = (self.origin.to(now), self.next.load(Ordering::Relaxed));

@@ -13,7 +13,7 @@ pub enum Decision<Permit, Place, Refusal = Rejection> {
 }
 
 impl<Permit, Refusal> Decision<Permit, Infallible, Refusal> {
-    /// The decision of an admission at which no call waits.
+    /// Returns the decision of an admission at which no call waits, as a `Result`.
     #[inline]
     pub(crate) fn at_once(self) -> Result<Permit, Refusal> {
         match self {

@@ -14,7 +14,8 @@ pub struct Inherited {
     patience: Nanos,
 }
 
-/// Whether an outer timeout ends the call at the deadline, and whether that deadline is its own. One word.
+/// Whether an outer timeout ends the call at the inherited deadline, and who set this deadline: the timeout or the
+/// caller. One word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 enum Enforced {
@@ -22,7 +23,8 @@ enum Enforced {
     No,
     /// An outer timeout ends the call at its own deadline.
     OfTimeout,
-    /// An outer timeout ends the call at the caller's deadline, which is earlier.
+    /// An outer timeout ends the call at the caller's deadline, because its own is not earlier, or because it has no
+    /// limit.
     OfCaller,
 }
 
@@ -96,8 +98,8 @@ impl Inherited {
         Self { enforced: if is_new { Enforced::OfCaller } else { self.enforced }, ..self }
     }
 
-    /// Returns when an attempt that begins now has had half of its full time. Without an outer timeout it returns
-    /// never, and does not read the clock.
+    /// Returns when an attempt that begins now has had half of its full time. Without an outer timeout that has a
+    /// limit, it returns never and does not read the clock.
     #[inline]
     pub(in crate::shell) fn half_time(&self, frame: &mut Frame) -> Deadline {
         if self.patience == Nanos::ZERO {

@@ -66,7 +66,7 @@ pin_project! {
 /// | any | abandoned | `Ended` |
 #[derive(Debug)]
 enum Watching<Watch> {
-    /// The observer has not seen it yet.
+    /// The observer has not seen the call or the attempt yet.
     Started {
         context: CallContext,
         began: Instant,
@@ -82,7 +82,8 @@ enum Watching<Watch> {
 #[derive(Debug)]
 pub(super) struct Watched<Watch> {
     pub(super) watch: Watch,
-    /// `None` while an observer of a pair begins: a panic of the other one then ends the watch with a duration of zero.
+    /// `None` while the second observer of a pair begins. If it panics, the watch of the first observer ends with a
+    /// duration of zero.
     began: Option<Instant>,
 }
 
@@ -270,7 +271,7 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
         Self { observer, watched: Some(watched) }
     }
 
-    /// Polls the next stage.
+    /// Polls or abandons the next stage by `poll`, within [`Observer::poll`].
     #[inline]
     fn poll<T>(&mut self, frame: &mut Frame, poll: impl FnOnce(&mut Frame) -> T) -> T {
         let Some(Watched { watch, .. }) = &mut self.watched else { polled_after_end() };
@@ -288,6 +289,7 @@ impl<'stage, O: Observer> EndOnDrop<'stage, O> {
         self.watched.take()
     }
 
+    /// Ends the watch with this ending.
     #[inline]
     fn end(mut self, ending: Ending, rejection: Option<&Rejection>, frame: &mut Frame) {
         if let Some(Watched { watch, began }) = self.watched.take() {
