@@ -123,8 +123,8 @@ impl LimiterBuilder {
         self.class_shares(Classes::BY_CRITICALITY)
     }
 
-    /// Gives each class this share of the limit, in order from the least critical to the most critical class. Otherwise
-    /// as [`by_criticality`](Self::by_criticality).
+    /// Gives each class this share of the limit, in order from the least critical to the most critical class. Each
+    /// class sees at least one place. Otherwise as [`by_criticality`](Self::by_criticality).
     pub fn class_shares(self, shares: [f64; 4]) -> Self {
         Self { class_shares: Some(shares), ..self }
     }

@@ -41,7 +41,8 @@ impl Ticket {
         (self.tenant != 0).then_some(self.tenant)
     }
 
-    /// Returns when the call was admitted, and its remaining time at that instant. `None` if its latency is not measured.
+    /// Returns when the call was admitted, and its remaining time at that instant. `None` if the latency of the call is
+    /// not measured.
     #[inline]
     pub(super) fn since(self) -> Option<(Nanos, Nanos)> {
         (self.since != Nanos::MAX).then_some((self.since, self.had))

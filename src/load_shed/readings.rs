@@ -6,8 +6,8 @@ use std::{fmt, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readings {
-    /// The most calls that may be in flight, for a call of the highest class with the remaining time
-    /// [`deadline`](Self::deadline).
+    /// The most calls that may be in flight, of all classes together. An adaptive limit is stated for a call with the
+    /// remaining time [`deadline`](Self::deadline).
     pub limit: usize,
     /// The calls in flight.
     pub in_flight: usize,

@@ -12,10 +12,11 @@ pub use inherited::Inherited;
 use std::mem;
 use tokio::time::Instant;
 
-/// The state that the stages of one call share during one poll: the clock, the next wake-up, and how the service
-/// answered.
+/// The state that the stages of one call share during one poll of the stages: the clock, the next wake-up, and how the
+/// service answered.
 ///
-/// A frame is a local variable of one poll of the response future, or of its drop.
+/// A frame is a local variable of the response future's poll, or of its drop. If a timer has fired, that poll polls the
+/// stages again, with a new frame.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// The time, if the clock was read since user code last ran.

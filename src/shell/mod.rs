@@ -2,7 +2,7 @@
 //!
 //! Every layer is a [`Stage`]. A single stage and a whole stack use the same [`Stack`], which implements tower's
 //! `Service`. Stages nest as plain structs inside one `Arc` and refer to each other by reference. A call clones one
-//! `Arc` and the service once, regardless of the number of stages.
+//! `Arc`, and the service once for each attempt, regardless of the number of stages.
 //!
 //! # Who calls what, and when
 //!
@@ -43,8 +43,8 @@
 //! # The clock
 //!
 //! A [`Frame`] remembers a clock reading until user code runs. A stage that needs the time after that reads the clock
-//! again. If the service is the only user code, polling the stages reads the clock at most twice: once on the way in
-//! and once on the way out. No stage reads the clock before the first poll.
+//! again. If the service is the only user code, polling the stages reads the clock at most twice for each attempt: once
+//! on the way in and once on the way out. No stage reads the clock before the first poll.
 //!
 //! # Large futures
 //!

@@ -100,11 +100,11 @@ pub trait Observer {
     /// Runs when a call or an attempt begins.
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
-    /// Runs one poll of the call or attempt, for example within a span. Gates decide on an attempt, and a retry copies
-    /// its request, before the first poll of that attempt. For a further attempt, both happen within a poll of the
-    /// call.
+    /// Runs one poll of the call or attempt, for example within a span. If the call or attempt is abandoned after its
+    /// first poll, `poll` abandons it instead. Gates decide on an attempt, and a retry copies its request, before the
+    /// first poll of that attempt. For a further attempt, both happen within a poll of the call.
     ///
-    /// Default: only runs the poll.
+    /// Default: only runs `poll`.
     #[inline]
     fn poll<T>(&self, _watch: &mut Self::Watch, poll: impl FnOnce() -> T) -> T {
         poll()

@@ -15,7 +15,8 @@ use std::{
 use tokio::time::Instant;
 use tower::Service;
 
-/// Runs the service with the call's [`CallContext`] as the current one. Outer stages may have set an earlier deadline.
+/// Runs the service with the call's [`CallContext`] as the current one. Outer stages may have set an earlier deadline
+/// in it.
 ///
 /// It is the last stage before the innermost one, so it knows when the attempt began, without earlier attempts and
 /// waits in queues. It judges whether an attempt that a deadline ended had at least half of its full time; see

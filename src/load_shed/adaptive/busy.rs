@@ -6,7 +6,7 @@
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | idle | counted | a call joins another call, or the limit is small (below 4) |
+//! | idle | counted | a call joins another call, or is admitted while the limit is small (below 4) |
 //! | counted | idle | the last call in flight ends |
 
 use crate::{

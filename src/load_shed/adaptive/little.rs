@@ -10,9 +10,11 @@
 //! | known | starved | more calls were given up than answered |
 //! | starved | known | more calls were answered than were late or given up, with calls given up counted twice |
 //!
+//! Only measured calls count as early, late or given up. Answered calls count whether or not they are measured.
+//!
 //! - Unknown: the first window in which a call was answered or given up does not count. The windows after it do.
-//! - Known: the limit counts as in use in a window in either of two cases. A call was late; or not all
-//!   measured calls were early, and at least half of the calls that fit into the share of the deadline were in flight.
+//! - Known: in two cases the limit counts as in use in a window. Either a call was late. Or not all measured calls were
+//!   early, and the most calls in flight were at least half of `share * deadline * rate`.
 //!   - The rate is the measured rate once the limit was in use for eight windows in a row, or for fewer windows with 32
 //!     completions.
 //!   - Otherwise, if the last eight windows have 32 completions, the last known rate decays. The rate is the larger of

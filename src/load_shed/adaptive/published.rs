@@ -9,8 +9,11 @@ use crate::{
 /// The form of the current limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_shed) enum Reason {
+    /// It is the initial limit.
     Unknown,
+    /// It is a number of calls.
     Calls,
+    /// It is a rate, from which the limit of each call follows by its remaining time.
     Rate,
 }
 

@@ -144,7 +144,8 @@ impl CgroupPressureBuilder {
         Self { memory: Some(share), ..self }
     }
 
-    /// Builds the signal, whose level is unknown until its task runs. Reads each file once and blocks for that time.
+    /// Builds the signal, whose level is unknown until its task has read the files. Reads each file once and blocks for
+    /// that time.
     ///
     /// # Errors
     ///

@@ -20,9 +20,9 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// The delay with which a tokio runtime wakes its tasks: it grows when the runtime is overloaded or blocked.
 ///
-/// [`measure`](Self::measure) returns a future; spawn it on the runtime to measure. It sleeps for 10 ms in a loop and
-/// publishes its wake-up delay. The lag is a decaying maximum of these delays: it falls to 1/e in about 80 ms. Tokio's
-/// timers are exact to a millisecond, so a delay of up to a millisecond is normal.
+/// [`measure`](Self::measure) returns a future; spawn it on the runtime whose lag it shall measure. The task sleeps for
+/// 10 ms in a loop and publishes the delay of each wake-up. The lag is a decaying maximum of these delays: it falls to
+/// 1/e in about 80 ms. Tokio's timers are exact to a millisecond, so a delay of up to a millisecond is normal.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
