@@ -122,7 +122,7 @@ impl From<Limiter> for LoadShed {
     }
 }
 
-/// Derives the tenant of a call, as a hash: zero for a call without a tenant.
+/// Derives the tenant of a call, as a hash: zero for a call without a tenant, and without a fair share.
 #[doc(hidden)]
 pub trait TenantOf<Request> {
     fn tenant(&self, request: &Request, limiter: &Limiter, frame: &mut Frame) -> u64;

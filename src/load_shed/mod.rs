@@ -98,14 +98,15 @@
 //!
 //! # Classes, tenants, signals
 //!
-//! All of this works with fixed limits, too: see [`Limiter::at_most`]. A fixed limit without classes, fair shares and
-//! signals is a *plain* fixed limit. [`LoadShed::exempt`] does not change that.
+//! Classes, tenants and signals also work with fixed limits: see [`Limiter::at_most`]. A fixed limit without classes,
+//! fair shares and signals is a *plain* fixed limit. [`LoadShed::exempt`] does not change that.
 //!
 //! - [`by_criticality`](LimiterBuilder::by_criticality): less critical calls see a lower limit. A class can be
 //!   [guaranteed](LimiterBuilder::guarantee) a share of the limit. It gets those places even when its own lower limit
 //!   is reached. A limiter with a guarantee has a limit of at most 65,535; exempt calls and calls in shadow mode are
-//!   admitted beyond that. The class of a call is the criticality in its context. A caller cannot raise its own
-//!   criticality unless it is trusted: the feature `http` reads the header of internal peers only.
+//!   admitted beyond that. The class of a call is the criticality in its context, or the one that
+//!   [`LoadShed::criticality`] derives from the request. A caller cannot raise its own criticality unless it is
+//!   trusted: the feature `http` reads the header of internal peers only.
 //! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. With a share of 1, a tenant
 //!   may hold at most as many places as are free: a single greedy tenant gets half of the limit.
 //! - [`signal`](LimiterBuilder::signal): the limit shrinks while the runtime lags ([`RuntimeLag`]), while the control

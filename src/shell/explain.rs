@@ -57,7 +57,7 @@ pub struct Explanation {
     max_in_flight: Option<usize>,
     /// The first contradiction between two numbers of the stack.
     contradiction: Option<ConfigError>,
-    /// The innermost limit on latency and its name.
+    /// The innermost limit on latency and its name. `None` if a retry is inside all limits.
     innermost: Option<(&'static str, Duration)>,
     /// The attempts of the nearest inner retry, against which an outer latency limit is checked.
     tries: Option<Tries>,

@@ -247,8 +247,9 @@ impl Frame {
         self.half_time
     }
 
-    /// Returns what the call inherits. Valid while [`start`](super::Stage::start) or
-    /// [`would_refuse`](super::Stage::would_refuse) runs. A stage that needs it later keeps its own copy.
+    /// Returns what the call inherits. Valid while [`Border::enter`](super::Border::enter),
+    /// [`start`](super::Stage::start) or [`would_refuse`](super::Stage::would_refuse) runs. A stage that needs it later
+    /// keeps its own copy.
     #[inline]
     pub fn inherited(&mut self) -> Inherited {
         *self.inherited.get_or_insert_with(|| Inherited::of(CallContext::current()))

@@ -72,7 +72,8 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        // All code below is user code, and only the stamp may read the clock.
+        // The code below is user code. Only the stamp can read the clock, so the frame forgets the time here and after
+        // the stamp.
         frame.user_code_runs();
         let request = call.project().request;
         if request.is_some() {

@@ -48,11 +48,12 @@
 //!
 //! # Large futures
 //!
-//! The service's future is stored once, in the call's [`Callee`], which the stages pass by reference. The request moves
-//! once per stage when an attempt starts. Unoptimized builds keep a copy of each move on the thread's stack. In such a
-//! build, a thread with 2 MiB of stack can pass a service's future of 128 KiB through all six layers of a client. A
-//! future of 160 KiB overflows the thread's stack. Box a future or a request of that size:
-//! `service_fn(|request| Box::pin(handle(request)))`.
+//! The service's future is stored once, in the call's [`Callee`], which the stages pass by reference. The response
+//! future contains the `Callee`, and moves as a whole until its first poll. The request moves once per stage when an
+//! attempt starts. Unoptimized builds keep a copy of each move on the thread's stack. In such a build, a thread with 2
+//! MiB of stack can pass a service's future of 128 KiB through all six layers of a client. A future of 160 KiB
+//! overflows the thread's stack. Box a future or a request of that size: `service_fn(|request|
+//! Box::pin(handle(request)))`.
 //!
 //! # Runtime
 //!

@@ -16,8 +16,8 @@ pub trait Recall<S, Request>: Stage<S, Request>
 where
     S: Service<Request>,
 {
-    /// Undoes [`start`](Stage::start) for a call that was not polled: returns its permits and its request. Afterwards
-    /// the call is only dropped.
+    /// Undoes [`start`](Stage::start) for a call that was not polled: gives back its permits and returns its request.
+    /// Afterwards the call is only dropped.
     ///
     /// Returns `None` and changes nothing if the call was refused.
     fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request>;

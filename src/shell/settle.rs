@@ -7,7 +7,8 @@ where
 {
     /// Takes the permit back.
     settle: F,
-    /// `None` once the permit was kept or settled, and for a call that an earlier panic tore down.
+    /// `None` once [`keep`](Self::keep) or [`settle`](Self::settle) has taken the permit, or [`change`](Self::change)
+    /// has given it away. Also `None` for a call that an earlier panic tore down.
     permit: Option<P>,
     /// How the call has ended if a panic drops this guard.
     panicked: Ending,

@@ -15,7 +15,7 @@ use std::{fmt, time::Duration};
 /// use std::time::Duration;
 /// use steadfast::load_shed::{Algorithm, Limit, Limiter, Window};
 ///
-/// /// One call less after a window with a late answer; otherwise one more, if the limit was in use.
+/// /// One call less after a window with a late answer; otherwise one more, if at least half of the limit was in use.
 /// #[derive(Debug)]
 /// struct OneByOne(usize);
 ///
