@@ -65,7 +65,7 @@ pub struct Explanation {
     cut_short: Option<CutShort>,
     /// The lowest concurrency limit of the outer layers, and the field that sets it.
     in_front: Option<(&'static str, usize)>,
-    /// The settings of calls, if they differ from those that the stages were built with.
+    /// The settings of calls in a live stack. They can differ from those that the stages were built with.
     settings: Option<CallSettings>,
     /// The instruments of the stages, while they are collected.
     instruments: Collected,
@@ -257,7 +257,7 @@ impl Explanation {
         self.settings = Some(settings);
     }
 
-    /// Returns the settings in force, if they differ from those that the stages were built with.
+    /// Returns the settings in force in a live stack. They can differ from those that the stages were built with.
     pub(crate) fn settings(&self) -> Option<&CallSettings> {
         self.settings.as_ref()
     }

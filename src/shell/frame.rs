@@ -37,7 +37,7 @@ pub struct Frame {
     half_time: Deadline,
     /// The context and deadline that the next stage inherits. Stages narrow it on the way in.
     inherited: Option<Inherited>,
-    /// The settings that the call started with, in a live stack.
+    /// The settings that the call keeps to its end, in a live stack.
     settings: Option<CallSettings>,
     /// Whether the call is in a pass through the gates. The pass is repeated if the configuration changes during it.
     in_pass: Flag,
@@ -287,7 +287,7 @@ impl Frame {
         self.user_code_runs();
     }
 
-    /// Returns the settings that the call started with, in a live stack.
+    /// Returns the settings that the call keeps to its end, in a live stack.
     #[inline]
     pub(crate) fn settings(&self) -> Option<&CallSettings> {
         self.settings.as_ref()
