@@ -245,8 +245,8 @@ impl Limiter {
 
     /// Returns the most calls that may be in flight. A limit of 2^63 - 1 or more is returned as `usize::MAX`.
     ///
-    /// The limit counts the calls of all classes, before the share of any class. For an adaptive limiter it is the
-    /// present limit for a call with the usual remaining time, which is
+    /// The limit bounds the calls of all classes together; a class can see a lower one. For an adaptive limiter it is
+    /// the present limit for a call with the usual remaining time, which is
     /// [`Readings::deadline`](super::Readings::deadline). While a signal lowers the limit, this is the lowered limit.
     pub fn limit(&self) -> usize {
         let rule = self.rule();

@@ -25,8 +25,8 @@ pub(super) struct Places {
     by_class: bool,
 }
 
-/// A reading of the calls in flight, in the fields of [`Places`]. `beyond` is read just after `word`, so calls that
-/// enter or leave in between can be missing in one of them.
+/// A reading of the calls in flight, in the fields of [`Places`]. `beyond` is read just after `word`, so it can include
+/// later calls than `word`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InFlight {
     word: u64,

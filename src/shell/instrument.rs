@@ -75,7 +75,7 @@ pub trait Instrument: Send + Sync + 'static {
     /// Changes no state. May hold a lock for a short time. A call that needs the lock waits no longer than that.
     fn read(&self, now: Instant, readings: &mut Readings<'_>);
 
-    /// Adds a listener. Until it is dropped, the listener learns the later state changes in order, each at most once. A
+    /// Adds a listener. Until the listener is dropped, it learns the later state changes in order, each at most once. A
     /// listener that is too slow misses changes; [`StateChange::missed`] counts them. The mechanism holds no lock while
     /// the listener runs.
     ///
@@ -106,8 +106,8 @@ impl<T: Instrument + ?Sized> Instrument for Arc<T> {
     }
 }
 
-/// Learns the state changes of an [`Instrument`]. It runs in the thread that changed the state, so it must be quick. A
-/// panic of a listener affects no call.
+/// Learns the state changes of an [`Instrument`]. It runs in the thread that changed the state, or in one that still
+/// delivers an earlier change. So it must be quick. A panic of a listener affects no call.
 pub type StateListener = dyn Fn(&StateChange<'_>) + Send + Sync;
 
 /// Collects the readings of an [`Instrument`].

@@ -58,7 +58,7 @@ pub(super) struct Adaptive {
     /// Not on the cache lines of the words above, which all calls read and few write.
     busy: Stripe<Busy>,
     measured: Stripe<Measured>,
-    /// The completed calls, counted for each thread on a cache line of its own.
+    /// The completed calls. Striped, so that few threads contend for one cache line.
     completed: [Stripe<AtomicU64>; STRIPES],
 }
 

@@ -41,6 +41,8 @@ pub(in crate::load_shed) struct Signals {
 }
 
 impl Signals {
+    /// Makes signals that the first arriving call reads.
+    ///
     /// # Errors
     ///
     /// There may be at most 64, each with a unique name.
