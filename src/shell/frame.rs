@@ -241,7 +241,7 @@ impl Frame {
     }
 
     /// Returns when the attempt that ends in this poll has had half of its full time. The end of a streamed body, which
-    /// comes later, is judged by this instant. Returns never if the stack has no timeout.
+    /// comes later, is judged by this instant. Returns [`Deadline::NEVER`] if the stack has no timeout.
     #[inline]
     pub fn half_time(&self) -> Deadline {
         self.half_time

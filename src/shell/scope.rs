@@ -40,7 +40,7 @@ pin_project! {
         #[pin]
         next: Call,
         context: CallContext,
-        // When the attempt has had half of its full time. Never, if the stack has no timeout.
+        // When the attempt has had half of its full time. `Deadline::NEVER` if the stack has no timeout.
         half_time: Deadline,
         // Whether a retry was forbidden in any poll so far.
         retry_forbidden: Flag,

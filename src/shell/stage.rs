@@ -25,9 +25,9 @@ where
     /// is called. It moves once per stage, so keep it small; the service's future is in the [`Callee`].
     type Call;
 
-    /// Admits the call, refuses it, or lets it wait for its turn. Runs in the first poll of the response future or
-    /// later, never earlier: once for each attempt, and again after a [recall](super::Recall). If the stage refuses,
-    /// the state that it returns keeps the rejection, and the first [`poll`](Self::poll) returns it.
+    /// Admits the call, refuses it, or lets it wait for its turn. Runs once for each attempt, and again after a
+    /// [recall](super::Recall). It does not run before the first poll of the response future. If the stage refuses, the
+    /// state that it returns keeps the rejection, and the first [`poll`](Self::poll) returns it.
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 
     /// Predicts whether this stage, or an inner one, would refuse an attempt with this request at `due`. A retry asks

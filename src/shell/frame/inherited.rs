@@ -99,7 +99,7 @@ impl Inherited {
     }
 
     /// Returns when an attempt that begins now has had half of its full time. Without an outer timeout that has a
-    /// limit, it returns never and does not read the clock.
+    /// limit, it returns [`Deadline::NEVER`] and does not read the clock.
     #[inline]
     pub(in crate::shell) fn half_time(&self, frame: &mut Frame) -> Deadline {
         if self.patience == Nanos::ZERO {
