@@ -180,7 +180,7 @@ pub trait Admission<Request, Response, ServiceError> {
 /// | `Waiting` | abandoned, or recalled | `Ended`, after giving up its place among the waiters |
 /// | `Admitted` | the next stage is ready | `Ended`; the permit is settled, refunded or kept |
 /// | `Admitted` | abandoned, or recalled | `Ended`; the permit is settled |
-/// | `Admitted` | user code panics while the next stage is polled or abandoned | `Admitted` without its permit, which is settled; never polled again |
+/// | `Admitted` | user code panics in the next stage | `Admitted` without its permit, which is settled; not polled again |
 /// | `Refused` | polled | `Refused` without its rejection, which the poll returns; not polled again |
 #[derive(Clone, Debug)]
 pub struct AdmissionStage<A, Next> {

@@ -33,7 +33,7 @@
 //! | waiting for its turn | permits of the stages outside the wait, place among the waiters, request | nothing |
 //! | service not ready | permits, request | what its `poll_ready` took, in the call's own clone |
 //! | service called | permits, the service's future | one call |
-//! | between two attempts | permits of the stages outside the retry, the request for the next attempt | nothing: the clone is fresh |
+//! | between two attempts | permits outside the retry, the request to send again | nothing: the clone is fresh |
 //! | ended | the `Arc` | nothing |
 //!
 //! Permits are plain data in the call's state. While user code runs, a guard in a local variable holds them, so that an
