@@ -129,7 +129,8 @@ impl LimiterBuilder {
         Self { class_shares: Some(shares), ..self }
     }
 
-    /// Reserves this share of the limit for one class. No other class can use it, even while it is free. Default: none.
+    /// Reserves this share of the limit for one class. No other class can use it, even while it is free. A later call
+    /// for the same class replaces the share. Default: none.
     ///
     /// The class has its guaranteed places even above its [class share](Self::class_shares). It shares all other places
     /// with the other classes. The guarantee is rounded down to whole places: 0.1 of a limit of 9 guarantees nothing.

@@ -69,7 +69,9 @@ impl Limiter {
         let floor = self.shared.terms.as_ref().map_or(0, |terms| terms.floor);
         let signals = self.shared.terms.as_ref().and_then(|terms| terms.signals.as_ref());
         let signal = signals.and_then(|signals| signals.overloaded_by());
-        let is_capped = signals.is_some_and(|signals| signals.cap() != u64::MAX && signals.cap() == limit as u64);
+        let cap = signals.map(|signals| signals.cap()).filter(|cap| *cap != u64::MAX);
+        // A cap below the floor holds the limit at the floor.
+        let is_capped = cap.is_some_and(|cap| cap.max(floor) == limit as u64);
         let reason = match adaptive {
             _ if is_capped => LimitReason::Signal,
             None => LimitReason::Fixed,

@@ -161,7 +161,7 @@ impl Limiter {
 impl AdmissionTerms {
     pub(super) fn check(&self, limit: usize) -> Result<(), ConfigError> {
         if self.adaptive.is_some() && (limit as u64) < self.floor {
-            let rule = format!("must be at least the floor of {}", self.floor);
+            let rule = format!("the limit, or the ceiling, must be at least the floor of {}", self.floor);
             return Err(ConfigError::new("load_shed.limit", limit, rule));
         }
         if self.classes.guarantees() && limit as u64 > super::places::MOST_IN_CLASS {

@@ -6,7 +6,7 @@ use crate::support::{ms, secs};
 use std::time::Duration;
 use steadfast::{
     ConfigError,
-    load_shed::Limiter,
+    load_shed::{Hysteresis, LimitReason, Limiter},
     sim::{Backend, Latency, Link, Load, Report, Scenario},
 };
 
@@ -164,4 +164,18 @@ async fn an_exempt_call_passes_a_full_plain_limit_too() {
     assert!(server.clone().oneshot(true).await.is_ok());
     drop(held);
     assert_eq!(limiter.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_holds_the_limit_at_the_floor_is_the_reason_for_it() {
+    let limiter = Limiter::adaptive().ceiling(100).floor(20).signal("always", || 1.0, Hysteresis::default());
+    let limiter = limiter.build().unwrap();
+    // The limit falls to the calls in flight, one, but not below the floor.
+    for _ in 0..200 {
+        let permit = limiter.try_acquire().unwrap();
+        tokio::time::advance(ms(10)).await;
+        drop(permit);
+    }
+    let readings = limiter.readings();
+    assert_eq!((readings.limit, readings.reason, readings.signal), (20, LimitReason::Signal, Some("always")));
 }

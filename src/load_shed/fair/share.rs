@@ -48,14 +48,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_tenant_leaves_as_many_places_free_as_it_has() {
+    fn a_large_tenant_holds_its_share_of_the_places_that_stay_free() {
         assert_eq!(fill(400, 1.0, 0, 1), [200]);
         assert_eq!(fill(400, 1.0, 100, 1), [150]);
         assert_eq!(fill(300, 0.5, 0, 1), [100]);
     }
 
     #[test]
-    fn large_tenants_get_equal_shares_and_leave_one_share_free() {
+    fn large_tenants_get_equal_shares_and_leave_places_free() {
         assert_eq!(fill(600, 1.0, 0, 5), [100; 5]);
         assert_eq!(fill(700, 0.5, 0, 5), [100; 5]);
         // Large tenants together do not fill the limit: about one part in `large + 1` stays free.
