@@ -8,24 +8,30 @@ pub struct Inherited {
     context: CallContext,
     /// Whether an outer timeout of the same stack ends the call at the deadline.
     enforced: Enforced,
-    /// The limit of the timeout that set the deadline, if `enforced` is [`Enforced::OfTimeout`].
-    enforced_limit: Nanos,
     /// The limit of the innermost timeout so far: the full time of an attempt. Zero without a timeout.
     patience: Nanos,
 }
 
 /// Whether an outer timeout ends the call at the inherited deadline, and who set this deadline: the timeout or the
-/// caller. One word.
+/// caller. One word: the limit in nanoseconds plus one if the timeout set it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u64)]
-enum Enforced {
-    #[default]
-    No,
-    /// An outer timeout ends the call at its own deadline.
-    OfTimeout,
+struct Enforced(u64);
+
+impl Enforced {
+    const NO: Self = Self(0);
     /// An outer timeout ends the call at the caller's deadline, because its own is not earlier, or because it has no
     /// limit.
-    OfCaller,
+    const OF_CALLER: Self = Self(u64::MAX);
+
+    /// An outer timeout with this limit ends the call at its own deadline.
+    fn of_timeout(limit: Nanos) -> Self {
+        Self(limit.0.saturating_add(1).min(u64::MAX - 1))
+    }
+
+    /// Returns the limit of the timeout that set the deadline.
+    fn limit(self) -> Option<Nanos> {
+        (self != Self::NO && self != Self::OF_CALLER).then(|| Nanos(self.0 - 1))
+    }
 }
 
 impl Inherited {
@@ -56,13 +62,13 @@ impl Inherited {
     /// Returns whether an outer timeout of the same stack ends the call at the deadline.
     #[inline]
     pub fn is_enforced(&self) -> bool {
-        self.enforced != Enforced::No
+        self.enforced != Enforced::NO
     }
 
     /// Returns the limit of the outer timeout that sets the deadline, or `None` if the caller sets it.
     #[inline]
     pub(crate) fn enforced_limit(&self) -> Option<Duration> {
-        (self.enforced == Enforced::OfTimeout).then(|| self.enforced_limit.duration())
+        self.enforced.limit().map(Nanos::duration)
     }
 
     /// Takes another context, with the earlier of both deadlines. A deadline never moves later. If the new context sets
@@ -71,7 +77,7 @@ impl Inherited {
     #[must_use]
     pub fn with_context(self, context: CallContext) -> Self {
         let context = context.narrowed(self.deadline());
-        let enforced = if context.deadline_or_never() == self.deadline() { self.enforced } else { Enforced::No };
+        let enforced = if context.deadline_or_never() == self.deadline() { self.enforced } else { Enforced::NO };
         Self { context, enforced, ..self }
     }
 
@@ -82,12 +88,12 @@ impl Inherited {
     pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
         let context = self.context.narrowed(deadline);
         let patience = Nanos::of(limit);
-        let (enforced, enforced_limit) = match self.enforced {
-            _ if context.deadline_or_never() != self.deadline() => (Enforced::OfTimeout, patience),
-            Enforced::No => (Enforced::OfCaller, self.enforced_limit),
-            enforced => (enforced, self.enforced_limit),
+        let enforced = match self.enforced {
+            _ if context.deadline_or_never() != self.deadline() => Enforced::of_timeout(patience),
+            Enforced::NO => Enforced::OF_CALLER,
+            enforced => enforced,
         };
-        Self { context, enforced, enforced_limit, patience }
+        Self { context, enforced, patience }
     }
 
     /// Returns what the inner stages of a timeout without a limit inherit. The timeout ends the call at the inherited
@@ -95,7 +101,7 @@ impl Inherited {
     #[inline]
     pub(crate) fn enforcing_inherited(self) -> Self {
         let is_new = !self.is_enforced() && self.deadline() != Deadline::NEVER;
-        Self { enforced: if is_new { Enforced::OfCaller } else { self.enforced }, ..self }
+        Self { enforced: if is_new { Enforced::OF_CALLER } else { self.enforced }, ..self }
     }
 
     /// Returns when an attempt that begins now has had half of its full time. Without an outer timeout that has a
