@@ -52,6 +52,10 @@ pub(super) struct ConnectionShared {
     was_up: AtomicBool,
 }
 
+fn unreachable(address: String, reason: &str) -> RedisError {
+    RedisError::Unreachable { address, reason: reason.to_owned() }
+}
+
 /// After this many consecutive calls without an answer, the connection gets a `PING`.
 const MAX_UNANSWERED: u32 = 3;
 
@@ -83,7 +87,7 @@ impl Connection {
     /// Connects and checks the server.
     pub(crate) async fn open(server: Server, random: Random) -> Result<Self, RedisError> {
         let connection = Self::new(server, random);
-        let live = connection.0.clone().attempt().await?;
+        let live = connection.0.attempt().await?;
         connection.0.change(|_| Some(ConnectionState::Up(Arc::new(live))));
         Ok(connection)
     }
@@ -251,27 +255,28 @@ impl ConnectionShared {
     }
 
     /// Makes one attempt to connect, in its own task. A panic in the task is a failed attempt.
-    pub(super) async fn attempt(self: Arc<Self>) -> Result<Live, RedisError> {
-        Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
+    ///
+    /// The attempt holds no handle of the connection, so a keeper whose attempts hang notices when the last one is gone.
+    pub(super) fn attempt(self: &Arc<Self>) -> impl Future<Output = Result<Live, RedisError>> + Send + use<> {
         let number = self.take_number();
-        let (server, lost) = (self.server.clone(), Lost { shared: Arc::downgrade(&self), number });
-        let mut task = JoinSet::new();
-        task.spawn(async move { server.connect(move || lost.report()).await });
-        match task.join_next().await {
-            Some(Ok(connection)) => Ok(Live {
-                number,
-                connection: connection?,
-                since: Instant::now(),
-                unanswered: AtomicU32::new(0),
-                in_question: Arc::default(),
-            }),
-            Some(Err(error)) => Err(self.unreachable(&error.to_string())),
-            None => Err(self.unreachable("the task that connects has ended without a result")),
+        let (server, lost) = (self.server.clone(), Lost { shared: Arc::downgrade(self), number });
+        async move {
+            Handle::try_current().map_err(|_| RedisError::NoRuntime)?;
+            let address = server.address();
+            let mut task = JoinSet::new();
+            task.spawn(async move { server.connect(move || lost.report()).await });
+            match task.join_next().await {
+                Some(Ok(connection)) => Ok(Live {
+                    number,
+                    connection: connection?,
+                    since: Instant::now(),
+                    unanswered: AtomicU32::new(0),
+                    in_question: Arc::default(),
+                }),
+                Some(Err(error)) => Err(unreachable(address, &error.to_string())),
+                None => Err(unreachable(address, "the task that connects has ended without a result")),
+            }
         }
-    }
-
-    fn unreachable(&self, reason: &str) -> RedisError {
-        RedisError::Unreachable { address: self.server.address(), reason: reason.to_owned() }
     }
 
     /// Gives up the connection of this number, and reconnects. Does nothing if another connection has replaced it.
@@ -281,7 +286,7 @@ impl ConnectionShared {
         let is_lost = self.change(|state| {
             let ConnectionState::Up(live) = state else { return None };
             lived = now.saturating_duration_since(live.since);
-            let error = error.unwrap_or_else(|| self.unreachable("the connection was lost").into());
+            let error = error.unwrap_or_else(|| unreachable(self.server.address(), "the connection was lost").into());
             state.lost(number, error, Keeper::new(keeper, now))
         });
         if is_lost {

@@ -4,7 +4,10 @@ use super::fixture::{charge, slow, store, want};
 use crate::{proxy::Proxy, server::RedisServer, trial::trials};
 use std::time::Duration;
 use steadfast::rate_limit::distributed::{Redis, Store, StoreErrorKind};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep, timeout},
+};
 
 trials![
     calls_of_a_killed_server_fail_at_once_and_it_is_back_within_a_second,
@@ -13,6 +16,7 @@ trials![
     a_cut_connection_is_replaced_before_the_next_call,
     a_slow_connection_is_kept,
     a_dropped_store_does_not_reconnect,
+    a_store_dropped_while_the_server_hangs_ends_its_attempts,
 ];
 
 /// The time for which a limit waits for a store.
@@ -136,4 +140,19 @@ async fn a_dropped_store_does_not_reconnect() {
     // The other connections of the trial are closed. The one that is left is that of `info`.
     let clients = server.info("connected_clients").await;
     assert_eq!(clients, "1");
+}
+
+/// Each attempt to connect takes a second. The next one begins after at most half a second.
+async fn a_store_dropped_while_the_server_hangs_ends_its_attempts() {
+    let hanging = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("redis://{}", hanging.local_addr().expect("a bound socket has an address"));
+    let store = Redis::builder(url).connect_lazily().expect("a URL that is right");
+    let mut accepted = vec![hanging.accept().await.expect("a first attempt").0];
+    accepted.push(hanging.accept().await.expect("an attempt beside the first").0);
+    drop(store);
+    // An attempt that has begun may still arrive.
+    while let Ok(connection) = timeout(Duration::from_secs(2), hanging.accept()).await {
+        accepted.push(connection.expect("an attempt").0);
+        assert!(accepted.len() < 6, "the attempts go on");
+    }
 }
