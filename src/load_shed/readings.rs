@@ -34,11 +34,11 @@ pub enum LimitReason {
     Rate,
     /// The algorithm returned it as a number of calls.
     Algorithm,
-    /// The algorithm's limit is at or below the floor, or a signal would lower the limit below the floor.
+    /// The algorithm's limit is at or below the floor, and no signal holds the limit there.
     Floor,
     /// The algorithm's limit is at or above the ceiling.
     Ceiling,
-    /// A signal lowered it. The overload may be over: the limit grows back slowly.
+    /// A signal lowered it, at most to the floor. The overload may be over: the limit grows back slowly.
     Signal,
 }
 

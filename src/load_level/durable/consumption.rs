@@ -54,8 +54,9 @@ impl Default for Consumption {
 }
 
 impl Consumption {
-    /// Learns the counts of an answer, unless a later answer has overtaken it. Begins the rates again if the clock went
-    /// back far, or if the server lost its data.
+    /// Learns the counts of an answer, unless a later answer has overtaken it. Begins the rates again if the clock went back
+    /// far, or if the server lost its data. Lower counts show a loss only once the clock of the answer has passed that of
+    /// the last one: after a failover to a server whose clock is behind, the rates are old until then, for up to 10 s.
     pub(super) fn learn(&self, counted: Counted) {
         let known = &mut *lock(&self.0);
         let last = known.last;

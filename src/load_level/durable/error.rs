@@ -48,8 +48,8 @@ impl AppendError {
     /// Returns whether Redis may have the message, now or later. `false` means that Redis does not have the message,
     /// and will not append it.
     ///
-    /// Layers that were stacked by hand know only their own part of the call. If a retry among them has sent the
-    /// message before, an earlier attempt may have appended it in spite of `false`.
+    /// This is about the last attempt. If a retry around the producer has sent the message before, an earlier attempt may
+    /// have appended it in spite of `false`. With a [key](super::Message::once), sending it again does no harm.
     pub fn may_be_appended(&self) -> bool {
         match self {
             Self::Unknown { .. } => true,

@@ -88,8 +88,12 @@ impl Control {
         if let Ok(Err(error)) = &applied {
             news.add(Outcome::Refused(error.clone()));
         }
-        // Within a change or a read, locks are held. The outer change or read delivers the news at its end.
-        if !depth::is_in_change() {
+        if depth::is_in_change() {
+            // Locks are held. The outer change or read delivers the news at its end. If that one is of another stack,
+            // the next change of this stack delivers it.
+            depth::note_refusal();
+        } else {
+            depth::take_refusal();
             news.deliver();
         }
         applied.unwrap_or_else(|panic| resume_unwind(panic))

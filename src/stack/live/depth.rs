@@ -7,11 +7,14 @@ use std::cell::Cell;
 #[cfg(not(steadfast_loom))]
 thread_local! {
     static DEPTH: Cell<u64> = const { Cell::new(0) };
+    /// Whether a change was refused within the current change or read.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[cfg(steadfast_loom)]
 thread_local! {
     static DEPTH: Cell<u64> = Cell::new(0);
+    static REFUSED: Cell<bool> = Cell::new(false);
 }
 
 /// Changes count in the upper half of the word. A change can contain passes, if a user's limit makes calls.
@@ -54,4 +57,14 @@ pub(super) fn is_in_change() -> bool {
 /// Returns whether this thread is within a pass, a change or a read.
 pub(super) fn is_within() -> bool {
     DEPTH.with(Cell::get) > 0
+}
+
+/// Notes that a change was refused within the current change or read of this thread.
+pub(super) fn note_refusal() {
+    REFUSED.with(|refused| refused.set(true));
+}
+
+/// Returns whether a change was refused within the last change or read of this thread, and forgets it.
+pub(super) fn take_refusal() -> bool {
+    REFUSED.with(|refused| refused.replace(false))
 }

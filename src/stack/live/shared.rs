@@ -9,7 +9,10 @@ use crate::{
     shell::{CallSettings, Frame, Recall},
     sync::{AtomicU64, Ordering},
 };
-use std::pin::Pin;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+};
 use tower::Service;
 
 /// The state that the stages of a live stack share with its [`Control`](super::Control).
@@ -98,13 +101,19 @@ impl LiveShared {
         if depth::is_in_change() {
             return work();
         }
-        let result = self.config_gate.between_changes(|| {
-            let _depth = depth::change();
-            work()
-        });
-        // User code that runs within a read may call `apply`. That call is refused, and the refusal adds news.
-        self.news.deliver();
-        result
+        let read = || {
+            self.config_gate.between_changes(|| {
+                let _depth = depth::change();
+                work()
+            })
+        };
+        let result = catch_unwind(AssertUnwindSafe(read));
+        // User code that runs within a read may call `apply`. It is refused, and adds news. A read without such code
+        // runs no listener: its caller may hold a lock that a listener takes.
+        if depth::take_refusal() {
+            self.news.deliver();
+        }
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 

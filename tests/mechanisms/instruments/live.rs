@@ -229,6 +229,7 @@ impl DescribeLimit for Meddling {
         if let Some(control) = &*self.control.lock().unwrap() {
             assert!(control.apply(&StackConfig::default()).is_err());
         }
+        assert!(!self.panics.load(Ordering::Relaxed), "panics on demand");
         "any".to_owned()
     }
 }
@@ -273,6 +274,9 @@ fn listeners_run_after_a_read_in_which_a_change_was_refused() {
     *limit.control.lock().unwrap() = Some(control.clone());
     let explanation = control.explain();
     assert!(explanation.to_string().contains("any"), "{explanation}");
+    assert_eq!(notes.take(), [refused_within()]);
+    limit.panics.store(true, Ordering::Relaxed);
+    assert!(catch_unwind(AssertUnwindSafe(|| control.explain())).is_err());
     assert_eq!(notes.take(), [refused_within()]);
 }
 
