@@ -264,7 +264,8 @@ impl Breaker {
         self.shared.deliver_pending();
     }
 
-    /// Sets a bound on the number of open breakers. The circuit then opens only if the bound has a place.
+    /// Sets a bound on the number of open breakers. A closed circuit then opens only if the bound has a place, or by
+    /// hand.
     pub(crate) fn set_bound(&self, bound: &Arc<MostOpen>) {
         self.shared.set_bound(bound);
     }
@@ -344,7 +345,8 @@ impl Breaker {
         self.shared.is_shut(now)
     }
 
-    /// Records the end of a call. Reads the clock only if something is recorded.
+    /// Records the end of a call. Reads the clock only if the end may be recorded: not for a call of an earlier era,
+    /// for example.
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, evidence: Evidence, now: impl FnOnce() -> Instant) {
         let shared = &*self.shared;

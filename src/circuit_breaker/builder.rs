@@ -162,11 +162,12 @@ impl BreakerBuilder {
     ///
     /// Each failed probe doubles the open time, up to this limit: a service that is down for long gets fewer and fewer
     /// probes. The time is also multiplied by a random number from 0.75 to 1.25, so that the probes of many clients
-    /// spread out. The longest time has no random part. A series of probes that brings [no
-    /// verdict](Self::probe_timeout) counts as a failed probe.
+    /// spread out. The longest time has no random part. If the probes bring neither success nor failure [in
+    /// time](Self::probe_timeout), that counts as one failed probe.
     ///
-    /// If the circuit was closed for as long as it was last open, or is [reset](Breaker::reset), its next open time is
-    /// `open_for` again. If the circuit opens earlier, it uses its last open time again.
+    /// If the circuit was then closed for at least its last open time, its next open time is `open_for` again. If the
+    /// circuit opens earlier, it uses its last open time again. After a [reset](Breaker::reset) or a forced state, the
+    /// next open time is `open_for`.
     ///
     /// `.open_for(duration).max_open_for(duration)` switches the growth off.
     pub fn max_open_for(self, duration: Duration) -> Self {
@@ -187,10 +188,11 @@ impl BreakerBuilder {
     }
 
     /// Sets the time without a success or a failure after which the breaker gives up the probes. The next call then
-    /// opens the circuit again. The time starts with the first probe, and again at each success. It also starts again
-    /// with a probe that is admitted while no other is in flight. There is one exception. After a probe that reached
-    /// the service is abandoned, new probes do not start the time again for half of the probe timeout. Otherwise
-    /// callers that abandon their probes early could keep the circuit half-open forever.
+    /// opens the circuit again. The time starts with the first probe, and again at each success. A call that arrives
+    /// while no probe is in flight becomes a probe, and starts the time again instead of opening the circuit. There is
+    /// one exception. After a probe that reached the service is abandoned, such a call does not start the time again
+    /// for half of the probe timeout. Otherwise callers that abandon their probes early could keep the circuit
+    /// half-open forever.
     ///
     /// Default: 30 s. A shorter timeout in an inner layer ends a probe earlier.
     pub fn probe_timeout(self, duration: Duration) -> Self {

@@ -19,7 +19,8 @@ pub struct BreakerConfig {
     pub failure_rate: Option<FailureRate>,
     /// Opens at this share of slow calls. Default: the duration of a call does not count.
     pub slow_call_rate: Option<SlowCallRate>,
-    /// The fewest calls in the window for either share to count.
+    /// The fewest calls in the window for a share to count. The window is that of `failure_rate`, or ten seconds
+    /// without one.
     pub minimum_calls: u32,
     /// The first open time. A change does not move the end of an open time that has already begun.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::open_for"))]
@@ -29,7 +30,10 @@ pub struct BreakerConfig {
     pub max_open_for: Option<Duration>,
     /// The number of probes that must succeed.
     pub probes: u32,
-    /// The time in which the probes must bring a success or a failure.
+    /// The time without a success or a failure of any probe after which the breaker gives up the probes. The next call
+    /// then opens the circuit again.
+    /// [`BreakerBuilder::probe_timeout`](crate::circuit_breaker::BreakerBuilder::probe_timeout) says when the time
+    /// starts.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::probe_timeout"))]
     pub probe_timeout: Duration,
     /// A call that reached the service counts as a failure if its caller drops it after at least this time. Default: a
@@ -145,8 +149,9 @@ impl Reconfigure for Breaker {
         if now.forced == Some(Forced::Open) {
             return Course::Strictest(now.clone());
         }
-        // Only a change of these settings can change whether and how a call is admitted. A change of the others takes
-        // effect later: when a result is recorded, or at the next opening or series of probes.
+        // The admission of a call reads only these settings. The forced state and the number of probes decide whether
+        // the call passes, and its ticket gets the two times. A change of the other settings takes effect later: when a
+        // result is recorded, or at the next opening or series of probes.
         let seen = |config: &BreakerConfig| {
             let slow_after = config.slow_call_rate.map(|slow| slow.threshold);
             (config.forced, config.probes, config.cancelled_is_failure_after, slow_after)

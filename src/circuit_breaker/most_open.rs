@@ -20,7 +20,7 @@ const OPEN_MASK: u64 = ONE_BREAKER - 1;
 /// How many breakers there are, how many of them are open or half-open, and which share of them may be.
 ///
 /// A breaker takes a place before it shows that it is open, and returns the place after it shows that it is not. There
-/// are therefore never more open breakers than taken places. A breaker that was opened by hand takes no place.
+/// are therefore never more open breakers than taken places. A breaker that is opened by hand takes no place.
 pub struct MostOpen {
     /// The breakers in the upper half, the places taken in the lower half. They share one word, so that one atomic step
     /// compares both and changes one of them.

@@ -5,8 +5,9 @@ use super::{
 use crate::{classify::Outcome, held::Held};
 use tokio::time::Instant;
 
-/// A call that a breaker has let through. A permit that is dropped without a verdict counts as a call that its caller
-/// dropped. If a panic drops it, the call has failed. A permit that owns its breaker is a `Permit<'static>`.
+/// A call that a breaker has let through. A permit that is dropped before a result is recorded counts as a call that
+/// its caller dropped. If a panic drops the permit, the call has failed. A permit that owns its breaker is a
+/// `Permit<'static>`.
 ///
 /// If [slow calls](super::BreakerBuilder::slow_call_rate) count, a call is slow if it ends, or is dropped, no earlier
 /// than the threshold after its admission. Without tower, the breaker cannot see that a call is still in flight. Report
@@ -46,7 +47,7 @@ impl Permit<'_> {
         self.settle(Evidence::Failure, || now);
     }
 
-    /// Records that the service refused the call now, because it is overloaded. That is a failure only if
+    /// Records that the service refused the call now, because it is overloaded. The refusal counts as a failure only if
     /// [`overload_is_failure`](super::BreakerBuilder::overload_is_failure) is set.
     pub fn overloaded(self) {
         self.outcome(Outcome::Overloaded { retry_after: None });

@@ -66,8 +66,8 @@ impl Breaker {
 }
 
 impl RefusesNow for Breaker {
-    /// Returns whether the next call is refused without a change of state. Returns `false` once the open time, or the
-    /// timeout of the probes, has passed: then the next call changes the state.
+    /// Returns whether the next call is refused without a change of state. Returns `false` once the open time or the
+    /// probe timeout has passed: the next call may then pass, or change the state.
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.is_shut(|| frame.now())
     }

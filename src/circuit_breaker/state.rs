@@ -6,7 +6,7 @@
 //! | open | half-open | a call arrives after the open time; it is the first probe | `probes` |
 //! | half-open | open | a probe fails, or is slow | `probes`, `slow` |
 //! | half-open | open | a call arrives after `probes_until`, while a probe is in flight or `lasts_until` has not come (see [`Probes`]) | `probes` |
-//! | half-open | half-open | a probe is admitted, succeeds while more must succeed, or ends without a verdict | `probes` |
+//! | half-open | half-open | a probe is admitted, succeeds while more must succeed, or ends as neither success nor failure | `probes` |
 //! | half-open | closed | enough probes have succeeded | `probes` |
 //! | half-open | closed | a new configuration needs fewer probes, and that number has succeeded | `reconfigure` |
 //! | any | forced open, forced closed, closed | by hand, or by [`forced`](super::BreakerConfig::forced) in a configuration | this file |
@@ -38,9 +38,9 @@ use tokio::time::Instant;
 /// The state that all handles of one breaker share. Times count from `origin`.
 pub(super) struct BreakerShared {
     pub(super) published: Published,
-    /// When an open circuit lets probes through. Relaxed: it is written before the word is published as open, with
-    /// release. A thread that loaded the word earlier may read the time of a later opening. Either way it reads the end
-    /// of an open time.
+    /// When an open circuit lets probes through. Relaxed: `open` writes the time first, and then publishes the open
+    /// state with release. A thread that has loaded the word of an earlier opening may read the time of a later one.
+    /// Either way it reads the end of an open time.
     open_until: AtomicU64,
     /// When a half-open circuit gives up its probes. Relaxed, as `open_until`.
     probes_until: AtomicU64,
@@ -48,19 +48,21 @@ pub(super) struct BreakerShared {
     era_and_run: AtomicU64,
     /// The window of failures.
     failures: Window,
-    /// The window of slow calls. Created when their rate is first configured, and set with the machine locked.
+    /// The window of slow calls. Created when a rate of slow calls is first configured: with the breaker, or later
+    /// under the lock of the machine.
     slow: OnceLock<Box<Window>>,
     machine: Mutex<Machine>,
     origin: Origin,
-    /// The state that this breaker shares with the others of its `PerKey`: the bound on open breakers, the counts and
-    /// the listeners of all. Read at each change of state.
+    /// The state that this breaker shares with the others of its `PerKey`: the bound on open breakers, the counts of
+    /// transitions and the listeners of all. Read at each change of state.
     bound: OnceLock<Arc<MostOpen>>,
 }
 
 /// The part under the lock. A function that takes a reference to it runs under the lock.
 pub(super) struct Machine {
     state: CircuitState,
-    /// Counts the changes of state. Every permit carries the era that admitted it, and counts for no other.
+    /// The number of the era: the changes of state so far. Every ticket carries the era that admitted its call, and the
+    /// result counts in no other era.
     era: u32,
     pub(super) config: BreakerBuilder,
     open_time: OpenTime,
@@ -68,7 +70,8 @@ pub(super) struct Machine {
     /// How often each state was entered, in the order of [`BreakerState::ALL`].
     times_entered: [u64; BreakerState::ALL.len()],
     /// The breaker's place within the bound on open breakers. The breaker keeps it while the circuit is open or
-    /// half-open. `None` if the breaker belongs to no `PerKey`.
+    /// half-open, unless it was opened by hand. Otherwise `None`, and always `None` if the breaker belongs to no
+    /// `PerKey`.
     place: Option<OpenPlace>,
 }
 
@@ -86,7 +89,7 @@ pub(super) enum Delivery {
 pub(super) enum CircuitState {
     /// All calls pass, and their results are counted.
     Closed,
-    /// No call passes until `open_until`. [`OpenTime`] determines that instant when the circuit opens.
+    /// No call passes until `open_until`. [`OpenTime`] determines the length of this time when the circuit opens.
     Open,
     /// A few calls pass as probes.
     HalfOpen(Probes),
@@ -164,7 +167,7 @@ impl BreakerShared {
         self.origin.to(now)
     }
 
-    /// Returns the calls in the window and the failures among them, if a failure rate is configured.
+    /// Returns the calls in the window and the failures among them. Both are zero if no failure rate is configured.
     pub(super) fn counts(&self, now: Nanos) -> Counts {
         let (rules, ticks) = self.published.rules_and_ticks();
         if rules.has_rate() { self.failures.counts(&ticks, self.word().era(), now) } else { Counts::default() }
@@ -183,7 +186,7 @@ impl BreakerShared {
         open.then(|| self.origin.instant(Nanos(self.open_until.load(Ordering::Relaxed)))).flatten()
     }
 
-    /// Opens the circuit after a failed probe, or after probes without a verdict.
+    /// Opens the circuit because a probe failed, or because the probes brought neither success nor failure in time.
     // HalfOpen => Open
     fn reopen(&self, machine: &mut Machine, now: Nanos) {
         let bounds = machine.bounds();
@@ -223,7 +226,7 @@ impl BreakerShared {
         !has_run && self.counts(now).bad == 0 && self.slow_counts(now).bad == 0
     }
 
-    /// Begins a new era by hand.
+    /// Enters this state by hand, or by `forced` in a configuration. Forgets the last open time.
     // Any => ForcedOpen | ForcedClosed | Closed
     pub(super) fn force(&self, state: CircuitState, delivery: Delivery) {
         let now = self.since_origin(Instant::now());
@@ -233,7 +236,8 @@ impl BreakerShared {
         });
     }
 
-    /// Enters a state, which begins a new era: publishes the state, counts the change, and queues it for listeners.
+    /// Enters a state, begins a new era, and publishes both. If the state differs from the one before, counts the
+    /// change and queues it for the listeners.
     fn change(&self, machine: &mut Machine, state: CircuitState, now: Nanos) {
         let from = machine.word().state();
         let bound = self.bound.get();
@@ -244,8 +248,8 @@ impl BreakerShared {
         machine.era = machine.era.wrapping_add(1);
         self.publish(machine);
         if !matches!(state, CircuitState::Open | CircuitState::HalfOpen(_)) {
-            // Returns the place only now, after the new state was published: all threads see that the circuit is not
-            // open.
+            // Returns the place only now, after the new state was published. A thread that takes this place then sees
+            // that the circuit is no longer open.
             machine.place = None;
         }
         let to = machine.word().state();

@@ -10,8 +10,8 @@ pub(super) fn has_passed(instant: Nanos, now: Nanos) -> bool {
 
 /// The admission of one call. Plain data: the stage that owns it must settle it.
 ///
-/// Its times begin when the call is admitted, or when it reaches the service if it had to wait. Their lengths are those
-/// of the configuration that admitted it.
+/// Both times of a ticket, `overdue_after` and `slow_after`, begin when the call is admitted. If the call had to wait,
+/// they begin when it reaches the service. Their lengths are those of the configuration that admitted the call.
 #[derive(Debug)]
 pub struct Ticket {
     /// The era that admitted the call. It is a `u64`, so that all fields are whole words. A processor that copies the

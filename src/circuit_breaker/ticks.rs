@@ -8,8 +8,9 @@ use std::time::Duration;
 /// The numbering of the ticks of a window. Each tick is a sixteenth of the window.
 ///
 /// If the length of a window changes, its buckets are not copied. The numbering goes on at the latest tick, and later
-/// ticks have the new length. A record that runs during the change therefore still goes to a bucket whose tick counts.
-/// If the window becomes shorter, the numbering also skips ticks, so that the oldest buckets expire at once.
+/// ticks have the new length. A record that runs during the change therefore still goes to a bucket whose tick is in
+/// the window. If the window becomes shorter, the numbering also skips ticks, so that the oldest buckets expire at
+/// once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticks {
     /// Ticks per nanosecond, rounded up. The highest 58 bits are the fraction, scaled so that its first bit is set; the
@@ -87,13 +88,14 @@ impl SharedTicks {
         Self { per_nano: AtomicU64::new(ticks.per_nano), offset: AtomicU64::new(ticks.offset) }
     }
 
-    /// Acquire: a thread that reads the numbering next does so after this load.
+    /// Acquire: when a thread then checks whether `Rules::numbering` has changed, it does so after this load.
     #[inline]
     pub(super) fn load(&self) -> Ticks {
         Ticks { per_nano: self.per_nano.load(Ordering::Acquire), offset: self.offset.load(Ordering::Acquire) }
     }
 
-    /// Release: a thread that reads a part of these ticks also sees that the earlier numbering is no longer in force.
+    /// Release: a thread that reads a part of these ticks also sees, in a later load, that the rules which named this
+    /// slot before are no longer in force.
     pub(super) fn store(&self, ticks: Ticks) {
         self.per_nano.store(ticks.per_nano, Ordering::Release);
         self.offset.store(ticks.offset, Ordering::Release);

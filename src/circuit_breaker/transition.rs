@@ -53,7 +53,7 @@ impl Transition {
         self.failures_in_a_row
     }
 
-    /// Returns when a circuit that opened lets probes through. `None` if the state after is another one.
+    /// Returns when a circuit that opened lets probes through. `None` if the state after is not open.
     pub fn half_open_at(&self) -> Option<Instant> {
         self.half_open_at
     }

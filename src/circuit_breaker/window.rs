@@ -26,12 +26,14 @@ pub(super) struct Window {
     /// Relaxed throughout: a bucket guards no other memory, and each change is one atomic step.
     buckets: [AtomicU64; BUCKETS as usize],
     /// The latest recorded tick, in full. A tag holds only the lowest 28 bits of a tick, so tags are ambiguous after a
-    /// long time without a record. This tick detects such a time. Written with release after all buckets were emptied,
-    /// and read with acquire: a thread that reads the new tick does not read a bucket of before.
+    /// long time without a record. This tick detects such a time: all buckets are then emptied, and the new tick is
+    /// written with release. `record` and `counts_at` read it with acquire. A thread that sees the new tick there does
+    /// not see the old content of a bucket.
     latest: AtomicU64,
-    /// Before this tick, a good call also checks the rate, because the window may have enough bad calls to reach it.
-    /// The tick only increases. Relaxed: a good call that ends at the same moment as a bad call may miss the increase
-    /// that the bad call causes. The good call is then judged without the bad call.
+    /// Before this tick, a good call also checks the rate: the window may have enough bad calls already, and lack only
+    /// the minimum of calls. The tick only increases. Relaxed: a good call that ends at the same moment as a bad call
+    /// may miss the increase that the bad call causes. That good call then does not check the rate, and a later call
+    /// does.
     watched_until: AtomicU64,
     /// The counts of emptied buckets, with their ticks.
     emptied: Mutex<[(u64, Counts); BUCKETS as usize]>,
@@ -65,7 +67,8 @@ impl Window {
         ticks.at(era, now).max(self.latest.load(Ordering::Relaxed))
     }
 
-    /// Empties the window. No other thread may call it at the same time.
+    /// Empties the window, of which [`newest`](Self::newest) has returned the tick `newest`. The caller holds the lock
+    /// of the machine.
     ///
     /// A call that another thread records meanwhile counts if that thread finds its bucket already emptied.
     pub(super) fn clear(&self, newest: u64) {
@@ -74,8 +77,8 @@ impl Window {
         *emptied = [(0, Counts::default()); BUCKETS as usize];
     }
 
-    /// Makes each call check the rate for the next two windows, even if good calls could not reach it. For a change of
-    /// the rules.
+    /// Makes each call check the rate for the next two windows, even a good call that could not bring the counts to the
+    /// rate. For a change of the rules.
     pub(super) fn watch_all(&self, newest: u64) {
         self.watched_until.fetch_max(newest.wrapping_add(2 * BUCKETS), Ordering::Relaxed);
     }
@@ -144,8 +147,8 @@ impl Window {
         alive.fold(sum(), |sum, (_, counts)| sum.plus(*counts))
     }
 
-    /// Handles the first record of a tick. After at least [`MOST_BEHIND`] ticks without a record, empties all buckets
-    /// first: after a longer silence, their tags would be ambiguous.
+    /// Handles the first record of a tick. After [`MOST_BEHIND`] ticks or more without a record, empties all buckets
+    /// first. The tags of the buckets become ambiguous only much later, after almost 2^28 ticks.
     fn advance(&self, tick: u64) {
         if tick.saturating_sub(self.latest.load(Ordering::Acquire)) >= MOST_BEHIND {
             let _emptied = lock(&self.emptied);
@@ -184,7 +187,8 @@ impl Window {
 }
 
 /// The number of ticks that a delayed thread may be behind before its record is taken for one of a much later tick.
-/// Tags wrap around, and distinguish old from new only within this range.
+/// Tags wrap around: a tag that is at most this far ahead of a record's tick counts as later, and every other tag as
+/// earlier.
 const MOST_BEHIND: u64 = 1 << 16;
 
 impl Counts {

@@ -77,10 +77,10 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// Makes a mechanism for each key with the function `make`. Use it if keys have different limits, or if each needs
     /// its own listener.
     ///
-    /// `make` runs without a lock, when a key is new or was forgotten. It must return a new mechanism each time:
-    /// while another clone of a mechanism exists, its key is in use and cannot be forgotten. If two threads bring a key
-    /// at the same time, each may make a mechanism, and one of the two is dropped. The first key that finds no place
-    /// makes the [overflow](Self::overflow) mechanism.
+    /// `make` runs without a lock, when a key is new or was forgotten. It must return a new mechanism each time: while
+    /// another clone of a mechanism exists, its key is in use and cannot be forgotten. If two threads bring a key at
+    /// the same time, each may make a mechanism, and one of the two is dropped. For the first key that finds no place,
+    /// `make` makes the [overflow](Self::overflow) mechanism.
     ///
     /// ```
     /// use steadfast::{load_shed::Limiter, per_key::PerKey};
@@ -122,8 +122,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     }
 
     /// Sets the time without a call after which a key with evidence can be forgotten, from now on and for all clones.
-    /// Default: 10 minutes, longer than a circuit stays open, and longer than most windows. See [what is
-    /// forgotten](super#what-is-forgotten).
+    /// Default: 10 minutes. That is longer than a circuit stays open by default, and longer than most windows. See
+    /// [what is forgotten](super#what-is-forgotten).
     pub fn idle_after(self, idle_after: Duration) -> Self {
         self.keys.set_idle_after(idle_after);
         self
@@ -199,8 +199,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
         self.keys.overflowed()
     }
 
-    /// Returns the overflow mechanism, which new keys share if there is no place for them. `None` for a `PerKey` made
-    /// by [`with`](Self::with) that has not needed it yet.
+    /// Returns the overflow mechanism, which new keys share if there is no place for them, or if their own mechanism
+    /// cannot be made. `None` for a `PerKey` made by [`with`](Self::with) that has not needed it yet.
     pub fn overflow(&self) -> Option<T> {
         self.keys.overflow().map(|entry| entry.handle.clone())
     }

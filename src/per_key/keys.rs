@@ -63,18 +63,19 @@ pub struct Keys<T: Mechanism, K> {
     /// `forgotten`.
     most_read: AtomicU64,
     /// Adds the instrument to an explanation. Stored as a function, because only [`new`](Self::new) has the bounds on
-    /// `K` that it needs.
+    /// `K` that the instrument needs.
     hand_out: fn(&Arc<Self>, &mut Explanation),
 }
 
-/// The last configuration that was applied to all keys, and the number of changes.
+/// The last configuration that was applied to all keys, or `None` before the first one, and the number of changes.
 struct Versioned<C> {
     version: u64,
     config: Option<C>,
 }
 
 impl<T: Mechanism, K> Keys<T, K> {
-    /// All keys have one configuration, which the overflow mechanism has too, or `None` if `make` gives each key its own.
+    /// `overflow` is a mechanism with the common configuration of all keys. It is `None` if `make` gives each key a
+    /// configuration of its own.
     pub(super) fn new(make: Make<T, K>, overflow: Option<T>) -> Self
     where
         K: Send + Sync + 'static,
@@ -231,14 +232,16 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
     }
 
-    /// Returns whether the table has a place, or an entry that can be removed.
+    /// Returns whether the table has a place, or an entry that can be removed. During a pause of the searches, only
+    /// looks for a place.
     fn has_place(&self, moment: Moment) -> bool {
         let (max_keys, idle_after) = (self.max_keys(), self.idle_after());
         let mut order = lock(&self.order);
         order.len() < max_keys || max_keys > 0 && order.find(&self.table, moment, idle_after)
     }
 
-    /// Gives this entry a place. Removed entries are dropped after the lock is released.
+    /// Gives this entry a place, if there is one or another entry can be removed for it. Removed entries are dropped
+    /// after the lock is released.
     fn place(&self, hash: u64, entry: &Arc<Entry<T, K>>, moment: Moment) -> Placed<T, K> {
         let (max_keys, idle_after) = (self.max_keys(), self.idle_after());
         let mut order = lock(&self.order);
@@ -284,7 +287,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         placed
     }
 
-    /// Returns the overflow entry, and counts its use.
+    /// Returns the overflow entry, and counts its use. Makes the entry if this is its first use and there is none.
     fn share(&self, key: &K) -> Arc<Entry<T, K>> {
         self.overflowed.add_one();
         if let Some(entry) = self.overflow() {
@@ -317,7 +320,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         }
     }
 
-    /// Applies a configuration to all mechanisms, including those that are made later.
+    /// Applies a configuration to all mechanisms, including the overflow mechanism and those that are made later.
     pub(super) fn follow_all(&self, config: &T::Config) {
         {
             let mut versioned = lock(&self.config);
@@ -329,7 +332,8 @@ impl<T: Mechanism, K> Keys<T, K> {
         self.all().iter().chain(self.overflow()).for_each(|entry| entry.handle.follow(config));
     }
 
-    /// Returns the last configuration that was applied to all keys.
+    /// Returns the last configuration that [`follow_all`](Self::follow_all) applied to all keys. `None` before the
+    /// first one.
     pub(super) fn config(&self) -> Option<T::Config> {
         lock(&self.config).config.clone()
     }

@@ -4,7 +4,8 @@ use super::{handle::PerKey, mechanism::Mechanism};
 use crate::error::ConfigError;
 use std::{collections::HashMap, hash::Hash};
 
-/// The most keys with a label, and the most labels. Each label adds a time series for each reading, in every process.
+/// The most keys with a label, and the most labels besides [`OTHER`]. Each label adds a time series for each reading,
+/// in every process.
 const MOST_LABELS: usize = 64;
 
 /// The label of all keys that have none.

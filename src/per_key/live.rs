@@ -32,7 +32,8 @@ where
     type Config = <T as Mechanism>::Config;
 
     fn read(&self) -> Self::Config {
-        // Reads the common configuration. That of a single key may have been changed by hand.
+        // The configuration that was last applied to all keys. Before the first one, it is that of the overflow
+        // mechanism. A single key does not show it: its configuration may have been changed by hand.
         self.keys.config().unwrap_or_else(|| self.overflow.read())
     }
 
@@ -54,7 +55,8 @@ where
     }
 }
 
-/// A mechanism, or one for each key, in the slot of a stack.
+/// A type that may fill the slot of the mechanism `T` in a stack: `T` itself, a `PerKey` of `T`, or a `LoadShed` for a
+/// limiter.
 pub trait OneOrPerKey<T> {}
 
 impl OneOrPerKey<Breaker> for Breaker {}

@@ -30,8 +30,8 @@ pub trait Mechanism: Clone + Send + Sync + 'static {
     /// Adds the mechanism's readings at `now` to the tally.
     fn add_to(&self, _tally: &mut Self::Tally, _now: Instant) {}
 
-    /// Returns the number of calls that the mechanism let pass in shadow. The table adds this number to its count of
-    /// forgotten mechanisms when it forgets this one, so that the total does not fall.
+    /// Returns the number of calls that the mechanism let pass in shadow. When the table forgets the mechanism, it adds
+    /// this number to the calls that forgotten mechanisms let pass, so that the total does not fall.
     fn in_shadow(&self) -> u64 {
         0
     }
@@ -51,7 +51,8 @@ pub trait Mechanism: Clone + Send + Sync + 'static {
     /// Applies another configuration, which was checked.
     fn follow(&self, _config: &Self::Config) {}
 
-    /// Counts the mechanism towards the bound on open circuits.
+    /// Gives the mechanism the state that all breakers of a `PerKey` share, such as the bound on open circuits. Other
+    /// mechanisms ignore it.
     fn be_bound(&self, _most_open: &Arc<MostOpen>) {}
 }
 

@@ -162,23 +162,24 @@
 //!
 //! # Cancellation
 //!
-//! The mechanism that admitted a call also settles the call if it is dropped, as it would without keys. The mechanism
-//! of a call in flight is not forgotten.
+//! If a call is dropped, the mechanism that admitted the call settles it, as without keys. No mechanism is forgotten
+//! while a call that it admitted is in flight.
 //!
 //! # Cost
 //!
 //! A call with a known key runs the key function, hashes the key, and takes one read lock on a shard of the table. The
-//! call also clones and drops an `Arc`. At its end it reads the clock once, shared with the rest of the stack. It
-//! allocates nothing, and takes no exclusive lock.
+//! call also clones and drops an `Arc`. It reads the clock once to note the use, and shares this reading with the rest
+//! of the stack. It allocates nothing, and takes no exclusive lock.
 //!
 //! A new key takes the lock of the list that orders all keys by their last use. In a full table it visits keys, the
 //! least recently used first, until it finds one that can be forgotten. A key that it cannot forget moves to the end of
 //! the list, so the next search begins with the others.
 //!
-//! The lock of a shard is held for a few steps, the lock of the list for a whole search. No code of yours runs under
-//! them. Your functions and `Hash` of the key run before a lock is taken. Keys and mechanisms are dropped after the
-//! lock is released. `Eq` never runs: keys are compared by 64 bits of a hash with a secret seed. Two keys with the same
-//! 64 bits would share a mechanism. Among 1024 keys, the probability of that is 3 in 10^14.
+//! A call holds the lock of a shard for a few steps. A search holds the lock of the list from its beginning to its end.
+//! No code of yours runs under them. Your functions and `Hash` of the key run before a lock is taken. Keys and
+//! mechanisms are dropped after the lock is released. `Eq` never runs: keys are compared by 64 bits of a hash with a
+//! secret seed. Two keys with the same 64 bits would share a mechanism. Among 1024 keys, the probability of that is 3
+//! in 10^14.
 //!
 //! # Differences
 //!

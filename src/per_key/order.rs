@@ -8,8 +8,8 @@ use crate::clock::Nanos;
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use tokio::time::Instant;
 
-/// After a search that found no entry to remove, new keys do not search again for this time, multiplied by the entries
-/// that were visited. Searches then take less than 1% of a processor, if a visit takes less than 100 ns.
+/// After a search that found no entry to remove, new keys do not search again for this time, multiplied by the number
+/// of entries that it visited. Searches then take less than 1% of a processor, if a visit takes less than 100 ns.
 const PAUSE_PER_ENTRY: Nanos = Nanos(10_000);
 
 /// The number of old entries that each new key visits, even if the table has room.
@@ -23,8 +23,8 @@ pub(super) struct Order {
     known: BinaryHeap<Reverse<KnownUse>>,
     /// Counts the known uses, to order those of equal time.
     number: u64,
-    /// No search visits entries from `pause_until - pause` to `pause_until`. A `now` before these comes from a clock
-    /// that went back, and does not stop a search.
+    /// From `pause_until - pause` to `pause_until`, no search runs. A time before this pause comes from a clock that
+    /// went back, and a search may run then.
     pause_until: Nanos,
     /// The length of the last pause.
     pause: Nanos,
@@ -33,7 +33,7 @@ pub(super) struct Order {
 /// The last use of an entry, as far as the order knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct KnownUse {
-    /// The time of that use.
+    /// The time of that use, or of a later search that moved the entry back.
     since: Nanos,
     /// Orders the known uses of equal time.
     number: u64,
@@ -89,8 +89,8 @@ impl Order {
             self.pause = Nanos(PAUSE_PER_ENTRY.0.saturating_mul(in_use.len() as u64));
             self.pause_until = moment.nanos.saturating_add(self.pause);
         }
-        // The entries that cannot be removed go behind the entry that was found. That entry may have been used later
-        // than `moment`: by a call that began later, or before the clock went back.
+        // The entries that cannot be removed go behind the entry that was found. The known use of the found entry can
+        // be later than `moment`: a call that began later has used the entry, or the clock went back after the use.
         let behind = found.unwrap_or(Nanos::ZERO).max(moment.nanos);
         for known in in_use {
             self.add(known.hash, known.since.max(behind));
@@ -112,7 +112,7 @@ impl Order {
                 self.known.pop();
                 return Some(entry);
             }
-            // The entry was used between `find` and `remove_if`.
+            // Another thread used the entry, or took a reference to it, between `find` and `remove_if`.
             self.postpone(known.since.max(moment.nanos));
         }
         None
@@ -143,8 +143,8 @@ impl Order {
         removed
     }
 
-    /// Returns the first known use that is the last use of its entry. Updates outdated ones before it, and drops those
-    /// without an entry.
+    /// Returns the earliest known use after which its entry was not used. Updates the outdated known uses before it,
+    /// and drops those without an entry.
     fn first<T, K>(&mut self, table: &Table<T, K>) -> Option<KnownUse> {
         loop {
             let Reverse(known) = self.known.peek().copied()?;

@@ -129,14 +129,15 @@ impl BreakerShared {
             BreakerState::HalfOpen => {
                 let machine = lock(&self.machine);
                 let CircuitState::HalfOpen(probes) = machine.state else { return false };
-                // A call after the probe timeout opens the circuit again.
+                // A call that arrives after the probe timeout, while the series continues, opens the circuit again and
+                // is refused.
                 let is_overdue = probes.series_goes_on(due) && self.has_passed(&self.probes_until, due);
                 is_overdue || probes.places(machine.config.probes) == 0
             }
         }
     }
 
-    /// Begins the first series of probes of an era, or the next series.
+    /// Begins the first series of probes of an era, or the next series: starts the probe timeout.
     fn begin_series(&self, machine: &Machine, now: Nanos) {
         let until = now.saturating_add(Nanos::of(machine.config.probe_timeout));
         self.probes_until.store(until.0, Ordering::Relaxed);

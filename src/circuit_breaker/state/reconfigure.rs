@@ -22,7 +22,8 @@ impl BreakerShared {
         }
         let now = self.since_origin(Instant::now());
         if machine.config.consecutive_failures.is_none() {
-            // The present configuration counts no failures in a row. A run that was counted before it must not go on.
+            // The present configuration counts no failures in a row. If `to` counts them, it must not continue a run
+            // that an earlier configuration counted.
             self.era_and_run.store(u64::from(machine.era) << 32, Ordering::Relaxed);
         }
         let ticks = self.change_windows(machine, &to, now);
@@ -98,7 +99,7 @@ mod tests {
             assert_eq!(a_failure_during(of(1), of(1).open_for(3 * SECOND)), open_for(3));
             assert_eq!(a_failure_during(of(1), of(1).overload_is_failure(true)), open_for(1));
         }
-        // The old ticks count the failure, the new ones judge it.
+        // The failure is recorded in a tick of the old window, and judged by the new window.
         let longer = rate(1).failure_rate(1.0, 160 * SECOND);
         assert_eq!(a_failure_during(rate(1), longer), (BreakerState::Open, Some(SECOND)));
     }

@@ -14,7 +14,8 @@ use crate::{
 use tokio::time::Instant;
 
 impl BreakerShared {
-    /// Returns the calls in the window and the slow ones among them, if a rate of slow calls is configured.
+    /// Returns the calls in the window and the slow ones among them. Both are zero if no rate of slow calls is
+    /// configured.
     pub(in crate::circuit_breaker) fn slow_counts(&self, now: Nanos) -> Counts {
         let (_, ticks, share) = self.published.slow_rules();
         match self.slow.get() {
