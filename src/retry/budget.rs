@@ -82,7 +82,8 @@ struct BudgetShared {
 
 const NO_FLOOR: u64 = u64::MAX;
 
-/// One retry that was withdrawn from a [`RetryBudget`], and its origin, for [`RetryBudget::refund`].
+/// One retry that was withdrawn from a [`RetryBudget`]. It states whether it came from the balance or from the floor,
+/// so that [`RetryBudget::refund`] returns it there.
 ///
 /// Plain data: dropping it spends the retry.
 #[derive(Debug)]
@@ -201,18 +202,18 @@ impl RetryBudget {
         self.add_up_to_cap(self.shared.deposit.load(Ordering::Relaxed));
     }
 
-    /// Withdraws one retry now, by tokio's clock, if there is one: an earned one, or else one of the floor.
+    /// Withdraws one retry now, by tokio's clock, if there is one: from the balance, or else from the floor.
     pub fn withdraw(&self) -> Option<Withdrawal> {
         self.withdraw_by(Instant::now)
     }
 
-    /// Withdraws one retry at `now`, if there is one: an earned one, or else one of the floor.
+    /// Withdraws one retry at `now`, if there is one: from the balance, or else from the floor.
     #[inline]
     pub fn withdraw_at(&self, now: Instant) -> Option<Withdrawal> {
         self.withdraw_by(|| now)
     }
 
-    /// Withdraws one retry. Reads the clock only for the floor.
+    /// Withdraws one retry. Reads the clock only if the balance has no whole retry, and there is a floor.
     #[inline]
     fn withdraw_by(&self, now: impl FnOnce() -> Instant) -> Option<Withdrawal> {
         let shared = &*self.shared;
@@ -258,7 +259,8 @@ impl RetryBudget {
         self.shared.balance.load(Ordering::Relaxed) >= u64::from(initial) * RETRY
     }
 
-    /// Returns the balance: the earned retries with their fraction, without the floor's retry.
+    /// Returns the balance: the earned and initial retries that are left, with their fraction, without the floor's
+    /// retry.
     pub fn balance(&self) -> f64 {
         self.shared.balance.load(Ordering::Relaxed) as f64 / RETRY as f64
     }

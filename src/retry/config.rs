@@ -119,7 +119,7 @@ impl Reconfigure for RetryHandle {
         config.check()
     }
 
-    /// Unseen, because no gate reads the budget. A call reads it only between two attempts.
+    /// Unseen, because no gate reads the budget. A call withdraws from it only between two attempts.
     fn course(&self, _now: &RetryConfig, _to: &RetryConfig) -> Course<RetryConfig> {
         Course::Unseen
     }

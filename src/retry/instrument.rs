@@ -2,7 +2,7 @@ use super::RetryBudget;
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// `retry_budget_balance`: the earned retries, without the floor's retry.
+/// Gives `retry_budget_balance`: the earned and initial retries that are left, without the floor's retry.
 impl Instrument for RetryBudget {
     fn read(&self, _now: Instant, readings: &mut Readings<'_>) {
         readings.add(Reading::sum("retry_budget_balance", self.balance()));

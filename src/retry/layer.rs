@@ -75,8 +75,9 @@ impl<P> Retry<P> {
         Self { backoff, ..self }
     }
 
-    /// Sets the longest `retry_after` of an answer that a retry waits for. If the service asks for a longer wait, the
-    /// call is not retried. A retry is never sent earlier than the service asks. Zero allows no such wait.
+    /// Sets the longest `retry_after` of an answer or a refusal that a retry waits for. If the service asks for a
+    /// longer wait, the call is not retried. A retry is never sent earlier than the service asks. Zero allows no such
+    /// wait.
     ///
     /// The backoff is added to the `retry_after`. Default: 60 s. Callers rarely wait longer, and each waiting call uses
     /// memory in this process.

@@ -65,7 +65,7 @@
 //!
 //! | layer | predicts a refusal |
 //! |---|---|
-//! | circuit breaker | until the open time ends; while a half-open circuit has no place for a probe, or once its probe timeout has passed; while the circuit is forced open |
+//! | circuit breaker | until the open time ends; while a half-open circuit has no place for a probe, or its probes have exceeded the probe timeout; while the circuit is forced open |
 //! | rate limit | while the bucket has too few tokens |
 //! | rate limit with a wait queue | if the call's turn would come too late |
 //! | [distributed](crate::rate_limit::distributed) rate limit | by the last answer of the store |
@@ -84,9 +84,9 @@
 //! # The budget
 //!
 //! A call makes one deposit, at the end of its first attempt that reached the service. A retry withdraws before its
-//! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also refunds the retry if the
-//! attempt has not reached the service when a timeout ends it or the caller drops the call. An attempt whose service
-//! fails to become ready has reached the service and is not refunded.
+//! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also refunds the retry if a timeout
+//! or the caller ends the attempt, or the wait for it, before the attempt has reached the service. An attempt whose
+//! service fails to become ready has reached the service and is not refunded.
 //!
 //! # Short-lived programs
 //!
@@ -111,15 +111,15 @@
 //!
 //! # Cancellation
 //!
-//! A dropped call leaves nothing behind. [The budget](#the-budget) says when its retry is refunded.
+//! A dropped call leaves nothing behind. [The budget](#the-budget) says when the retry that it took is refunded.
 //!
 //! # Cost
 //!
 //! A call that succeeds at once clones the request once and makes one atomic step on the budget, or none while the
 //! budget is full. It allocates nothing. It reads no clock itself. Layers share one reading of the clock until user
 //! code runs. The clone is user code, so an inner layer that needs the time reads the clock again. A retry takes one
-//! short lock for its jitter. Before the backoff, the retry reads the inner rate limit. It takes a lock to read a
-//! bucket that warms up, a window or a bucket per key.
+//! short lock for its jitter. Before the backoff, the retry reads the inner rate limit. This takes a lock if the limit
+//! is a bucket that warms up, a window or a bucket per key.
 //!
 //! # Services that retry by themselves
 //!

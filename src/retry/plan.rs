@@ -18,11 +18,12 @@ pub(super) enum Worth {
     Nothing,
     /// No: the ending has no hint, or its hint is too long.
     Denied(Denied),
-    /// Yes, after this wait.
+    /// Yes, after this wait and the backoff.
     After(Duration),
 }
 
-/// Returns whether the request may be sent again although it must not be processed twice.
+/// Returns whether the service did not process the attempt. A request that must not be processed twice may then be sent
+/// again.
 fn is_harmless(ending: Ending) -> bool {
     matches!(ending, Ending::Answered(Outcome::Unprocessed { .. }) | Ending::Refused { .. })
 }

@@ -18,7 +18,8 @@ pub enum Repeat {
 ///
 /// # Cancellation
 ///
-/// The retry drops the kept value when the call ends or is dropped, or when it gets no further attempt.
+/// The retry drops the kept value when the call ends or is dropped, unless the last attempt has already taken it: see
+/// [`last`](Self::last).
 ///
 /// # Cost
 ///
@@ -86,7 +87,8 @@ pub trait Replay<Request> {
     fn keep(&self, request: Request, frame: &mut Frame) -> (Request, Option<(Repeat, Self::Kept)>);
 
     /// Returns the request of a further attempt as the inner layers will see it. The retry asks these layers whether
-    /// they would refuse the request. `None` if no further attempt is possible: then the caller gets the last answer.
+    /// they would refuse the request, unless it [waits for refusals](super::Retry::wait_for_refusals). `None` if no
+    /// further attempt is possible: then the caller gets the last answer.
     fn look<'kept>(&self, kept: &'kept Self::Kept) -> Option<&'kept Request>;
 
     /// Runs before each further attempt except the last possible one. Returns a copy of the kept request. `None` if

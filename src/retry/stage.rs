@@ -39,7 +39,7 @@ pin_project! {
     /// A call at a [`RetryStage`].
     #[derive(Debug)]
     pub struct RetryCall<Call, Kept> {
-        // The attempt in flight; `None` while waiting for the next one.
+        // The attempt in flight; `None` while the call waits for the next one, and after its end.
         #[pin]
         attempt: Option<Call>,
         // The kept value for further attempts; `None` if no further attempt is possible.
@@ -77,8 +77,8 @@ impl Progress {
         u32::try_from(self.attempts).unwrap_or(u32::MAX)
     }
 
-    /// Reports the retries of this call to observers. Forbids outer retries if this stage denied one, unless it did so
-    /// only because the call may have one attempt.
+    /// Reports the retries of this call to observers. Forbids outer retries if this stage denied one, unless the only
+    /// reason is that the call may have no second attempt.
     #[inline]
     fn note(&self, denied: Option<Denied>, frame: &mut Frame) {
         // A call with only one attempt is not retried here. An outer retry may still retry it.
@@ -238,7 +238,7 @@ where
             frame.service_was_reached();
         }
         progress.note(None, frame);
-        // Last, because it is user code: if it panics, everything else has been returned.
+        // Last, because the drop may be user code: if it panics, the attempt and its withdrawal are settled already.
         drop_kept(kept, frame);
     }
 }
@@ -264,8 +264,9 @@ impl<P, Next> RetryStage<P, Next> {
         frame.settings().map_or(self.attempts, |settings| settings.attempts())
     }
 
-    /// Settles an attempt that has ended. Its withdrawal is spent, or refunded if the attempt did not reach the
-    /// service. The first attempt that reached the service makes the call's deposit.
+    /// Settles an attempt that has ended, or that will not begin because the call is abandoned. Its withdrawal is
+    /// spent, or refunded if the attempt did not reach the service. The first attempt that reached the service makes
+    /// the call's deposit.
     fn settle(&self, withdrawal: Option<Withdrawal>, ending: Ending, deposited: &mut Flag) {
         if ending.spared_the_service() {
             self.refund(withdrawal);

@@ -51,7 +51,8 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     #[doc(hidden)]
     fn given_up(&self, kept: Self::Kept);
 
-    /// Counts a call that failed at `now`, if it ended at a deadline.
+    /// Learns from a call that failed at `now`, if it failed within a millisecond of its limit or of an inherited
+    /// deadline.
     #[doc(hidden)]
     fn failed(&self, kept: Self::Kept, now: impl FnOnce() -> Instant);
 

@@ -50,7 +50,7 @@ impl Of {
         }
     }
 
-    /// Returns which deadline ended a call that this timeout gave up.
+    /// Returns which deadline ended a call that this timeout gave up at its own limit.
     fn by(self) -> TimedOutBy {
         match self {
             Self::Call => TimedOutBy::Call,
@@ -107,7 +107,7 @@ impl<Next, P: Patience> TimeoutStage<Next, P> {
 enum Refusal {
     /// The deadline of an outer timeout has passed. That timeout ends the call in the same poll.
     ByNext,
-    /// No answer can come by the inherited deadline.
+    /// The inherited deadline has passed, or leaves too little time for any answer.
     At(Inherited),
     /// The closure chose a limit of zero.
     NoTime(TimedOutBy),

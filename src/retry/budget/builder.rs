@@ -72,7 +72,7 @@ impl RetryBudgetBuilder {
     /// ten cases. Long-lived services should set none: after a deployment or a burst of new clients, every client would
     /// have the credit at once. With enough credit, 1,000 quiet clients triple the load on a failing service.
     ///
-    /// A running budget ignores it: see [`configure`](RetryBudget::configure).
+    /// A running budget ignores this setting: see [`configure`](RetryBudget::configure).
     ///
     /// ```
     /// use steadfast::retry::{Retry, RetryBudget};
@@ -88,8 +88,9 @@ impl RetryBudgetBuilder {
         Self { initial: Some(retries), ..self }
     }
 
-    /// Draws the first balance, and the instant at which a floor starts, from this generator. Default: a different one
-    /// for every budget. Tests and simulations pass a seeded one.
+    /// Draws the first balance, and the instant at which a floor starts, from this generator. Default: a new generator
+    /// for every builder. Clones of the builder share it, and draw different numbers from it. Tests and simulations
+    /// pass a seeded generator.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
     }

@@ -19,7 +19,8 @@ use std::{array, fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use window::Window;
 
-/// The calls that are learned together. The limit can change, or freeze, at most once for each slice.
+/// The number of calls in a slice: they are learned together. Without a reset, the limit can change, or freeze, at most
+/// once for each slice.
 pub(crate) const SLICE: usize = 128;
 /// Four slices: while one slice is learned, calls fill the next ones.
 const CELLS: usize = 4 * SLICE;
@@ -45,10 +46,11 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///   step for each quarter of a window.
 /// - A call that another deadline ended is a censored sample, too: it took longer than the time that it had. The
 ///   estimator assumes that the time at which a call is given up does not depend on how long the call would have taken.
-///   Such a deadline satisfies this. Without such calls, most of which are slow, the limit would creep down. Such calls
-///   count neither as timed out nor towards overload. If other deadlines end all calls that would show the quantile,
-///   the limit stays as it is. If they end most calls, few answers in the window decide. The limit then varies more,
-///   and the share of false timeouts can differ more from `e`.
+///   The deadline of a caller or of an outer timeout satisfies this. Most calls that it ends are slow, so the limit
+///   would creep down if they were left out. These calls count neither as timed out nor towards overload. If other
+///   deadlines end all calls that would show the quantile, the limit stays as it is. If they end most calls, few
+///   answers in the window decide. The limit then varies more, and the share of false timeouts can differ more from
+///   `e`.
 /// - A service that knows the deadline, such as another stack, may give up by itself. A call that fails within a
 ///   millisecond of its deadline counts as ended by that deadline.
 /// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. A slice counts as
@@ -269,7 +271,7 @@ impl Quantile {
         }
     }
 
-    /// Learns a slice. It misses a call that has taken its cell but not filled it yet. The next call of that cell
+    /// Learns a slice, except for a call that has taken its cell but not filled it yet. The next call of that cell
     /// usually overwrites the late sample.
     #[cold]
     fn end_slice(&self, slice: usize) {

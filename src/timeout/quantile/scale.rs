@@ -33,7 +33,7 @@ impl Scale {
         place(duration.0.clamp(self.floor.0, self.ceiling.0)) - place(self.floor.0)
     }
 
-    /// Returns the longest duration of a bucket.
+    /// Returns the longest duration of a bucket, at least the floor and at most the ceiling.
     pub(super) fn upper(self, bucket: usize) -> Nanos {
         let place = bucket as u64 + u64::from(place(self.floor.0));
         let octave = (place >> BITS) as u32;
@@ -95,7 +95,7 @@ pub(super) struct Sample {
 pub(crate) struct Era(pub(super) u64);
 
 impl Era {
-    /// The lower bits of a word hold the sample.
+    /// The number of lower bits of a word that hold the sample. The upper bits hold the era.
     const SHIFT: u32 = 18;
     const MASK: u64 = u64::MAX >> Self::SHIFT;
 

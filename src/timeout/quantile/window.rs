@@ -45,7 +45,7 @@ pub(super) struct Window {
     /// The calls that were not learned, less ten for each call that was learned. If fewer than one call in eleven is
     /// learned, the limit begins again.
     passed_over: usize,
-    /// The number of samples that must be learned before the limit rises again.
+    /// The number of samples that must be learned before the next step raises the limit.
     hold: usize,
 }
 
@@ -135,8 +135,8 @@ impl Window {
     }
 
     /// Counts calls that are not learned, and begins again at the ceiling if there are too many. Ten windows of them
-    /// show that the service has changed. No smaller limit would do: the calls that the old limit ends do not show how
-    /// much longer they would take.
+    /// show that the service has changed. No limit below the ceiling would do: the calls that the old limit ended do
+    /// not show how much longer they would have taken.
     fn pass_over(&mut self, calls: usize) {
         self.passed_over += calls;
         if self.passed_over >= FROZEN_WINDOWS * self.size {
@@ -179,7 +179,7 @@ impl Window {
     }
 
     /// Returns the quantile. If the known answers do not reach it, returns the share of calls that take longer than all
-    /// of them, which is above the rate.
+    /// known answers. This share is then above the rate.
     ///
     /// This is the Kaplan-Meier estimator. It computes `longer *= 1 - answered / left` bucket by bucket. `longer` is
     /// the share of calls that take longer than this bucket. `left` is the number of calls that did not end in an
