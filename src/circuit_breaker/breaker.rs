@@ -35,8 +35,8 @@ use tokio::time::Instant;
 /// # Cost
 ///
 /// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate. If
-/// only consecutive failures count, most successes take none: only one that ends a run of failures, or is the first
-/// result of an era, takes one. In an open circuit, a refusal takes a few loads and one clock reading.
+/// only consecutive failures count, most successes take none. A success takes one if it ends a run of failures, or is
+/// the first result of an era. In an open circuit, a refusal takes a few loads and one clock reading.
 ///
 /// Probes and changes of state take a lock. Recording a call takes one only in rare cases, such as after a sixteenth of
 /// the window has held more than 262,143 calls.

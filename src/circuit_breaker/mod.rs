@@ -54,9 +54,8 @@
 //!   the time again for half of the probe timeout.
 //! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
 //!   era counts for nothing.
-//! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them:
-//!   if you record a failure with an instant a year ahead, and this failure opens the circuit, the circuit stays open
-//!   for a year.
+//! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them.
+//!   If a failure that you record with an instant a year ahead opens the circuit, the circuit stays open for a year.
 //! - A refusal states how long the circuit stays open, unless it was opened by hand or waits for probes.
 //!
 //! | the call ended with | counts as |

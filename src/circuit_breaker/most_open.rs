@@ -67,7 +67,8 @@ impl MostOpen {
         (share != OFF).then_some(share as f64 / PARTS as f64)
     }
 
-    /// Returns the number of breakers that are open or half-open.
+    /// Returns the number of places taken: the breakers that are open or half-open, without those that were opened by
+    /// hand.
     pub(crate) fn open(&self) -> usize {
         (self.word.load(Ordering::Acquire) & OPEN_MASK) as usize
     }

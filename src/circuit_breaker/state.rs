@@ -69,9 +69,8 @@ pub(super) struct Machine {
     transitions: TransitionQueue,
     /// How often each state was entered, in the order of [`BreakerState::ALL`].
     times_entered: [u64; BreakerState::ALL.len()],
-    /// The breaker's place within the bound on open breakers. The breaker keeps it while the circuit is open or
-    /// half-open, unless it was opened by hand. Otherwise `None`, and always `None` if the breaker belongs to no
-    /// `PerKey`.
+    /// The breaker's place within the bound on open breakers. The breaker keeps it while the state is `Open` or
+    /// `HalfOpen`. Otherwise `None`, and always `None` if the breaker belongs to no `PerKey`.
     place: Option<OpenPlace>,
 }
 

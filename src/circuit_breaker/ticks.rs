@@ -94,8 +94,8 @@ impl SharedTicks {
         Ticks { per_nano: self.per_nano.load(Ordering::Acquire), offset: self.offset.load(Ordering::Acquire) }
     }
 
-    /// Release: a thread that reads a part of these ticks also sees, in a later load, that the rules which named this
-    /// slot before are no longer in force.
+    /// Release: if a thread reads a part of these ticks, its next load of the rules shows newer rules than those which
+    /// named this slot before.
     pub(super) fn store(&self, ticks: Ticks) {
         self.per_nano.store(ticks.per_nano, Ordering::Release);
         self.offset.store(ticks.offset, Ordering::Release);

@@ -79,9 +79,9 @@
 //!   overflow mechanism is made like the others, and [`overflowed`](PerKey::overflowed) counts its uses. After a search
 //!   that found no key to forget, no other search begins for a while: 10 µs times the number of keys, so 10 ms for 1024
 //!   keys. Meanwhile, new keys share the overflow mechanism.
-//! - A breaker or a limiter notes a use of its key when a call ends or is refused, a rate limit when it decides on a
-//!   call. [`PerKey::handle`] notes a use, too. The time of the last use is exact to a millisecond. A search moves the
-//!   keys that it cannot forget to the end of the order. Such a move does not count as a use.
+//! - A breaker or a limiter notes a use of its key when a call ends or is refused. A rate limit notes it when it
+//!   decides on a call. [`PerKey::handle`] notes a use, too. The time of the last use is exact to a millisecond. A
+//!   search moves the keys that it cannot forget to the end of the order. Such a move does not count as a use.
 //! - A forgotten key comes back as a new key does: a breaker comes back closed, with the common configuration. A
 //!   configuration that was set on the handle of one key alone is lost, unless your code keeps that handle.
 //!

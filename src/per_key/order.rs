@@ -8,8 +8,8 @@ use crate::clock::Nanos;
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use tokio::time::Instant;
 
-/// After a search that found no entry to remove, new keys do not search again for this time, multiplied by the number
-/// of entries that it visited. Searches then take less than 1% of a processor, if a visit takes less than 100 ns.
+/// After a search that found no entry to remove, new keys do not search for some time: this time for each entry that
+/// the search visited. Searches then take less than 1% of a processor, if a visit takes less than 100 ns.
 const PAUSE_PER_ENTRY: Nanos = Nanos(10_000);
 
 /// The number of old entries that each new key visits, even if the table has room.
@@ -17,8 +17,8 @@ const LOOKS_AT_OLD: usize = 2;
 
 /// The entries in the order of their last use. A search moves the entries that it cannot remove to the end.
 ///
-/// Each entry has one [`KnownUse`]. The entry may have been used later. A search that visits it then updates the known
-/// use.
+/// Entries come into the table and leave it only under the lock of the order, so each entry has one [`KnownUse`]. The
+/// entry may have been used later. A search that visits it then updates the known use.
 pub(super) struct Order {
     known: BinaryHeap<Reverse<KnownUse>>,
     /// Counts the known uses, to order those of equal time.
@@ -90,7 +90,8 @@ impl Order {
             self.pause_until = moment.nanos.saturating_add(self.pause);
         }
         // The entries that cannot be removed go behind the entry that was found. The known use of the found entry can
-        // be later than `moment`: a call that began later has used the entry, or the clock went back after the use.
+        // be later than `moment`. Either a call that began later has used the entry, or the clock went back after the
+        // use.
         let behind = found.unwrap_or(Nanos::ZERO).max(moment.nanos);
         for known in in_use {
             self.add(known.hash, known.since.max(behind));

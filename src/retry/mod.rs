@@ -85,8 +85,9 @@
 //!
 //! A call makes one deposit, at the end of its first attempt that reached the service. A retry withdraws before its
 //! backoff. The budget refunds the retry if an inner layer refuses the attempt. It also refunds the retry if a timeout
-//! or the caller ends the attempt, or the wait for it, before the attempt has reached the service. An attempt whose
-//! service fails to become ready has reached the service and is not refunded.
+//! ends the attempt, or the caller drops the call, before the attempt has reached the service. An attempt that has not
+//! begun counts as one that has not reached the service. An attempt whose service fails to become ready has reached the
+//! service and is not refunded.
 //!
 //! # Short-lived programs
 //!

@@ -67,8 +67,8 @@
 //! slower than the others, is [always given up](Quantile#requests-of-different-kinds). Give it its own stack and its
 //! own `Quantile`.
 //!
-//! A [`Quantile`] also knows how long the fastest recent answer took. If a call has less time than that answer took,
-//! because of its caller's deadline or an outer timeout, the call is
+//! A [`Quantile`] also knows how long the fastest recent answer took. The deadline of a caller or an outer timeout can
+//! leave a call less time than that answer took. Such a call is
 //! [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work. A limit of the other kinds refuses a call
 //! only if its deadline has passed, or if a [`PerRequest`] chooses a limit of zero.
 //!
