@@ -165,9 +165,9 @@ impl BreakerBuilder {
     /// spread out. The longest time has no random part. If the probes bring neither success nor failure [in
     /// time](Self::probe_timeout), that counts as one failed probe.
     ///
-    /// If the circuit was then closed for at least its last open time, its next open time is `open_for` again. If the
-    /// circuit opens earlier, it uses its last open time again. After a [reset](Breaker::reset) or a forced state, the
-    /// next open time is `open_for`.
+    /// A circuit that closes, and stays closed for at least its last open time, next opens for `open_for` again. If it
+    /// opens earlier, it uses its last open time again. After a [reset](Breaker::reset) or a forced state, it also next
+    /// opens for `open_for`.
     ///
     /// `.open_for(duration).max_open_for(duration)` switches the growth off.
     pub fn max_open_for(self, duration: Duration) -> Self {

@@ -48,10 +48,10 @@
 //!   successes. It opens at the first failure, or at the first probe that reaches the threshold of slow calls. A probe
 //!   that counts as nothing in the table below returns its place to the next call.
 //! - If the probes bring neither success nor failure for the [`probe_timeout`](BreakerBuilder::probe_timeout), because
-//!   they hang or are dropped, the next call opens the circuit again. The time starts again at each success. A call
-//!   that arrives while no probe is in flight becomes a probe, and starts the time again instead of opening the
-//!   circuit. There is one exception. After a probe that reached the service is abandoned, such a call does not start
-//!   the time again for half of the probe timeout.
+//!   they hang or are dropped, the next call opens the circuit again. The time starts with the first probe, and again
+//!   at each success. A call that arrives while no probe is in flight becomes a probe, and starts the time again
+//!   instead of opening the circuit. There is one exception. After a probe that reached the service is abandoned, such
+//!   a call does not start the time again for half of the probe timeout.
 //! - Every call belongs to the era that admitted it. Each change of state begins a new era, and a call of an earlier
 //!   era counts for nothing.
 //! - The instants that you pass to methods ending in `_at` must come from one clock. The breaker does not check them.

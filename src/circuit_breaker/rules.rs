@@ -103,8 +103,8 @@ impl Rate {
         self.has_enough_calls(counts) && counts.bad * PARTS >= counts.calls * self.share
     }
 
-    /// Returns whether the bad calls would reach the rate in a window of exactly the minimum of calls. In a window with
-    /// more calls, the rate needs more bad ones. If this returns `false`, no number of further good calls brings the
+    /// Returns whether the bad calls would reach the rate in a window of exactly the minimum of calls. A window with
+    /// more calls needs at least as many bad calls. If this returns `false`, no number of further good calls brings the
     /// window to the rate.
     pub(super) fn is_within_reach_of(self, counts: Counts) -> bool {
         self.share > 0 && counts.bad * PARTS >= self.minimum * self.share

@@ -14,9 +14,9 @@ pub(super) fn has_passed(instant: Nanos, now: Nanos) -> bool {
 /// they begin when it reaches the service. Their lengths are those of the configuration that admitted the call.
 #[derive(Debug)]
 pub struct Ticket {
-    /// The era that admitted the call. It is a `u64`, so that all fields are whole words. The program copies a ticket
-    /// word by word. If a field were narrower, the load of its word would be wider than the store just before, and the
-    /// processor would wait.
+    /// The era that admitted the call. It is a `u64`, so that all fields are whole words. A ticket is copied in whole
+    /// words. If a field were narrower, the load of its word would be wider than the store just before it, and the
+    /// processor would have to wait.
     era: u64,
     /// When the times began; [`NEVER`] while the call waits, and in an untimed ticket.
     begun: Nanos,

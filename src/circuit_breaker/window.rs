@@ -67,8 +67,8 @@ impl Window {
         ticks.at(era, now).max(self.latest.load(Ordering::Relaxed))
     }
 
-    /// Empties the window, of which [`newest`](Self::newest) has returned the tick `newest`. The caller holds the lock
-    /// of the machine.
+    /// Empties the window. The tick `newest` is not before the one that [`newest`](Self::newest) returns. The caller
+    /// holds the lock of the machine.
     ///
     /// A call that another thread records meanwhile counts if that thread finds its bucket already emptied.
     pub(super) fn clear(&self, newest: u64) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct QuantileBuilder {
+    /// The false-timeout rate.
     rate: f64,
     floor: Duration,
     ceiling: Duration,

@@ -113,6 +113,7 @@ pub struct Quantile(Arc<Learned>);
 
 struct Learned {
     scale: Scale,
+    /// The false-timeout rate.
     rate: f64,
     /// Nanoseconds. This and all atomics below are relaxed: none of them guards other memory.
     limit: AtomicU64,

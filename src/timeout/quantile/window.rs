@@ -30,7 +30,9 @@ pub(super) struct Window {
     rate: f64,
     /// The most samples in the window: `10 / rate`.
     size: usize,
+    /// The learned calls, the oldest first.
     samples: VecDeque<Sample>,
+    /// How many of the samples are in each bucket of the scale.
     buckets: Box<[Bucket]>,
     /// The samples in the window that were given up at the limit.
     given_up: usize,
