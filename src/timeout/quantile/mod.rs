@@ -52,7 +52,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 ///   answers in the window decide. The limit then varies more, and the share of false timeouts can differ more from
 ///   `e`.
 /// - A service that knows the deadline, such as another stack, may give up by itself. A call that fails within a
-///   millisecond of its deadline counts as ended by that deadline.
+///   millisecond of this limit, or of an inherited deadline, counts as ended by it.
 /// - During overload the limit is [frozen](Self::is_frozen). The calls are judged in slices of 128. A slice counts as
 ///   overload if the share of its calls that time out is above a threshold. The threshold is `10 * e`, but at least 0.1
 ///   and at most 0.9. Such a slice, and the slices before and after it, are not learned.
