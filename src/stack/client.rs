@@ -331,6 +331,7 @@ where
     }
 }
 
+/// Builds the stages that refuse or end an attempt, around `next`.
 fn attempt<B: Slot, Q: Slot, L: Slot, A: Slot, Next>(
     circuit_breaker: B,
     rate_limit: Q,

@@ -20,7 +20,7 @@ pub struct Exempting<A, F> {
     is_exempt: F,
 }
 
-/// Lets requests bypass an admission, as a function decides.
+/// The [`Adapter`] of the builders' `exempt`: replaces each admission by an [`Exempting`] one, with this function.
 #[derive(Clone, Copy, Debug)]
 pub struct Exempt<F>(F);
 
@@ -171,7 +171,7 @@ impl<O, Q, L, V, T, F, X> ServerBuilder<O, Q, L, V, T, F, X> {
     /// exempts take places. The limit [counts](crate::load_shed::Limiter::exempted) them unless it is a plain fixed
     /// limit. A route outside the stack, as in the example `axum_server`, has neither limits nor timeout.
     ///
-    /// The function runs for each gate that the builder has at this point. A closure must name the type of its
+    /// The function runs for each bypassed gate or limit that the call reaches. A closure must name the type of its
     /// parameter.
     ///
     /// ```

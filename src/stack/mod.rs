@@ -59,9 +59,9 @@
 //! # The context of the service
 //!
 //! The service runs with the call's [`CallContext`](crate::CallContext) as the current one. In a client this is the
-//! context of the attempt: its number and its deadline. To compute the deadline, a stack with a timeout reads the clock
-//! when a call starts. For a client with only a timeout this adds one clock reading and two accesses to the task-local
-//! per call. A client with a retry reads the clock anyway.
+//! context of the attempt: its number and its deadline. A stack with a timeout reads the clock when a call starts, to
+//! compute the deadline. In a client with only a timeout, the context costs one clock reading and two accesses to a
+//! task-local value per call. A client with a retry reads the clock anyway.
 //!
 //! # A stack around a stack
 //!
@@ -107,7 +107,8 @@
 //! # Stages of your own
 //!
 //! Your own gate, admission or stage can fill each slot: `own_load_shed` in place of `load_shed`, and so on. It takes
-//! the position of that layer: a retry repeats it, and outer layers take their permits back if it refuses.
+//! the position of that layer. Inside the retry, each attempt passes it. If it refuses an attempt, the outer layers
+//! take their tokens and permits back.
 //!
 //! | function | takes | which must implement |
 //! |---|---|---|
@@ -227,7 +228,7 @@
 //! |---|---|
 //! | unsatisfied bounds | a closure whose parameter is not the request |
 //! | unsatisfied bounds | `keep_error` with an error type that is not `From<Rejection>` |
-//! | unsatisfied bounds | a limit that waits among [several](crate::rate_limit::RateLimit::and) |
+//! | unsatisfied bounds | a rate limit that waits and is combined with [another](crate::rate_limit::RateLimit::and) |
 //! | unsatisfied bounds, or a lifetime error | a closure that borrows from the request, such as `http::header`, as a `tenant` or as the key of a `PerKey`; return an owned value |
 //! | a body is not `Clone` | the retry lacks `bodies` |
 //! | `Infallible` is not `From<Error<Infallible>>`, in axum | `.http(..)` or `.respond_with(..)` is missing |

@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{error::ConfigError, shell::AdmissionStage};
 
-/// Puts a [`Gate`](crate::shell::Gate) in a slot of a stack.
+/// Makes a [`Slot`] of a [`Gate`](crate::shell::Gate), for a builder method such as `own_load_shed`.
 pub fn gate<G>(gate: G) -> Gated<G> {
     Gated(gate)
 }
 
-/// Puts an [`Admission`](crate::shell::Admission) in a slot of a stack.
+/// Makes a [`Slot`] of an [`Admission`](crate::shell::Admission), for a builder method such as `own_load_shed`.
 pub fn admission<A>(admission: A) -> Admitting<A> {
     Admitting(admission)
 }

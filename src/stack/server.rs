@@ -103,7 +103,8 @@ impl<O, Q, L, T, F, X> ServerBuilder<O, Q, L, Off, T, F, X> {
 }
 
 impl<O, Q, L, V, F, X> ServerBuilder<O, Q, L, V, Off, F, X> {
-    /// Bounds the work on one call, including the readiness of the service. See [`timeout`](crate::timeout).
+    /// Bounds the work on one call, including the readiness of the service. The time that a call waits at the rate
+    /// limit or in the queue does not count. See [`timeout`](crate::timeout).
     ///
     /// The limit is a [`Duration`](std::time::Duration), a learned [`Quantile`](crate::timeout::Quantile), or chosen
     /// [`PerRequest`](crate::timeout::PerRequest).
@@ -267,6 +268,7 @@ where
         parts.finish(stages, self.border, pieces)
     }
 
+    /// Builds the stages inside the rate limit.
     fn inner(load_shed: L, load_level: V, timeout: T, leaf: F) -> Result<Inner<L, V, T, F>, ConfigError> {
         let handler = timeout.build(ScopeStage::new(leaf))?;
         load_shed.build(load_level.build(handler)?)

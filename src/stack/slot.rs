@@ -36,7 +36,7 @@ use std::time::Duration;
 /// # Ok::<(), ConfigError>(())
 /// ```
 pub trait Slot {
-    /// The stage around the next one.
+    /// The stage that this slot puts around the stage `Next`.
     type Stage<Next>;
 
     /// Checks the configuration and makes the stage.
@@ -233,7 +233,8 @@ impl<K: Send + Sync + 'static, F> LiveSlot for Gated<PerKey<Breaker, K, F>> {
     }
 }
 
-/// The limit in a configuration is a limit on all calls in flight, which a limiter per key does not have.
+/// The limit in a configuration is a limit on all calls in flight. Limiters per key have no such limit, so the
+/// configuration of the stack has no part for them.
 impl<K, F> LiveSlot for Gated<PerKey<Limiter, K, F>> {
     fn add_to(self, _pieces: &mut Pieces) -> Result<Self, ConfigError> {
         Ok(self)

@@ -43,9 +43,10 @@ use std::{fmt, sync::Arc};
 /// # Cost
 ///
 /// As with every observer, the stack reads the clock at the beginning and at the end of each call and each attempt. A
-/// call that is retried or rejected also costs one to four relaxed atomic additions, on cache lines that few threads
-/// share. The counting takes no lock and allocates nothing. A state change allocates its evidence and takes a short
-/// lock, in the thread that changed the state. Each stack name takes 2 KB.
+/// call that is retried, denied a retry, or rejected also costs one to four relaxed atomic additions, on cache lines
+/// that few threads share. The counting takes no lock and allocates nothing. A state change allocates the [text of its
+/// reason](crate::shell::StateChange::evidence) and takes a short lock. This happens in the thread that changed the
+/// state, or in one that still delivers an earlier change. Each stack name takes 2 KB.
 ///
 /// # Example
 ///
@@ -73,7 +74,8 @@ use std::{fmt, sync::Arc};
 /// let shop = shop.service(service_fn(async |()| Ok::<_, std::io::Error>(())))?;
 /// assert!(shop.clone().oneshot(()).await.is_err());
 /// assert!(shop.oneshot(()).await.is_err());
-/// // The stack and with it the last handle of the events are dropped: the delivery delivers the rest and ends.
+/// // The last `oneshot` consumed the stack, and with it the last handle of the events. The delivery therefore delivers
+/// // the rest and ends.
 /// delivery.await?;
 /// assert_eq!(lines.try_iter().collect::<Vec<_>>(), ["shop: load_shed, limit: 2"]);
 /// # Ok(())
@@ -119,8 +121,8 @@ impl fmt::Debug for Events {
     }
 }
 
-/// Counts when a call ends, not when an attempt ends. A call that panicked counts as one attempt, because the number of
-/// its attempts is not known.
+/// Counts when a call ends, not when an attempt ends. The retries of a call that panicked are not counted, because
+/// their number is not known.
 impl Observer for Events {
     const IS_QUICK: bool = true;
 

@@ -88,8 +88,8 @@ impl CallOutcome {
         self as usize
     }
 
-    /// Returns OpenTelemetry's `error.type` of a call: the mechanism that rejected it, or the outcome. `None` if the
-    /// call did not fail.
+    /// Returns OpenTelemetry's `error.type` of a call: the mechanism that rejected it, or else the outcome. `None` for
+    /// a call that ended as `success` or `ignored`.
     #[cfg(feature = "tracing")]
     pub(crate) fn error_type(self, rejection: Option<&Rejection>) -> Option<&'static str> {
         match (self, rejection) {

@@ -42,7 +42,7 @@ pub(crate) enum RejectionReason {
 /// | `rate_limit` | `never` | the call costs too much, or its key is too long |
 /// | `rate_limit` | `closed` | the limit is closed |
 /// | `load_level` | `depth` | the queue is at its depth limit |
-/// | `load_level` | `deadline` | an adaptive queue cannot start the call before its maximum waiting time ends |
+/// | `load_level` | `deadline` | an adaptive queue cannot start the call before the call's maximum waiting time ends |
 /// | `load_level` | `weight` | the queue is at its weight limit |
 /// | `load_level` | `too_heavy` | the call alone exceeds the weight limit |
 /// | `load_level` | `displaced` | the call waited, and a more urgent call took its place |

@@ -1,4 +1,5 @@
-//! The instruments to read, by the name of their stack.
+//! The instruments to read, by the name of their stack, or by the name that the user gave to
+//! [`Metrics::watch`](super::Metrics::watch).
 
 use super::tally::CallTally;
 use crate::{
@@ -19,7 +20,7 @@ type ReadingKey = (&'static str, Vec<(&'static str, &'static str)>);
 /// The merged readings of several mechanisms.
 pub(super) type MergedReadings = BTreeMap<ReadingKey, Number>;
 
-/// All instruments, by the name of their stack.
+/// All instruments, by name.
 #[derive(Default)]
 pub(super) struct InstrumentRegistry {
     groups: Mutex<BTreeMap<&'static str, StackGroup>>,
@@ -110,6 +111,7 @@ impl WatchedInstrument {
         readings.into_iter().for_each(|(key, number)| merge(merged, key, number));
     }
 
+    /// Returns whether the counts before the first watch are known.
     fn is_begun(&self) -> bool {
         lock(&self.counted).before.is_some()
     }
@@ -275,6 +277,7 @@ fn merge(merged: &mut MergedReadings, key: ReadingKey, number: Number) {
     match (present.get_mut(), number) {
         (Number::Count(sum), Number::Count(other)) => *sum = sum.wrapping_add(other),
         (Number::Sum(sum), Number::Sum(other)) => *sum += other,
+        // The gauges in `gone` are all `Sum(0.0)`, also those of kind `Largest`.
         (Number::Sum(most) | Number::Largest(most), Number::Largest(other))
         | (Number::Largest(most), Number::Sum(other)) => *most = most.max(other),
         (Number::Durations(all), Number::Durations(other)) => all.merge(&other),

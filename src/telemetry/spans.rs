@@ -134,7 +134,7 @@ struct StackLog {
     name: &'static str,
     warnings: RejectionWarnings,
     /// Logs the state changes of the stack's mechanisms. The mechanisms hold the listener weakly, so it ends with the
-    /// stack. The listener does not reference the stack.
+    /// stack. The listener does not reference this `StackLog`, so the two do not keep each other alive.
     listener: OnceLock<Arc<StateListener>>,
 }
 
@@ -242,7 +242,8 @@ fn span(begin: &Begin) -> Option<Box<Span>> {
 impl StackLog {
     #[cold]
     fn end(&self, span: Option<Box<Span>>, is_call: Flag, end: &End<'_>) {
-        // The span closes after a panic was caught, because the subscriber may panic again.
+        // A panic of the subscriber is caught before the span closes. Closing may panic, too, and a second panic during
+        // unwinding would abort the process.
         let noted = catch_unwind(AssertUnwindSafe(|| self.note(span.as_deref(), is_call, end)));
         drop(span);
         if let Err(panic) = noted {

@@ -5,17 +5,20 @@ use super::{Pieces, StackConfig, config_gate::Changing, depth, news::Outcome, pi
 /// A running change. A pass is the way of one call through all gates. The change has three steps:
 ///
 /// 1. Tighten: each gate becomes as strict as the old and the new configuration together. A pass that ends before the
-///    turn sees each gate as in the old configuration or stricter. If it admits a call, so does the old configuration.
+///    turn sees each gate as in the old configuration or stricter. A call that is admitted in such a pass is one that
+///    the old configuration admits.
 /// 2. Turn: the version number increases. Calls that start afterwards use the new settings.
 /// 3. Loosen: each gate follows the new configuration. A pass that starts after the turn sees each gate as in the new
-///    configuration or stricter. If it admits a call, so does the new configuration. A pass that spans the turn is
-///    repeated.
+///    configuration or stricter. A call that is admitted in such a pass is one that the new configuration admits. A
+///    pass that spans the turn is repeated.
 ///
 /// For some gates no intermediate configuration is as strict as both; see [`Course`](crate::shell::Course). If exactly
-/// one such gate changes, in one step, and the settings stay, it changes between two turns. A pass that sees it both
-/// before and after spans a turn and is repeated.
+/// one such gate changes, in one step, and the settings stay, it changes between two turns. A pass between the two
+/// turns sees this gate in its old or its new configuration, and every other gate at its strictest. A pass that spans
+/// one of the turns is repeated.
 ///
-/// In three other cases, the stack admits no call until all such gates have changed:
+/// In three other cases, the gates close until all such gates have changed. New passes wait, and passes that are
+/// running are repeated:
 ///
 /// - Several such gates change.
 /// - One such gate changes in several steps.
@@ -24,10 +27,10 @@ pub(super) struct Change<'change> {
     shared: &'change LiveShared,
     pieces: &'change Pieces,
     to: &'change StackConfig,
-    /// Whether the kill switch changes. A stack that is switched off refuses all calls, so switching off tightens and
-    /// switching on loosens.
+    /// Whether the kill switch changes. Turning it on tightens, because the stack then refuses all calls. Turning it
+    /// off loosens.
     kill_switch_changes: bool,
-    /// The work that remains for each piece, in order.
+    /// The work that remains for each piece, in the order of `pieces`.
     remaining: Vec<Remaining>,
 }
 
@@ -52,7 +55,7 @@ impl<'change> Change<'change> {
             let _depth = depth::change();
             // A guard, so that listeners learn of the change even if a user's limit panics. After such a panic, some
             // gates and the settings may be unchanged. The guard is declared before `change`, so it is dropped later:
-            // first the drop of `change` loosens the gates, then the drop of the guard reports.
+            // first the drop of `change` loosens the gates, then the drop of the guard adds the news.
             let _report = ReportOnDrop { shared, before: read(shared), to };
             let kill_switch_changes = shared.is_off() != to.switched_off;
             let mut change = Self { shared, pieces, to, kill_switch_changes, remaining: Vec::new() };
@@ -123,7 +126,8 @@ impl<'change> Change<'change> {
     }
 }
 
-/// Reports the change to the listeners when dropped.
+/// When dropped, adds the change to the news, unless the new configuration equals the old one.
+/// [`Control::apply`](super::Control::apply) delivers the news after the change.
 struct ReportOnDrop<'change> {
     shared: &'change LiveShared,
     before: Option<StackConfig>,
@@ -140,7 +144,8 @@ impl Drop for ReportOnDrop<'_> {
 }
 
 impl Drop for Change<'_> {
-    /// After a panic, loosens the gates that are still as strict as both configurations. Otherwise finds nothing to do.
+    /// After a panic, loosens the gates that are still as strict as both configurations. Without a panic, this has been
+    /// done already, and doing it again has no effect.
     fn drop(&mut self) {
         self.loosen();
     }

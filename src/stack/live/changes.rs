@@ -31,7 +31,8 @@ impl Writer<'_, '_> {
     }
 }
 
-/// Writes the fields of a part that differ, or the part as a whole if it was added or removed.
+/// Writes the fields of a part that differ. For a part that only one of the two configurations has, writes `some` and
+/// `none` in place of its fields.
 macro_rules! part {
     ($writer:ident, $before:ident, $after:ident, $part:ident: $($field:ident),*) => {
         let none = |part: bool| if part { "some" } else { "none" };

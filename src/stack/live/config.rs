@@ -12,13 +12,13 @@ use crate::{
 use crate::{error::check_duration, load_shed};
 use std::{fmt, time::Duration};
 
-/// The configuration of a stack that can change while calls pass. It changes the mechanisms that the stack was built
-/// with, and cannot add others.
+/// The configuration of a [live](super) stack, which can change while calls pass. It changes the mechanisms that the
+/// stack was built with, and cannot add others.
 ///
-/// A part that is missing has the built value, regardless of earlier changes: the configuration in force depends on the
-/// last applied one alone. A part that is present replaces the whole built part. Its optional fields that are missing
-/// have the defaults of the builder. A stack refuses a part for a mechanism that it does not have. The classifier, the
-/// way in which requests are copied and [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
+/// A part that is missing gets the built value, even if an earlier configuration had set another one. A part that is
+/// present replaces the whole built part. Its optional fields that are missing have the defaults of the builder. A
+/// stack refuses a part for a mechanism that it does not have. The classifier, the way in which requests are copied and
+/// [`wait_for_refusals`](crate::retry::Retry::wait_for_refusals) stay as built.
 ///
 /// As a starting point for editing, serialize the [`built`](super::Control::built) configuration of a stack. It
 /// contains every part that can change.
@@ -59,7 +59,7 @@ pub struct StackConfig {
     /// [`Rejection::SwitchedOff`](crate::Rejection::SwitchedOff). Calls that have passed it continue, including those
     /// that wait at the rate limit or in the queue. Further attempts of such calls are refused. Default: off.
     pub switched_off: bool,
-    /// The timeout of a whole call; on a server, of the work on it. A stack that learns the limit, or chooses it
+    /// The timeout of a whole call; on a server, of the work on it. A stack that learns this timeout, or chooses it
     /// [`PerRequest`](crate::timeout::PerRequest), refuses a configuration that sets it.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::timeout"))]
     pub timeout: Option<Duration>,
@@ -74,7 +74,7 @@ pub struct StackConfig {
     pub load_shed: Option<LoadShedConfig>,
     /// How many calls are served at once, how many wait, and how long they wait.
     pub load_level: Option<LoadLevelConfig>,
-    /// How long an attempt may take. A stack that learns the limit, or chooses it
+    /// How long an attempt may take. A stack that learns this timeout, or chooses it
     /// [`PerRequest`](crate::timeout::PerRequest), refuses a configuration that sets it.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::attempt_timeout"))]
     pub attempt_timeout: Option<Duration>,
@@ -117,7 +117,7 @@ impl StackConfig {
     }
 
     /// Fills the missing parts of this configuration with the built ones. Refuses a part that the stack was built
-    /// without, and a number of rate limits other than zero or the built one.
+    /// without. Also refuses rate limits whose number is neither zero nor the built number.
     pub(super) fn completed_by(&self, built: &Self) -> Result<Self, ConfigError> {
         let Self { switched_off, ref rate_limit, .. } = *self;
         if !rate_limit.is_empty() && rate_limit.len() != built.rate_limit.len() {

@@ -2,10 +2,11 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 
 /// Makes sure that one pass of a call through the gates sees one configuration. Any number of passes run at a time, one
 /// change at a time. A pass waits for a change only while the change has closed the gates. A change waits only before
-/// it starts, for a bounded time, and only for calls that changes have overtaken [`OVERTAKEN_AT`] times.
+/// it starts: for another change or a read that is running, and for a bounded time for calls that changes have
+/// overtaken [`OVERTAKEN_AT`] times.
 ///
 /// A pass reads the version at its start and again at its end. If a change has turned the version in between, the gates
-/// may have decided by different configurations, and the pass is repeated.
+/// may have decided by different configurations. The pass is then repeated, unless a gate refused the call.
 ///
 /// The end of a pass (acquire fence, then load) pairs with a turn (store, then release fence). A pass that read
 /// anything written after a turn therefore also sees the turn. The start of a pass (acquire load) pairs with the turn
@@ -58,7 +59,7 @@ impl Default for ConfigGate {
 pub(crate) struct Version(u64);
 
 impl Version {
-    /// Stands for no version: the pass has ended.
+    /// Stands for no version: no pass has started, or the pass has ended.
     pub(crate) const NONE: Self = Self(0);
 
     /// Reads a version from its [word](Self::word).
@@ -86,12 +87,12 @@ impl Version {
         usize::from(self.0 & Self::IMAGE != 0)
     }
 
-    /// Returns the index of the image that the next change writes.
+    /// Returns the index of the image that is not current. The next change of the settings writes it.
     pub(crate) fn next_image(self) -> usize {
         1 - self.image()
     }
 
-    /// Returns the version of the next turn: open, with this image.
+    /// Returns the version that the next turn sets: with open gates, and with this image as the current one.
     fn turned(self, to_image: usize) -> Self {
         let count = self.0.wrapping_add(Self::TURN) & !(Self::TURN - 1);
         Self(count | if to_image == 0 { 0 } else { Self::IMAGE })
@@ -151,7 +152,7 @@ impl ConfigGate {
     }
 }
 
-/// Makes changes yield to one overtaken call while it lives.
+/// Until dropped, makes changes yield to one overtaken call.
 pub(crate) struct HeldOff<'gate>(&'gate ConfigGate);
 
 impl Drop for HeldOff<'_> {

@@ -39,9 +39,12 @@ impl Control {
         &self.0.built
     }
 
-    /// Returns the configuration in force, with the parts that [`built`](Self::built) has: the last one applied, plus
-    /// later changes through the handles of the mechanisms. Waits for a running change, so that the result is one whole
-    /// configuration. Code that runs within a change, such as a waker, does not wait, and may see a part of the change.
+    /// Returns the configuration in force: the last one applied, plus later changes through the handles of the
+    /// mechanisms. It has the parts that [`built`](Self::built) has.
+    ///
+    /// Waits for a running change, so that the result is one whole configuration. Within a change, for example in a
+    /// user's own [`LiveLimit`](crate::rate_limit::LiveLimit), this function does not wait. The result may then contain
+    /// only a part of that change.
     pub fn config(&self) -> StackConfig {
         self.0.shared.look(|| self.0.shared.config(&self.0.pieces))
     }
@@ -58,8 +61,8 @@ impl Control {
         self.complete(config).map(drop)
     }
 
-    /// Applies this configuration, as a whole or not at all. Applying the configuration in force changes nothing and
-    /// disturbs no call.
+    /// Applies this configuration, as a whole or not at all. A missing part gets its [built](Self::built) value,
+    /// regardless of earlier changes. Applying the configuration in force changes nothing and disturbs no call.
     ///
     /// The [module](super) says how calls in flight and the state of each mechanism are affected.
     ///
@@ -71,17 +74,24 @@ impl Control {
     ///
     /// After an error the old configuration stays in force.
     ///
+    /// # Panics
+    ///
+    /// If a user's own [`LiveLimit`](crate::rate_limit::LiveLimit) panics. The change may then be incomplete: see the
+    /// [limitations](super#limitations).
+    ///
     /// # Cost
     ///
-    /// Waits for other changes, and yields for about a millisecond to calls that changes have overtaken eight times.
-    /// Makes some stores and takes one short lock per mechanism, or two if the mechanism becomes stricter in one number
-    /// and less strict in another. Calls at the gates restart. New calls wait only in the cases that the
-    /// [module](super) names. If a quota of a keyed limit changed, this function visits all buckets of that limit after
-    /// the change. It visits them before the change, too, if the previous change has not done so.
+    /// Waits for other changes. If changes have made a call at the gates restart eight times, this function first
+    /// yields to that call, for at most about a millisecond. The change takes one short lock for each mechanism that it
+    /// changes, or two if the mechanism becomes stricter in one number and less strict in another. It also writes a few
+    /// words of memory. Calls at the gates restart. New calls wait only in the cases that the [module](super) names. If
+    /// a quota of a keyed limit changed, this function visits all buckets of that limit after the change. If the
+    /// previous change has not finished its visit, this function finishes it first.
     ///
     /// Afterwards [listeners](crate::shell::Instrument::listen) of the stack learn the outcome, on this thread or on a
-    /// thread that is delivering an earlier change. A panic in a listener is caught. A slow listener delays the return
-    /// of this function but no other change; up to 1024 changes wait for it.
+    /// thread that is delivering an earlier outcome. A panic in a listener is caught. A slow listener may delay the
+    /// return of this function, but it keeps no other change from taking effect. Up to 1024 outcomes wait for delivery.
+    /// One more drops the oldest, which the listeners miss.
     pub fn apply(&self, config: &StackConfig) -> Result<(), ConfigError> {
         let applied = catch_unwind(AssertUnwindSafe(|| self.apply_quietly(config)));
         let news = &self.0.shared.news;
@@ -107,7 +117,8 @@ impl Control {
         }
         let complete = self.complete(config)?;
         let Inside { shared, pieces, .. } = &*self.0;
-        // Finish the work that the previous change left, so that it does not run within this change.
+        // The previous change may not have settled: another thread is still doing so, or a panic stopped it. Finish
+        // that work here, so that it does not run within this change.
         pieces.iter().for_each(|piece| piece.settle());
         // A user's limit may panic. The other mechanisms must settle nevertheless.
         let mut panics = vec![catch_unwind(AssertUnwindSafe(|| Change::apply(shared, pieces, &complete)))];

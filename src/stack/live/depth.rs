@@ -17,7 +17,8 @@ thread_local! {
     static REFUSED: Cell<bool> = Cell::new(false);
 }
 
-/// Changes count in the upper half of the word. A change can contain passes, if a user's limit makes calls.
+/// Changes count in the upper half of the word, and passes in the lower half. A change can contain passes, if a user's
+/// limit makes calls.
 const CHANGE: u64 = 1 << 32;
 
 /// Marks the current thread as being within a pass or a change, until dropped.

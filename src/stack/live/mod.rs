@@ -44,13 +44,13 @@
 //! A call that changes have overtaken eight times gets priority: each later change yields to it before it starts, for
 //! at most about a millisecond.
 //!
-//! During a change, a limit admits only calls that both the old and the new configuration would admit. This lasts while
-//! the change makes some stores and takes one short lock per mechanism.
+//! During a change, a limit admits only calls that both the old and the new configuration would admit. This takes a
+//! short time: the change writes a few words of memory and takes one short lock for each mechanism.
 //!
-//! A call meets each limit as the limit is when the call reaches it, with the places and tokens that other calls have
-//! left. A further attempt, or a waiter whose turn comes, is admitted under the configuration at that time.
+//! The start of a pass reserves nothing: when the call reaches a limit, it finds the places and tokens that other calls
+//! have left. A further attempt, or a waiter whose turn comes, is admitted under the configuration at that time.
 //!
-//! Some parts change in one step, because neither of two configurations is stricter:
+//! Some parts do not pass through such an intermediate state. They change in one step:
 //!
 //! - a queue,
 //! - a breaker's number of probes, whether it is forced closed, and the durations after which it counts a call as a
@@ -59,8 +59,9 @@
 //! - distributed limits, and your own [`LiveLimit`](crate::rate_limit::LiveLimit)s,
 //! - the settings of calls, which are listed below.
 //!
-//! If one change has several of these parts, new calls wait until all have changed. New calls also wait if a part is a
-//! rate limit that is combined with [another](crate::rate_limit::RateLimit::and).
+//! If one change concerns several of these parts, new calls wait until all have changed. Several numbers of one breaker
+//! count as one part. New calls also wait if one of these parts is a rate limit that is combined with
+//! [another](crate::rate_limit::RateLimit::and).
 //!
 //! The settings of a call are its timeout, its number of attempts, their backoff, their timeout, and the
 //! [longest hint](crate::retry::Retry::max_hint) that a retry waits for. A call keeps the settings that were in force
@@ -92,10 +93,9 @@
 //! # Cost
 //!
 //! A pass of a live stack writes no memory that threads share. It costs three loads of a version, a thread-local
-//! counter and a copy of the settings (seven words): up to a tenth of the cost of a stack that `.layer()` builds. A
-//! change makes the calls that it overtakes repeat their pass, and each thread reload the cache lines that the change
-//! wrote.
-//! [`Control::apply`] states the cost for the thread that makes the change.
+//! counter and a copy of the settings (seven words). This is up to a tenth of the cost of a stack that `.layer()`
+//! builds. A change makes the calls that it overtakes repeat their pass, and each thread reload the cache lines that
+//! the change wrote. [`Control::apply`] states the cost for the thread that makes the change.
 
 mod attempt;
 mod change;

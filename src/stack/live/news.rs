@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// The largest number of outcomes that wait for the listeners.
+/// The largest number of outcomes that wait for the listeners. One more drops the oldest.
 const MOST_PENDING: usize = 1024;
 
 /// Counts the configurations that were applied and refused, and reports them to listeners.
@@ -33,7 +33,7 @@ struct Reports {
     pending: VecDeque<Item>,
     /// Whether a thread is delivering. Only one does at a time, which keeps the order.
     in_delivery: bool,
-    /// The outcomes that were dropped since the last delivered one.
+    /// The number of outcomes that were dropped since the last delivered one.
     missed: u64,
 }
 
@@ -54,7 +54,8 @@ pub(super) enum Outcome {
 struct Item {
     outcome: Outcome,
     listeners: Listeners,
-    /// The outcomes that were dropped just before this one. Zero until the outcome is delivered.
+    /// The number of outcomes that were dropped just before this one. It is zero until [`News::next`] takes the outcome
+    /// for delivery.
     missed: u64,
 }
 

@@ -16,7 +16,7 @@ impl Parts {
     }
 
     /// Makes the stage that starts later passes. In a client it is around each attempt. In a server it is around the
-    /// stages inside the rate limit, where calls may wait.
+    /// stages inside the rate limit, because calls may wait at that limit.
     pub(in crate::stack) fn attempt<Next>(&self, next: Next) -> LiveAttemptStage<Next> {
         LiveAttemptStage { shared: self.0.clone(), next }
     }

@@ -24,8 +24,9 @@ pub(super) trait Piece: Send + Sync {
     /// Checks that the mechanism can follow its part of a complete configuration.
     fn check(&self, config: &StackConfig) -> Result<(), ConfigError>;
 
-    /// Makes the mechanism as strict as the configuration in force and the checked `config` together. Returns the work
-    /// that remains.
+    /// Makes the mechanism as strict as the configuration in force and the checked `config` together, if it can take
+    /// such an intermediate configuration. Returns the work that remains. A difference on which no decision about a
+    /// call depends is applied at once.
     fn tighten(&self, config: &StackConfig) -> Remaining;
 
     /// Applies its part of the configuration.
@@ -40,13 +41,13 @@ pub(super) trait Piece: Send + Sync {
 pub(super) enum Remaining {
     /// None, and no pass needs to be repeated: the mechanism did not change, or calls do not depend on its change.
     Unchanged,
-    /// None: the mechanism follows the new configuration.
+    /// None: the mechanism already follows the new configuration.
     Done,
-    /// Becoming less strict.
+    /// Becoming less strict, by applying the new configuration.
     Loosen,
-    /// Changing in one step: neither configuration is stricter.
+    /// Changing in one step, because the mechanism takes no intermediate configuration.
     OneStep,
-    /// Changing in several steps: neither configuration is stricter.
+    /// Changing in several steps, because the mechanism takes no intermediate configuration.
     SeveralSteps,
 }
 
@@ -185,7 +186,7 @@ impl Piece for OwnTimeout {
     fn settle(&self) {}
 }
 
-/// Returns the limit in a configuration.
+/// Returns the timeout of calls or of attempts in a configuration.
 fn timeout(of: Of, config: &StackConfig) -> Option<Duration> {
     match of {
         Of::Call => config.timeout,

@@ -72,7 +72,7 @@ impl LiveShared {
         }
     }
 
-    /// Reads the settings of `version`.
+    /// Reads the settings that are current in `version`.
     #[inline]
     pub(super) fn settings(&self, version: Version) -> CallSettings {
         self.settings[version.image()].load()
@@ -96,7 +96,8 @@ impl LiveShared {
         config
     }
 
-    /// Runs `work` between two changes, so that it reads one whole configuration.
+    /// Runs `work` between two changes, so that it reads one whole configuration. A caller that is itself within a
+    /// change or a read runs `work` at once.
     pub(super) fn look<T>(&self, work: impl FnOnce() -> T) -> T {
         if depth::is_in_change() {
             return work();
@@ -118,8 +119,9 @@ impl LiveShared {
 }
 
 impl LiveShared {
-    /// Ends the pass of a call, and repeats it if a change came in between. Runs in the call's first poll, because the
-    /// call is pinned there and can be restarted in place. Returns whether the pass was repeated.
+    /// Ends the pass of a call. Repeats the pass if a change came in between and no gate refused the call. Runs in the
+    /// call's first poll, because the call is pinned there and can be restarted in place. Returns whether a change came
+    /// in between.
     #[inline]
     pub(super) fn end_pass<Next, S, Request>(
         &self,
@@ -140,7 +142,7 @@ impl LiveShared {
     }
 
     /// Repeats a pass until no change comes in between, or a gate refuses the call. A refusal is the decision of one
-    /// gate, and therefore of one configuration.
+    /// gate, and therefore of one configuration, so it stands.
     #[cold]
     #[inline(never)]
     fn begin_again<Next, S, Request>(
@@ -164,6 +166,7 @@ impl LiveShared {
             frame.begin_pass_again();
             let settings;
             (version, settings) = self.begin();
+            // Only the pass in which the call started sets its settings. A later pass keeps them.
             if frame.is_in_pass() {
                 frame.set_settings(settings);
             }

@@ -27,7 +27,7 @@ pub struct Delivery {
 pub(super) struct DeliveryState {
     functions: EventFunctions,
     interval: Duration,
-    /// The counts and the queue state that were delivered last, by stack name.
+    /// The total counts and the queue state at the last report, by stack name.
     delivered: HashMap<&'static str, DeliveredState>,
 }
 
@@ -63,7 +63,8 @@ impl Delivery {
         // The first interval of this delivery includes all counts that no earlier delivery has reported.
         let mut interval = state.interval();
         loop {
-            // Read before the changes and the counts, so that the last round sees all of them.
+            // Read before the changes and the counts. After the hub is closed no more are added, so the last round sees
+            // all of them.
             let is_closed = hub.is_closed();
             for _ in 0..BATCH {
                 let Some(change) = hub.next_change() else { break };
@@ -110,7 +111,7 @@ impl IntervalEnds {
         .await
     }
 
-    /// Returns whether an interval has ended, once for each end.
+    /// Returns at once whether an interval has ended. Reports each end once.
     async fn is_due(&mut self) -> bool {
         poll_fn(|cx| Poll::Ready(self.0.poll_tick(cx).is_ready())).await
     }

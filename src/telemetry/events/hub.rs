@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// The most state changes that wait for the delivery.
+/// The most state changes that wait for the delivery. One more drops the oldest.
 const MOST_PENDING: usize = 1024;
 
 /// The most bytes kept of the text that gives the reason for one change, without the `..` at its end.
@@ -45,7 +45,7 @@ pub(super) struct StackName {
 /// Closes the hub when dropped. Each stack and each handle of the events shares it, so the last of them closes the hub.
 pub(super) struct HubGuard(pub(super) Arc<EventHub>);
 
-/// The part of a stack that its observer uses. Shared by all clones of the observer.
+/// The counts of a stack's name, and the mechanisms of the stack. All clones of the observer in one stack share it.
 pub(super) struct StackEvents {
     counts: Arc<EventCounts>,
     instruments: OnceLock<Arc<StackInstruments>>,
@@ -63,7 +63,7 @@ pub(super) struct StackInstruments {
 #[derive(Default)]
 struct PendingChanges {
     changes: VecDeque<OwnedChange>,
-    /// The changes that were dropped since the delivery last took one.
+    /// The number of changes that were dropped since the delivery last took one.
     missed: u64,
 }
 
@@ -136,7 +136,7 @@ impl EventHub {
         !lock(&self.pending).changes.is_empty()
     }
 
-    /// Whether all observers were dropped. If so, all their counts and changes are visible.
+    /// Returns whether all observers were dropped. If so, the caller sees all their counts and changes.
     pub(super) fn is_closed(&self) -> bool {
         // Acquire: pairs with the release in the drop of `HubGuard`.
         self.is_closed.load(Ordering::Acquire)

@@ -6,7 +6,7 @@ use std::{
 use tracing::{Span, span::Entered};
 
 /// Runs a closure within the span, if there is one. The subscriber may panic when the span is left. If the closure has
-/// panicked before, this second panic would abort the process, so it is caught and dropped. Otherwise it propagates.
+/// panicked before, this second panic would abort the process, so it is caught and discarded. Otherwise it propagates.
 #[inline]
 pub(super) fn within<T>(span: Option<&Span>, run: impl FnOnce() -> T) -> T {
     // A single call site for both cases, so that the closure is inlined.
@@ -29,7 +29,7 @@ impl EnteredSpan<'_> {
     }
 }
 
-/// When dropped, it still holds the span only if a panic of the closure unwinds.
+/// The drop finds the span here only while a panic of the closure unwinds. Otherwise, `leave` has taken it.
 impl Drop for EnteredSpan<'_> {
     #[inline]
     fn drop(&mut self) {
