@@ -239,10 +239,11 @@
 //! # Behind a balancer
 //!
 //! With the `load` feature a stack implements tower's `Load`: the number of calls in flight, plus a penalty while it
-//! refuses calls. A balancer then avoids an endpoint whose circuit is open, and returns to it for a probe. Give each
-//! endpoint its own stack. Put the retry around the balancer, with [`Layered`](crate::classify::Layered): a refusal
-//! then ends the call and spends no attempts. Tower's `Balance` needs tower's feature `balance`, and boxes errors:
-//! `error.downcast_ref::<steadfast::Error<E>>()` finds a rejection.
+//! refuses calls. A balancer then avoids an endpoint whose circuit is open. It returns to the endpoint for a probe when
+//! the open time is over. Give each endpoint its own stack. Put the retry around the balancer, with
+//! [`Layered`](crate::classify::Layered): a refusal then ends the call, and no further attempt is made. Tower's
+//! `Balance` needs tower's feature `balance`, and boxes errors: `error.downcast_ref::<steadfast::Error<E>>()` finds a
+//! rejection.
 //!
 //! # As a layer
 //!

@@ -124,9 +124,9 @@
 //!   is therefore bounded: about 40 for a stack, plus 21 for each histogram (18 bounds, `+Inf`, sum and count). A stack
 //!   has one histogram for each outcome of its calls that occurred, and one for each kind and outcome of its attempts.
 //!   It has at most one each for `retry_delay_seconds` and `queue_wait_seconds`.
-//! - With [`PerKey::label_keys`](crate::per_key::PerKey::label_keys), the gauges of a per-key mechanism other than
-//!   `keys` also have the label `key`. Its value is one of up to 64 constants that you choose, or `other`. Each value
-//!   adds a series to each of these gauges.
+//! - With [`PerKey::label_keys`](crate::per_key::PerKey::label_keys), all gauges of a per-key mechanism except `keys`
+//!   also have the label `key`. Its value is one of up to 64 constants that you choose, or `other`. Each value adds a
+//!   series to each of these gauges.
 //! - From the start, every gauge and counter is exported, except rejections with `reached="true"`, which appear when
 //!   one occurs. A histogram appears with its first duration. Only the series of `queue_wait_seconds` exists from the
 //!   start.

@@ -73,7 +73,7 @@ impl InstrumentIdentity {
 struct InstrumentCounts {
     /// The counts before the first watch, which are subtracted. `None` until a reading succeeded without a panic.
     before: Option<MergedReadings>,
-    /// The highest counts, less those of `before`, that any reader has seen. No reader reports less.
+    /// The highest counts, less those of `before`, that any reader has seen. No reader reports lower counts.
     most: MergedReadings,
     /// Whether `most` was added to [`StackGroup::gone`]. From then on, `most` must not grow.
     is_gone: bool,

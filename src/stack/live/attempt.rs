@@ -34,7 +34,8 @@ where
 
     #[inline]
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call {
-        // The first attempt belongs to the call's own pass, as does a call that did not wait.
+        // In a client, the first attempt belongs to the call's first pass. In a server, so does a call that did not
+        // wait at the rate limit.
         if frame.is_in_pass() {
             return self.next.start(request, frame);
         }

@@ -6,10 +6,10 @@ use crate::{
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
-/// Reads `switched_off` and `config_changes_total`. `switched_off` is 1 while the kill switch is on, else 0. With the
-/// `result` `applied`, `config_changes_total` counts configurations that changed something; with `refused`, those that
-/// were refused. A listener learns of each counted configuration once, in order, with the fields that changed or with
-/// the error. If more than 1024 configurations wait for delivery, the listener misses the oldest.
+/// Reads `switched_off` and `config_changes_total`. `switched_off` is 1 while the kill switch is on, else 0.
+/// `config_changes_total` has the label `result`: `applied` counts the configurations that changed something, `refused`
+/// those that were refused. A listener learns of each counted configuration once, in order, with the fields that
+/// changed or with the error. If more than 1024 configurations wait for delivery, the listener misses the oldest.
 pub(super) struct LiveInstrument(pub(super) Arc<LiveShared>);
 
 impl Instrument for LiveInstrument {

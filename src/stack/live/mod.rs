@@ -36,10 +36,10 @@
 //!
 //! # Calls during a change
 //!
-//! A call passes the gates (kill switch, breaker, limits) under one configuration. A running change does not wait for
-//! calls at the gates and does not stop them. A call that a change overtakes at the gates returns its permits and
-//! restarts, before it reaches the service. The functions for the key, cost, weight or copy of a request then run
-//! again. A refused call does not restart: one gate refused it, under one configuration.
+//! A call passes the gates (kill switch, breaker, limits) under one configuration. A running change never waits for
+//! calls at the gates, and these wait for it only in the cases named below. A call that a change overtakes at the gates
+//! returns its permits and restarts, before it reaches the service. The functions for the key, cost, weight or copy of
+//! a request then run again. A refused call does not restart: one gate refused it, under one configuration.
 //!
 //! A call that changes have overtaken eight times gets priority: each later change yields to it before it starts, for
 //! at most about a millisecond.
@@ -50,7 +50,7 @@
 //! The start of a pass reserves nothing: when the call reaches a limit, it finds the places and tokens that other calls
 //! have left. A further attempt, or a waiter whose turn comes, is admitted under the configuration at that time.
 //!
-//! Some parts do not pass through such an intermediate state. They change in one step:
+//! Some parts do not pass through a state that is as strict as both configurations. They change in one step:
 //!
 //! - a queue,
 //! - a breaker's number of probes, whether it is forced closed, and the durations after which it counts a call as a
@@ -72,7 +72,7 @@
 //! | mechanism | its state |
 //! |---|---|
 //! | rate limit | buckets keep their tokens, up to the new burst; waiters keep waiting, at the new rate |
-//! | circuit breaker | keeps its state, its window and its probes; an open circuit keeps its open time |
+//! | circuit breaker | keeps its state, unless it is forced, and its window and probes; an open circuit keeps its open time; a half-open circuit closes if as many probes as the new number have succeeded |
 //! | retry | the budget keeps its balance, up to the new cap |
 //! | load shed | interrupts no call; above the new limit, calls are refused until enough have ended |
 //! | load level | interrupts no call; waiters keep waiting |

@@ -26,8 +26,8 @@ impl StackConfig {
     }
 }
 
-/// The settings of new calls. All accesses are relaxed: a reader learns from the version whether a change overwrote
-/// them during the read.
+/// The settings of new calls, in one cache line. All accesses are relaxed: a reader learns from the version whether a
+/// change overwrote them during the read.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct SharedSettings([AtomicU64; CallSettings::WORDS]);

@@ -109,7 +109,7 @@ impl<Next> LiveStage<Next> {
     }
 }
 
-/// Does not wait for a running change.
+/// Does not wait for a running change, so the answer may mix the old and the new configuration.
 impl<Next: RefusesNow> RefusesNow for LiveStage<Next> {
     fn refuses_now(&self, frame: &mut Frame) -> bool {
         self.next.refuses_now(frame)

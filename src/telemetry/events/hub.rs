@@ -31,7 +31,7 @@ pub(super) struct EventHub {
     pub(super) notify: Notify,
     /// Whether the last stack and the last handle of the events were dropped.
     is_closed: AtomicBool,
-    /// Used by the active delivery only.
+    /// Locked by the active delivery for as long as it runs. The other deliveries wait for the lock.
     pub(super) state: tokio::sync::Mutex<DeliveryState>,
 }
 
@@ -55,8 +55,8 @@ pub(super) struct StackEvents {
 pub(super) struct StackInstruments {
     stack: &'static str,
     instruments: Vec<Arc<dyn Instrument>>,
-    /// Holds a guard of the hub, so that a change during the drop of the stack is delivered. Dropped after
-    /// `instruments`, which hold it weakly.
+    /// The listener holds a guard of the hub, so that a change during the drop of the stack is still delivered. It is
+    /// dropped after `instruments`, which hold it weakly.
     listener: Option<Arc<StateListener>>,
 }
 
