@@ -21,7 +21,8 @@ use std::{fmt, sync::Arc};
 /// Reports what happens in a stack to your own functions, off the path of its calls.
 ///
 /// A call only increments counters, and hands over the state changes that it causes. A [`Delivery`], which you spawn,
-/// runs your functions in its own task. They may be slow, lock, log or panic, and no call waits for them.
+/// runs your functions in its own task. They may be slow, lock, log or panic: no call runs them or waits for their end.
+/// If they block for long, run the delivery in a runtime of its own, because they block a thread of its runtime.
 ///
 /// | event | function |
 /// |---|---|

@@ -22,10 +22,10 @@ use std::{
 ///
 /// # Cost
 ///
-/// Four additions for a call with one attempt, without a lock or an atomic read-modify-write, because each thread has
-/// its own counters. Threads beyond the 32nd share counters, and add atomically. The first call of each outcome on each
-/// thread allocates. The stack reads the clock at the beginning and at the end of each call and each attempt. Only
-/// [`samples`](Self::samples) and [`collect`](Self::collect) read the mechanisms.
+/// Four additions for a call with one attempt, without a lock or an atomic read-modify-write, because each of up to 32
+/// living threads has its own counters. The other threads share counters, and add atomically. The first call of each
+/// outcome on each thread allocates. The stack reads the clock at the beginning and at the end of each call and each
+/// attempt. Only [`samples`](Self::samples) and [`collect`](Self::collect) read the mechanisms.
 ///
 /// For each calling thread, a stack name takes about 1 KB, and 304 bytes for each histogram. This memory is kept for
 /// the life of the program. Names are `&'static str`, so their number is bounded.

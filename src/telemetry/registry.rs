@@ -125,7 +125,7 @@ pub(super) struct RegistryWatch {
 }
 
 impl InstrumentRegistry {
-    /// Returns the counts of the stacks of this name.
+    /// Returns the counts of the stacks of this name. Creates them at the first use of the name.
     pub(super) fn tally(&self, name: &'static str) -> Arc<CallTally> {
         self.groups().entry(name).or_default().tally.get_or_insert_default().clone()
     }

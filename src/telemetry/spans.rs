@@ -38,6 +38,9 @@ const TARGET: &str = "steadfast";
 /// | a retry | DEBUG | `stack`, `attempt` |
 /// | a retry was denied | DEBUG | `stack`, `reason` |
 ///
+/// In the event of a state change, `evidence` is the reason of the change, in words. `missed` is the number of earlier
+/// changes that were dropped because the log was too slow. It is absent if there are none.
+///
 /// # Spans
 ///
 /// A span is entered in each poll. The spans of the service are children of its attempt, and attempts are children of
@@ -148,7 +151,7 @@ pub struct Watch {
 }
 
 impl Spans {
-    /// Creates an observer for one stack or several. Each stack has its own counts.
+    /// Creates an observer for one stack or several. Each stack has its own counts of rejections.
     pub fn new() -> Self {
         Self::of("")
     }

@@ -68,7 +68,7 @@ struct ThreadCounts {
     rejected: [[AtomicU64; 2]; REASONS.len()],
 }
 
-/// The counts of the calls of the stacks of one name.
+/// Counts the calls and attempts of all stacks of one name.
 ///
 /// Each of up to 32 threads counts in its own shard, and the others share one. A histogram takes 304 bytes per shard
 /// and per outcome that occurred.

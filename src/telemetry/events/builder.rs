@@ -10,11 +10,12 @@ pub(super) type OnRetries = Box<dyn FnMut(&'static str, &RetryCounts) + Send>;
 pub(super) type OnRefusals = Box<dyn FnMut(&'static str, &Refusals) + Send>;
 pub(super) type OnQueue = Box<dyn FnMut(&'static str, QueueState) + Send>;
 
-/// The functions that [`Events`] calls.
+/// Builds [`Events`] and the [`Delivery`] that calls your functions.
 ///
 /// The first argument of each function is the name of the stack. Functions run in the task of the [`Delivery`], under
-/// no lock that a call takes. A function that blocks delays only that task. The delivery catches panics and continues.
-/// The delivery ends after all clones of the [`Events`] are dropped, so a function that holds a clone keeps it running.
+/// no lock that a call takes. A function that blocks delays that task and, as all blocking code does, other tasks on
+/// the same thread of the runtime. The delivery catches panics and continues. The delivery ends after all clones of the
+/// [`Events`] are dropped, so a function that holds a clone keeps it running.
 #[derive(Default)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct EventsBuilder {

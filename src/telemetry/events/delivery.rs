@@ -16,14 +16,14 @@ const BATCH: usize = 64;
 
 /// Calls the functions of [`Events`](super::Events): spawn [`run`](Self::run).
 ///
-/// It needs a tokio runtime with time enabled. It ends with that runtime. Another delivery can then continue: see
-/// [`Events::delivery`](super::Events::delivery).
+/// A delivery needs a tokio runtime with time enabled, and ends with that runtime. Another delivery can then continue:
+/// see [`Events::delivery`](super::Events::delivery).
 #[must_use = "no function is called unless the delivery runs"]
 pub struct Delivery {
     hub: Arc<EventHub>,
 }
 
-/// The state of the active delivery.
+/// The state that the active delivery uses, and that the next delivery takes over.
 pub(super) struct DeliveryState {
     functions: EventFunctions,
     interval: Duration,

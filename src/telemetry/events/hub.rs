@@ -90,7 +90,7 @@ impl EventHub {
         }
     }
 
-    /// Returns the counts of the stacks of this name.
+    /// Returns the counts of the stacks of this name. Creates them at the first use of the name.
     pub(super) fn counts(&self, stack: &'static str) -> Arc<EventCounts> {
         let mut names = lock(&self.names);
         if let Some(name) = names.iter().find(|name| name.counts.stack == stack) {
