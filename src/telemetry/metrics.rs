@@ -27,8 +27,9 @@ use std::{
 /// outcome on each thread allocates. The stack reads the clock at the beginning and at the end of each call and each
 /// attempt. Only [`samples`](Self::samples) and [`collect`](Self::collect) read the mechanisms.
 ///
-/// For each calling thread, a stack name takes about 1 KB, and 304 bytes for each histogram. This memory is kept for
-/// the life of the program. Names are `&'static str`, so their number is bounded.
+/// A stack name takes about 1 KB, and 304 bytes for each histogram: for each thread that has its own counters, and once
+/// for all others. This memory is kept for the life of the program. Names are `&'static str`, so their number is
+/// bounded.
 #[doc(alias = "Prometheus")]
 #[derive(Clone, Default)]
 pub struct Metrics {

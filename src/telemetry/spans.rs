@@ -43,16 +43,18 @@ const TARGET: &str = "steadfast";
 ///
 /// # Spans
 ///
-/// A span is entered in each poll. The spans of the service are children of its attempt, and attempts are children of
-/// their call. The parent of a call is the span in which it is first polled. At the end, these fields are recorded:
+/// A span is entered in each poll. Spans that the service creates are children of the attempt's span or, on a server,
+/// of the call's span. The span of an attempt is a child of its call's span. The parent of a call's span is the span in
+/// which the call is first polled. At the end, these fields are recorded:
 ///
 /// - `outcome`: `success`, `failure`, `overloaded`, `unprocessed`, `permanent`, `ignored`, `rejected`, `timed_out`,
 ///   `cancelled` or `panicked`.
 /// - `error.type`: the mechanism that rejected the call, or the outcome unless that is `success` or `ignored`.
 /// - `attempts`: includes an attempt that an inner layer refused. Absent if the call panicked.
 ///
-/// Gates decide before the first poll. Their events, such as that of a circuit that becomes half-open, therefore belong
-/// to the caller's span, not to `steadfast.call`.
+/// Gates decide on the first attempt before the call is polled. Their events for it, such as that of a circuit that
+/// becomes half-open, therefore belong to the caller's span. Their events for further attempts belong to
+/// `steadfast.call`.
 ///
 /// `http.request.resend_count` and `attempt` are the [number of the attempt](crate::CallContext::attempt): 1 for the
 /// second attempt. The first attempt has neither. In a stack without a retry, the number comes from the caller's
@@ -63,8 +65,8 @@ const TARGET: &str = "steadfast";
 ///
 /// The first rejection by a mechanism logs a warning at once, with a `count` of 1. Rejections in the following ten
 /// seconds are only counted. The first rejection after that logs a warning with the number of rejections since the last
-/// warning. No rejection is lost, but the last ones are logged only with the next rejection. Counts are per stack and
-/// mechanism, and use tokio's clock.
+/// warning. No rejection is lost, but the last ones are logged only with the next rejection. Each mechanism of each
+/// stack has its own count. The time is that of tokio's clock.
 ///
 /// # Cost
 ///
