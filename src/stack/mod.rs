@@ -66,10 +66,10 @@
 //! # A stack around a stack
 //!
 //! Each stack knows only its own layers. An outer stack treats the refusal of an inner stack as an error of the
-//! service: the token of the outer stack stays spent, the error counts against the service, and the retry repeats the
-//! call. If both stacks are in one process, give the outer one the classifier
-//! [`Layered`](crate::classify::Layered). It recognizes the inner refusal. The outer stack then takes its token back,
-//! its breaker does not count the refusal, and its retry ends the call.
+//! service. The token of the outer stack stays spent, the error counts against the service, and the retry repeats the
+//! call. If both stacks are in one process, give the outer one the classifier [`Layered`](crate::classify::Layered). It
+//! recognizes the inner refusal. The outer stack then takes its token back, its breaker does not count the refusal, and
+//! its retry ends the call.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -165,7 +165,7 @@
 //! # In a field of a struct
 //!
 //! The type of a stack names every layer. For a field of a struct, tower's `BoxCloneSyncService` names only the
-//! request, the response and the error. It allocates one box per call and one per clone, which together add about a
+//! request, the response and the error. It allocates one box per call and one per clone. Together they add about a
 //! tenth to the time of a call through all six layers of a client.
 //!
 //! ```

@@ -228,8 +228,8 @@ where
     /// # Errors
     ///
     /// A field that breaks its rule, or a limit of [`load_shed`](ServerBuilder::load_shed) that does not exceed the
-    /// concurrency of the queue, so that no call could wait. A limit in shadow mode refuses nothing and may have any
-    /// value.
+    /// concurrency of the queue. With such a limit, no call could wait. A limit in shadow mode refuses nothing and may
+    /// have any value.
     pub fn layer(self) -> Result<StackLayer<Stages<O, Q, L, V, T, F>, X>, ConfigError> {
         let inner = Self::inner(self.load_shed, self.load_level, self.timeout, self.leaf)?;
         let mut observer = self.observer;

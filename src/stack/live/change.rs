@@ -54,8 +54,8 @@ impl<'change> Change<'change> {
         shared.config_gate.change(|changing| {
             let _depth = depth::change();
             // A guard, so that listeners learn of the change even if a user's limit panics. After such a panic, some
-            // gates and the settings may be unchanged. The guard is declared before `change`, so it is dropped later:
-            // first the drop of `change` loosens the gates, then the drop of the guard adds the news.
+            // gates and the settings may be unchanged. The guard is declared before `change`, so it is dropped later.
+            // First the drop of `change` loosens the gates, then the drop of the guard adds the news.
             let _report = ReportOnDrop { shared, before: read(shared), to };
             let kill_switch_changes = shared.is_off() != to.switched_off;
             let mut change = Self { shared, pieces, to, kill_switch_changes, remaining: Vec::new() };

@@ -2,8 +2,8 @@ use crate::sync::{AtomicU64, Mutex, Ordering, fence, lock};
 
 /// Makes sure that one pass of a call through the gates sees one configuration. Any number of passes run at a time, one
 /// change at a time. A pass waits for a change only while the change has closed the gates. A change waits only before
-/// it starts: for another change or a read that is running, and for a bounded time for calls that changes have
-/// overtaken [`OVERTAKEN_AT`] times.
+/// it starts. It waits for another change or a read that is running. For a bounded time, it also waits for calls that
+/// changes have overtaken [`OVERTAKEN_AT`] times.
 ///
 /// A pass reads the version at its start and again at its end. If a change has turned the version in between, the gates
 /// may have decided by different configurations. The pass is then repeated, unless a gate refused the call.
