@@ -116,7 +116,7 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
             last_good.reclaim().await;
             restored = last_good.read(begun + self.timeout).await;
         }
-        // There is no `.await` below this line, or a dropped tick could lose a restored configuration.
+        // There is no `.await` below this line: a tick that is dropped there would lose a restored configuration.
         self.conclude(fetched, restored, begun)
     }
 

@@ -31,10 +31,12 @@ use versions::Found;
 ///
 /// # Versions
 ///
-/// - A publisher that starts and finds no snapshot of its epoch begins with version 1. If a published snapshot was
-///   lost, raise the [`epoch`](PublisherBuilder::epoch).
+/// - A publisher that starts and finds no snapshot, or one of an earlier epoch, begins with version 1. If a published
+///   snapshot was lost, raise the [`epoch`](PublisherBuilder::epoch).
 /// - A publisher that starts and finds a snapshot of its epoch continues from that version, even if the snapshot has
 ///   another schema or shape.
+/// - A publisher that finds a snapshot of a later epoch publishes nothing and returns
+///   [`Overtaken`](PublishError::Overtaken).
 /// - A publisher that has published before replaces an unreadable snapshot (corrupt, truncated, no snapshot) with its
 ///   next publication. It knows its last version, and its readers have no later one. A publisher that has just started
 ///   does not know the last version and returns an error, since readers might refuse its first version.
@@ -255,7 +257,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         stamp(&mut self.next, version, self.wall_clock.now().max(last));
         self.read_back()?;
         let envelope = Envelope::open(&self.next, self.shape).map_err(PublishError::Unreadable)?;
-        // Before the write, because its result may stay unknown.
+        // Remembers the snapshot before the write, because the result of the write may stay unknown.
         mem::swap(&mut self.own, &mut self.next);
         self.last = Some(envelope);
         in_time(self.timeout, self.sink.publish(&self.own)).await?;

@@ -4,8 +4,8 @@ use serde::{Serialize, de::DeserializeOwned};
 /// One rule of a configuration: the limit of a client, the weight of a backend, the state of a flag.
 ///
 /// Rules are encoded with postcard. Its integers have variable length, shorter for smaller numbers, and it writes no
-/// field names. Raise [`SCHEMA`](Self::SCHEMA) when you add, remove, reorder or retype a field. A rule must always
-/// encode to the same bytes: use a `BTreeMap`, not a `HashMap`.
+/// field names. Raise [`SCHEMA`](Self::SCHEMA) when you add, remove, reorder or retype a field. Publishers and pollers
+/// compare rules by their bytes, so a rule must always encode to the same bytes: use a `BTreeMap`, not a `HashMap`.
 ///
 /// Decoding a string or a byte sequence allocates at most the length of the slot. For any other sequence, the decoder
 /// makes room before it decodes the first element: at most one element for each byte that is left in the slot, and at

@@ -5,7 +5,7 @@ use thiserror::Error as ThisError;
 
 /// The length of the header, in bytes.
 pub(super) const HEADER: usize = 64;
-/// The number of bytes in front of the rule in each slot. They contain its length.
+/// The number of bytes in front of the rule in each slot. They contain the rule's length.
 pub(super) const PREFIX: usize = 2;
 /// The length of the checksum, in bytes.
 pub(super) const CHECKSUM: usize = 4;

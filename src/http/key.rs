@@ -19,7 +19,7 @@ use http::{HeaderName, Request};
 /// A [`tenant`](crate::load_shed::LoadShed::tenant) and the key of a [`PerKey`](crate::per_key::PerKey) must be owned.
 /// Write a closure for them: `|request: &Request<B>| request.headers().get("api-key").cloned()`.
 ///
-/// The function allocates nothing, and panics on no value.
+/// The function allocates nothing and never panics.
 ///
 /// ```
 /// use std::time::Duration;

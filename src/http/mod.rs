@@ -56,9 +56,10 @@
 //!
 //! # Trust
 //!
-//! [`Peer`] says how far to trust the other end, in both directions. Any peer may ask for less: a shorter deadline, or
-//! a lower criticality. Only an internal peer may ask for more. An external peer receives no criticality, and an
-//! attempt number only in gRPC. Responses to it do not reveal the settings of limits.
+//! [`Peer`] says how far to trust the other end: which of its headers count, and which headers it receives. Any peer
+//! may ask for less: a shorter deadline, or a lower criticality. Only an internal peer may ask for more. An external
+//! peer receives no criticality, and a deadline and an attempt number only in gRPC. Responses to it do not reveal the
+//! settings of limits.
 //!
 //! # A chain of services
 //!

@@ -83,8 +83,8 @@ pub fn peek() -> Peek {
 #[derive(Clone, Copy, Debug)]
 pub struct Peek(());
 
-/// A gRPC client whose responses have the status of a call that failed before its first message in the head: see
-/// [`peek`].
+/// A gRPC client with the layer of [`peek`]. If a call fails before its first message, the head of its response has the
+/// status.
 #[derive(Clone, Copy, Debug)]
 pub struct PeekService<S> {
     inner: S,

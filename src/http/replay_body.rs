@@ -27,14 +27,14 @@ use std::{
 /// # Above the cap
 ///
 /// A frame that would exceed the cap goes to the newest live attempt. From then on that attempt alone reads the
-/// caller's body, no frames are kept, and there are no more attempts. Other attempts can only be live if a stage of
+/// caller's body, no frames are kept any more, and no new attempts begin. Other attempts can only be live if a stage of
 /// your own makes several at once. They fail with [`ReplayError::TooLarge`], at the latest after they have replayed the
 /// frames kept so far.
 ///
 /// # Errors
 ///
 /// If the caller's body fails, the attempt that polled it gets [`ReplayError::Body`]. All other attempts get
-/// [`ReplayError::FailedElsewhere`], also after a panic of that body. There are no more attempts.
+/// [`ReplayError::FailedElsewhere`], also after a panic of that body. No new attempts begin.
 ///
 /// # Two attempts at once
 ///
@@ -144,7 +144,8 @@ impl<B: Body<Data = Bytes> + Unpin> ReplaySource<B> {
         self.reader(self.buffer.join(None))
     }
 
-    /// Returns the body of the last attempt. It is a reader only after [`begin_last`](Self::begin_last).
+    /// Returns the body of the last attempt, before that attempt begins. The buffer counts the body as a reader, the
+    /// newest one, only after [`begin_last`](Self::begin_last).
     pub(super) fn last_attempt(self: &Arc<Self>) -> ReplayBody<B> {
         self.reader(LAST)
     }
@@ -176,7 +177,8 @@ fn rest_of(body: &impl Body) -> BodyRest {
 }
 
 /// Fails the body for all readers when dropped, unless `poll_source` has set the field to `None`. `poll_source` leaves
-/// the field set if the source returns an error or panics.
+/// the field set if the source returns an error, panics, or is missing. The source is never missing, because the buffer
+/// lets one reader poll at a time.
 struct FailUnlessDisarmed<'reader>(Option<(&'reader ReplayBuffer, &'reader ReadPosition)>);
 
 impl Drop for FailUnlessDisarmed<'_> {
@@ -257,6 +259,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReplayBody<B> {
                     None => {}
                 },
                 ReadStep::GoOnAlone(frame) => {
+                    // The body is there: the reader that polled it put it back before the buffer came to its cap.
                     let body = lock(&source.body).take();
                     *reads = body.map_or(ReadsFrom::Nothing, ReadsFrom::Alone);
                     return Poll::Ready(Some(Ok(Frame::data(frame))));

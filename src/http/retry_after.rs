@@ -8,8 +8,10 @@ use http::{
 use httpdate::HttpDate;
 use std::time::Duration;
 
-/// The most digits that are read and written. The longest wait is therefore 9,999,999,999 seconds: 316 years.
+/// The most digits of a number of seconds. The longest wait that is read as a number is therefore 9,999,999,999
+/// seconds: 316 years.
 const DIGITS: usize = 10;
+/// The longest wait that is written: the largest number of [`DIGITS`] digits.
 const MOST_SECONDS: u64 = 9_999_999_999;
 
 /// Returns how long the response asks callers to wait.

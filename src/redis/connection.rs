@@ -223,7 +223,8 @@ impl ConnectionShared {
         true
     }
 
-    /// Returns the connection, if there is one or if the first attempt of a new keeper makes one.
+    /// Returns the connection, if there is one. Otherwise spawns a keeper, if none works, and waits for the first
+    /// attempt of a new keeper.
     #[cold]
     async fn wait_for_connection(self: &Arc<Self>) -> Result<Arc<Live>, Fault> {
         let until = Instant::now() + self.server.connect_timeout();
@@ -241,7 +242,8 @@ impl ConnectionShared {
                         return Err(fault);
                     }
                 }
-                // There is no runtime, or it is ending: the keeper that this call has spawned has ended already.
+                // There is no runtime, or this call has spawned a keeper that has already ended, because its runtime is
+                // ending.
                 Outlook::Left(fault) if has_begun || Handle::try_current().is_err() => return Err(fault),
                 Outlook::Left(_) => {
                     let number = self.take_number();
@@ -279,7 +281,7 @@ impl ConnectionShared {
         }
     }
 
-    /// Gives up the connection of this number, and reconnects. Does nothing if another connection has replaced it.
+    /// Gives up the connection of this number, and reconnects. Does nothing if that connection was already given up.
     pub(super) fn lose(self: &Arc<Self>, number: u64, error: Option<Fault>) {
         let (keeper, now) = (self.take_number(), Instant::now());
         let mut lived = Duration::ZERO;
@@ -294,7 +296,8 @@ impl ConnectionShared {
         }
     }
 
-    /// Spawns the keeper of this number. Without a runtime, or in one that is ending, the state becomes `Left` at once.
+    /// Spawns the keeper of this number. Without a runtime, or in one that is ending, `keeping` is dropped at once, and
+    /// the state becomes `Left`.
     fn keep(self: &Arc<Self>, number: u64, pause: Duration) {
         let keeping = Keeping { shared: Arc::downgrade(self), number };
         if let Ok(handle) = Handle::try_current() {

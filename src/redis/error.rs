@@ -110,7 +110,7 @@ pub(crate) struct Fault {
 pub(crate) enum FaultKind {
     /// No server answers, or not in time.
     Unreachable,
-    /// The server answers that it cannot serve.
+    /// The server answers with an error. Also the kind of all other errors, such as an invalid setting.
     Refused,
     /// The answer is not one that a Redis server gives.
     Incomprehensible,
@@ -149,7 +149,7 @@ impl From<RedisError> for Fault {
 /// The effect of a failed call on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Means {
-    /// The connection works: the server has answered.
+    /// The connection works: the server has answered. Also after an error that says nothing about the connection.
     Alive,
     /// No answer came in time.
     Silent,

@@ -49,8 +49,8 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// Notes that the keeper still works. Returns `None` if no handle of the connection is left, or if this keeper no
-    /// longer keeps it.
+    /// Notes that the keeper still works. Returns `None` if this keeper no longer keeps the connection, or if no handle
+    /// of the connection is left and no attempt is running. A running attempt holds the shared state, too.
     fn goes_on(&self) -> Option<Arc<ConnectionShared>> {
         let shared = self.shared.upgrade()?;
         let is_kept = lock(&shared.state).is_seen(self.number, Instant::now());
@@ -67,7 +67,7 @@ impl Drop for Keeping {
 }
 
 /// Runs the keeper. After a pause of up to `first`, it attempts to connect until one attempt succeeds. It also ends if
-/// no handle of the connection is left, or if another keeper has taken over.
+/// another keeper has taken over, or if no handle of the connection is left. An attempt holds no handle.
 pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
     let mut attempts = JoinSet::new();
     let mut pause = FIRST_PAUSE;
@@ -90,6 +90,7 @@ pub(super) async fn reconnect(keeping: Keeping, first: Duration) {
                 Ok(Err(error)) => {
                     shared.change(|state| state.failed(keeping.number, error.into(), Instant::now()));
                 }
+                // Not expected: `attempt` returns a panic of the task that connects as an error.
                 Err(_) => {}
             }
         }

@@ -78,12 +78,13 @@ const WRAPPED: &str = "ERR Error running script (call to ";
 const PLACE: &str = "@user_script:";
 
 impl Said {
-    /// Returns the error answer in this error, or `None` if no server sent it.
+    /// Returns the error answer in this error, or `None` if the error does not come from a server.
     pub(crate) fn of(error: &RedisError) -> Option<Self> {
         words(error).map(|words| Self::of_words(&words))
     }
 
-    /// Returns the error of the line that a server sent, without the leading `-`.
+    /// Returns the error answer that a line means. A server sent the line, and `words` is the line without its leading
+    /// `-`.
     pub(crate) fn of_words(words: &str) -> Self {
         let words = bare(words);
         let (code, _) = words.split_once(' ').unwrap_or((words, ""));
@@ -96,7 +97,7 @@ impl Said {
     }
 }
 
-/// Returns the line that a server sent, without wrapping, or `None` if no server sent it.
+/// Returns the line that a server sent, without wrapping, or `None` if the error does not come from a server.
 pub(crate) fn words(error: &RedisError) -> Option<String> {
     // If several commands were sent together, the first failed one counts.
     let errors = error.clone().into_server_errors()?;

@@ -67,7 +67,7 @@ impl Server {
         self.client.get_connection_info().addr().to_string()
     }
 
-    /// Returns the host, or an empty string.
+    /// Returns the host, or an empty string for a Unix socket.
     pub(crate) fn host(&self) -> &str {
         match self.client.get_connection_info().addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
@@ -140,7 +140,7 @@ fn is_enough(version: &str) -> bool {
         let mut parts = version.split('.');
         (number(parts.next()), number(parts.next()))
     };
-    // A version that does not parse is accepted.
+    // A version that does not begin with a number is accepted.
     let (Some(major), minor) = parts(version) else { return true };
     (Some(major), minor) >= parts(LEAST_VERSION)
 }

@@ -9,7 +9,7 @@
 //! | `Down`, `Moving` | an attempt succeeds | `Up` |
 //! | `Down`, `Moving` | an attempt fails | `Down`, with the new reason |
 //! | `Down`, `Moving` | the keeper is gone | `Left` |
-//! | `Left`, or the keeper was not seen for a long time | a call comes | `Moving`, with a keeper |
+//! | `Left`; `Down` or `Moving`, if the keeper was not seen for 2 s | a call comes | `Moving`, with a new keeper |
 //!
 //! A connection that was opened lazily begins as `Down`, with a keeper, or outside of a runtime as `Left`. A connection
 //! that was opened at once begins as `Up`. In `Down` calls fail at once. In `Moving` they wait for the first attempt of
@@ -30,7 +30,7 @@ pub(super) enum ConnectionState {
     Down(Fault, Keeper),
     /// There is no connection and no keeper: the runtime of the keeper has ended, or there was no runtime yet.
     Left(Fault),
-    /// There is no connection, and a new keeper has made no attempt yet.
+    /// There is no connection, and no attempt of the new keeper has ended yet.
     Moving(Fault, Keeper),
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Outlook {
     Down(Fault),
     /// The call waits for a change.
     Moving(Fault),
-    /// The call spawns a keeper.
+    /// The call spawns a keeper, if there is a runtime.
     Left(Fault),
 }
 
@@ -89,7 +89,7 @@ impl ConnectionState {
         matches!(self, Self::Up(live) if live.number == number).then_some(Self::Down(fault, keeper))
     }
 
-    /// `Left => Moving`, also from a state whose keeper was not seen.
+    /// `Left => Moving`. Also `Down | Moving => Moving`, if the keeper was not seen for [`UNSEEN`].
     pub(super) fn moves(&self, keeper: Keeper) -> Option<Self> {
         match self.outlook(keeper.seen) {
             Outlook::Left(fault) => Some(Self::Moving(fault, keeper)),

@@ -82,7 +82,8 @@ impl Target {
             Place::Info(info) => (**info).clone(),
         };
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // Without the name of the library, a new connection sends two commands fewer.
+        // Does not report the name and the version of the library to the server. That saves each new connection two
+        // commands.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         #[cfg(feature = "redis-tls")]
@@ -127,9 +128,10 @@ macro_rules! target_settings {
             Self { target: self.target.at(info), ..self }
         }
 
-        /// Calls this function for the credentials of each new connection, instead of those of the URL. To rotate
-        /// credentials, return the new ones: the next connection uses them. An open connection stays until the server
-        /// ends it or no longer accepts its user, and is then replaced. Default: the credentials of the URL.
+        /// Calls this function for the credentials of each new connection, instead of those of the URL or of
+        /// `connection_info`. To rotate credentials, return the new ones: the next connection uses them. An open
+        /// connection stays until the server ends it or demands a new authentication, and is then replaced. Default:
+        /// the credentials of the URL or of `connection_info`.
         ///
         /// The function runs in the task that connects, and must not block. A panic in it is a failed attempt.
         pub fn credentials(

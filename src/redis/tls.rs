@@ -61,8 +61,8 @@ impl fmt::Debug for RedisTls {
     }
 }
 
-/// Installs the cryptography of `ring` for the process, if none is installed. Without that, `rustls` panics if the
-/// program contains no provider, or two.
+/// For a TLS address, installs the cryptography of `ring` for the process, if none is installed. Otherwise `rustls`
+/// would panic in a program that contains no provider, or two.
 pub(super) fn provide_cryptography(address: &ConnectionAddr) {
     if matches!(address, ConnectionAddr::TcpTls { .. }) && rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have installed one first.

@@ -6,7 +6,7 @@ use crate::error::ConfigError;
 /// rules in unused slots. The work therefore does not depend on the number of used slots.
 ///
 /// Both methods run on the poller's task and should not block. The poller catches a panic in either. The tick counts as
-/// refused: with the kind `panicked`, or with its own kind if the snapshot was refused for another reason. The rules in
+/// refused. Its kind is `panicked`, or the kind of another reason for which the snapshot was refused. The rules in
 /// force stay, unless they are stale and the defaults replace them. The next tick calls both methods again. An
 /// implementation must itself repair state that a panic left half changed. With `panic = "abort"`, a panic ends the
 /// process.
@@ -16,10 +16,11 @@ pub trait Build<T> {
 
     /// Checks whether the rules are consistent with each other. Each rule has already been validated alone.
     ///
-    /// Every tick calls it. Without a usable snapshot, it gets the last good rules, or the defaults before there are
-    /// any. If the snapshot is refused for another reason, it gets the rules of the snapshot, with an inert rule in
-    /// place of each invalid one. In both cases the poller ignores its result. Two more calls use the result: that of
-    /// the builder for the defaults, and that of the first tick for the rules of the last-good file.
+    /// Every tick calls `check`. If the fetch failed, or the header or the checksum was refused, `check` gets the last
+    /// good rules, or the defaults before there are any. If only a rule, the version or the publication time was
+    /// refused, `check` gets the rules of the snapshot, with an inert rule in place of each invalid one. In both cases
+    /// the poller ignores the result. Two more calls use the result: that of the builder for the defaults, and that of
+    /// the first tick for the rules of the last-good file.
     ///
     /// # Errors
     ///

@@ -66,14 +66,15 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         self
     }
 
-    /// Sets the rules in force before the first good snapshot, and after [`Staleness::DefaultsAfter`]. Default: none.
+    /// Sets the rules that are in force before the first good snapshot, and once the last good one is stale
+    /// ([`Staleness::DefaultsAfter`]). Default: none.
     #[must_use]
     pub fn defaults(mut self, rules: Vec<T>) -> Self {
         self.defaults = rules;
         self
     }
 
-    /// Sets which rules are in force once the last good snapshot is stale. Default: the snapshot stays in force.
+    /// Sets how long the last good snapshot stays in force without a new one. Default: for ever.
     #[must_use]
     pub fn staleness(mut self, staleness: Staleness) -> Self {
         self.staleness = staleness;

@@ -10,15 +10,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Counts the writes of the last-good file, and whether the poller refused it at the start.
+/// Counts the writes of the last-good file, and tells whether the poller refused the file at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastGoodCounts {
-    /// Written as a whole.
+    /// The number of writes that succeeded.
     pub written: u64,
-    /// Not written: the disk returned an error.
+    /// The number of writes that failed.
     pub failed: u64,
-    /// Not written: an earlier write was still running.
+    /// The number of writes that were skipped, because an earlier write was still running.
     pub busy: u64,
     /// At the start the file was refused, could not be read, or was not read in time: 0 or 1. A missing file does not
     /// count.
@@ -36,7 +36,7 @@ pub(super) struct LastGood {
     /// The buffer of the next write. Empty while a write runs.
     buffer: Vec<u8>,
     pub(super) counts: LastGoodCounts,
-    /// Why the file was last not read or not written. `None` after a successful write.
+    /// Why the file was last refused, not read or not written. `None` after a successful write.
     pub(super) error: Option<String>,
 }
 
@@ -147,8 +147,8 @@ fn read(path: &Path, at_most: usize) -> io::Result<Vec<u8>> {
 fn write(path: &Path, partial: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // The temporary file of a killed process is gone. It is removed, not opened and overwritten: it may be of
-        // another type, such as a FIFO, whose open could block forever.
+        // If a killed process left a temporary file, that file is now removed. It is not opened and overwritten,
+        // because it may be of another type, such as a FIFO, whose open could block forever.
         _ => {}
     }
     let mut file = fs::OpenOptions::new().write(true).create_new(true).open(partial)?;

@@ -48,7 +48,8 @@ pub struct Readings {
     pub since_last_refusal: Option<Duration>,
     /// The writes and the refusal of the last-good file.
     pub last_good: LastGoodCounts,
-    /// Why the last-good file was last not used or not written, such as a full disk. `None` after a successful write.
+    /// Why the last-good file was last refused, not read or not written, such as a full disk. `None` after a successful
+    /// write.
     pub last_good_error: Option<String>,
 }
 

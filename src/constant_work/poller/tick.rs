@@ -74,8 +74,8 @@ pub(super) struct Tick<T, B: Build<T>> {
     pub(super) incoming: SnapshotBuffers<T>,
     pub(super) in_force: InForce,
     pub(super) current: Current<B::Value>,
-    /// The value before the current one, kept until the next tick. By then most readers have released it, so this task
-    /// drops it, not a reader.
+    /// The value before the current one, kept until the next tick. By then its readers have usually released it, so
+    /// that the poller drops it, not a reader.
     pub(super) retired: Option<Arc<B::Value>>,
 }
 

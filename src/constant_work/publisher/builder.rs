@@ -32,9 +32,9 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// Sets the epoch of all publications. Default: 1. A snapshot of a greater epoch is the later one, with any
     /// version.
     ///
-    /// Readers refuse snapshots that are older than their last good one. Raise the epoch if publications were lost, and
-    /// only then: a sink lost its data, or was restored from a backup. A publisher that has just started then begins
-    /// with versions below those that readers have seen. Readers refuse them, unless the epoch is greater.
+    /// Readers refuse snapshots that are older than their last good one. Raise the epoch if publications were lost: a
+    /// sink lost its data, or was restored from a backup. A publisher that has just started then begins with versions
+    /// below those that readers have seen. Readers refuse them, unless the epoch is greater.
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }
     }

@@ -14,7 +14,7 @@ pub enum PublishError {
     /// slots run out.
     Encode(EncodeError),
     /// A reader would refuse the snapshot: the [check](crate::constant_work::PublisherBuilder::check) of all rules
-    /// refused them, or a rule's `Deserialize` cannot read the output of its `Serialize`.
+    /// refused them or panicked, or a rule's `Deserialize` cannot read the output of its `Serialize`.
     Unreadable(Refusal),
     /// Another publisher has published a later version. If that version has the epoch of this publisher, restart this
     /// publisher: it then continues from that version. If that version has a later epoch, configure this publisher with
@@ -32,8 +32,8 @@ pub enum PublishError {
     },
     /// The published bytes are not a snapshot that this publisher understands. A publisher that has published before
     /// overwrites damaged bytes. One that has just started does not, because it does not know the last version. No
-    /// publisher overwrites the snapshot of a later version of this crate. Remove the bytes and publish with a higher
-    /// [`epoch`](crate::constant_work::PublisherBuilder::epoch).
+    /// publisher overwrites a snapshot that has a later format and a correct checksum. Remove the bytes and publish
+    /// with a higher [`epoch`](crate::constant_work::PublisherBuilder::epoch).
     Unknown(Refusal),
     /// All versions of this epoch are used up.
     OutOfVersions,

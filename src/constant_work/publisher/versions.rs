@@ -40,7 +40,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
                     .then_some((found, &self.found))
                     .filter(|(found, _)| found.header.version.epoch == self.epoch)
             }
-            // Damage does not produce a correct checksum.
+            // Damage does not produce a correct checksum, so another version of this crate wrote these bytes.
             (Found::Unreadable(refusal @ Refusal::Format { .. }), _) if is_sealed(&self.found) => {
                 return Err(PublishError::Unknown(refusal));
             }

@@ -18,23 +18,24 @@ use std::{
 /// Writes a snapshot to a file.
 ///
 /// A publication writes a temporary file in the same folder (`.<name>.<16 hexadecimal digits>.tmp`), syncs it to disk,
-/// renames it over the file, and syncs the folder. A reader that opens the file sees the old bytes or the new ones, as
-/// a whole, also after a crash of the process or the machine. This requires a file system with an atomic rename, as
-/// POSIX demands.
+/// and renames it over the file. On Unix it then syncs the folder. A reader that opens the file sees the old bytes or
+/// the new ones, as a whole, also after a crash of the process or the machine. This requires a file system with an
+/// atomic rename, as POSIX demands.
 ///
-/// - An existing file keeps its permissions; a new file gets `0666` less the umask. The owner is the user of the
-///   publisher.
+/// - An existing regular file keeps its permissions; a new file gets `0666` less the umask. The owner is the user of
+///   the publisher.
 /// - A symbolic link at the path is replaced, not followed. The folder must exist.
-/// - A killed publisher leaves its temporary file behind. Until its first success, each publication of the next
-///   publisher removes the temporary files for the same target that are more than a minute older than its own. On a
-///   very slow disk, one of them may belong to a running publisher. The publication of that publisher then fails, and
-///   the published snapshot stays whole.
+/// - A killed publisher leaves its temporary file behind. The next publisher tries to remove such files in each
+///   publication, up to and including its first success. It removes temporary files for the same target that are more
+///   than a minute older than the one that it has just created. On a very slow disk, such a file may belong to a
+///   running publisher. The publication of that publisher then fails, and the published snapshot stays whole.
 ///
 /// # Errors
 ///
 /// [`NotFound`] if there is no folder, or if another publisher has removed the temporary file. [`Unreachable`] for all
-/// else, such as a missing permission or a full disk; both with the [`io::Error`]. The sink removes the temporary file.
-/// After an error of the last step, the sync of the folder, the file contains the new bytes nevertheless.
+/// other errors of the file system, such as a missing permission or a full disk. Both carry the [`io::Error`]. [`Busy`]
+/// while an earlier operation is still running; see below. After an error, the sink removes its temporary file. After
+/// an error of the last step, the sync of the folder, the file contains the new bytes nevertheless.
 ///
 /// # Cancellation
 ///
@@ -43,8 +44,8 @@ use std::{
 ///
 /// # Costs
 ///
-/// A publication costs one copy of the bytes, two syncs to disk (usually some milliseconds each), and one blocking
-/// task.
+/// A publication costs one copy of the bytes, two syncs to disk on Unix (usually some milliseconds each), and one
+/// blocking task.
 ///
 /// [`NotFound`]: crate::constant_work::SourceFailure::NotFound
 /// [`Unreachable`]: crate::constant_work::SourceFailure::Unreachable
@@ -54,7 +55,8 @@ pub struct FileSink {
     random: Random,
     /// The buffer of the next call.
     buffer: Vec<u8>,
-    /// Whether this sink has already removed the temporary files of killed publishers.
+    /// Whether a publication of this sink has succeeded. Until then, each publication tries to remove the temporary
+    /// files of killed publishers.
     is_clean: bool,
     task: BlockingTask<(Vec<u8>, io::Result<()>)>,
 }
@@ -143,7 +145,7 @@ impl Sink for FileSink {
             }
             let replaced = replace(place, &temporary, file, buffer);
             if replaced.is_err() {
-                // If the sync of the folder failed, the file was already renamed.
+                // If the sync of the folder failed, the file was already renamed, and there is nothing to remove.
                 let _ = fs::remove_file(&temporary);
             }
             replaced
@@ -163,7 +165,7 @@ impl Place {
         name
     }
 
-    /// Returns whether this is the name of a temporary file of this sink's file, of any publisher.
+    /// Returns whether a file of this name is a temporary file for this sink's target, created by any publisher.
     fn is_temporary(&self, name: &Path) -> bool {
         let (name, own) = (name.as_os_str().as_encoded_bytes(), self.name.as_encoded_bytes());
         let rest = name.strip_prefix(b".").and_then(|rest| rest.strip_prefix(own)?.strip_prefix(b"."));
@@ -190,7 +192,8 @@ fn replace(place: &Place, temporary: &Path, mut file: File, bytes: &[u8]) -> io:
     Ok(())
 }
 
-/// Removes the temporary files of killed publishers, by the clock of the file system.
+/// Removes the temporary files of killed publishers. Compares the modification times of the files, so only the clock of
+/// the file system counts.
 fn clean(place: &Place, own: &File) -> io::Result<()> {
     let now = own.metadata()?.modified()?;
     for entry in fs::read_dir(&place.folder)?.flatten() {

@@ -90,7 +90,7 @@ where
         }
         let mut body = pin!(response.into_body());
         while into.len() < at_most {
-            // A body that always has an empty frame ready would block the thread.
+            // Yields now and then: a body that always has an empty frame ready would otherwise block the thread.
             consume_budget().await;
             let Some(frame) = body.frame().await else { break };
             if let Ok(data) = frame.map_err(unreachable)?.into_data() {
@@ -101,7 +101,7 @@ where
     }
 }
 
-/// Appends up to the limit.
+/// Appends data until the buffer has `at_most` bytes.
 fn append(into: &mut Vec<u8>, mut data: impl Buf, at_most: usize) {
     while data.has_remaining() {
         let chunk = data.chunk();

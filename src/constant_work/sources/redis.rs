@@ -33,12 +33,12 @@ use std::{sync::Arc, time::Duration};
 /// # Runtimes
 ///
 /// Calls need a tokio runtime, which may be a different one each time. If the runtime that drives the connection has
-/// ended, the next call connects in its own runtime and waits for that.
+/// ended, the next call connects in the runtime that it runs in, and waits for the connection.
 ///
 /// # Costs
 ///
-/// One round trip for two commands (`GETRANGE`, `EXISTS`). The server sends at most `at_most` bytes of the value, for
-/// any length. Each source has its own connection.
+/// One round trip for two commands (`GETRANGE`, `EXISTS`). The server sends at most `at_most` bytes of the value,
+/// however long the value is. Each source has its own connection.
 pub struct RedisSource(Kept);
 
 /// Writes a snapshot to a string in Redis.

@@ -27,7 +27,8 @@ impl<End> RedisBuilder<End> {
 
     /// Sets the time limit for connecting and checking the server. Default: 1 s.
     ///
-    /// These calls wait for the connection, at most for this limit. So do calls that come while one of them connects:
+    /// The following calls connect and wait for the connection, at most for this limit. Calls that come meanwhile wait
+    /// with them:
     ///
     /// - [`connect`](RedisBuilder::<RedisSource>::connect);
     /// - the first call after the runtime of the connection has ended or stalled;

@@ -232,7 +232,7 @@ proptest! {
     }
 
     /// Rounding loses at most one part in 100,000. Nanoseconds lose nothing. In any other unit the number has at least
-    /// six digits: the next finer unit is at most 1,000 times finer, and would need nine.
+    /// six digits: in the next finer unit, which is at most 1,000 times finer, it would have at least nine.
     #[test]
     fn a_timeout_is_read_as_it_was_written_except_for_rounding(nanos: u64, shift in 0..64) {
         let left = Duration::from_nanos(nanos >> shift);

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A subscriber of an internet provider has at least a /64, which is a single network. RIPE-690 and RFC 6177 give a
-/// home a /56 or a /48.
+/// The default for how many bits of an IPv6 address count. A subscriber of an internet provider has at least a /64,
+/// which is a single network. RIPE-690 and RFC 6177 give a home a /56 or a /48.
 const DEFAULT_IPV6_PREFIX: u8 = 64;
 
 /// Keys requests by the IP address of the client, taken from the connection or from the report of trusted proxies.

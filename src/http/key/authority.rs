@@ -6,8 +6,8 @@ use std::{
 
 /// The host and port that a request is for, as [`authority`] finds them.
 ///
-/// Comparison ignores the case of the host. The port is absent if it is the default of the scheme. `Display` shows both
-/// in lower case: `example.com:8443`.
+/// Comparison ignores the case of the host. The port is absent if it is the default of the scheme. `Display` shows the
+/// host in lower case, and the port: `example.com:8443`.
 ///
 /// Use this type to write the type of a field: `PerKey<Breaker, AuthorityKey, fn(&Request<B>) -> AuthorityKey>`, made
 /// by `PerKey::new(http::authority as fn(&Request<B>) -> AuthorityKey, ..)`. `AuthorityKey::from(&uri)` makes a key to

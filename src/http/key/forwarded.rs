@@ -42,7 +42,7 @@ fn last_comma(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether the last backslash of this text escapes the next byte.
+/// Whether the byte after this text is escaped: the text ends with an odd number of backslashes.
 fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }

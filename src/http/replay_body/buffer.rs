@@ -178,6 +178,7 @@ impl ReplayBuffer {
         drop(removed);
     }
 
+    /// Returns what the reader at this position does next.
     pub(super) fn next(&self, position: &mut ReadPosition, waker: &Waker) -> ReadStep {
         // A waker cloned without the lock, or the waker that it replaced.
         let mut spare = None;

@@ -46,7 +46,7 @@ impl AnswerStatus {
         !matches!(self, Self::Http(_))
     }
 
-    /// The HTTP status, if the response has no gRPC code.
+    /// The HTTP status. `None` if the response has a gRPC code, or its code comes in the trailers.
     pub(super) fn status(self) -> Option<u16> {
         match self {
             Self::Http(status) | Self::Mapped(status) => Some(status.as_u16()),

@@ -37,7 +37,8 @@ pub(super) struct BodyDeadline {
 }
 
 impl BodyDeadline {
-    /// Returns whether the attempt has had half of its full time.
+    /// Returns whether the attempt has had half of its full time. Returns `true` if the attempt has no full time,
+    /// because no timeout has a limit.
     pub(super) fn had_half_time(&self, now: Instant) -> bool {
         self.half_time.instant().is_none_or(|half_time| half_time <= now)
     }

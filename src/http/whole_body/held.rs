@@ -34,7 +34,8 @@ impl<A> Clone for Lasting<A> {
 /// How a response body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyEnd {
-    /// The response is complete, and its head decides the outcome.
+    /// The head of the response decides the outcome. The body is complete, or was dropped while its reader did not wait
+    /// for it.
     Complete,
     /// The trailers decided the outcome.
     Judged(Outcome),

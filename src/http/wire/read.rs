@@ -27,7 +27,8 @@ pub(in crate::http) struct ReadRequest<'headers> {
 /// criticality above the given one. Any peer may state how many attempts came before this one. Handlers can read that
 /// number.
 ///
-/// - The smallest of all readable deadlines counts, and at most one hour. Zero is a deadline at `now`.
+/// - The earliest of the given deadline and all readable ones counts. A header grants at most one hour. Zero is a
+///   deadline at `now`.
 /// - Of each header that states attempts, the first field counts. The largest of these numbers and the given one
 ///   counts.
 /// - The first `steadfast-criticality` field counts.
