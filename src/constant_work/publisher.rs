@@ -23,8 +23,8 @@ use versions::Found;
 /// # One publication
 ///
 /// 1. The publisher validates all rules and encodes them to a snapshot of the fixed size.
-/// 2. It reads the published snapshot and compares that with its own last publication, if there is one. The published
-///    snapshot must not be later, and must not have other rules under the same version.
+/// 2. It reads the published snapshot. If this publisher has published before, that snapshot must not be later than its
+///    last publication, and must not have other rules under the same version.
 /// 3. Changed rules get the next version. Unchanged rules keep their version and get a new publication time.
 /// 4. It decodes the snapshot with the code that readers use, and [checks](PublisherBuilder::check) it.
 /// 5. It writes the snapshot.

@@ -16,14 +16,14 @@ const STANDING: HeaderName = HeaderName::from_static("ratelimit");
 /// How much of its quota a caller has left.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// The calls allowed in one window, `q`.
+    /// The calls allowed in one window, sent as `q`.
     pub quota: u64,
-    /// The length of the window, `w`, sent in whole seconds rounded up.
+    /// The length of the window, sent as `w` in whole seconds, rounded up.
     pub window: Duration,
-    /// The remaining calls, `r`.
+    /// The remaining calls, sent as `r`.
     pub remaining: u64,
-    /// The time until more calls are allowed, `t`, sent in whole seconds rounded up. A bucket reports the time until it
-    /// holds `quota` tokens again. An empty bucket reports the time for one token. A [`SlidingWindow`] reports its
+    /// The time until more calls are allowed, sent as `t` in whole seconds, rounded up. A bucket reports the time until
+    /// it holds `quota` tokens again. An empty bucket reports the time for one token. A [`SlidingWindow`] reports its
     /// whole window.
     pub reset: Duration,
 }

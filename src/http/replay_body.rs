@@ -150,7 +150,8 @@ impl<B: Body<Data = Bytes> + Unpin> ReplaySource<B> {
         self.reader(LAST)
     }
 
-    /// Makes the last attempt the newest.
+    /// Makes the last attempt the newest, when it begins. Until then, an earlier attempt is the newest, and takes the
+    /// source above the cap.
     pub(super) fn begin_last(&self) {
         self.buffer.join(Some(LAST));
     }

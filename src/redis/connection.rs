@@ -66,7 +66,8 @@ const PING_TIMEOUT: Duration = Duration::from_millis(200);
 /// A connection that lived for less than this is replaced after a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Why a call has no result. A [`Fault`] is its stored form, and a [`RedisError`] the error of an attempt to connect.
+/// Why a call has no result. A [`Fault`] contains the reason in a form that can be stored. A [`RedisError`] is the
+/// error of an attempt to connect.
 pub(crate) enum Failure {
     /// There is no connection.
     Down(Fault),

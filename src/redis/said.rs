@@ -1,5 +1,5 @@
-//! The error answers of a server. Each server wraps and words them in its own way, and only this module tells them
-//! apart.
+//! The error answers of a server. Each version of a server wraps and words them in its own way. Only this module knows
+//! the differences.
 //!
 //! Redis 6.2 wraps the error of a command in a script: `ERR Error running script (call to f_...): @user_script:1:
 //! @user_script: 1: -READONLY ...`. An error that a script catches and returns begins with `@user_script: 1: -`. Later

@@ -13,7 +13,7 @@ impl Script {
     }
 
     /// Calls the script by its hash. If the server does not know the hash, sends the text, which the server then keeps
-    /// under the hash. A separate load would reach one server only, and would not survive a restart.
+    /// under the hash. A separate `SCRIPT LOAD` would reach one server only, and would not survive a restart.
     ///
     /// `write` adds the number of keys, the keys and the arguments. `asking` is set if the server is about to get the
     /// keys from another server, and should already answer for them.

@@ -134,6 +134,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
+/// Returns whether this version is [`LEAST_VERSION`] or a later one.
 fn is_enough(version: &str) -> bool {
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
     let parts = |version: &str| {

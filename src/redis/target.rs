@@ -33,7 +33,7 @@ impl fmt::Debug for RedisCredentials {
 /// Returns the credentials for the next connection.
 type Credentials = Arc<dyn Fn() -> RedisCredentials + Send + Sync>;
 
-/// The address of a server, and how to connect to it, as builders collect it.
+/// The settings of a builder that say where a server is, and how to connect to it.
 #[derive(Clone)]
 pub(crate) struct Target {
     place: Place,
@@ -43,6 +43,7 @@ pub(crate) struct Target {
 }
 
 #[derive(Clone)]
+/// The address of a server: a URL, or the parameters of the crate `redis`.
 enum Place {
     Url(String),
     Info(Box<ConnectionInfo>),

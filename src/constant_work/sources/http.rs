@@ -90,7 +90,8 @@ where
         }
         let mut body = pin!(response.into_body());
         while into.len() < at_most {
-            // Yields now and then: a body that always has an empty frame ready would otherwise block the thread.
+            // Yields if the task has used up its budget. Otherwise a body that always has an empty frame ready would
+            // block the thread.
             consume_budget().await;
             let Some(frame) = body.frame().await else { break };
             if let Ok(data) = frame.map_err(unreachable)?.into_data() {

@@ -58,6 +58,7 @@ pin_project! {
     pub struct BodyDeadlineCall<Call> {
         #[pin]
         next: Call,
+        // The deadline of the attempt, as inherited at its start.
         at: Deadline,
     }
 }

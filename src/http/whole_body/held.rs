@@ -83,6 +83,7 @@ where
     admission: Arc<A>,
     /// `None` once it is settled.
     permit: Option<A::Permit>,
+    /// The ending of the call by the head of its response.
     head: Ending,
     call: PhantomData<fn(Request, Response, E)>,
 }

@@ -57,7 +57,9 @@ pub(in crate::http) fn read(
 /// The context that the headers claim.
 #[derive(Default)]
 struct ClaimedContext {
+    /// The shortest time left.
     left: Option<Duration>,
+    /// The largest number of earlier attempts.
     attempt: u64,
     criticality: Option<Criticality>,
     /// Which of the fields that count only once were seen.

@@ -34,8 +34,8 @@ use std::time::Duration;
 /// from the headers of its caller has accepted only the claims that this caller may make. For an external peer the
 /// stamp also removes `steadfast-deadline-ms` and `x-envoy-expected-rq-timeout-ms`.
 ///
-/// **A deadline only shrinks.** A shorter `grpc-timeout` or `steadfast-deadline-ms` of the request stays. If the
-/// context has no deadline, the request's own stays too.
+/// **A deadline only shrinks.** A shorter `grpc-timeout` of the request stays. For an internal peer, so does a shorter
+/// `steadfast-deadline-ms`. If the context has no deadline, these deadlines of the request stay too.
 ///
 /// Headers carry durations, never wall-clock times, so the clocks of both sides need not agree. The time in transit is
 /// not subtracted, so the service may continue for that time after its caller has given up.
