@@ -5,8 +5,8 @@ use tokio::time::Instant;
 /// Background work that one task does at a time. A call that needs the work spawns the task.
 ///
 /// A task whose runtime has ended gives up its duty. A task is seen when it begins and when it calls
-/// [`goes_on`](OnDuty::goes_on). A task that was not seen within the patience of [`begin`](Duty::begin) is taken to be
-/// in a runtime that no longer runs, and the next task takes over.
+/// [`goes_on`](OnDuty::goes_on). If a task was not seen within the patience of [`begin`](Duty::begin), its runtime is
+/// taken to have stopped, and the next task takes over.
 #[derive(Default)]
 pub(crate) struct Duty(Mutex<Roster>);
 

@@ -18,9 +18,9 @@ pub trait Build<T> {
     ///
     /// Every tick calls `check`. If the fetch failed, or the header or the checksum was refused, `check` gets the last
     /// good rules, or the defaults before there are any. If only a rule, the version or the publication time was
-    /// refused, `check` gets the rules of the snapshot, with an inert rule in place of each invalid one. In both cases
-    /// the poller ignores the result. Two more calls use the result: that of the builder for the defaults, and that of
-    /// the first tick for the rules of the last-good file.
+    /// refused, `check` gets the rules of the snapshot. An inert rule then stands in place of each invalid one. In both
+    /// cases the poller ignores the result. Two more calls use the result: that of the builder for the defaults, and
+    /// that of the first tick for the rules of the last-good file.
     ///
     /// # Errors
     ///

@@ -19,8 +19,8 @@ use std::{
 ///
 /// A publication writes a temporary file in the same folder (`.<name>.<16 hexadecimal digits>.tmp`), syncs it to disk,
 /// and renames it over the file. On Unix it then syncs the folder. A reader that opens the file sees the old bytes or
-/// the new ones, as a whole, also after a crash of the process or the machine. This requires a file system with an
-/// atomic rename, as POSIX demands.
+/// the new ones, as a whole. This holds also after a crash of the process or the machine. It requires a file system
+/// with an atomic rename, as POSIX demands.
 ///
 /// - An existing regular file keeps its permissions; a new file gets `0666` less the umask. The owner is the user of
 ///   the publisher.
