@@ -108,8 +108,8 @@ impl Discipline {
     /// Use it for requests without deadlines. It is the adaptive LIFO with the controlled delay (CoDel) of B. Maurer,
     /// "Fail at Scale", ACM Queue 13(8), 2015. The defaults are those of the article: a target of 5 ms and an interval
     /// of 100 ms. The article recommends them for all kinds of services. The service must complete more than one call
-    /// per target, on average. A slower service serves few calls once the newest is first, since most calls reach the
-    /// target before it takes another.
+    /// per target, on average. A slower service serves few calls once the newest is first, since most waiters reach the
+    /// target before the service takes another call.
     pub const fn adaptive() -> Self {
         Self::adaptive_with(Duration::from_millis(5), Duration::from_millis(100))
     }

@@ -57,9 +57,9 @@
 //! - A queue made by [`Queue::adaptive`] finds its depth by itself. ([`Discipline::adaptive`] is another setting: it
 //!   changes the order.) An adaptive queue measures the service rate. It refuses a new call at once if, at this rate,
 //!   the calls before it take longer than the new call may wait.
-//! - A refusal by a full queue, or after too long a wait, has a `retry_after`. It is the time to serve all waiters and
-//!   one more call at the present rate, if no waiter leaves unserved. It is `None` while the rate is not known or is
-//!   zero, and for a call that alone exceeds the weight limit.
+//! - A refusal by a full queue, or after too long a wait, has a `retry_after`. It is the time in which the service
+//!   takes all waiters and one more call at its present rate, if no waiter leaves unserved. It is `None` while that
+//!   rate is not known or is zero, and for a call that alone exceeds the weight limit.
 //! - A call that ends gives its place to the next call before its own future returns the answer. With a
 //!   [pace](QueueBuilder::pace), each admitted call takes a start time. An admitted call can still end before it
 //!   reaches the service: its deadline passes, an inner layer refuses it, or its caller drops it. Such a call gives its
@@ -117,9 +117,10 @@
 //! come, goes to the next call. A future that is neither polled nor dropped after its turn has come keeps its place in
 //! the service. If it is polled after its deadline, it is refused and returns the place.
 //!
-//! With a pace, only the next waiter has a timer for the next start. If its task does not poll it, the waiters behind
-//! it may start late. They then start when another call arrives or ends, or when the timer for the end of their own
-//! wait fires.
+//! With a pace, the next waiter has a timer for the next start. If its task does not poll it, the waiters behind it may
+//! start late. They then start when another call arrives or ends, or when the timer of one of them fires. Such a timer
+//! fires at the end of the waiter's wait. If a place in the service was free when the waiter came, it fires at the
+//! start that was expected then, if that is earlier.
 //!
 //! A call that a timeout ends returns its place, even if its work goes on in a spawned task or in another process.
 //!

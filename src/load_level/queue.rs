@@ -143,8 +143,8 @@ impl Queue {
     /// [context](crate::CallContext::current) of the first poll. The permit keeps the place in the service until it is
     /// dropped.
     ///
-    /// The first poll takes the place in the queue. Dropping the future gives the place up at once. A future that is
-    /// neither polled nor dropped after its turn has come keeps a place in the service.
+    /// The first poll takes a place in the service, or else a place in the queue. Dropping the future gives that place
+    /// up at once. A future that is neither polled nor dropped after its turn has come keeps a place in the service.
     ///
     /// # Errors
     ///

@@ -38,9 +38,9 @@ pub struct Readings {
     /// The most calls that may wait now. In an [adaptive](super::Queue::adaptive) queue this is one more than the calls
     /// that the service takes within the longest wait, and at most `max_depth`. The longest wait of a call without a
     /// deadline is `max_wait`, or the shorter interval of [`Discipline::adaptive`](super::Discipline::adaptive). For a
-    /// call that may wait for a shorter time the depth is smaller: it is refused although fewer calls wait. In an
-    /// adaptive queue this equals `max_depth` while the rate of the service is not known, and while the newest calls
-    /// are served first. In all other queues it always does.
+    /// call that may wait for a shorter time the depth is smaller: the queue may refuse such a call although fewer
+    /// calls wait. In an adaptive queue this equals `max_depth` while the rate of the service is not known, and while
+    /// the newest calls are served first. In every other queue it always equals `max_depth`.
     pub depth: usize,
     /// The configured bound of the waiters.
     pub max_depth: usize,
@@ -63,9 +63,9 @@ pub struct Readings {
     pub expected_wait: Option<Duration>,
     /// The time until the backlog is gone, at the rates of the last ten seconds. It is the number of waiters, divided
     /// by the calls that leave the queue per second less those that join it per second. While a backlog is younger than
-    /// ten seconds, the rates cover all of it. More calls have then joined than left, so the reading is
-    /// [`Never`](DrainTime::Never) once the rates are known. After a change of the concurrency or the pace, the rates
-    /// cover only the time since that change.
+    /// ten seconds, the rates cover all of it. Some of its calls still wait, so more calls have joined than left, and
+    /// the reading is [`Never`](DrainTime::Never) once the rates are known. After a change of the concurrency or the
+    /// pace, the rates cover only the time since that change.
     ///
     /// [`Unknown`](DrainTime::Unknown) until this backlog has lasted for long enough; see
     /// [`expected_wait`](Self::expected_wait). The previous backlog does not count here.

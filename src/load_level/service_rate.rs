@@ -6,9 +6,9 @@ use std::time::Duration;
 /// The calls that the service took from the queue, per second of the time in which calls waited. Calls that did not
 /// wait measure the demand, not the capacity, and do not count.
 ///
-/// It counts the last one to two spans. A span has 200 calls, or more if the service is large or fast (see [`LONG`]).
-/// It ends earlier if calls have waited for 5 s in it. Time in which no call waits does not count, so short backlogs
-/// add up.
+/// The rate counts the last one to two spans. A span has 200 calls, or more if the service is large or fast (see
+/// [`LONG`]). A span with fewer calls ends once calls have waited for 5 s in it, if it has enough calls for a rate.
+/// Time in which no call waits does not count, so short backlogs add up.
 ///
 /// | from | to | when |
 /// |---|---|---|
@@ -20,16 +20,17 @@ use std::time::Duration;
 /// The *pause* is [`PAUSE`] times the mean time of a call. Until a standstill ends, the rate measured before still
 /// applies: it predicts how fast the service goes on.
 ///
-/// Before the rate is known, a standstill shows only in comparison with later calls. The longest wait between two calls
-/// is therefore set aside. It counts once the rate is known, unless it is longer than the pause that follows from all
-/// other waits.
+/// A *wait* in this file is the time between two calls that the service took. Time before the backlog of the second
+/// call does not count. Before the rate is known, a standstill shows only in comparison with later calls. The longest
+/// wait is therefore set aside. It counts once the rate is known, unless it is longer than the pause that follows from
+/// all other waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServiceRate {
     /// The previous span, which has ended.
     before: Span,
     /// The span that has begun.
     current: Span,
-    /// The longest wait between two calls while the rate is not known. The spans do not contain it.
+    /// The longest wait so far while the rate is not known, as the type describes it. The spans do not contain it.
     longest: Option<Nanos>,
     /// When the service took a waiter last. `None` before the first one.
     last: Option<Nanos>,
@@ -55,8 +56,8 @@ const LONG: u64 = 200;
 const LONGEST: Nanos = Nanos(5_000_000_000);
 /// After ten seconds without a waiter the rate no longer applies, unless the pause is longer.
 const LONGEST_IDLE: Nanos = Nanos(10_000_000_000);
-/// A service that takes no call for 20 times the mean time of a call stands still. If it serves one call at a time in
-/// exponentially distributed times, one call in 500 million takes that long.
+/// A service that takes no call for 20 times the mean time of a call, while calls wait, stands still. If it serves one
+/// call at a time in exponentially distributed times, one call in 500 million takes that long.
 const PAUSE: u128 = 20;
 
 impl ServiceRate {

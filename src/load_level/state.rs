@@ -10,11 +10,11 @@
 //! | new | refused | the queue is adaptive, and the calls before it take longer than it may wait | `depth` |
 //! | waiting | refused | the queue is full, and a newcomer is worth more or this call is late | `arriving` |
 //! | waiting | refused | the queue is adaptive, a newcomer would be served too late, and this call is late | `depth` |
-//! | waiting | admitted | it is next, and there is room | `turns` |
-//! | waiting | refused | it is next, and has waited too long | `turns` |
+//! | waiting | admitted | it is next, there is room, and it has not waited too long | `turns` |
+//! | waiting | refused | it is next, there is room, and it has waited too long | `turns` |
 //! | waiting | refused | its task polls it after its time to wait has ended | `polling` |
 //! | waiting | left | its caller drops it | `polling` |
-//! | admitted | in the service | its task polls it | `polling` |
+//! | admitted | in the service | its task polls it before its deadline | `polling` |
 //! | admitted | refused | its task polls it after its deadline; its place in the service goes to the next | `polling` |
 //! | admitted | left | its caller drops it; its place in the service goes to the next | `polling` |
 //! | refused | left | its task polls it and gets the reason, or its caller drops it | `polling` |
@@ -83,9 +83,10 @@ pub(super) struct QueueState {
 pub(super) struct Waiter {
     /// The instant of its arrival.
     since: Nanos,
-    /// The end of its time to wait: it is refused from then on.
+    /// The end of its time to wait. A waiter that has not been admitted by then is refused.
     gives_up_at: Nanos,
-    /// It is not served from then on, even if it was admitted before.
+    /// The deadline of the call. A waiter that was admitted before is refused, too, if its task polls it only after the
+    /// deadline.
     deadline: Nanos,
 }
 

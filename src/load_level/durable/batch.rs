@@ -42,7 +42,7 @@ pub(super) enum Answered {
     Back(Message, Weight),
 }
 
-/// The bytes of a message on the way to Redis. Dropping it subtracts them.
+/// The bytes of a message on the way to Redis. Dropping the weight subtracts them from the count of all messages.
 #[derive(Debug)]
 pub(super) struct Weight {
     bytes: Arc<AtomicUsize>,
@@ -50,8 +50,8 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// Counts these bytes, if there is room. A single message may be longer than the limit; otherwise it could never be
-    /// sent.
+    /// Counts these bytes, if there is room. While no other message is on the way, a message may be longer than the
+    /// limit; otherwise it could never be sent.
     pub(super) fn add(core: &Core, size: usize) -> Option<Self> {
         let before = core.bytes_on_the_way.fetch_add(size, Ordering::Relaxed);
         let weight = Self { bytes: core.bytes_on_the_way.clone(), size };
@@ -92,7 +92,8 @@ pub(super) enum Handed {
 /// Hands a message to the sending task, and spawns that task if there is none.
 pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> Handed {
     // Each call of Redis ends within this time, so the sending task is polled within it while its runtime runs. If the
-    // task was not seen for longer, this producer spawns another one.
+    // task was not polled for longer, this producer takes the runtime of the task to have ended, and spawns another
+    // task.
     let patience = core.limits.answer_timeout.saturating_add(core.server.connect_timeout()).saturating_mul(2);
     let mut state = lock(&core.send_queue.0);
     let begun = match state.sending.begin(patience, Instant::now()) {

@@ -25,6 +25,7 @@ pub(super) struct Counted {
 
 struct Known {
     rates: Rates,
+    /// The counts of the last answer that was learned. Zero before the first one.
     last: Counted,
     /// When a message ended last, or the backlog was last empty, in milliseconds.
     idle_since: u64,
@@ -54,9 +55,10 @@ impl Default for Consumption {
 }
 
 impl Consumption {
-    /// Learns the counts of an answer, unless a later answer has overtaken it. Begins the rates again if the clock went back
-    /// far, or if the server lost its data. Lower counts show a loss only once the clock of the answer has passed that of
-    /// the last one: after a failover to a server whose clock is behind, the rates are old until then, for up to 10 s.
+    /// Learns the counts of an answer, unless a later answer has overtaken it or the clock went back a little. Begins
+    /// the rates again if the clock went back far, or if the server lost its data. Lower counts show a loss only if the
+    /// clock of the answer is later than that of the last one. After a failover to a server whose clock is behind, the
+    /// rates are therefore old for up to 10 s.
     pub(super) fn learn(&self, counted: Counted) {
         let known = &mut *lock(&self.0);
         let last = known.last;

@@ -14,9 +14,10 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// Refused by this process or, if the queue is full, by the script in Redis: not appended. Layers around a producer
-    /// reject with this variant too. A rejection that [reached](Rejection::reached_service) the producer, such as that
-    /// of a timeout, leaves open whether Redis has the message.
+    /// Refused by this process or, if the queue is full, by the script in Redis. Then the message is not appended.
+    /// Layers around a producer reject with this variant too. If the rejected call had
+    /// [reached](Rejection::reached_service) the producer, as with a timeout, Redis may have the message in spite of
+    /// the rejection.
     #[error("{}", rejected(.0))]
     Rejected(#[from] Rejection),
     /// The message could not be encoded: not appended.

@@ -64,11 +64,11 @@ pub struct Delivery {
     /// The number of this try, from 1. Each failed call of the message counts as an earlier try. So does each death of
     /// a worker that was calling the message [as a suspect](super#messages-that-kill-their-worker).
     pub attempt: u32,
-    /// Whether a worker that had the message died or was cut off, and no call of the message has ended since then. A
-    /// rejected call that does not count as a try is no such end. The worker that died or was cut off may have begun a
-    /// call that did a part of the work. Such a call does not always count in [`attempt`](Self::attempt).
+    /// Whether a worker that died or was cut off may have begun a call of this message, and no call of the message has
+    /// ended since then. A rejected call that does not count as a try is no such end. The call at that worker may have
+    /// done a part of the work. It does not always count in [`attempt`](Self::attempt).
     pub may_have_begun: bool,
-    /// The time since its first append, by the server's clock.
+    /// The time since the message's first append, by the server's clock.
     pub age: Duration,
 }
 
@@ -85,6 +85,7 @@ pub struct DeadLetter {
     /// The number of tries.
     pub attempts: u32,
     /// The error of the last try, with its sources, cut off after 1 KiB. If a worker died during the last try, the text
-    /// says so.
+    /// says so. If the worker that received the message allows no further try after the earlier ones, the text says
+    /// that no try is left.
     pub reason: String,
 }

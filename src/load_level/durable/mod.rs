@@ -52,8 +52,8 @@
 //!   another try. The script that appends also counts, so two producers cannot both take the last place. The
 //!   rejection's `retry_after` is the time to work off all of these messages at the rate of the last ten seconds. It is
 //!   `None` while that rate is not known, and while no message ends.
-//! - A message with a [key](Message::once) is appended once. Set a key on each message that may be sent again, also by
-//!   a retry.
+//! - A message with a [key](Message::once) is appended once while Redis [remembers](DurableQueueBuilder::dedup_for) the
+//!   key. Set a key on each message that may be sent again, also by a retry.
 //! - Any tower layer can wrap a producer. Layers of this crate need `keep_error`: their rejections then become an
 //!   [`AppendError::Rejected`], like those of the producer itself. To stop retries of errors that no retry can help,
 //!   classify with [`Layered`](crate::classify::Layered).
@@ -67,9 +67,9 @@
 //!   worker no more concurrency than the layers around its service admit; otherwise they keep rejecting its calls.
 //! - A [rejection](crate::Rejection) by the service, or by a layer around it, does not count as a try if the call had
 //!   not reached the service. The message comes again after the rejection's `retry_after` plus the first delay of the
-//!   worker's backoff, by default up to 1 s. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries must end.
-//!   A rejection of a call that costs more than the limit ever allows is a failure, since no later try would be
-//!   admitted.
+//!   worker's backoff, which is by default up to 1 s. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries
+//!   must end. A rejection of a call that costs more than the limit ever allows is a failure, since no later try would
+//!   be admitted.
 //! - Some of these rejections also pause the worker, because they show that the service takes no calls now. They come
 //!   from a circuit breaker, a load shed, a queue, a kill switch or a closed limit. The worker then begins no call for
 //!   the rejection's `retry_after`, at most 1 s, or for 100 ms if there is none. A rate limit does not pause the

@@ -22,11 +22,11 @@ pub struct QueueReadings {
     pub waiting_for_retry: u64,
     /// The dead letters that are kept.
     pub dead_letters: u64,
-    /// The age of the first message of the stream, waiting or in progress, since its first append by the server's
-    /// clock. A redelivered message goes to the end of the stream, so the oldest message may be behind the first one,
-    /// and older than this. `None` if no message is waiting or in progress.
+    /// The age of the first message of the stream, waiting or in progress: the time since its first append, by the
+    /// server's clock. A redelivered message goes to the end of the stream, so the oldest message may be behind the
+    /// first one, and older than this. `None` if no message is waiting or in progress.
     pub oldest: Option<Duration>,
-    /// All messages that were appended. Duplicates and redeliveries do not count.
+    /// All messages that were appended. A revived dead letter counts again; duplicates and redeliveries do not count.
     pub appended: u64,
     /// All messages that were processed with success.
     pub acknowledged: u64,

@@ -81,7 +81,8 @@ pub(super) fn entries(value: Value) -> Result<Vec<(Entry, Fields)>, Fault> {
     list(value)?.into_iter().map(entry).collect()
 }
 
-/// The fields of a stream entry. An entry of another program has no payload.
+/// The fields of a stream entry: `p`, `m` and `r`. If another program appended the entry without these fields, the
+/// payload is empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     pub(super) payload: Vec<u8>,

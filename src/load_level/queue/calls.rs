@@ -113,7 +113,7 @@ impl Queue {
     }
 
     /// Takes the lock for `work` and releases it. Then wakes each waiter that `work` admitted or refused, and the next
-    /// waiter if the pace allows it before its timer. Also returns whether it ran wakers.
+    /// waiter if the pace lets it begin before its timer fires. Also returns whether it ran wakers.
     pub(super) fn locked<T>(
         &self,
         now: Instant,
@@ -124,8 +124,8 @@ impl Queue {
         (result, woke)
     }
 
-    /// Takes the lock for `work`, and returns while it is still held. Wakes no waiter: the wakers stay in the list, and
-    /// the next caller of [`locked`](Self::locked) wakes them.
+    /// Takes the lock, does `work`, and returns with the lock still held. Wakes no waiter: the wakers stay in the list,
+    /// and the next caller of [`locked`](Self::locked) wakes them.
     pub(super) fn with_lock<T>(
         &self,
         now: Instant,

@@ -82,7 +82,7 @@ impl QueueState {
 
     /// Returns a waiter whose time to wait has ended, so that a newcomer may take its place. Looks only at the oldest
     /// waiter of each class. With [`Discipline::earliest_deadline`](crate::load_level::Discipline::earliest_deadline)
-    /// it looks at the most urgent one.
+    /// it looks at the most urgent waiter of each class instead.
     pub(super) fn late(&self, now: Nanos) -> Option<WaiterId> {
         let next = |class| match &self.deadlines {
             Some(deadlines) => deadlines.first_of(class),

@@ -19,8 +19,8 @@ impl QueueState {
     }
 
     /// Returns the depth that applies now to a call without a deadline. While the newest are served first, a newcomer
-    /// of the highest class waits behind no other call. The rate then bounds no number of waiters, and the configured
-    /// depth applies.
+    /// of the highest class waits behind no other call. The service rate then sets no bound for that newcomer, and the
+    /// configured depth applies.
     pub(in crate::load_level) fn depth_in_force(&self, now: Nanos) -> usize {
         match self.service_rate(now) {
             Some(rate) if !self.newest_first(now) => self.depth_at(rate, self.patience(NEVER, now)),
@@ -46,8 +46,8 @@ impl QueueState {
     ) -> Result<(), QueueRefusal> {
         let Some(rate) = self.service_rate(now) else { return Ok(()) };
         let depth = self.depth_at(rate, gives_up_at.saturating_sub(now));
-        // If the depth follows from the configuration, `make_room` refuses the newcomer, unless it is worth more than a
-        // waiter.
+        // If `depth` is the configured one, `make_room` decides. It may let the newcomer take the place of a waiter
+        // that is worth less.
         while depth < self.depth && self.before(newcomer.class, gives_up_at, now).calls >= depth {
             let Some(late) = self.late(now) else {
                 let retry_after = Some(rate.time_for(self.waiters_and_one()));
@@ -59,7 +59,8 @@ impl QueueState {
         Ok(())
     }
 
-    /// Returns the waiters in the order in which their time to wait ends.
+    /// Returns all waiters in the order of [`Deadlines`]: by class, and within a class by the end of their time to
+    /// wait.
     pub(super) fn in_order(&self) -> Deadlines {
         let mut deadlines = Deadlines::new();
         for class in 0..CLASSES {

@@ -47,7 +47,8 @@ impl QueueState {
         // Waiting => Waiting
         let next_poll_at = match &self.pace {
             // If a place is free, the next waiter polls when the pace allows it. Each other waiter polls at its
-            // expected turn, if that is still to come. If it becomes the next one before that, the queue wakes it.
+            // expected turn, if that is still to come. If such a waiter becomes the next one and the pace allows it
+            // earlier, the queue wakes it.
             Some(pace) if places.are_free() && self.next(now) == Some(id) => pace.due(),
             _ => self.waiters.next_poll_at(id).filter(|at| *at > now).unwrap_or(NEVER),
         };

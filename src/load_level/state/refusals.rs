@@ -71,12 +71,14 @@ impl QueueState {
         self.pace.map_or(Nanos::ZERO, |pace| pace.due().saturating_sub(now)).duration()
     }
 
-    /// Returns the time until the turn of a call that comes now and is served after all waiters.
+    /// Returns the time until the turn of a call that comes now and is served after all waiters. `None` while the rate
+    /// at which waiters leave is not known or is zero.
     pub(in crate::load_level) fn expected_wait(&self, now: Nanos) -> Option<Duration> {
         time_for(self.waiters_and_one(), self.rates.flow(now, self.totals)?.left)
     }
 
-    /// Returns the time to serve all waiters and one more call, if none of them leaves unserved.
+    /// Returns the time to serve all waiters and one more call, if no waiter leaves unserved. `None` while the rate is
+    /// not known or is zero.
     fn time_to_serve(&self, now: Nanos) -> Option<Duration> {
         time_for(self.waiters_and_one(), self.rates.flow(now, self.totals)?.served)
     }

@@ -90,7 +90,7 @@ impl QueueState {
     }
 
     /// Records the wait of a waiter that is about to leave the queue, served or not, and removes the waiter from the
-    /// order by deadline. Called while the waiter is still in the list.
+    /// order by urgency. Called while the waiter is still in the list.
     pub(super) fn record_wait(&mut self, id: WaiterId, now: Nanos) {
         if let Some(waiter) = self.waiters.get(id) {
             self.waits.record(now.saturating_sub(waiter.since).duration());

@@ -7,10 +7,10 @@ use std::{fmt, sync::Arc};
 pub struct WorkerReport {
     /// The calls that ended with success.
     pub succeeded: u64,
-    /// The calls that failed, and the messages that could not be decoded. Rejected calls do not count.
+    /// The calls that failed, and the messages that could not be decoded. The calls in `rejected` do not count.
     pub failed: u64,
-    /// The calls that the service or a layer around it rejected. Their messages come again, and the call does not count
-    /// as a try.
+    /// The calls that the service or a layer around it rejected, and that [do not count as a
+    /// try](super::super#semantics). Their messages come again.
     pub rejected: u64,
     /// The messages that became dead letters.
     pub dead: u64,

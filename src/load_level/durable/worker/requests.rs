@@ -18,15 +18,15 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone)]
 pub(super) struct Requests {
     core: Arc<Core>,
-    /// A connection for requests that block. On the queue's connection the answers to all other requests would wait
-    /// behind them.
+    /// A connection for the requests for messages, which may block. On the queue's connection the answers to all other
+    /// requests would wait behind them.
     waiting: Connection,
     /// The name of this worker in the consumer group.
     consumer: Arc<str>,
 }
 
-/// How long a request for messages waits for one. After its shutdown begins, a worker without messages ends up to this
-/// time later.
+/// How long a request for messages waits for one. A worker without messages ends up to this time after its shutdown
+/// begins.
 const WAIT: Duration = Duration::from_millis(200);
 
 /// Whether a request for messages waits for one, if there is none.
@@ -36,7 +36,7 @@ pub(super) enum Wait {
     ForOne,
 }
 
-/// A delivery that has ended, by its stream entry.
+/// The end of a delivery: the stream entry, and how the delivery ended.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
     pub(super) entry: Entry,
@@ -88,9 +88,9 @@ impl End {
 /// The state of a suspect's call, as the takeover script knows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
-    /// It begins, and no other call has begun.
+    /// The call begins. No other call of this worker is in flight, except long calls of other suspects.
     Alone = 2,
-    /// Other calls may begin beside it.
+    /// The call takes long, and other calls may begin beside it.
     Beside = 3,
 }
 
@@ -197,8 +197,8 @@ impl Requests {
         Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
     }
 
-    /// Tells Redis that the worker still processes these messages. Returns these messages, and those of them that this
-    /// worker no longer has.
+    /// Tells Redis that the worker still processes these messages. Returns these messages. The answer has those of them
+    /// that this worker no longer has.
     pub(super) async fn keep(self, held: Vec<Entry>) -> (Vec<Entry>, Result<Vec<Entry>, Fault>) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(&held);

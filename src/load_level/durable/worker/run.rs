@@ -4,8 +4,8 @@
 //! | phase | what happens | next phase |
 //! |---|---|---|
 //! | `Working` | `shutdown` ends | `Draining` |
-//! | `Draining` | the last call in progress ends | `Closing` |
-//! | `Closing` | Redis has confirmed every end, or the takeover time has passed | the end |
+//! | `Draining` | no call is in progress, or the last one ends | `Closing` |
+//! | `Closing` | Redis has confirmed every end and each message given back, or the takeover time has passed | the end |
 //!
 //! While it runs, the worker sends five kinds of requests to Redis. Each kind has a state and a file of its own:
 //! [`taking`] messages, [`settling`] their ends, [`tending`] the queue, [`keeping`] messages alive, and marking
@@ -91,9 +91,10 @@ struct Run<C> {
 enum Phase {
     /// Takes messages and calls the service.
     Working,
-    /// Takes no messages and begins no call. Calls are in progress.
+    /// Asks for no more messages, and begins no call. Calls are in progress.
     Draining,
-    /// Since the instant `since` no call is in progress. Redis has not confirmed every end.
+    /// Since the instant `since` no call is in progress. The worker waits until Redis has confirmed every end and each
+    /// message given back.
     Closing { since: Instant },
 }
 

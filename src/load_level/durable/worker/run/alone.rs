@@ -3,8 +3,8 @@
 //! The takeover script counts a death against a message only if Redis knew that its call had begun. To tell Redis costs
 //! a round trip before the call, so the worker does it only for suspects. A death must point to one message, so a
 //! suspect waits until no other call is in flight, except long calls of other suspects. The worker tells Redis of the
-//! call before it begins, and of its end before another call begins. A call that takes longer than [`ALONE_FOR`] has
-//! had its chance to kill the worker, and no longer delays other calls.
+//! call before the call begins. It tells Redis of the end of the call before another call begins. A call that takes
+//! longer than [`ALONE_FOR`] has had its chance to kill the worker, and no longer delays other calls.
 //!
 //! | state | what happens | next state |
 //! |---|---|---|
@@ -105,7 +105,8 @@ impl Alone {
 }
 
 impl<C> Run<C> {
-    /// Returns whether the concurrency allows a call now, regardless of the pace and of a pause after a rejection.
+    /// Returns whether a message waits whose call may begin now, regardless of the pace and of a pause after a
+    /// rejection.
     pub(super) fn may_begin_one(&self, now: Instant) -> bool {
         let may_begin_alone = !self.waiting.suspects.is_empty() && self.has_room_alone(now);
         may_begin_alone || (!self.waiting.ordinary.is_empty() && self.may_begin_beside(0))

@@ -38,7 +38,7 @@ use tokio::{
 
 /// A task yields its thread after this number of calls that end without waiting.
 const TURN: u32 = 32;
-/// A task also yields after a call that ends later than this in the task's turn.
+/// A task also yields after a call that ends later than this after the beginning of the task's [turn](TaskTurn).
 const TURN_TIME: Duration = Duration::from_millis(1);
 
 /// All calls of a worker. Dropping it stops them.
@@ -135,7 +135,8 @@ impl CallsShared {
     }
 
     /// Wakes the worker's loop if calls have ended. Call it only just before the task yields or waits. Tokio may queue
-    /// the woken loop behind this task, where no other thread can steal it.
+    /// the woken loop behind this task, where no other thread can steal it: the loop then runs only once this task
+    /// yields or waits.
     fn wake_collector(&self) {
         let mut state = lock(&self.state);
         let collector = if state.ended.is_empty() { None } else { state.collector.take() };

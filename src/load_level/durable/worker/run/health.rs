@@ -24,7 +24,7 @@ pub(super) struct Health {
 }
 
 enum HealthState {
-    /// Redis has answered every request since then.
+    /// Redis has answered every request since this instant.
     Well {
         since: Instant,
     },
@@ -72,7 +72,8 @@ impl<C> Run<C> {
     }
 
     fn failed_to_answer(&mut self, fault: &Fault, now: Instant) {
-        // The group is lost with the data, or the server is a replica that had not received it.
+        // The consumer group is missing: Redis lost its data, or the server is a replica that had not received the
+        // group.
         if matches!(fault.said, Some(Said::NoGroup | Said::Unblocked)) {
             self.tending.make_group(now);
         }

@@ -15,8 +15,8 @@ const MOST_KEPT: usize = 500;
 type Answer = (Vec<Entry>, Result<Vec<Entry>, Fault>);
 
 pub(super) struct Keeping {
-    /// All messages that this worker has, until Redis has confirmed their end. The value is the time at which Redis
-    /// last learned that the worker has the message.
+    /// All messages that this worker has, until Redis has confirmed their end. The value is the instant from which the
+    /// next renewal counts: when the message was received, or when the last answered request with the message was made.
     held: HashMap<Entry, Instant>,
     /// The request in flight, and the time at which it was made.
     request: Option<(Instant, Asking<Answer>)>,
@@ -49,7 +49,8 @@ impl Keeping {
         self.held.insert(entry, now);
     }
 
-    /// Notes that Redis knows that the worker still has this message. `false`: the worker does not have it.
+    /// Counts the time until the next renewal of this message from `now`. Returns `false` if the worker does not have
+    /// the message.
     pub(super) fn renew(&mut self, entry: Entry, now: Instant) -> bool {
         self.held.get_mut(&entry).map(|noticed| *noticed = now).is_some()
     }
@@ -75,8 +76,8 @@ impl Keeping {
 }
 
 impl<C> Run<C> {
-    /// Tells Redis that the worker still has the messages of which Redis last heard at least a quarter of the takeover
-    /// time ago. A message that ends sooner needs no request.
+    /// Renews messages: tells Redis that the worker still has them. A message is renewed once a quarter of the takeover
+    /// time has passed since it was received or last renewed. A message that ends sooner needs no request.
     pub(super) fn keep(&mut self, now: Instant) {
         let keeping = &mut self.keeping;
         if keeping.request.is_some() || now < keeping.next_at {
@@ -85,7 +86,8 @@ impl<C> Run<C> {
         let quarter = self.settings.takeover_after / 4;
         let long = keeping.held.iter().filter(|(_, noticed)| now >= **noticed + quarter);
         let entries: Vec<Entry> = long.map(|(entry, _)| *entry).take(MOST_KEPT).collect();
-        // The messages that did not fit go with the next request, which is made once this one is answered.
+        // The messages that did not fit go with the next request, which is made once this one is answered. If all fit,
+        // the worker looks again after a sixteenth of the takeover time.
         keeping.next_at = if entries.len() == MOST_KEPT { now } else { now + quarter / 4 };
         if !entries.is_empty() {
             keeping.request = Some((now, Box::pin(self.requests.clone().keep(entries))));
@@ -94,6 +96,7 @@ impl<C> Run<C> {
 
     pub(super) fn kept(&mut self, kept: KeptAlive, result: Result<Vec<Entry>, Fault>, now: Instant) {
         let Some(mut lost) = self.answered(result, now) else { return };
+        // Lost messages, too: those whose call has begun stay held, and need no request before the next renewal.
         for entry in kept.entries {
             self.keeping.renew(entry, kept.since);
         }
@@ -101,7 +104,8 @@ impl<C> Run<C> {
             return;
         }
         lost.sort_unstable();
-        // Other workers have taken these messages over. A call that has begun goes on, and the worker settles its end.
+        // Other workers have taken these messages over. Those that wait are dropped here. A message whose call has
+        // begun stays held: the call goes on, and the worker still reports its end to Redis.
         self.waiting.retain(|entry| {
             let is_lost = lost.binary_search(&entry).is_ok();
             if is_lost {

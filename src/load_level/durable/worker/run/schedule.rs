@@ -6,7 +6,7 @@
 //! | [`Tending::due`](super::Tending::due) | a request to tend the queue |
 //! | [`Keeping::due`](super::Keeping::due) | a request to keep messages alive |
 //! | [`Alone::due`](super::Alone::due) | the end of the time in which no call begins beside a suspect |
-//! | [`Starting::due`](super::Starting::due) | a call that waits for the pace, or for a service that is overloaded |
+//! | [`Starting::due`](super::Starting::due) | a call that waits for the pace, or for the end of a pause after a rejection |
 //! | a second from now | an upper bound |
 
 use super::{Phase, Run};

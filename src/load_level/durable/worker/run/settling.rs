@@ -14,7 +14,8 @@ const MOST_AT_ONCE: usize = 2;
 /// The most outcomes in one request.
 const MOST_SETTLED: usize = 500;
 
-/// While a request is in flight, a second one is sent only with more outcomes than this. Fewer wait, and go together.
+/// While a request is in flight, a second one is sent only with more outcomes than this. Fewer outcomes wait, so that
+/// they go together in one request.
 const FEW_SETTLED: usize = 250;
 
 type Answer = (Vec<Outcome>, Result<(), Fault>);
@@ -43,7 +44,7 @@ impl Settling {
         }
     }
 
-    /// Returns the outcomes of the next request, in the order of the stream.
+    /// Returns the outcomes of the next request, in the order of the stream. `None` if no request is to be sent now.
     fn next(&mut self) -> Option<Vec<Outcome>> {
         let on_their_way = self.requests.len();
         if on_their_way >= MOST_AT_ONCE || self.outcomes.len() <= on_their_way * FEW_SETTLED {

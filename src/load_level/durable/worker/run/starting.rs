@@ -10,14 +10,14 @@ use crate::load_level::{durable::message::Delivery, pace::Pace};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The pause after a rejection by an overloaded service, if the rejection has no `retry_after`.
+/// The pause after a rejection that pauses the worker, if the rejection has no `retry_after`.
 const HOLD: Duration = Duration::from_millis(100);
 /// The longest pause after a rejection with a `retry_after`.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
 
 pub(super) struct Starting {
     pace: Option<Starts>,
-    /// The end of the last pause after a rejection.
+    /// The end of the latest pause after a rejection.
     hold_until: Instant,
 }
 
@@ -34,13 +34,14 @@ impl Starting {
         Self { pace: pace.map(|pace| Starts::new(pace, now)), hold_until: now }
     }
 
-    /// Pauses the start of calls, because the service is overloaded.
+    /// Pauses the start of calls after a rejection which shows that the service takes no calls now.
     pub(super) fn hold(&mut self, retry_after: Option<Duration>, now: Instant) {
         let hold = retry_after.unwrap_or(HOLD).min(LONGEST_HOLD);
         self.hold_until = self.hold_until.max(now + hold);
     }
 
-    /// Returns when both the pace and the pause allow the next call. `None`: it depends on an event.
+    /// Returns when both the pace and the pause allow the next call. `None`: there is neither, and only an event lets a
+    /// call begin.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let held = (now < self.hold_until).then_some(self.hold_until);
         let paced = self.pace.as_ref().map(|pace| pace.next(now));
@@ -76,7 +77,8 @@ impl<C> Run<C> {
         self.calls.begin(jobs, &self.caller);
     }
 
-    /// Decides whether the call of a message may begin now, by its age and by the pace.
+    /// Decides whether the call of a message may begin now, by the age of the message and by the pace. Drops a message
+    /// that is too old. Takes a slot of the pace for a call that may begin.
     pub(super) fn admit(&mut self, ready: Ready, now: Instant) -> Admitted {
         let age = self.tending.age_of(&ready.ticket, now);
         if self.settings.max_age.is_some_and(|longest| age > longest) {

@@ -89,7 +89,9 @@ impl<C> Run<C> {
         (concurrency + prefetch).saturating_sub(self.keeping.held() + self.taking.expected)
     }
 
-    /// Returns how many messages to take.
+    /// Returns how many messages to ask for. Zero while the group or the clock is not known, and while ordinary
+    /// messages must wait for a suspect. Also zero while more than half of the concurrency and the prefetch together
+    /// wait for a call or are expected.
     fn to_take(&self) -> usize {
         let most = self.settings.concurrency + self.settings.prefetch;
         let (waiting, expected) = (self.waiting.ordinary.len(), self.taking.expected);

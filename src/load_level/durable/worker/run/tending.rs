@@ -37,7 +37,7 @@ enum TendingPhase {
     Asking(Asking<Answer>),
 }
 
-/// The consumer group, without which no message can be taken.
+/// The consumer group, without which no message can be taken. `Unknown`: it may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Group {
     Unknown,
@@ -101,8 +101,8 @@ impl<C> Run<C> {
         // A server that was unreachable has not heard from any worker for a while. Live workers first get the time to
         // keep their messages alive.
         let is_well = self.health.is_well_for(idle / 2, now);
-        // A request that waits for messages has reserved all the room. A takeover may use that room a second time.
-        // Otherwise it would find no room while the request waits.
+        // A request that waits for messages has reserved the room for all that it may bring. A takeover may use that
+        // room a second time. Otherwise a takeover would find no room while such a request waits.
         let room = (self.room() + self.taking.expected()).min(MOST_TAKEN_OVER);
         let take_over = (is_well && now >= self.tending.take_over_at && room > 0).then_some((idle, room));
         if take_over.is_some() {
