@@ -111,7 +111,8 @@ impl Future for Acquire {
             };
             // Unpolled | Waiting => Ended
             *this.state = AcquireState::Ended;
-            // From here on the permit returns the place, even if `disarm` panics: it drops a waker, which is user code.
+            // From here on the permit returns the place, even if `disarm` panics: `disarm` drops a waker, which is user
+            // code.
             let permit = answer.map(|_| Permit::new(this.queue.clone())).map_err(Rejection::from);
             this.timer.disarm();
             return Poll::Ready(permit);

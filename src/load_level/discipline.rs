@@ -75,9 +75,10 @@ impl Discipline {
     ///
     /// # Cost
     ///
-    /// A call that waits searches a balanced tree under the lock when it comes and when it leaves. A search takes
-    /// O(log n) steps for n waiters, at most 2.5 log2(n) + 1. A place in the queue has 80 bytes more. A change to this
-    /// discipline sorts all waiters under the lock, in O(n log n) steps.
+    /// The queue keeps the waiters in a balanced tree. It searches the tree under the lock when a call comes to wait,
+    /// when a waiter leaves, and to find the next waiter. A search takes O(log n) steps for n waiters, at most 2.5
+    /// log2(n) + 1. A place in the queue has 80 bytes more. A change to this discipline sorts all waiters under the
+    /// lock, in O(n log n) steps.
     pub const fn earliest_deadline() -> Self {
         Self::earliest_deadline_with(0.5)
     }

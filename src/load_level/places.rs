@@ -29,8 +29,8 @@ pub(super) enum Mode {
     Slow,
 }
 
-/// [`ServicePlaces`] and the [`Mode`]. Relaxed throughout: the word guards no other memory. In the fast mode each
-/// change is one compare-and-swap. In the slow mode only the holder of the lock writes.
+/// [`ServicePlaces`] and the [`Mode`]. Relaxed throughout: the word guards no other memory. In the fast mode a call
+/// enters or leaves by one compare-and-swap. In the slow mode only the holder of the lock writes.
 ///
 /// Aligned to its own cache lines, against false sharing.
 #[repr(align(128))]

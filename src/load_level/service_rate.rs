@@ -12,7 +12,7 @@ use std::time::Duration;
 ///
 /// | from | to | when |
 /// |---|---|---|
-/// | unknown | known | after its first call, the service took [`FEWEST`] more, and one for each place, in at least [`SHORTEST`] |
+/// | unknown | known | after a first waiter, the service took [`FEWEST`] more, and one for each place, in at least [`SHORTEST`] |
 /// | known | unknown | for longer than [`LONGEST_IDLE`], and longer than the pause, no call has waited |
 /// | known | unknown | the service took no call for longer than the pause while calls waited: it stood still |
 /// | known | unknown | the pace changes |
@@ -100,7 +100,7 @@ impl ServiceRate {
         }
     }
 
-    /// Counts the longest wait, unless the service stood still in it.
+    /// Counts the longest wait, unless the service stood still in it. Then forgets that wait.
     fn count_longest(&mut self) {
         let counted = self.counted();
         if let Some(wait) = self.longest.take().filter(|wait| *wait <= self.pause(counted)) {
@@ -129,7 +129,8 @@ impl ServiceRate {
         (span.served >= FEWEST + u64::from(self.places) && span.time >= SHORTEST).then_some(span)
     }
 
-    /// Returns whether the time without a waiter was longer than the time for which the earlier counts stay valid.
+    /// Returns whether the counts no longer apply: before `backlog_since` no call waited for longer than
+    /// [`LONGEST_IDLE`] and, if the rate is known, for longer than the pause.
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
         idle > LONGEST_IDLE && self.span().is_none_or(|span| idle > self.pause(span))

@@ -54,7 +54,7 @@ where
     #[inline]
     fn poll(&self, id: &mut WaiterId, cx: &mut Context<'_>, frame: &mut Frame) -> Poll<Result<PaceSlot, Rejection>> {
         let phase = self.queue.poll(*id, cx.waker(), frame.now());
-        // The queue cloned the waker, and may have woken other calls.
+        // The queue cloned the waker and may have woken other calls: wakers are user code.
         frame.user_code_runs();
         match phase {
             CallPhase::Waiting(instant) => {

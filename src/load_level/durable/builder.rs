@@ -52,8 +52,8 @@ impl DurableQueueBuilder {
     /// Sets the most messages that may be in the queue: waiting, in progress, and waiting for another try. Default:
     /// 100,000.
     ///
-    /// Each producer applies its own depth: give all the same. A message that is put back or taken over counts once.
-    /// From 1 to 2^53.
+    /// Each process applies the depth of its own builder: give all processes the same. A message that is put back or
+    /// taken over counts once. From 1 to 2^53.
     pub fn depth(mut self, depth: u64) -> Self {
         self.limits.depth = depth;
         self

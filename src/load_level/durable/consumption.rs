@@ -27,7 +27,7 @@ struct Known {
     rates: Rates,
     /// The counts of the last answer that was learned. Zero before the first one.
     last: Counted,
-    /// When a message ended last, or the backlog was last empty, in milliseconds.
+    /// When a message ended last, or the backlog was last empty, in milliseconds of the server's clock.
     idle_since: u64,
 }
 

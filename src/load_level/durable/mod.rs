@@ -90,8 +90,9 @@
 //! - a worker dies, or its future is dropped, after the work was done and before Redis has recorded the end of the
 //!   delivery;
 //! - a worker does not reach Redis for [`takeover_after`](WorkerBuilder::takeover_after), or does not run for that
-//!   time. Other workers then take over its messages while it still processes them. After an outage of Redis, workers
-//!   wait for half of that time before they take over. Meanwhile a worker that still has messages tells Redis so;
+//!   time. Other workers then take over its messages while it still processes them. After an outage of Redis, and after
+//!   its own start, a worker waits for half of that time before it takes over messages. Meanwhile a worker that still
+//!   has messages tells Redis so;
 //! - the server's clock steps ahead by more than `takeover_after`: messages in progress look abandoned;
 //! - a call fails after it had effects, for example because a timeout ends it, and its message is tried again;
 //! - a producer appends it twice: without a key, or after the key has expired;

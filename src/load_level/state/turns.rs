@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl QueueState {
-    /// Admits or refuses the waiters whose turn has come.
+    /// While there is room, admits the next waiter, or refuses it if it has waited too long.
     pub(in crate::load_level) fn admit(&mut self, places: &mut ServicePlaces, now: Nanos) {
         while self.has_room(places, now) {
             let Some(id) = self.next(now) else { return };
@@ -78,11 +78,13 @@ impl QueueState {
         }
     }
 
+    /// Refuses a waiter, and counts the refusal.
     pub(super) fn refuse(&mut self, id: WaiterId, refusal: QueueRefusal, now: Nanos) {
         self.count(&refusal);
         self.answer(id, Err(refusal), now);
     }
 
+    /// Removes a waiter from the queue, and keeps the answer for its task.
     fn answer(&mut self, id: WaiterId, answer: Result<PaceSlot, QueueRefusal>, now: Nanos) {
         self.record_wait(id, now);
         self.waiters.answer(id, answer);

@@ -13,7 +13,7 @@
 //! | | Redis fails, another worker has the message, or this worker stops | `Off` |
 //! | `Marked` | the call begins | `Calling` |
 //! | `Calling` | the call ends | `Ending` |
-//! | | the call takes longer than `ALONE_FOR` | `Releasing` |
+//! | | the call takes longer than `ALONE_FOR`, and the worker may ask Redis | `Releasing` |
 //! | `Releasing` | Redis has recorded that the call takes long, or another worker has the message | `Off`: the call is one of the long calls |
 //! | | the call ends | `Ending` |
 //! | | Redis fails | `Calling`, for another `ALONE_FOR` |
@@ -68,7 +68,7 @@ impl Alone {
         matches!(self.phase, AlonePhase::Marking(..) | AlonePhase::Marked(_))
     }
 
-    /// Returns when the call of a suspect becomes a long call.
+    /// Returns when to tell Redis that a suspect's call takes long.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.phase {
             AlonePhase::Calling(_, since) => Some(*since + ALONE_FOR),
@@ -123,8 +123,8 @@ impl<C> Run<C> {
         !self.waiting.suspects.is_empty() || !self.alone.is_off()
     }
 
-    /// Returns whether the next suspect's call can be marked now: the worker may ask Redis, and only long calls are in
-    /// flight.
+    /// Returns whether the next suspect's call can be marked now. The worker may ask Redis, and the state is `Off`.
+    /// Only long calls are in flight, and fewer than the concurrency.
     fn has_room_alone(&self, now: Instant) -> bool {
         let in_flight = self.calls.in_flight();
         self.health.may_ask(now)

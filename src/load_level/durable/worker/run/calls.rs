@@ -45,7 +45,7 @@ const TURN_TIME: Duration = Duration::from_millis(1);
 pub(super) struct Calls {
     shared: Arc<CallsShared>,
     tasks: JoinSet<()>,
-    /// The calls that have begun and whose ends have not been collected.
+    /// The calls that were handed to the tasks and whose ends have not been collected.
     in_flight: usize,
 }
 
@@ -79,7 +79,7 @@ impl Calls {
         self.in_flight
     }
 
-    /// Begins calls.
+    /// Hands calls to the tasks, and spawns the tasks that are missing.
     pub(super) fn begin<C: Caller>(&mut self, jobs: Vec<Job>, caller: &Arc<C>) {
         if jobs.is_empty() {
             return;

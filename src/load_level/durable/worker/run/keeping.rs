@@ -94,6 +94,7 @@ impl<C> Run<C> {
         }
     }
 
+    /// Notes that messages were renewed, and drops the waiting messages that the worker no longer has.
     pub(super) fn kept(&mut self, kept: KeptAlive, result: Result<Vec<Entry>, Fault>, now: Instant) {
         let Some(mut lost) = self.answered(result, now) else { return };
         // Lost messages, too: those whose call has begun stay held, and need no request before the next renewal.

@@ -5,7 +5,7 @@
 //! | [`Health::ask_at`](super::Health::ask_at) | all requests, after a failure of Redis |
 //! | [`Tending::due`](super::Tending::due) | a request to tend the queue |
 //! | [`Keeping::due`](super::Keeping::due) | a request to keep messages alive |
-//! | [`Alone::due`](super::Alone::due) | the end of the time in which no call begins beside a suspect |
+//! | [`Alone::due`](super::Alone::due) | a request that tells Redis that a suspect's call takes long |
 //! | [`Starting::due`](super::Starting::due) | a call that waits for the pace, or for the end of a pause after a rejection |
 //! | a second from now | an upper bound |
 

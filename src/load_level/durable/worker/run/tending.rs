@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The time between two requests, unless something is due earlier.
+/// The time between two requests, unless a message is due earlier or more due messages are left to move.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most messages to take over at a time.
@@ -63,7 +63,7 @@ impl Tending {
 }
 
 impl Tending {
-    /// Makes the next request create the group, and makes it due at once.
+    /// Makes the next request create the group. If no request is in flight, that request is due at once.
     pub(super) fn make_group(&mut self, now: Instant) {
         self.group = Group::Unknown;
         if let TendingPhase::Idle { until } = &mut self.phase {
@@ -85,7 +85,8 @@ impl Tending {
         let TendingPhase::Asking(request) = &mut self.phase else { return Poll::Pending };
         let answer = request.as_mut().poll(cx);
         if answer.is_ready() {
-            // Asking => Idle. Only a successful answer delays the next request.
+            // Asking => Idle. After a successful answer `tended` delays the next request; after a failure `Health`
+            // delays it.
             self.phase = TendingPhase::Idle { until: now };
         }
         answer
