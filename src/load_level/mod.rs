@@ -143,8 +143,8 @@
 //! # For an autoscaler
 //!
 //! [`Readings`] state the number of waiters, the age of the oldest, and the present [depth](Readings::depth). They also
-//! state the expected wait of a new call, the time until the backlog is gone, and the concurrency that the service
-//! would need to keep up.
+//! state the expected wait of a new call, and the time until the backlog is gone.
+//! [`desired_concurrency`](Readings::desired_concurrency) is the concurrency that the service would need to keep up.
 //!
 //! # Differences from other queues
 //!

@@ -64,9 +64,9 @@ pub struct Delivery {
     /// The number of this try, from 1. Each failed call of the message counts as an earlier try. So does each death of
     /// a worker that was calling the message [as a suspect](super#messages-that-kill-their-worker).
     pub attempt: u32,
-    /// Whether a worker that died or was cut off may have begun a call of this message, and no call of the message has
-    /// ended since then. A rejected call that does not count as a try is no such end. The call at that worker may have
-    /// done a part of the work. It does not always count in [`attempt`](Self::attempt).
+    /// Whether a worker that died or was cut off may have begun a call of this message. `false` again once a later call
+    /// of the message has ended. A rejected call that does not count as a try is no such end. The call at that worker
+    /// may have done a part of the work. It does not always count in [`attempt`](Self::attempt).
     pub may_have_begun: bool,
     /// The time since the message's first append, by the server's clock.
     pub age: Duration,

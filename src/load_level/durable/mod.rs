@@ -112,13 +112,15 @@
 //!   call begins, and begins no other call until Redis has recorded the end of this one. During this time it takes no
 //!   messages from the stream; other workers do.
 //! - If the worker dies during such a call, Redis blames that message: the death counts as a try. The calls of the
-//!   worker's other messages have not begun. Those messages do not become suspects, unless they were suspects before.
-//! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. A message that kills each of its
-//!   workers kills `max_tries` workers and one more, since the first death only makes it a suspect.
+//!   worker's other messages have not begun, except long calls of suspects (see below). Those messages do not become
+//!   suspects, unless they were suspects before.
+//! - After [`max_tries`](WorkerBuilder::max_tries) the message becomes a dead letter. A message that kills each worker
+//!   which calls it kills `max_tries + 1` workers, since the first death only makes the message a suspect.
 //! - The end of a suspect's call clears the suspicion, whatever the result. The exception is a rejected call that does
 //!   not count as a try: its message stays a suspect.
-//! - A suspect's call that takes longer than a second no longer delays other calls. If the worker dies then, the death
-//!   still counts as a try of this message, and as a rule the worker's other messages become suspects.
+//! - A suspect's call that takes longer than a second no longer delays other calls. If the worker dies during the rest
+//!   of this call, the death still counts as a try of the message, and as a rule the worker's other messages become
+//!   suspects.
 //!
 //! A worker may also be killed from outside, or be cut off for long. This counts as a try only of the suspects that it
 //! was calling. If each worker dies before it calls a message, the message is delivered again without end.
@@ -126,7 +128,8 @@
 //! A suspect costs one more script, and another if its call takes longer than a second. An ordinary message needs
 //! neither. The delivery counts of the consumer group record which messages are suspects, and how many workers died
 //! during their calls. `XPENDING` shows 1 + 4 × deaths + state. The state is 0 for an ordinary message and 1 for a
-//! suspect. It is 2 while a suspect's call runs alone, and 3 once other calls may run beside it.
+//! suspect. If a suspect was put back, its stream entry says that it is one, and the state is 0 until its call begins.
+//! The state is 2 while a suspect's call runs alone, and 3 once other calls may run beside it.
 //!
 //! # Cancellation
 //!

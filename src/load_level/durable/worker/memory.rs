@@ -19,9 +19,9 @@ pub(in crate::load_level::durable) struct Memory {
     pub(in crate::load_level::durable) failed: u32,
     /// The delay after the last failed call, from which the backoff draws the next one.
     pub(in crate::load_level::durable) delay: Duration,
-    /// Whether a worker that died or was cut off may have begun a call of the message, and no call of the message has
-    /// ended since then. A call that was rejected before any work, and may be admitted later, is no try: it does not
-    /// end the suspicion.
+    /// Whether a worker that died or was cut off may have begun a call of the message. `false` again once a later call
+    /// of the message has ended. A call that was rejected before any work, and may be admitted later, is no try: it
+    /// does not end the suspicion.
     pub(in crate::load_level::durable) is_suspect: bool,
 }
 

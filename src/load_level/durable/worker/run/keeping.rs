@@ -49,8 +49,8 @@ impl Keeping {
         self.held.insert(entry, now);
     }
 
-    /// Counts the time until the next renewal of this message from `now`. Returns `false` if the worker does not have
-    /// the message.
+    /// Sets `now` as the instant from which the next renewal of this message counts. Returns `false` if the worker does
+    /// not have the message.
     pub(super) fn renew(&mut self, entry: Entry, now: Instant) -> bool {
         self.held.get_mut(&entry).map(|noticed| *noticed = now).is_some()
     }
@@ -86,8 +86,8 @@ impl<C> Run<C> {
         let quarter = self.settings.takeover_after / 4;
         let long = keeping.held.iter().filter(|(_, noticed)| now >= **noticed + quarter);
         let entries: Vec<Entry> = long.map(|(entry, _)| *entry).take(MOST_KEPT).collect();
-        // The messages that did not fit go with the next request, which is made once this one is answered. If all fit,
-        // the worker looks again after a sixteenth of the takeover time.
+        // The messages that did not fit go with the next request, which is made once this one is answered. After a
+        // failure, `Health` delays it. If all fit, the worker looks again after a sixteenth of the takeover time.
         keeping.next_at = if entries.len() == MOST_KEPT { now } else { now + quarter / 4 };
         if !entries.is_empty() {
             keeping.request = Some((now, Box::pin(self.requests.clone().keep(entries))));
@@ -97,7 +97,8 @@ impl<C> Run<C> {
     /// Notes that messages were renewed, and drops the waiting messages that the worker no longer has.
     pub(super) fn kept(&mut self, kept: KeptAlive, result: Result<Vec<Entry>, Fault>, now: Instant) {
         let Some(mut lost) = self.answered(result, now) else { return };
-        // Lost messages, too: those whose call has begun stay held, and need no request before the next renewal.
+        // This includes lost messages. Those whose call has begun stay held, and are in a request again after a quarter
+        // of the takeover time.
         for entry in kept.entries {
             self.keeping.renew(entry, kept.since);
         }
