@@ -73,7 +73,7 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        // The last clock reading, unless user code has run since.
+        // The last reading of the clock, if no user code has run since.
         let mut now = None;
         loop {
             let answer = match *this.state {

@@ -54,8 +54,10 @@ pub(crate) struct Flow {
 /// It keeps the counts of 21 instants.
 #[derive(Debug)]
 pub(crate) struct Rates {
+    /// A ring: the sample number n of the backlog, counted from 0, is at n modulo [`SAMPLES`].
     samples: [Sample; SAMPLES],
-    /// The number of samples taken since the backlog began. The last 21 are kept. Zero without a backlog.
+    /// The number of samples taken since the backlog began, or since the capacity last changed in it. The last 21 are
+    /// kept. Zero without a backlog.
     taken: usize,
     /// The last known rates of an earlier backlog. They apply until this backlog has lasted for long enough.
     before: Option<Flow>,
@@ -67,6 +69,7 @@ struct Sample {
     totals: Totals,
 }
 
+/// The number of samples that are kept.
 const SAMPLES: usize = 21;
 /// The least time between two samples, half a second. Twenty intervals are ten seconds.
 const SPACING: Nanos = Nanos(500_000_000);

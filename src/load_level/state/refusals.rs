@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The reason for a refusal. Plain data, which the queue keeps until the task polls.
 ///
 /// The `bound` of `Full` is the configured limit that the call did not fit into, or the depth that follows from the
-/// service rate.
+/// service rate. For a displaced waiter it is the configured depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load_level) enum QueueRefusal {
     Full { cause: QueueFullCause, bound: u64, retry_after: Option<Duration> },
