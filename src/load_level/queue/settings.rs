@@ -35,8 +35,8 @@ impl Queue {
     }
 
     /// Changes the number of calls that may wait. In an [adaptive](Self::adaptive) queue this is the upper bound of the
-    /// depth. If more calls wait, they stay. Once a newcomer that is worth more needs a place, the queue refuses the
-    /// surplus at once.
+    /// depth. If more calls wait, they stay. Once a newcomer that is worth more than they are needs a place, the queue
+    /// refuses the surplus at once.
     ///
     /// # Errors
     ///
@@ -70,8 +70,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes the discipline. Each waiter keeps its time to wait. A target of [`Discipline::adaptive`] applies to all
-    /// waiters.
+    /// Changes the discipline. Each waiter keeps its time to wait. A target of [`Discipline::adaptive`] also applies to
+    /// the calls that wait already.
     ///
     /// # Errors
     ///

@@ -89,7 +89,7 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
     /// A live worker keeps its messages alive three to four times in that time, however long the calls take. A shorter
     /// time redelivers the messages of a dead worker sooner. It also takes messages sooner from a worker that is only
     /// cut off from Redis. From 100 ms to 366 days. A time below the [answer
-    /// timeout](super::super::DurableQueueBuilder::answer_timeout) turns a slow answer of Redis into a takeover.
+    /// timeout](super::super::DurableQueueBuilder::answer_timeout) can turn a slow answer of Redis into a takeover.
     pub fn takeover_after(mut self, idle: Duration) -> Self {
         self.settings.takeover_after = idle;
         self
