@@ -25,8 +25,8 @@ pub(super) struct Requests {
     consumer: Arc<str>,
 }
 
-/// How long a request for messages waits for one. A worker without messages ends up to this time after its shutdown
-/// begins.
+/// How long a request for messages waits for one. After the beginning of its shutdown, a worker without messages may
+/// need up to this time to end.
 const WAIT: Duration = Duration::from_millis(200);
 
 /// Whether a request for messages waits for one, if there is none.
