@@ -175,10 +175,10 @@ pub trait Admission<Request, Response, ServiceError> {
 /// | - | `start`: refused | `Refused` |
 /// | - | `start`: waits | `Waiting` |
 /// | `Waiting` | its turn comes | `Admitted` |
-/// | `Waiting` | its turn comes, and user code panics while the next stage starts | `Ended`; the permit is settled |
+/// | `Waiting` | its turn comes, and user code panics before the next stage started | `Ended`; the permit is settled |
 /// | `Waiting` | refused while it waits | `Ended`, with the rejection |
 /// | `Waiting` | abandoned, or recalled | `Ended`, after giving up its place among the waiters |
-/// | `Admitted` | the next stage is ready | `Ended`; the permit is settled, refunded or kept |
+/// | `Admitted` | the next stage returns `Ready` | `Ended`; the permit is settled, refunded or kept |
 /// | `Admitted` | abandoned, or recalled | `Ended`; the permit is settled |
 /// | `Admitted` | user code panics in the next stage | `Admitted` without its permit, which is settled; not polled again |
 /// | `Refused` | polled | `Refused` without its rejection, which the poll returns; not polled again |

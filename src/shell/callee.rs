@@ -12,7 +12,7 @@ pin_project! {
     /// The service's future can be large. It is stored here once and the stages pass it by reference, so the state of
     /// each stage stays small.
     pub struct Callee<S, F> {
-        // First, so that it is dropped first.
+        // The first field, so that the future is dropped before the service.
         #[pin]
         future: Option<F>,
         service: S,

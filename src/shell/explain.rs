@@ -57,11 +57,11 @@ pub struct Explanation {
     max_in_flight: Option<usize>,
     /// The first contradiction between two numbers of the stack.
     contradiction: Option<ConfigError>,
-    /// The innermost limit on latency and its name. `None` if a retry is inside all limits.
+    /// The innermost fixed limit on latency and its name. `None` without one, or if a retry is inside it.
     innermost: Option<(&'static str, Duration)>,
     /// The attempts of the nearest inner retry, against which an outer latency limit is checked.
     tries: Option<Tries>,
-    /// The latency limit that cuts the worst case short, and how many of all attempts fit into it.
+    /// The outermost latency limit that cuts the worst case short, and how many full attempts fit into it.
     cut_short: Option<CutShort>,
     /// The lowest concurrency limit of the outer layers, and the field that sets it.
     in_front: Option<(&'static str, usize)>,
@@ -151,7 +151,7 @@ impl Explanation {
     }
 
     /// Returns how many attempts fit into the timeout if each attempt and each backoff takes its maximum. `None` if all
-    /// [`attempts`](Self::attempts) fit, and if the duration of an attempt is unbounded.
+    /// [`attempts`](Self::attempts) fit, or if the duration of an attempt is unbounded.
     pub fn full_attempts(&self) -> Option<u32> {
         self.cut_short.map(|cut| cut.full_attempts)
     }
@@ -208,21 +208,22 @@ impl Explanation {
         self.latency_is_at_most(ceiling);
     }
 
-    /// Adds that the inner stages are passed up to `attempts` times, with these waits in between.
+    /// Adds that a call passes the inner stages up to `attempts` times, with the waits of `backoff` in between.
     pub fn repeat(&mut self, attempts: u32, backoff: Backoff, next: &impl Describe) {
         self.attempts = Some(self.attempts().saturating_mul(attempts));
         next.describe(self);
         self.is_repeated(attempts, backoff);
     }
 
-    /// Adds that a call can wait here for this time. The worst case grows by it, unless the inner layers are unbounded.
+    /// Adds that a call can wait here for up to `longest`. The worst case grows by this time, unless the latency of the
+    /// inner layers is unbounded.
     pub fn wait(&mut self, longest: Duration, next: &impl Describe) {
         next.describe(self);
         self.worst_case = self.worst_case.map(|inner| inner.saturating_add(longest));
     }
 
-    /// Adds that the inner layers hold at most `places` calls at a time. A further call can wait here for this time
-    /// until one of those calls has ended.
+    /// Adds that the inner layers hold at most `places` calls at a time. A further call can wait here, for up to
+    /// `longest`, until one of those calls has ended.
     pub fn wait_for_place(&mut self, places: usize, longest: Duration, next: &impl Describe) {
         self.places_are_waited_for(places);
         self.wait(longest, next);
@@ -237,12 +238,12 @@ impl Explanation {
         self.bound_in_flight(limit);
     }
 
-    /// Adds that the service can ask for further waits of this total length. The waits that the inner stages have added
-    /// can occur in each of the `attempts`.
+    /// Adds that the service can ask for waits of a total length of `further`. The inner stages may have added such
+    /// waits before; those can occur in each of the `attempts`.
     ///
-    /// If `always`, the stage may wait this time even if the service does not ask, so the waits are part of the [worst
-    /// case](Self::worst_case_latency). Otherwise only the worst case [with hints](Self::worst_case_with_hints) has
-    /// them.
+    /// If `always`, the stage may wait for `further` even if the service does not ask. This time is then part of the
+    /// [worst case](Self::worst_case_latency). Otherwise it is part of the worst case [with
+    /// hints](Self::worst_case_with_hints) only.
     pub(crate) fn wait_for_hints(&mut self, attempts: u32, further: Duration, always: bool) {
         self.hints = self.hints.saturating_mul(attempts);
         if always {
@@ -280,7 +281,8 @@ impl Explanation {
         self.hints = self.hints.min(limit.saturating_sub(latency));
     }
 
-    /// Compares a latency limit with the worst case of the inner stages.
+    /// Compares a latency limit with the inner stages: with their innermost limit, with the first wait of the retry,
+    /// and with their worst case.
     fn check_latency(&mut self, name: &'static str, limit: Duration) {
         if let Some((inner, inner_limit)) = self.innermost.filter(|(_, inner)| limit < *inner) {
             let rule = format!("must be at least the {inner} of {inner_limit:?}, or no attempt has all of its time");

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 /// The state that the stages of one call share during one poll of the stages: the clock, the next wake-up, and how the
 /// service answered.
 ///
-/// A frame is a local variable of the response future's poll, or of its drop. If a timer has fired, that poll polls the
-/// stages again, with a new frame.
+/// A frame is a local variable of the response future's poll, or of its drop. If the call's timer has fired by the end
+/// of that poll, the poll runs the stages once more, with a new frame.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// The time, if the clock was read since user code last ran.
@@ -134,7 +134,8 @@ impl Frame {
         Self::default()
     }
 
-    /// Returns the time. The frame reads the clock once, and remembers it until user code runs.
+    /// Returns the time. The frame reads the clock once, and remembers the time until
+    /// [`user_code_runs`](Self::user_code_runs) forgets it.
     #[inline]
     pub fn now(&mut self) -> Instant {
         *self.now.get_or_insert_with(Instant::now)
@@ -190,7 +191,8 @@ impl Frame {
         self.reached.0 & Reached::SERVICE != 0
     }
 
-    /// Notes that the call is abandoned in the service, or while it waits for the service to be ready.
+    /// Notes where the call is abandoned: in the service if `is_in_service`, otherwise while the call waits for the
+    /// service to be ready.
     pub(super) fn abandoned_at_service(&mut self, is_in_service: bool) {
         self.reached.0 |= if is_in_service { Reached::ABANDONED_IN_SERVICE } else { Reached::ABANDONED_BEFORE_READY };
     }
@@ -261,13 +263,14 @@ impl Frame {
         self.inherited = Some(inherited);
     }
 
-    /// Notes the configuration version of a pass that began after the call's own pass. That pass ends in the same poll.
+    /// Notes the configuration version of a pass that began after the call's own pass. The later pass ends in the same
+    /// poll.
     #[inline]
     pub(crate) fn set_later_pass(&mut self, version: u64) {
         self.later_pass = version;
     }
 
-    /// Takes the configuration version of such a [later pass](Self::set_later_pass), or zero if there is none.
+    /// Takes the configuration version of the [later pass](Self::set_later_pass), or zero if there is none.
     #[inline]
     pub(crate) fn take_later_pass(&mut self) -> u64 {
         mem::take(&mut self.later_pass)

@@ -113,8 +113,9 @@ where
                 *this.in_poll = false;
                 // The drop of the service, and what the border does, are user code.
                 frame.user_code_runs();
-                // The result is moved out last. The stages have just written its parts one by one. A load that spans
-                // several parts would make the processor wait until all of them are in its cache.
+                // The result is moved out last, after the code above. The stages have just written its parts one by
+                // one. A load that spans several parts waits until the stores have left the store buffer; see
+                // `crate::words`.
                 return polled.map(|result| border.exit(seen, result, &mut frame));
             }
             match frame.take_wake() {

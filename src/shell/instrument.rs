@@ -72,7 +72,8 @@ pub trait Instrument: Send + Sync + 'static {
     /// Adds all readings at the time `now`. Each run must add readings of the same names and labels, from the first run
     /// on.
     ///
-    /// Changes no state. May hold a lock for a short time. A call that needs the lock waits no longer than that.
+    /// Changes no state. May hold a lock, but only for a short time, because a call that needs the lock waits
+    /// meanwhile.
     fn read(&self, now: Instant, readings: &mut Readings<'_>);
 
     /// Adds a listener. Until the listener is dropped, it learns the later state changes in order, each at most once. A
@@ -82,8 +83,8 @@ pub trait Instrument: Send + Sync + 'static {
     /// Default: does nothing, for an instrument without states.
     fn listen(&self, _listener: &Weak<StateListener>) {}
 
-    /// Returns the address of the state that it reads, which all handles of one mechanism share. Two instruments with
-    /// one address are read once, even if two stacks of one name contain them.
+    /// Returns the address of the state that the instrument reads, which all handles of one mechanism share. If two
+    /// instruments of one stack have one address, only one of them is read. This also holds across stacks of one name.
     ///
     /// Default: `None`, for an instrument that differs from all others.
     fn address(&self) -> Option<usize> {

@@ -44,7 +44,8 @@ pin_project! {
     /// A call at the [`Leaf`].
     #[derive(Debug)]
     pub struct LeafCall<Request> {
-        // `Some` until the service is ready. After that the callee has the service's future until the service answers.
+        // `Some` until the service is ready. Then the callee has the service's future, until the service answers. Also
+        // `None` after the service failed to become ready, and after `abandon` or `recall`.
         request: Option<Request>,
     }
 }
@@ -72,8 +73,9 @@ where
         cx: &mut Context<'_>,
         frame: &mut Frame,
     ) -> Poll<Result<S::Response, Error<S::Error>>> {
-        // The code below is user code. Only the stamp can read the clock, so the frame forgets the time here and after
-        // the stamp.
+        // The service and the stamp are user code and may take long, so the frame forgets the time that it read before
+        // them. Of the two, only the stamp gets the frame and can make it read the clock again. Therefore the frame
+        // forgets the time once more after the stamp.
         frame.user_code_runs();
         let request = call.project().request;
         if request.is_some() {
@@ -126,7 +128,7 @@ where
 }
 
 impl<C, W> Leaf<C, W> {
-    /// Classifies the service's answer, once for all outer stages.
+    /// Classifies the service's answer, once for all outer stages, and reports the verdict in the frame.
     #[inline]
     fn verdict<T, E>(&self, mut result: Result<T, E>, frame: &mut Frame) -> Result<T, Error<E>>
     where
@@ -139,6 +141,7 @@ impl<C, W> Leaf<C, W> {
         };
         frame.report(ending);
         if self.classifier.forbids_retry(result.as_ref()) {
+            // The frame carries the mark to the stages of this stack, and the context carries it to outer stacks.
             frame.forbid_retry();
             CallContext::forbid_retry();
         }

@@ -1,7 +1,7 @@
 //! The one tower service around all stages, and the protocol by which a call passes through them.
 //!
 //! Every layer is a [`Stage`]. A single stage and a whole stack use the same [`Stack`], which implements tower's
-//! `Service`. Stages nest as plain structs inside one `Arc` and refer to each other by reference. A call clones one
+//! `Service`. Stages nest as plain structs inside one `Arc`: each stage contains the next inner one. A call clones one
 //! `Arc`, and the service once for each attempt, regardless of the number of stages.
 //!
 //! # Who calls what, and when
@@ -21,9 +21,10 @@
 //!    polls its inner stages before it checks its deadline, so that an answer available at the deadline is not lost.
 //! 5. When the call ends, the future drops its clone of the service and its timer at once, even if the caller keeps the
 //!    future.
-//! 6. If the caller drops the future earlier, [`Stage::abandon`] runs from the outermost stage to the innermost. If a
-//!    timeout ends the call, `abandon` runs from the stage inside that timeout to the innermost. The innermost stage
-//!    drops the service's future. The stages settle their permits on the way back, so after that drop.
+//! 6. If the caller drops a polled future before its call has ended, [`Stage::abandon`] runs from the outermost stage
+//!    to the innermost. If a timeout ends the call, `abandon` runs from the stage inside that timeout to the innermost.
+//!    The innermost stage drops the service's future. After that drop, the stages settle their permits, innermost
+//!    first.
 //!
 //! # What a call holds
 //!
@@ -109,8 +110,8 @@
 //! | the service is assumed to be down | [`CircuitOpen`](crate::error::CircuitOpen) |
 //! | an operator's decision | [`SwitchedOff`](crate::error::SwitchedOff) |
 //!
-//! [`Rejection::mechanism`](crate::Rejection::mechanism) and the message then name the mechanism of that rejection;
-//! there is no variant for your own mechanisms.
+//! [`Rejection::mechanism`](crate::Rejection::mechanism) and the message then name the mechanism of that rejection. A
+//! `Rejection` has no variant for your own mechanisms.
 //!
 //! A mechanism whose calls may wait for their turn is an [`Admission`]; its page has an example.
 //!

@@ -19,14 +19,16 @@ pub use stage::ObserveStage;
 ///
 /// The observer sees the beginning and the end of each call exactly once. In a client, it also sees those of each
 /// attempt that all layers admit. A refused attempt is not observed. A call begins in its first poll, after the gates
-/// decided. An attempt that a change of a [live](crate::stack::live) stack sends back to the gates has not begun.
+/// decided about it. If a change of a [live](crate::stack::live) stack sends an attempt back to the gates, the observer
+/// has not seen that attempt begin.
 ///
 /// # Cancellation and panics
 ///
-/// A dropped call ends as [`Ending::Cancelled`], and a call whose service panics as [`Ending::Panicked`]. All its
-/// permits have been returned by then. A panic of [`begin`](Self::begin), [`poll`](Self::poll) or [`end`](Self::end)
-/// unwinds out of the poll of the response future. The attempt then counts as if the service had panicked, and dropping
-/// the future returns the permits. A panic of `end` during another panic is caught and dropped.
+/// A dropped call ends as [`Ending::Cancelled`], and a call whose service panics as [`Ending::Panicked`]. All permits
+/// of the call have been returned by then. A panic of [`begin`](Self::begin), [`poll`](Self::poll) or
+/// [`end`](Self::end) unwinds out of the poll, or the drop, of the response future. If the observer panics in an
+/// attempt, the layers outside of the attempt count it as if the service had panicked. Dropping the future returns the
+/// permits that are left. A panic of the observer during another panic is caught and dropped.
 ///
 /// # Cost
 ///
@@ -100,9 +102,11 @@ pub trait Observer {
     /// Runs when a call or an attempt begins.
     fn begin(&self, begin: &Begin) -> Self::Watch;
 
-    /// Runs one poll of the call or attempt, for example within a span. If the call or attempt is abandoned after its
-    /// first poll, `poll` abandons it instead. Gates decide on an attempt, and a retry copies its request, before the
-    /// first poll of that attempt. For a further attempt, both happen within a poll of the call.
+    /// Runs the function `poll`, which polls the call or the attempt once: for example within a span. If the call or
+    /// the attempt is abandoned after its first poll, that function abandons it instead.
+    ///
+    /// Before the first poll of an attempt, the gates decide about it, and a retry copies its request. The span of an
+    /// attempt therefore covers neither. For a second or later attempt, the span of the call covers both.
     ///
     /// Default: only runs `poll`.
     #[inline]
@@ -222,8 +226,8 @@ impl<'call> End<'call> {
         self.took
     }
 
-    /// Returns what the retry did for a call. For an attempt it returns the default: one attempt and no denial. The
-    /// number of an attempt, from 0, is in the [context](Begin::context) of its beginning.
+    /// Returns what the retry did for a call. For an attempt, and for a call that panicked, it returns the default: one
+    /// attempt and no denial. The number of an attempt, from 0, is in the [context](Begin::context) of its beginning.
     #[inline]
     pub fn retries(&self) -> Retries {
         self.retries

@@ -21,7 +21,8 @@ pub(crate) trait Reconfigure {
     /// Applies a checked configuration while calls pass. Other changes wait for it, so it must be short.
     fn apply(&self, config: &Self::Config);
 
-    /// Finishes the work that a change leaves for later. It may take longer, because no call waits for it.
+    /// Finishes the work that [`apply`](Self::apply) leaves for later. It may take longer than `apply`, because no call
+    /// waits for it.
     fn settle(&self) {}
 }
 
@@ -39,5 +40,5 @@ pub(crate) enum Course<Config> {
     InSteps,
 }
 
-/// The rule that a configuration breaks if it has a part for a missing mechanism.
+/// The rule that a configuration breaks if it has a part for a mechanism that the stack does not have.
 pub(crate) const ABSENT: &str = "must be left out: the stack was built without it";

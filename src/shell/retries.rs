@@ -18,7 +18,7 @@ pub enum Denied {
     Exhausted = 1,
     /// The retry budget was empty.
     Budget,
-    /// The backoff would have ended at or after the deadline.
+    /// The wait before the next attempt would have ended, or did end, at or after the deadline.
     Deadline,
     /// The service was overloaded, or a layer refused, without a hint when to retry.
     NoHint,

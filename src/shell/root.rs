@@ -6,13 +6,17 @@ use std::sync::Arc;
 
 /// The shared part of each handle of a stack: a layer, a service, a control.
 ///
-/// With the `load` feature the handles share one `Arc` and the calls a second one. The second has one reference for
-/// each call, and one more. Threads that clone one handle per call then contend for two cache lines instead of one, so
-/// the second `Arc` exists only with the feature.
+/// With the `load` feature, an inner `Arc` of its own counts the calls in flight. The handles share an outer `Arc`,
+/// which holds one reference to the inner one. Each response future holds one more reference to the inner `Arc`. The
+/// inner count less one is therefore the number of calls in flight.
+///
+/// Without the feature there is only one `Arc`. Threads that clone a handle for each call contend for one cache line
+/// per `Arc`.
 pub(crate) struct Root<St, X> {
     #[cfg(not(feature = "load"))]
     shared: Arc<Shared<St, X>>,
-    /// The inner `Arc` is held here and by each response future.
+    /// The outer `Arc`, which all handles share, holds the inner one once. Each response future holds the inner one,
+    /// too.
     #[cfg(feature = "load")]
     #[allow(clippy::redundant_allocation, reason = "calls count in the inner one, handles in the outer one")]
     shared: Arc<Arc<Shared<St, X>>>,
@@ -32,7 +36,7 @@ impl<St, X> Root<St, X> {
         &self.shared
     }
 
-    /// Returns the number of response futures.
+    /// Returns the number of response futures that exist.
     #[cfg(feature = "load")]
     pub(super) fn in_flight(&self) -> usize {
         Arc::strong_count(self.shared()).saturating_sub(1)

@@ -18,9 +18,9 @@ use tower::Service;
 /// Runs the service with the call's [`CallContext`] as the current one. Outer stages may have set an earlier deadline
 /// in it.
 ///
-/// It is the last stage before the innermost one, so it knows when the attempt began, without earlier attempts and
-/// waits in queues. It judges whether an attempt that a deadline ended had at least half of its full time; see
-/// [`Ending::CutShort`].
+/// It is the last stage before the innermost one. It therefore starts after all earlier attempts and all waits in
+/// queues, and knows when the present attempt began. It judges whether an attempt that a deadline ended had at least
+/// half of its full time; see [`Ending::CutShort`].
 #[derive(Clone, Debug)]
 pub struct ScopeStage<Next> {
     pub(crate) next: Next,
@@ -40,7 +40,7 @@ pin_project! {
         #[pin]
         next: Call,
         context: CallContext,
-        // When the attempt has had half of its full time. `Deadline::NEVER` if the stack has no timeout.
+        // When the attempt has had half of its full time. `Deadline::NEVER` if no outer timeout has a limit.
         half_time: Deadline,
         // Whether a retry was forbidden in any poll so far.
         retry_forbidden: Flag,
@@ -142,9 +142,9 @@ fn may_be_by_deadline(ending: Ending) -> bool {
     )
 }
 
-/// Judges a service that itself gives up at the deadline as if this stack had given up. If the service is a stack, its
-/// own timeout can be longer or shorter than that of this stack. Its verdict on whether the attempt was [cut
-/// short](Ending::CutShort) is then corrected by the full time of this stack.
+/// Judges a service that itself gives up at the deadline as if this stack had given up. The service may be a stack with
+/// a timeout of its own, longer or shorter than that of this stack. That inner stack reports whether the attempt was
+/// [cut short](Ending::CutShort). This function corrects the report by the full time of this stack.
 ///
 /// The service may give up almost a millisecond early: a deadline is rounded down when it is sent, and timers fire at
 /// whole milliseconds.

@@ -27,7 +27,7 @@ impl<St, X> StackLayer<St, X> {
         Self { root: Root::new(stage, border) }
     }
 
-    /// Returns the stages, which the services share.
+    /// Returns the stages and the border, which this layer shares with the services that it makes.
     pub(crate) fn root(&self) -> Root<St, X> {
         self.root.clone()
     }

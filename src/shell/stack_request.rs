@@ -21,7 +21,7 @@ where
     /// The future of a call.
     type Future: Future<Output = Result<Self::Response, Self::Error>>;
 
-    /// Starts a call.
+    /// Makes the future of a call. The call begins in the first poll of that future.
     fn pass(self, stack: &Stack<St, X, S>) -> Self::Future;
 }
 

@@ -25,13 +25,15 @@ where
     /// is called. It moves once per stage, so keep it small; the service's future is in the [`Callee`].
     type Call;
 
-    /// Admits the call, refuses it, or lets it wait for its turn. Runs once for each attempt, and again after a
-    /// [recall](super::Recall). It does not run before the first poll of the response future. If the stage refuses, the
-    /// state that it returns keeps the rejection, and the first [`poll`](Self::poll) returns it.
+    /// Admits the call, refuses it, or lets it wait for its turn. Runs once for each call, and inside a retry once for
+    /// each attempt. After a [recall](super::Recall) it runs again. It does not run before the first poll of the
+    /// response future. If the stage refuses, the state that `start` returns keeps the rejection, and the first
+    /// [`poll`](Self::poll) returns it.
     fn start(&self, request: Request, frame: &mut Frame) -> Self::Call;
 
     /// Predicts whether this stage, or an inner one, would refuse an attempt with this request at `due`. A retry asks
-    /// before its backoff, and ends the call at once if the answer is `true`.
+    /// before its backoff, and ends the call at once if the answer is `true`. A retry that [waits for
+    /// refusals](crate::retry::Retry::wait_for_refusals) does not ask.
     ///
     /// The prediction uses the current state and changes no state. A stage that would make the attempt wait for its
     /// turn returns `false`. A stage that runs a user's closure to make the prediction must also call
@@ -55,8 +57,8 @@ where
     ) -> Poll<Result<S::Response, Error<S::Error>>>;
 
     /// Ends a call that has not ended by itself: drops the service's future, then returns all permits. Called at most
-    /// once, after `start` and instead of the last `poll`. After a panic in a poll it is called with
-    /// [`Abandonment::Cancelled`] when the future is dropped, and finishes the cleanup.
+    /// once, after `start`, and only if no `poll` has returned `Ready`. After a panic in a poll it is called with
+    /// [`Abandonment::Cancelled`] when the response future is dropped, and finishes the cleanup.
     fn abandon(
         &self,
         call: Pin<&mut Self::Call>,

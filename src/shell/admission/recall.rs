@@ -21,7 +21,7 @@ where
                     return None;
                 };
                 guard.settle(refused, frame);
-                // Last, because it drops the rest of the call, which can run user code.
+                // The last step, because it drops the rest of the call, and that can run user code.
                 state.set(State::Ended);
                 Some(request)
             }
@@ -37,7 +37,8 @@ where
 }
 
 impl<A, Next> AdmissionStage<A, Next> {
-    /// Gives up the place of a waiting call among the waiters. If [`Admission::leave`] panics, it does not run again.
+    /// Gives up the place of a waiting call among the waiters. The call is then `Ended`, even if [`Admission::leave`]
+    /// panics, so that `leave` does not run twice.
     // Waiting => Ended
     pub(super) fn leave<S, Request>(
         &self,

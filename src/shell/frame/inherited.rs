@@ -8,19 +8,20 @@ pub struct Inherited {
     context: CallContext,
     /// Whether an outer timeout of the same stack ends the call at the deadline.
     enforced: Enforced,
-    /// The limit of the innermost timeout so far: the full time of an attempt. Zero without a timeout.
+    /// The limit of the nearest outer timeout that has a limit: the full time of an attempt. Zero if there is none.
     patience: Nanos,
 }
 
 /// Whether an outer timeout ends the call at the inherited deadline, and who set this deadline: the timeout or the
-/// caller. One word: the limit in nanoseconds plus one if the timeout set it.
+/// caller. One word: [`NO`](Self::NO), [`OF_CALLER`](Self::OF_CALLER), or the limit of the timeout that set the
+/// deadline, in nanoseconds, plus one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Enforced(u64);
 
 impl Enforced {
     const NO: Self = Self(0);
-    /// An outer timeout ends the call at the caller's deadline, because its own is not earlier, or because it has no
-    /// limit.
+    /// An outer timeout ends the call at the caller's deadline. The timeout has no limit, or its own deadline is not
+    /// earlier than the caller's.
     const OF_CALLER: Self = Self(u64::MAX);
 
     /// An outer timeout with this limit ends the call at its own deadline.
@@ -35,7 +36,7 @@ impl Enforced {
 }
 
 impl Inherited {
-    /// Takes what the caller passes on.
+    /// Makes what the outermost stage inherits from a caller with this context.
     #[inline]
     pub(super) fn of(context: CallContext) -> Self {
         Self { context, ..Self::default() }
@@ -65,14 +66,14 @@ impl Inherited {
         self.enforced != Enforced::NO
     }
 
-    /// Returns the limit of the outer timeout that sets the deadline, or `None` if the caller sets it.
+    /// Returns the limit of the outer timeout that set the deadline, or `None` if no timeout set it.
     #[inline]
     pub(crate) fn enforced_limit(&self) -> Option<Duration> {
         self.enforced.limit().map(Nanos::duration)
     }
 
-    /// Takes another context, with the earlier of both deadlines. A deadline never moves later. If the new context sets
-    /// an earlier deadline, no outer timeout [enforces](Self::is_enforced) that deadline.
+    /// Takes another context, with the earlier of its deadline and the inherited one: a deadline never moves later. If
+    /// the new context sets an earlier deadline, no outer timeout [enforces](Self::is_enforced) that deadline.
     #[inline]
     #[must_use]
     pub fn with_context(self, context: CallContext) -> Self {
@@ -81,8 +82,8 @@ impl Inherited {
         Self { context, enforced, ..self }
     }
 
-    /// Returns what the inner stages of a timeout inherit: the earlier of both deadlines, and `limit` as the full time
-    /// of an attempt.
+    /// Returns what the inner stages of a timeout inherit: the earlier of `deadline` and the inherited deadline, and
+    /// `limit` as the full time of an attempt.
     #[inline]
     #[must_use]
     pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {

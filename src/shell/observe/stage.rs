@@ -63,7 +63,7 @@ pin_project! {
 /// | `Torn` | the inner stages have ended | `Ended` |
 /// | `Torn` | user code panics | `Torn` |
 /// | `Started` | recalled | `Ended` |
-/// | any | abandoned | `Ended` |
+/// | any | abandoned | `Torn` while the inner stages are abandoned, then `Ended` |
 #[derive(Debug)]
 enum Watching<Watch> {
     /// The observer has not seen the call or the attempt yet.
@@ -72,7 +72,7 @@ enum Watching<Watch> {
         began: Instant,
     },
     UnderWay(Watched<Watch>),
-    /// In a poll, or after one that panicked. The inner stages have not ended.
+    /// In a poll or in `abandon`, or after one of them panicked. The inner stages have not ended.
     Torn,
     /// The inner stages have ended. They are neither polled nor abandoned again.
     Ended,
@@ -82,8 +82,8 @@ enum Watching<Watch> {
 #[derive(Debug)]
 pub(super) struct Watched<Watch> {
     pub(super) watch: Watch,
-    /// `None` while the second observer of a pair begins. If it panics, the watch of the first observer ends with a
-    /// duration of zero.
+    /// `None` only in a pair of observers, `(outer, inner)`, for the watch of the outer one while the inner one begins.
+    /// If the inner observer panics there, the watch of the outer one ends with a duration of zero.
     began: Option<Instant>,
 }
 
@@ -195,8 +195,9 @@ where
                     // The observer panicked. The stages must return their permits nevertheless.
                     abandon(watching, frame);
                 }
+                // If the thread is unwinding already, this code runs in a drop. A panic that escapes from it would
+                // abort the process.
                 match panic {
-                    // A second panic that left a drop during unwinding would abort the process.
                     Err(panic) if !thread::panicking() => resume_unwind(panic),
                     Err(panic) => {
                         survives(|| drop(panic));
@@ -222,7 +223,7 @@ where
 {
     fn recall(&self, call: Pin<&mut Self::Call>, frame: &mut Frame) -> Option<Request> {
         let ObserveCallProjection { next, watching } = call.project();
-        // A call that has begun was polled.
+        // Only a call that was never polled can be recalled.
         if !matches!(watching, Watching::Started { .. }) {
             return None;
         }
@@ -259,7 +260,8 @@ impl<O: Observer, Next> ObserveStage<O, Next> {
     }
 }
 
-/// Ends the observed call or attempt, even while a panic of user code unwinds.
+/// Holds the watch of a call or an attempt while user code may panic. If a panic drops the guard, the watch ends as
+/// [`Ending::Panicked`].
 pub(super) struct EndOnDrop<'stage, O: Observer> {
     observer: &'stage O,
     watched: Option<Watched<O::Watch>>,
@@ -312,7 +314,8 @@ impl<O: Observer> Drop for EndOnDrop<'_, O> {
     }
 }
 
-/// Notes that the observer, which is user code, ran.
+/// Makes the frame forget the time, because the observer ran and is user code. The time stays if the observer is
+/// [quick](Observer::IS_QUICK).
 #[inline]
 fn observer_ran<O: Observer>(frame: &mut Frame) {
     if !O::IS_QUICK {
