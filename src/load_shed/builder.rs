@@ -129,8 +129,8 @@ impl LimiterBuilder {
         Self { class_shares: Some(shares), ..self }
     }
 
-    /// Reserves this share of the limit for one class. No other class can use it, even while it is free. A later call
-    /// for the same class replaces the share. Default: none.
+    /// Reserves this share of the limit for one class. No other class can use it, even while it is free. If this method
+    /// is called again for the same class, the later share replaces the earlier one. Default: none.
     ///
     /// The class has its guaranteed places even above its [class share](Self::class_shares). It shares all other places
     /// with the other classes. The guarantee is rounded down to whole places: 0.1 of a limit of 9 guarantees nothing.
@@ -144,7 +144,7 @@ impl LimiterBuilder {
     }
 
     /// Refuses a call of a tenant whose calls in flight are at least this share of the free places. Default: tenants
-    /// are not distinguished. Use 1 unless tenants are few.
+    /// are not distinguished. Use 1, unless sudden bursts need more free places.
     ///
     /// Of a limit of 600, with a share of 1, one tenant with unlimited demand gets 300 places, and five get 100 each.
     /// The last sixth stays free for tenants with less demand. A tenant without a call in flight is admitted while any

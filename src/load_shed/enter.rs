@@ -9,6 +9,7 @@ use crate::{
 use tokio::time::Instant;
 
 impl Limiter {
+    /// Takes one place for a call with the current context, now.
     #[inline]
     pub(super) fn enter_now(&self) -> Result<Ticket, Overloaded> {
         if self.is_plain() {
@@ -18,7 +19,7 @@ impl Limiter {
         }
     }
 
-    /// Takes one place of a plain fixed limit.
+    /// Takes one place of a plain fixed limit, or refuses the call and counts the refusal.
     #[inline]
     pub(super) fn enter_plain(&self, is_exempt: bool) -> Result<Ticket, Overloaded> {
         let rule = self.rule();

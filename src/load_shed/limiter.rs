@@ -108,8 +108,8 @@ impl Limiter {
         LimiterBuilder::fixed(limit)
     }
 
-    /// Configures an adaptive limit. By default it refuses a call that would not end within 70% of its remaining
-    /// deadline, by Little's law.
+    /// Configures an adaptive limit. By default it estimates the duration of each call by Little's law. It refuses a
+    /// call that would take more than 70% of the time left until its deadline.
     ///
     /// ```
     /// use std::time::Duration;
@@ -197,7 +197,8 @@ impl Limiter {
     }
 
     /// Takes one place for a call of this tenant. With a [fair share](LimiterBuilder::fair_share) no tenant fills the
-    /// places of the others. Without one, the tenant is ignored, as in [`try_acquire_at`](Self::try_acquire_at).
+    /// places of the others. Without a fair share the limiter ignores the tenant, and the method does the same as
+    /// [`try_acquire_at`](Self::try_acquire_at).
     ///
     /// ```
     /// use steadfast::{CallContext, load_shed::Limiter};
@@ -207,7 +208,7 @@ impl Limiter {
     /// let limiter = Limiter::at_most(10).fair_share(1.0).build()?;
     /// let acquire = |tenant| limiter.try_acquire_for(&tenant, &CallContext::new(), Instant::now());
     /// let permits: Vec<_> = (0..10).filter_map(|_| acquire("large").ok()).collect();
-    /// // With a share of 1 a tenant may hold as many places as are free: here 5 of 10.
+    /// // With a share of 1 a tenant holds at most as many places as remain free. Here it holds 5, and 5 remain free.
     /// assert_eq!(permits.len(), 5);
     /// assert!(acquire("small").is_ok());
     /// # Ok(())
@@ -333,7 +334,7 @@ impl Limiter {
         Rule(self.shared.rule.load(Ordering::Relaxed))
     }
 
-    /// Returns whether an adaptive limit has learned from calls.
+    /// Returns whether the limit is adaptive and its first window has ended.
     pub(crate) fn has_learned(&self) -> bool {
         self.adapts().is_some_and(Adaptive::has_learned)
     }
@@ -356,8 +357,8 @@ impl Limiter {
         }
     }
 
-    /// Returns whether [`enter`](Self::enter) would refuse a call that is not exempt. Ignores tenants, and does not
-    /// read the signals again.
+    /// Returns whether [`enter`](Self::enter) would refuse the call, which the caller never passes as exempt. Ignores
+    /// tenants, and does not read the signals again.
     pub(super) fn is_full(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> bool {
         let rule = self.rule();
         let in_flight = self.shared.places.in_flight();

@@ -108,7 +108,7 @@
 //!   [`LoadShed::criticality`] derives from the request. A caller cannot raise its own criticality unless it is
 //!   trusted: the feature `http` reads the header of internal peers only.
 //! - [`fair_share`](LimiterBuilder::fair_share): no tenant fills the places of the others. With a share of 1, a tenant
-//!   may hold at most as many places as are free: a single greedy tenant gets half of the limit.
+//!   holds at most as many places as remain free: a single greedy tenant gets half of the limit.
 //! - [`signal`](LimiterBuilder::signal): the limit shrinks while the runtime lags ([`RuntimeLag`]), while the control
 //!   group is under pressure ([`CgroupPressure`]), or while a function of yours reports overload.
 //! - [`LoadShed::exempt`]: health checks and similar requests are always admitted. They take places. They are
@@ -134,8 +134,9 @@
 //!
 //! # Cancellation
 //!
-//! A dropped call gives its place back. An adaptive limit counts it as given up if the call is [measured](#cost), had
-//! reached the service, and had taken more than 85% of its time. Otherwise the call is no evidence.
+//! A dropped call gives its place back. An adaptive limit counts a dropped call as given up if the call is
+//! [measured](#cost), had reached the service, and had taken more than 85% of its time. Otherwise the limit learns
+//! nothing from the dropped call.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!
@@ -144,10 +145,10 @@
 //!
 //! # Defaults
 //!
-//! An adaptive limit uses a share of 0.7 of the deadline, and a deadline of one second for calls without one. It is 100
-//! calls until it has learned. Its floor is 1 and its ceiling 10,000. The methods of [`LimiterBuilder`] describe these
-//! numbers. A service whose calls do not overlap keeps its [initial](LimiterBuilder::initial) limit, unless that is
-//! below 4.
+//! An adaptive limit uses a share of 0.7 of the deadline, and a deadline of one second for calls without one. The limit
+//! is 100 calls until it has learned. Its floor is 1 and its ceiling 10,000. The methods of [`LimiterBuilder`] describe
+//! these numbers. A service whose calls do not overlap keeps its [initial](LimiterBuilder::initial) limit, unless that
+//! is below 4.
 //!
 //! A fixed limit has no default. By Little's law the calls in flight at capacity are the capacity in calls per second
 //! times the mean latency. A higher limit absorbs bursts, and adds to the latency in proportion.

@@ -67,13 +67,14 @@ impl<'limiter> Permit<'limiter> {
         Self { limiter, ticket, end: End::Completed }
     }
 
-    /// Gives back the place of a call that was given up before it was answered.
+    /// Gives back the place of a call that was given up before it was answered. An adaptive limit counts the call as
+    /// given up only if the call is [measured](super#cost) and took more than 85% of its time.
     pub fn given_up(mut self) {
         self.end = End::GivenUp;
     }
 
-    /// Gives back the place of a call that did not reach the service, or that the service refused. The call is no
-    /// evidence of the rate of completions.
+    /// Gives back the place of a call that did not reach the service, or that the service refused. An adaptive limit
+    /// counts the call neither as answered nor as given up.
     pub fn spared(mut self) {
         self.end = End::Spared;
     }

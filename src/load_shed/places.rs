@@ -81,7 +81,7 @@ impl Places {
         self.with(self.word.load(Ordering::Relaxed))
     }
 
-    /// Takes a place if there is room beside the calls in flight. Returns those calls, whether it took one or not.
+    /// Takes a place if there is room beside the calls in flight. Returns those calls in both cases, as `Ok` or `Err`.
     ///
     /// A call that finds its class at [`MOST_IN_CLASS`] takes a place beyond the counts of the classes. Where calls are
     /// counted by class, the limit is at most [`MOST_IN_CLASS`]. So only calls that are let in regardless of the limit
@@ -123,12 +123,14 @@ impl Places {
         self.with(word).total()
     }
 
+    /// Returns a reading with this value of `word`, and with the present value of `beyond`.
     #[inline]
     fn with(&self, word: u64) -> InFlight {
         let beyond = if self.by_class { self.beyond.load(Ordering::Relaxed) } else { 0 };
         InFlight { word, beyond, by_class: self.by_class }
     }
 
+    /// Returns the number that counts one call of this class in `word`.
     #[inline]
     fn one(&self, index: usize) -> u64 {
         if self.by_class { 1 << (index as u32 * CLASS_BITS) } else { 1 }

@@ -34,11 +34,11 @@ pub enum LimitReason {
     Rate,
     /// The algorithm returned it as a number of calls.
     Algorithm,
-    /// The algorithm's limit is at or below the floor, and no signal holds the limit there.
+    /// The limit of the algorithm, or the initial limit, is at or below the floor, and no signal holds it there.
     Floor,
     /// The algorithm's limit is at or above the ceiling.
     Ceiling,
-    /// A signal lowered it, at most to the floor. The overload may be over: the limit grows back slowly.
+    /// A signal lowered it, but not below the floor. The overload may be over: the limit grows back slowly.
     Signal,
 }
 

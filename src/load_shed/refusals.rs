@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 #[derive(Default)]
 pub(super) struct Refusals {
     by_class: [Stripe<[[AtomicU64; OverloadedCause::COUNT]; CLASSES]>; STRIPES],
-    /// Not striped: exempt calls are few.
+    /// The exempt calls, which were all admitted. Not striped, because they are few.
     exempted: Exempted,
 }
 

@@ -24,7 +24,7 @@ impl Rule {
         self.0 >> 1
     }
 
-    /// Returns the limit as it was configured. [`NO_LIMIT`](Self::NO_LIMIT) and more is `usize::MAX`.
+    /// Returns the limit as it was configured. If it was [`NO_LIMIT`](Self::NO_LIMIT) or more, returns `usize::MAX`.
     pub(super) fn limit(self) -> usize {
         match self.word_limit() {
             Self::NO_LIMIT => usize::MAX,

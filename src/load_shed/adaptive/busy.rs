@@ -1,4 +1,4 @@
-//! The busy time: the time in which calls are in flight.
+//! The busy time: the time in which calls are in flight, except calls that stay alone from start to end.
 //!
 //! A call that is alone in flight from start to end is no evidence of the rate that the service can reach. The busy
 //! time excludes such a call, so its end needs no reading of the clock. Busy time starts at the admission of a call
@@ -14,8 +14,9 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
-/// The sum of the busy time. Threads that change between idle and counted at the same time may count some time as
-/// either. Each value is one relaxed word, which guards no other memory. The sum never exceeds the time on the clock.
+/// The sum of the busy time. If several threads change between idle and counted at the same time, some time may count
+/// as either. Each value is one relaxed word, which guards no other memory. The sum never exceeds the time on the
+/// clock.
 #[derive(Debug)]
 pub(super) struct Busy {
     /// When the idle time began, plus one; zero while time is counted.
@@ -33,7 +34,7 @@ impl Default for Busy {
 }
 
 impl Busy {
-    /// Returns whether time is counted, and with it the calls that end.
+    /// Returns whether the present time is counted as busy. Only then do answered calls count as completed.
     #[inline]
     pub(super) fn is_counted(&self) -> bool {
         self.idle_since.load(Ordering::Relaxed) == 0

@@ -1,8 +1,8 @@
 //! Little's law: the calls in flight are the rate of completions times the latency.
 //!
-//! A call that finds `n` others in flight ends after about `(n + 1) / rate`. It is refused if that is more than a share
-//! of its remaining deadline. No latency is compared with an ideal latency, so a service that becomes slower for good
-//! does not count as overloaded.
+//! A call that finds `n` others in flight ends after about `(n + 1) / rate`. It is refused if this duration is more
+//! than a share of the time left until its deadline. No latency is compared with an ideal latency, so a service that
+//! becomes slower for good does not count as overloaded.
 //!
 //! | from | to | when |
 //! |---|---|---|
@@ -13,8 +13,8 @@
 //! Only measured calls count as early, late or given up. Answered calls count whether or not they are measured.
 //!
 //! - Unknown: the first window in which a call was answered or given up does not count. The windows after it do.
-//! - Known: in two cases the limit counts as in use in a window. Either a call was late. Or not all measured calls were
-//!   early, and the most calls in flight were at least half of `share * deadline * rate`.
+//! - Known: in two cases the limit counts as in use in a window. Either a call was late. Or the most calls in flight
+//!   were at least half of `share * deadline * rate`, and a measured call was not early or no call was measured.
 //!   - The rate is the measured rate once the limit was in use for eight windows in a row, or for fewer windows with 32
 //!     completions.
 //!   - Otherwise, if the last eight windows have 32 completions, the last known rate decays. The rate is the larger of
@@ -49,7 +49,7 @@ const ENOUGH: u64 = 32;
 const ENOUGH_TO_BEGIN: u64 = 8;
 /// The most by which the limit differs from `share * deadline * rate`, in standard deviations.
 const SLACK: f64 = 2.5;
-/// The gain in [trust](Little::trust) when the answers in time are as many as the calls that the limit allows.
+/// The gain in [trust](Little::trust) when the number of answers in time is `share * deadline * rate`.
 const TRUST_GAINED: f64 = 1.0 / 4.0;
 /// One late answer cancels the trust gained by this number of answers in time.
 const LATE: f64 = 32.0;
@@ -59,7 +59,8 @@ const TRICKLE: usize = 2;
 /// deadlines. It decays only while the last [`SHORT`] windows have [`ENOUGH`] completions.
 const DECAY: f64 = 1.0 / 1024.0;
 
-/// Refuses a call that would not end within a share of its remaining deadline, by Little's law. The default.
+/// Estimates the duration of each call by Little's law, and refuses a call that would take more than a share of the
+/// time left until its deadline. The default.
 ///
 /// It needs deadlines: those in the calls' [context](crate::CallContext), or the
 /// [deadline](super::super::LimiterBuilder::deadline) of the limiter.
@@ -71,7 +72,8 @@ pub struct Little {
     ring: [Seen; WINDOWS],
     /// The index in `ring` at which the next window is stored.
     next: usize,
-    /// The number of latest windows in a row in which the limit was in use. A change of the rate cuts it to [`SHORT`].
+    /// The number of latest windows in a row in which the limit was in use. A change of the rate cuts this number to
+    /// [`SHORT`] at most.
     in_use: usize,
     /// Completions per second.
     rate: f64,

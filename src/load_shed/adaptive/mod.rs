@@ -101,7 +101,7 @@ struct Totals {
 pub(super) enum End {
     /// It was answered, or the service panicked.
     Completed,
-    /// A timeout ended it, or its caller dropped it.
+    /// It had reached the service. Then a timeout ended it, or its caller dropped it.
     GivenUp,
     /// It did not reach the service, or the service refused it.
     Spared,
@@ -129,7 +129,7 @@ impl Adaptive {
         self.origin.to(now)
     }
 
-    /// Returns the remaining time of a call with this deadline.
+    /// Returns the remaining time of a call with this deadline. A call without a deadline has the assumed time.
     #[inline]
     pub(super) fn remaining(&self, deadline: Option<Instant>, now: Instant) -> Nanos {
         deadline.map_or(self.assumed, |deadline| Nanos::of(deadline.saturating_duration_since(now)))

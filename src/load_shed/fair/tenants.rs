@@ -77,8 +77,8 @@ impl Tenants {
     ///
     /// No allocation and no lock. Four loads and four atomic additions to admit, four loads to refuse.
     ///
-    /// A call may be refused although its tenant has room. That takes two coincidences: another call of the tenant is
-    /// being admitted or refused at that moment, and calls of other tenants that share its cells end.
+    /// A call may be refused although its tenant has room. This takes two events at the same moment. Another call of
+    /// the tenant is being admitted or refused, and calls of other tenants that share cells with this tenant end.
     #[inline]
     pub fn enter(&self, tenant: u64, allowed: u64) -> bool {
         let cells = self.cells_of(tenant);
@@ -151,7 +151,7 @@ impl fmt::Debug for Tenants {
 /// For the models of `tests/loom`.
 #[cfg(steadfast_loom)]
 impl Tenants {
-    /// Does as [`enter`](Self::enter), with this anchor.
+    /// Does one try of [`enter`](Self::enter), with this anchor.
     pub fn enter_with_anchor(&self, tenant: u64, allowed: u64, anchor: usize) -> bool {
         enter_by(self.cells_of(tenant), anchor, allowed)
     }

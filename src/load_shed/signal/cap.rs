@@ -5,7 +5,8 @@ use std::time::Duration;
 pub(super) const EVERY: Nanos = Nanos::of(Duration::from_millis(10));
 /// A cap counts in parts of a call, so that it can shrink by 2%. This number of parts is one call.
 const PARTS: u64 = 1024;
-/// The most periods that [`Cap::after`] computes. By then a cap is at one call, or has reached the limit and ended.
+/// The most periods that [`Cap::after`] computes. By then a cap is at one call, or has reached any limit below 400
+/// million calls and ended.
 const MOST_PERIODS: u64 = 2_000;
 
 /// The most calls in flight that the signals allow, in parts of a call.

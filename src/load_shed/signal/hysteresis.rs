@@ -49,7 +49,7 @@ impl Hysteresis {
         Ok(Self { high: overloaded_at, low: recovered_below })
     }
 
-    /// Returns the next state after this level, which is `None` if it is unknown.
+    /// Returns whether the state after this level is overloaded. A level of `None` is unknown.
     pub(super) fn step(self, is_overloaded: bool, level: Option<f64>) -> bool {
         let Some(level) = level.filter(|level| !level.is_nan()) else { return false };
         let level = level.clamp(0.0, 1.0);

@@ -61,8 +61,8 @@ pub struct RuntimeLag {
 struct Lag {
     bound: Duration,
     origin: Origin,
-    /// In nanoseconds; the largest number while unknown. This and `due` are relaxed. A reader that combines the lag of
-    /// one tick with the due time of the next sees a value that is one tick old.
+    /// The lag in nanoseconds; the largest number while it is unknown. This and `due` are relaxed. A reader that
+    /// combines the lag of one tick with the due time of the next sees a value that is one tick old.
     lag: AtomicU64,
     /// When the task is due to wake next, since the origin.
     due: AtomicU64,
