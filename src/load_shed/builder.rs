@@ -207,8 +207,8 @@ impl LimiterBuilder {
     /// - The limit, the floor and the initial limit must be at least 1, and the floor at most the ceiling.
     /// - The share and the fair share must be above 0 and at most 1.
     /// - The deadline must be longer than zero and at most 366 days.
-    /// - The shares of the classes must be above 0 and at most 1, and no class may have a smaller share than a less
-    ///   critical one.
+    /// - The shares of the classes must be above 0 and at most 1. No class may have a smaller share than a less
+    ///   critical class.
     /// - The guarantees must be from 0 to 1, together at most 1. With a guarantee the limit must be at most 65,535.
     /// - There may be at most 64 signals, each with a unique name.
     pub fn build(self) -> Result<Limiter, ConfigError> {

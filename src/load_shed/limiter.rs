@@ -38,8 +38,9 @@ use tokio::time::Instant;
 ///
 /// # Shadow mode
 ///
-/// A limiter in [shadow](Self::set_shadow) refuses no call. It admits each call, counts it in flight, and adds one to
-/// [`would_have_refused`](Self::would_have_refused) if it would have refused the call with the present calls in flight.
+/// A limiter in [shadow](Self::set_shadow) refuses no call. It admits each call and counts it in flight. If an
+/// enforced limit would have refused the call beside the present calls in flight, the limiter adds one to
+/// [`would_have_refused`](Self::would_have_refused).
 /// A limit can thus be tried on live traffic before it is enforced. The count is an upper estimate: a call that would
 /// have been refused takes a place, which it would not do with an enforced limit.
 ///
@@ -301,8 +302,8 @@ impl Limiter {
         }
     }
 
-    /// Changes the limit and the mode in one step: no call is judged by the new value of one and the old value of the
-    /// other. Otherwise as [`set_limit`](Self::set_limit) and [`set_shadow`](Self::set_shadow).
+    /// Changes the limit and the mode in one step. Each call is judged by the old limit and the old mode, or by the new
+    /// limit and the new mode. Otherwise as [`set_limit`](Self::set_limit) and [`set_shadow`](Self::set_shadow).
     ///
     /// # Errors
     ///

@@ -36,8 +36,8 @@
 //!   streamed body. In a stack with `whole_body` (feature `http`) the call keeps its place until the end of the body.
 //! - A call that ends by a timeout gives its place back, although a spawned task or another process may still work on
 //!   it. Such work no longer counts. Within the length of one timeout, up to `limit` more calls can therefore begin.
-//!   If your service goes on with such work, choose a limit for which `limit / timeout` stays below the rate at which
-//!   the service finishes calls.
+//!   If your service goes on with such work, choose a limit that is small enough. Then `limit / timeout` stays below
+//!   the rate at which the service finishes calls.
 //! - A refusal has no `retry_after`, because the limit does not know when there will be room. It has a
 //!   [cause](crate::error::OverloadedCause).
 //! - The [`Limiter`] is a handle. It can be read and changed while calls are in flight, shared by many layers, and used
@@ -73,7 +73,7 @@
 //! ```
 //!
 //! - By default a call is refused if it would take longer than 70% of its remaining time. By Little's law a call that
-//!   finds `n` others in flight ends after about `(n + 1) / rate`, where `rate` is the rate of completions. The rate is
+//!   finds `n` others in flight ends after about `(n + 1) / rate`. Here `rate` is the rate of completions. It is
 //!   measured over about 0.7 of the deadline, or longer if fewer than 128 calls end in that time.
 //! - Let `m` be the number of calls that end at that rate within 70% of the remaining time. The limit differs from `m`
 //!   by at most 2.5 standard deviations. One standard deviation is the square root of `m`. The limit settles where
@@ -89,8 +89,9 @@
 //!   Work on calls that were given up may go on, and no limit can observe it.
 //! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. The
 //!   experiments in `examples/experiments` simulate both. In a metastable collapse (E4) the default served 83% to 97%
-//!   of the calls, `Gradient` 56% to 78%, and `Aimd` 44% to 58%. While a service was three times slower (E11), the
-//!   default lost 3% to 4% of the goodput of the best fixed limit, and `Aimd` less than 1%. `Gradient` lost 5% at a
+//!   of the calls, `Gradient` 56% to 78%, and `Aimd` 44% to 58%. In E11 a service was three times slower for a
+//!   while. Against the goodput of the best fixed limit, the default lost 3% to 4%, and `Aimd` less than 1%. `Gradient`
+//!   lost 5% at a
 //!   load of 0.8 of the capacity that the service had before, and nothing at higher loads.
 //!
 //! [`Limiter::readings`] returns the limit and the reason for it. For a separate limit for each host or endpoint, see
@@ -134,9 +135,9 @@
 //!
 //! # Cancellation
 //!
-//! A dropped call gives its place back. An adaptive limit counts a dropped call as given up if the call is
-//! [measured](#cost), had reached the service, and had taken more than 85% of its time. Otherwise the limit learns
-//! nothing from the dropped call.
+//! A dropped call gives its place back. An adaptive limit counts a dropped call as given up under three conditions. The
+//! call is [measured](#cost), had reached the service, and had taken more than 85% of its time. Otherwise the limit
+//! learns nothing from the dropped call.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!

@@ -188,8 +188,8 @@ impl AdmissionTerms {
         self.signals.as_ref().map_or(limit, |signals| limit.min(signals.cap().max(self.floor)))
     }
 
-    /// Returns the number of places that the tenants of a class share: those that are taken, and those that are free
-    /// for calls of this class.
+    /// Returns the number of places that the tenants of a class share. These are the places that are taken, and those
+    /// that are free for calls of this class.
     #[inline]
     fn shared_out(&self, class: Criticality, limit: u64, in_flight: InFlight) -> u64 {
         if in_flight.is_by_class() {

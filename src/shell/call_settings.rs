@@ -4,8 +4,8 @@ use crate::{
 };
 use std::{num::NonZeroU64, time::Duration};
 
-/// The settings that a call keeps from its start to its end: its timeout, its attempts, their backoff and timeout, and
-/// the longest hint that a retry follows.
+/// The settings that a call keeps from its start to its end, in a live stack. They are its timeout, its attempts, their
+/// backoff and timeout, and the longest hint that a retry follows.
 ///
 /// The call carries them as seven words of 64 bits. When a stage asks for a setting, a method converts the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

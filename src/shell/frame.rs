@@ -46,7 +46,8 @@ pub struct Frame {
     /// The configuration version of a later pass, which began after the call's own pass: for a further attempt, or for
     /// a waiter whose turn came. Zero if there is no later pass, or once it has ended.
     later_pass: u64,
-    /// What the call inherited before the pass, if a stage had read or set it.
+    /// What the call inherited before the pass. `None` if no stage had read or set it: a repeated pass then reads the
+    /// caller's context again.
     before_pass: Option<Inherited>,
 }
 

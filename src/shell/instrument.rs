@@ -136,7 +136,7 @@ impl fmt::Debug for Readings<'_> {
 ///
 /// The mechanisms of this crate use the names of the [metrics](crate::telemetry#the-metrics) without the prefix
 /// `steadfast_`. Your own name gets no prefix, so begin it with the name of your program. Names and label values must
-/// be known at compile time, so that their number stays small: never use a key, a path or an error message.
+/// be known at compile time, so that their number stays small. Never use a key, a path or an error message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     name: &'static str,

@@ -55,9 +55,9 @@ const PENALTY: usize = usize::MAX / 2;
 /// with the feature, handles and calls count their references in two cache lines. Where threads clone one handle for
 /// each call, they contend for both.
 ///
-/// [`load`](Load::load) takes a few atomic loads. It reads the clock where a breaker is open or half-open, where calls
-/// wait in a queue, or where there is a rate limit or an adaptive limit. It takes a lock where calls wait in a queue or
-/// for tokens, and for a sliding window or a bucket that warms up.
+/// [`load`](Load::load) takes a few atomic loads. It reads the clock for a breaker that is open or half-open, a queue
+/// in which calls wait, a rate limit, or an adaptive limit. It takes a lock for a queue in which calls wait, for a rate
+/// limit for whose tokens calls wait, for a sliding window, and for a bucket that warms up.
 impl<St: RefusesNow, X, S> Load for Stack<St, X, S> {
     type Metric = usize;
 

@@ -38,22 +38,22 @@
 //! | ended | the `Arc` | nothing |
 //!
 //! Permits are plain data in the call's state. While user code runs, a guard in a local variable holds them, so that an
-//! unwinding panic settles them at once: as [`Ending::Refused`] while an inner stage starts, otherwise as
-//! [`Ending::Panicked`].
+//! unwinding panic settles them at once. A panic while an inner stage starts settles them as [`Ending::Refused`], any
+//! other panic as [`Ending::Panicked`].
 //!
 //! # The clock
 //!
 //! A [`Frame`] remembers a clock reading until user code runs. A stage that needs the time after that reads the clock
-//! again. If the service is the only user code, polling the stages reads the clock at most twice for each attempt: once
-//! on the way in and once on the way out. No stage reads the clock before the first poll.
+//! again. Let the service be the only user code. The stages then read the clock at most twice for each attempt, once on
+//! the way in and once on the way out. No stage reads the clock before the first poll.
 //!
 //! # Large futures
 //!
 //! The service's future is stored once, in the call's [`Callee`], which the stages pass by reference. The response
 //! future contains the `Callee`, and moves as a whole until its first poll. The request moves once per stage when an
-//! attempt starts. Unoptimized builds keep a copy of each move on the thread's stack. In such a build, a thread with 2
-//! MiB of stack can pass a service's future of 128 KiB through all six layers of a client. A future of 160 KiB
-//! overflows the thread's stack. Box a future or a request of that size: `service_fn(|request|
+//! attempt starts. Unoptimized builds keep a copy of each move on the thread's stack. In such a build, 2 MiB of
+//! stack suffice for a service's future of 128 KiB in all six layers of a client. A future of 160 KiB overflows the
+//! thread's stack. Box a future or a request of that size: `service_fn(|request|
 //! Box::pin(handle(request)))`.
 //!
 //! # Runtime

@@ -53,9 +53,9 @@ impl Retries {
         self.waited.duration()
     }
 
-    /// Returns why there was no further attempt, if the call could have been retried. `None` if the last attempt needed
-    /// no retry, or if a timeout or the caller ended the call. Also `None` if a layer refused the last attempt, unless
-    /// the retry [waits for refusals](crate::retry::Retry::wait_for_refusals).
+    /// Returns why there was no further attempt, if the call could have been retried. `None` if the answer to the last
+    /// attempt was no reason for a retry, or if a timeout or the caller ended the call. Also `None` if a layer refused
+    /// the last attempt, unless the retry [waits for refusals](crate::retry::Retry::wait_for_refusals).
     #[inline]
     pub fn denied(&self) -> Option<Denied> {
         Some(match self.attempts_and_denial as u32 {

@@ -118,8 +118,8 @@ impl<St, X, S> Layer<S> for StackLayer<St, X> {
 /// future. A tower `Balance` above it therefore does not see an unready service. With the `load` feature the `Balance`
 /// sees which services refuse calls, and prefers the others. Clones are cheap and share all state.
 ///
-/// It implements `Service<Request>` if the inner service is `Clone` and implements it, the stages are a
-/// [`Stage<S, Request>`](super::Stage), and the border is a [`Border<Request, S::Response, S::Error>`](super::Border).
+/// It implements `Service<Request>` if the inner service does and is `Clone`. The stages must be a
+/// [`Stage<S, Request>`](super::Stage), and the border a [`Border<Request, S::Response, S::Error>`](super::Border).
 pub struct Stack<St, X, S> {
     pub(super) root: Root<St, X>,
     service: S,

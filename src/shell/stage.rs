@@ -107,8 +107,8 @@ pub enum Ending {
     /// deadline is earlier, or if it starts late in the call. The service is not to blame if it does not answer such a
     /// call.
     CutShort,
-    /// The service was not called: an inner stage refused, the call ran out of time before the service was ready, or a
-    /// live stack [recalled](super::Recall) the call.
+    /// The service was not called. For example, an inner stage refused, the call ran out of time before the service was
+    /// ready, or a live stack [recalled](super::Recall) the call.
     Refused {
         /// The time until another attempt makes sense, if known.
         retry_after: Option<Duration>,

@@ -1,7 +1,7 @@
 use super::Frame;
 
-/// Writes to the request of each attempt, just before the service is called: a header with the deadline, the number of
-/// the attempt, an idempotency key.
+/// Writes to the request of each attempt, just before the service is called. It can write a header with the deadline,
+/// the number of the attempt, or an idempotency key.
 ///
 /// [`ClientBuilder::stamp`](crate::stack::ClientBuilder::stamp) and [`Leaf::stamp`](super::Leaf::stamp) take a stamp.
 /// When the stamp writes, the service is ready, so the call leaves at once. In a stack of a builder,

@@ -47,7 +47,7 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
     /// Returns the length of a window, for callers with this deadline. A length above the deadline counts as the
     /// deadline. Default: the deadline.
     ///
-    /// A window in which fewer than four calls were answered lasts longer: until four calls were answered, or until it
+    /// A window in which fewer than four calls were answered lasts longer. It ends with the fourth answer, or when it
     /// is as long as the deadline. While the limit is below four, one answer suffices.
     fn window(&self, deadline: Duration) -> Duration {
         deadline

@@ -11,10 +11,10 @@ use crate::error::ConfigError;
 /// The mean follows a changed latency within some hundred windows, so that a service that becomes slower for good is
 /// not throttled forever.
 ///
-/// `Gradient` needs no deadlines. If they are known, [`Little`](super::Little) does better in a metastable collapse: in
+/// `Gradient` needs no deadlines. If they are known, [`Little`](super::Little) does better in a metastable collapse. In
 /// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. Other simulations made a service three times
-/// slower. A gradient then lost 5% of the goodput of the best fixed limit at a load of 0.8 of the earlier capacity, and
-/// nothing at higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
+/// slower. The loss is stated against the goodput of the best fixed limit. At a load of 0.8 of the earlier capacity a
+/// gradient lost 5%, and nothing at higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     limit: f64,

@@ -14,9 +14,10 @@
 //!
 //! - Unknown: the first window in which a call was answered or given up does not count. The windows after it do.
 //! - Known: in two cases the limit counts as in use in a window. Either a call was late. Or the most calls in flight
-//!   were at least half of `share * deadline * rate`, and a measured call was not early or no call was measured.
-//!   - The rate is the measured rate once the limit was in use for eight windows in a row, or for fewer windows with 32
-//!     completions.
+//!   were at least half of `share * deadline * rate`, and not all of the measured calls were early. The second case
+//!   also holds if no call was measured.
+//!   - The rate is the measured rate once the limit was in use for eight windows in a row. Fewer windows in a row
+//!     suffice if they have 32 completions together.
 //!   - Otherwise, if the last eight windows have 32 completions, the last known rate decays. The rate is the larger of
 //!     the decayed rate and the measured rate.
 //!   - Otherwise the rate stays as it is and does not decay.
@@ -59,8 +60,8 @@ const TRICKLE: usize = 2;
 /// deadlines. It decays only while the last [`SHORT`] windows have [`ENOUGH`] completions.
 const DECAY: f64 = 1.0 / 1024.0;
 
-/// Estimates the duration of each call by Little's law, and refuses a call that would take more than a share of the
-/// time left until its deadline. The default.
+/// Estimates the duration of each call by Little's law. Refuses a call that would take more than a share of the time
+/// left until its deadline. The default.
 ///
 /// It needs deadlines: those in the calls' [context](crate::CallContext), or the
 /// [deadline](super::super::LimiterBuilder::deadline) of the limiter.

@@ -73,9 +73,9 @@ impl Signals {
         Cap(self.cap.load(Ordering::Relaxed)).calls()
     }
 
-    /// Reads all signals and adapts the cap, if the last reading is at least 10 ms old and no other caller begins to
-    /// read them at the same time. Returns whether it read them, and so whether user code ran. One load if they are not
-    /// due.
+    /// Reads all signals and adapts the cap, if the last reading is at least 10 ms old. If several callers find that at
+    /// the same time, only one of them reads. Returns whether it read the signals, and so whether user code ran. One
+    /// load if the signals are not due.
     #[inline]
     pub(in crate::load_shed) fn refresh(&self, in_flight: u64, limit: u64, now: Instant) -> bool {
         let (now_nanos, next) = (self.origin.to(now), self.next.load(Ordering::Relaxed));

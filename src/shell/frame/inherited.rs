@@ -82,8 +82,8 @@ impl Inherited {
         Self { context, enforced, ..self }
     }
 
-    /// Returns what the inner stages of a timeout inherit: the earlier of `deadline` and the inherited deadline, and
-    /// `limit` as the full time of an attempt.
+    /// Returns what the inner stages of a timeout inherit. Their deadline is the earlier of `deadline` and the
+    /// inherited one. The full time of their attempts is `limit`.
     #[inline]
     #[must_use]
     pub fn enforcing(self, deadline: Deadline, limit: Duration) -> Self {
