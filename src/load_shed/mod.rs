@@ -35,9 +35,8 @@
 //! - A call gives its place back when the service returns the head of the response, so the place does not cover a
 //!   streamed body. In a stack with `whole_body` (feature `http`) the call keeps its place until the end of the body.
 //! - A call that ends by a timeout gives its place back, although a spawned task or another process may still work on
-//!   it. Such work no longer counts. Within the length of one timeout, up to `limit` more calls can therefore begin.
-//!   If your service goes on with such work, choose a limit that is small enough. Then `limit / timeout` stays below
-//!   the rate at which the service finishes calls.
+//!   it. Such work no longer counts. Within the length of one timeout, up to `limit` more calls can therefore begin. If
+//!   your service goes on with such work, keep `limit / timeout` below the rate at which the service finishes calls.
 //! - A refusal has no `retry_after`, because the limit does not know when there will be room. It has a
 //!   [cause](crate::error::OverloadedCause).
 //! - The [`Limiter`] is a handle. It can be read and changed while calls are in flight, shared by many layers, and used
@@ -79,9 +78,9 @@
 //!   by at most 2.5 standard deviations. One standard deviation is the square root of `m`. The limit settles where
 //!   about 3% of the answers near it take more than 85% of their time.
 //! - A call is late if it takes more than 85% of its time, and early if it takes less than 60%. A higher measured rate
-//!   raises the limit at once. A lower measured rate lowers the limit only slowly while the limit is not tested: to
-//!   half in about 60 deadlines. The limit is not tested while no call is late and either less than half of it is in
-//!   use or all answers are early.
+//!   raises the limit at once. A lower measured rate lowers the limit at once only if the calls test the limit. They do
+//!   not test it while no call is late, and less than half of it is in use or all answers are early. Then the limit
+//!   falls slowly: to half in about 60 deadlines.
 //! - No latency is compared with an ideal latency. A service that becomes three times slower for good gets a limit that
 //!   fits it, and one fast answer changes nothing. The limiter does not probe: it refuses no call to learn something.
 //! - If more calls are given up than answered, the limiter admits two calls at a time until the service answers again.
@@ -89,10 +88,9 @@
 //!   Work on calls that were given up may go on, and no limit can observe it.
 //! - [`Aimd`] and [`Gradient`] are the algorithms of other libraries, and [`Algorithm`] is a trait for your own. The
 //!   experiments in `examples/experiments` simulate both. In a metastable collapse (E4) the default served 83% to 97%
-//!   of the calls, `Gradient` 56% to 78%, and `Aimd` 44% to 58%. In E11 a service was three times slower for a
-//!   while. Against the goodput of the best fixed limit, the default lost 3% to 4%, and `Aimd` less than 1%. `Gradient`
-//!   lost 5% at a
-//!   load of 0.8 of the capacity that the service had before, and nothing at higher loads.
+//!   of the calls, `Gradient` 56% to 78%, and `Aimd` 44% to 58%. In E11 a service was three times slower for a while.
+//!   Against the goodput of the best fixed limit, the default lost 3% to 4%, and `Aimd` less than 1%. `Gradient` lost
+//!   5% at a load of 0.8 of the capacity that the service had before, and nothing at higher loads.
 //!
 //! [`Limiter::readings`] returns the limit and the reason for it. For a separate limit for each host or endpoint, see
 //! [`per_key`](crate::per_key#an-adaptive-limit-for-each-key).
@@ -127,11 +125,12 @@
 //! A plain fixed limit: two loads and one compare-and-swap to admit, one subtraction to release. A refusal takes two
 //! loads and one addition to a striped counter. No clock reading, no allocation.
 //!
-//! An adaptive limit: one reading of the clock and of the context to admit or refuse, about ten loads, and one more
-//! addition to release. With the default algorithm one call in sixteen is measured: it reads the clock at its end. Each
-//! call admitted near the limit or below a limit of 32 is measured, too. The last of several calls in flight also reads
-//! the clock at its end. An algorithm whose [`measures_all`](Algorithm::measures_all) returns `true`, such as `Aimd`,
-//! measures every call. No call waits for a lock, and nothing is allocated.
+//! An adaptive limit: one reading of the clock and of the context, and about ten loads, to admit or refuse. To release
+//! it takes one addition more than a plain fixed limit. With the default algorithm one call in sixteen is measured: it
+//! reads the clock at its end. Each call admitted near the limit or below a limit of 32 is measured, too. The last of
+//! several calls in flight also reads the clock at its end. An algorithm whose
+//! [`measures_all`](Algorithm::measures_all) returns `true`, such as `Aimd`, measures every call. No call waits for a
+//! lock, and nothing is allocated.
 //!
 //! # Cancellation
 //!

@@ -132,8 +132,8 @@ pub trait Admission<Request, Response, ServiceError> {
     #[inline]
     fn under_way(&self, _permit: &mut Self::Permit, _frame: &mut Frame) {}
 
-    /// Returns whether a call with this answer counts. If not, the stage [refunds](Self::refund) its permit instead of
-    /// settling it.
+    /// Returns whether a call with this answer counts toward the limit. If not, the stage [refunds](Self::refund) the
+    /// call's permit instead of settling it.
     ///
     /// Default: every call counts.
     #[inline]
