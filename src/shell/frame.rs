@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// service answered.
 ///
 /// A frame is a local variable of the response future's poll, or of its drop. If the call's timer has fired by the end
-/// of that poll, the poll runs the stages once more, with a new frame.
+/// of that poll, the poll runs the stages again, with a new frame.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// The time, if the clock was read since user code last ran.

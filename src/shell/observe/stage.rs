@@ -260,8 +260,8 @@ impl<O: Observer, Next> ObserveStage<O, Next> {
     }
 }
 
-/// Holds the watch of a call or an attempt while user code may panic. If a panic drops the guard, the watch ends as
-/// [`Ending::Panicked`].
+/// Holds the watch of a call or an attempt while user code may panic. Unless [`keep`](Self::keep) or [`end`](Self::end)
+/// has taken the watch, dropping the guard ends the watch as [`Ending::Panicked`].
 pub(super) struct EndOnDrop<'stage, O: Observer> {
     observer: &'stage O,
     watched: Option<Watched<O::Watch>>,
