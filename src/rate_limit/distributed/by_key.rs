@@ -183,7 +183,7 @@ where
             Decision::Admitted(permit) => Ok(SettleOnDrop::new(refund, Some(permit), refused)),
             other => Err(other),
         });
-        // The destructor of the key is user code, and ran after the frame read the clock.
+        // The destructor of the key is user code, and may have taken long. So the frame has to read the clock again.
         frame.user_code_runs();
         match admission.map(SettleOnDrop::keep) {
             Ok(Some(permit)) => Decision::Admitted(permit),
@@ -205,7 +205,7 @@ where
         frame: &mut Frame,
     ) -> Poll<Result<D::Permit, RateLimited>> {
         let answer = self.limit.poll(place, cx, frame.now());
-        // The limit may have cloned the waker, which is user code.
+        // The limit may have cloned the waker. That is user code, so the frame has to read the clock again.
         frame.user_code_runs();
         if answer.is_pending() {
             frame.wake_at(self.limit.give_up_at(place));
@@ -222,7 +222,8 @@ where
     }
 }
 
-/// `refuses_now` is always `false`: without a request there is no key.
+/// The default of `refuses_now` is `false`. It fits here: `refuses_now` gets no request, and without a request there is
+/// no key.
 impl<D: Distributed, F> RefusesNow for DistributedByKey<D, F> {}
 
 impl<D: Distributed, F> DescribeLimit for DistributedByKey<D, F> {

@@ -22,11 +22,12 @@ impl Subtokens {
     }
 }
 
-/// The number of spent tokens in a bucket. It drains at the rate of its quota, and admits calls up to the burst.
+/// The number of spent tokens in a bucket. The level drains at the rate of the bucket's quota. The bucket admits a call
+/// if the level then is at most the burst.
 ///
-/// It is a token bucket with three differences. It stores spent tokens, not the time of the next
-/// refill, so a new rate does not change the price of spent tokens. More than the burst can be owed. If the clock goes
-/// back, `at` goes back with it, and nothing drains or fills.
+/// A `Level` differs from a [`TokenBucket`](crate::rate_limit::TokenBucket) in three points. It stores spent tokens,
+/// not the time of the next refill, so a new rate does not change the price of spent tokens. More than the burst can be
+/// owed. If the clock goes back, `at` goes back with the clock, and nothing drains or fills.
 ///
 /// Beside the level there may be a debt. The debt takes no room below the burst, but two fifths of the rate repay it,
 /// or the whole rate while the level is zero. A debt slows callers down and never locks them out.
@@ -99,7 +100,7 @@ impl Level {
         self.at = self.at.saturating_add(nanos(parts.0 / u128::from(self.rate.max(1))));
     }
 
-    /// Adds spent tokens. Afterwards the level is at most `most` tokens, even if it was higher before.
+    /// Adds spent tokens. The level rises to `most` tokens at most. A level that was higher before stays.
     pub(crate) fn add(&mut self, tokens: Tokens, most: Tokens) {
         let sum = self.level.saturating_add(self.in_parts(tokens));
         // A level that another quota has raised above `most` stays.
@@ -147,8 +148,8 @@ impl Level {
         self.level = self.level.saturating_sub(parts);
     }
 
-    /// Raises the level by the least that drains from it in `time`. That is all that the rate gives, or three fifths of
-    /// it while there is a debt. The level rises to `most` tokens at most.
+    /// Raises the level by the least that drains from it in `time`. Without a debt, that is all that the rate gives in
+    /// `time`. With a debt, it is three fifths of it. The level rises to `most` tokens at most.
     pub(crate) fn add_what_drains_in(&mut self, time: Nanos, most: Tokens) {
         let Subtokens(drains) = self.drains_in(time);
         let (to_debt, of) = REPAID;

@@ -38,8 +38,8 @@
 //!
 //! | | [`Exact`] | [`Leased`] | [`WriteBehind`] |
 //! |---|---|---|---|
-//! | who decides | the store | this process, from its lease | this process, from the last answer of the store and what it admitted since |
-//! | a call waits | for the store, for a round trip, at most the deadline (5 ms) | for the store, only in `acquire` or a stack, and only until the store first answers for the key | never |
+//! | who decides | the store | this process, from its lease | this process, from the last answer of the store and from its own spends since then |
+//! | a call waits | for the store, for a round trip, at most the deadline (5 ms) | for the store, only in `acquire` or a stack, and only until the store first answers for the key, at most the deadline | never |
 //! | the most tokens that a call may cost | B | L | U, if it was set; else B |
 //! | the limit | a rate with a burst B | L in any window | a rate with a burst B |
 //! | all processes admit in any interval of length t at most | B + r (t + deadline) | L, if t is at most the window | B + r t + (N - 1) U |
@@ -63,13 +63,14 @@
 //! 2. The bucket can be in debt for tokens that were admitted without the store.
 //! 3. A clock that goes back locks no caller out.
 //!
-//! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each period the
-//! process reports what it spent and when. Its target is 1.25 times the tokens that callers asked for in the last
-//! period, at most L. The process returns the tokens that it holds beyond the target, or asks for those that it lacks.
-//! The store counts leased tokens as spent. The store divides time into fortieths of the window and keeps one sum of
-//! spends for each. A spend counts until one window after the end of its fortieth. All processes together therefore
-//! spend at most L in any window, and a little less in the long run. With a flush each second and a window of 10 s, the
-//! limit admits 91% of what an exact log of all calls would admit. If the demand is far above the limit, it admits 95%.
+//! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each flush period
+//! the process reports what it spent and when. The process has a target: 1.25 times the tokens that callers asked for
+//! in the last period, at most L. The process returns the tokens that it holds beyond the target, or asks for those
+//! that it lacks. The store counts leased tokens as spent. The store divides time into fortieths of the window and
+//! keeps one sum of spends for each. A spend counts until one window after the end of its fortieth. All processes
+//! together therefore spend at most L in any window, and a little less in the long run. With a flush each second and a
+//! window of 10 s, the limit admits 91% of what an exact log of all calls would admit. If the demand is far above the
+//! limit, it admits 95%.
 //!
 //! # When something fails
 //!
@@ -79,8 +80,9 @@
 //! process decides as [`OnOutage`] says. By default it keeps to its [share](#shares) of the limit.
 //!
 //! When the store is back, each process reports what it admitted in the outage. With [`Exact`] and [`WriteBehind`] it
-//! leaves out what has drained since. The store decides again after 2.5 probe or flush periods ([`Leased`]: 1.2), plus
-//! the time that the processes [need to reconnect](Store::returns_within).
+//! leaves out what has drained since. The store then decides again after 2.5 probe or flush periods, plus the time that
+//! the processes [need to reconnect](Store::returns_within). With [`Leased`] a process reports everything that it
+//! spent, and takes new tokens after 1.2 flush periods plus that time.
 //!
 //! | failure, with [`OnOutage::FairShare`] | [`Exact`] and [`WriteBehind`] admit in any interval, beyond their bound | [`Leased`] admits beyond L |
 //! |---|---|---|

@@ -7,10 +7,10 @@ pub enum OnOutage {
     /// This process keeps to its fair share of the limit. The share stays constant for the whole outage. All shares
     /// together are about the whole limit.
     ///
-    /// - [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind): its part of all tokens that were admitted in
-    ///   the four seconds before the outage. For a key without such a part, one divided by the expected number of
-    ///   [processes](super::ExactBuilder::processes).
-    /// - [`Leased`](super::Leased): the tokens that it held, and those that it had spent in the last window.
+    /// - [`Exact`](super::Exact) and [`WriteBehind`](super::WriteBehind): the process's part of all tokens that were
+    ///   admitted in the four seconds before the outage. For a key without such a part, one divided by the expected
+    ///   number of [processes](super::ExactBuilder::processes).
+    /// - [`Leased`](super::Leased): the tokens that the process held, and those that it had spent in the last window.
     #[default]
     FairShare,
     /// Each process applies the whole limit by itself, from the last known state on. N processes together admit up to N

@@ -41,8 +41,8 @@ pub struct Taken {
 enum By {
     /// The store, at this time by the store's clock.
     Store { at: Duration },
-    /// This process, at this time by its own clock. `outage` is `None` if the store was up and only this answer was
-    /// missing.
+    /// This process, at this time by its own clock. `outage` is `None` if the store was up and only the answer for this
+    /// call was missing.
     Itself { at: Instant, outage: Option<Outage> },
 }
 
@@ -86,7 +86,7 @@ impl Asked {
         Pin::new(&mut self.verdict).poll(cx).map(|verdict| verdict.unwrap_or(Verdict::Unanswered))
     }
 
-    /// Stops waiting. A later grant does not belong to this call.
+    /// Stops waiting. Returns the verdict if it has come, else `Unanswered`. A later grant does not go to this call.
     fn give_up(&mut self) -> Verdict {
         self.verdict.close();
         match self.verdict.try_recv() {
@@ -145,7 +145,8 @@ impl Distributed for Exact {
         let at = sync.origin.to(now);
         let room = state.ledger.known(&quota, at).room(&quota);
         // Since the last answer, other processes may have returned tokens, or the store may have lost the key. So this
-        // process refuses from a remembered answer until it is one probe period old. Then it asks again.
+        // process refuses from a remembered answer only until that answer is one probe period old. Then it asks the
+        // store again.
         let is_news = state.ledger.is_younger(Nanos::of(sync.pace.period()), at);
         if room < tokens && is_news {
             let wait = state.ledger.until_room(&quota, tokens, at).duration();
@@ -155,7 +156,7 @@ impl Distributed for Exact {
         Decision::Waits(Asked { entry, tokens, verdict, give_up_at: now + before_the_tick(sync.deadline) })
     }
 
-    /// Predicts by the last answer of the store, even if the call would ask it again.
+    /// Predicts by the last answer of the store, even where `admit` would ask the store again.
     fn would_refuse(&self, key: &[u8], tokens: u64, due: Instant) -> bool {
         self.sync().would_refuse(key, Tokens(tokens), due)
     }
@@ -217,7 +218,7 @@ impl<'a> Waiting<'a> {
         self.settle(verdict).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Stops waiting: the deadline has passed. Returns `None` if the call already has its answer.
+    /// Stops waiting: the time to give up has come. Returns `None` if the call already has its answer.
     pub(super) fn give_up(&mut self) -> Option<Result<Taken, RateLimited>> {
         let verdict = self.asked.as_mut()?.give_up();
         self.settle(verdict)

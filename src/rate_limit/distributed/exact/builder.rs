@@ -40,13 +40,13 @@ impl ExactBuilder {
         }
     }
 
-    /// Sets how long a decision may take. After the deadline this process decides by itself. Default: 5 ms, about ten
-    /// round trips within a data center, and little for a call that is worth limiting.
+    /// Sets how long a decision may take. After the deadline this process decides by itself. Default: 5 ms. That is
+    /// about ten round trips within a data center, and short beside a call that needs a limit.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// Sets how often a store that is down is probed. Default: 100 ms.
+    /// Sets the probe period: how often the flusher asks a store that is down whether it is back. Default: 100 ms.
     pub fn probe_every(self, period: Duration) -> Self {
         Self { probe: period, ..self }
     }
@@ -59,17 +59,17 @@ impl ExactBuilder {
     }
 
     /// Sets the most tokens beyond the burst that a key may owe after an outage. The rest is forgiven. Default: a
-    /// burst, so that an outage slows a key at most 2.5 times as long as the rate takes to give a burst. The number
+    /// burst. An outage then slows a key for at most 2.5 times the time in which the rate gives a burst. The number
     /// must be at most 2^55.
     ///
     /// A debt arises if processes together admitted more in an outage than the rate allows. That happens if only some
     /// of them could reach the store, or with another policy than [`OnOutage::FairShare`]. With fair shares and a store
     /// that is down for all processes the debt is close to zero.
     ///
-    /// While there is a debt, two fifths of the rate repay it and callers have the other three. Any rate that callers
-    /// do not use repays it as well. A debt of `n` tokens is therefore repaid after at most `2.5 * n / rate`. With a
-    /// quota of 100 per second and the default, callers have 60 per second for at most 2.5 s. With a `max_debt` of
-    /// zero, all tokens that do not fit below the burst are forgiven.
+    /// While there is a debt, two fifths of the rate repay it and callers have the other three fifths. Any rate that
+    /// callers do not use repays it as well. A debt of `n` tokens is therefore repaid after at most `2.5 * n / rate`.
+    /// With a quota of 100 per second and the default, callers have 60 per second for at most 2.5 s. With a `max_debt`
+    /// of zero, all tokens that do not fit below the burst are forgiven.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }
@@ -83,14 +83,14 @@ impl ExactBuilder {
 
     common_settings!();
 
-    /// Builds the limit and its flusher, which has to run.
+    /// Builds the limit and its flusher. Spawn [`Flusher::run`]: without it the limit never asks its store.
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] names the field that cannot work:
     ///
-    /// - The quotas must be valid: see [`Quota`].
-    /// - Deadline and probe must be longer than zero and at most 366 days.
+    /// - The quota, and a local quota for outages, must be valid: see [`Quota`].
+    /// - Deadline and probe period must be longer than zero and at most 366 days.
     /// - Processes and keys must be at least 1.
     /// - The debt must be at most 2^55.
     /// - The namespace must be at most 64 bytes long.

@@ -34,12 +34,12 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # When the store does not answer
 ///
-/// No caller waits longer than the deadline. After it this process decides by itself, as
+/// No caller waits longer than the deadline. After the deadline this process decides by itself, as
 /// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and later reports to the store what it admitted. A
-/// grant that comes too late for its caller pays for the tokens that the caller took without it.
+/// grant that comes too late for its caller pays for the tokens that the caller took without the grant.
 ///
-/// After three failures in a row the store is down, and callers no longer wait. The flusher asks every
-/// [`probe_every`](ExactBuilder::probe_every) whether it is back.
+/// After three failures in a row the store is down, and callers no longer wait. The flusher then asks once in each
+/// [probe period](ExactBuilder::probe_every) whether the store is back.
 ///
 /// When the store is back, each process reports the part of what it admitted that has not drained since. The processes
 /// decide by themselves for another 2.5 probe periods, plus the time that they [need to
@@ -56,9 +56,9 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # Cancellation
 ///
-/// A caller that is dropped while it waits takes nothing. If the store grants tokens for that caller, they pay for
-/// spends of this process that the store does not know. The limit returns the rest to the store, less what has drained
-/// since.
+/// A caller that is dropped while it waits takes nothing. Tokens that the store has already granted to that caller go
+/// back to the store, less what has drained since. Tokens that the store grants to it later first pay for spends of
+/// this process that the store does not know. The rest of them goes back in the same way.
 #[doc(alias = "distributed rate limit")]
 #[derive(Clone)]
 pub struct Exact {
@@ -76,8 +76,8 @@ impl Exact {
     /// # Errors
     ///
     /// [`RateLimited`] if too few tokens are left, with the time until there will be enough. If this process decides by
-    /// itself and the policy knows no time, as with `OnOutage::Closed`, it is the time between two probes. There is no
-    /// time if the cost is above the burst, or the key is longer than
+    /// itself and the policy knows no time, as with `OnOutage::Closed`, the error has the time between two probes.
+    /// There is no time if the cost is above the burst, or the key is longer than
     /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub async fn acquire(&self, key: &[u8], tokens: u64) -> Result<Taken, RateLimited> {
         let asked = match self.admit(key, tokens, Instant::now()) {
@@ -103,7 +103,7 @@ impl Exact {
     }
 
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
-    /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// others wait for their turn: see [`Flusher::run`]. The new flusher does nothing before it runs.
     ///
     /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted. The
     /// store decides again 2.5 probe periods after its next answer, plus the time that processes [need to

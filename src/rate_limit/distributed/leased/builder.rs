@@ -55,8 +55,8 @@ impl LeasedBuilder {
 
     /// Sets how this process decides while the store is down. Default: [`OnOutage::FairShare`], which is exact here:
     /// the share is the tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] does the same.
-    /// With [`OnOutage::Open`] and [`OnOutage::Local`] the processes may exceed the limit in the outage. They report to
-    /// the store afterwards.
+    /// With [`OnOutage::Open`] and [`OnOutage::Local`] the processes may exceed the limit in the outage. They report
+    /// the spends to the store afterwards.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
         self
@@ -64,7 +64,7 @@ impl LeasedBuilder {
 
     common_settings!();
 
-    /// Builds the limit and its flusher, which has to run.
+    /// Builds the limit and its flusher. Spawn [`Flusher::run`]: without it the limit never asks its store.
     ///
     /// # Errors
     ///

@@ -35,19 +35,19 @@ use tokio::{
 /// A limit that many processes share: at most `limit` tokens in any window, for each key, by all processes.
 ///
 /// Each process holds a lease for each key in use: a small credit of tokens. A call takes tokens from the credit in one
-/// atomic step, without asking the store. In the background its [`Flusher`] reports what was spent and when, and
-/// returns tokens that are not needed. The flusher then asks for the tokens that the demand of the last period
+/// atomic step, without asking the store. In the background the [`Flusher`] reports what was spent and when, and
+/// returns tokens that are not needed. The flusher also asks for the tokens that the demand of the last period
 /// suggests. The store counts leased tokens as spent for all other processes. So while every process reaches the store,
 /// the limit is not exceeded in any window, even if the demand moves between processes.
 ///
 /// # When the store does not answer
 ///
-/// A process continues with what it holds. One window after it spent tokens, it may spend them again. So it keeps to
-/// its share: the tokens that it held, and had spent in a window, when it lost the store. All shares together are at
-/// most the limit. When the store answers again, a process first reports what it spent. Then it takes no new tokens
-/// until the other processes had time to report, too. The process waits for 1.2 periods, plus the time that the others
-/// [need to reconnect](Store::returns_within). If a store fails again and again within less than that time, little is
-/// admitted, and never too much.
+/// A process continues with what it holds. One window after it spent tokens, it may spend them again. So the process
+/// keeps to its share: the tokens that it held when it lost the store, and those that it had spent in the window
+/// before. All shares together are at most the limit. When the store answers again, a process first reports what it
+/// spent. Then it takes no new tokens until the other processes had time to report, too. The process waits for 1.2
+/// periods, plus the time that the others [need to reconnect](Store::returns_within). If a store fails again and again
+/// within less than that time, little is admitted, and never too much.
 ///
 /// # Cost
 ///
@@ -76,6 +76,7 @@ pub struct Spent {
 pub struct FirstWait {
     entry: Arc<LeaseEntry>,
     tokens: Tokens,
+    /// Gets a message, or loses its sender, once the store has answered or failed for the key.
     settled: oneshot::Receiver<()>,
     /// When the call stops waiting.
     give_up_at: Instant,
@@ -93,8 +94,10 @@ impl Leased {
     /// # Errors
     ///
     /// [`RateLimited`] if the process holds too few tokens. The next flush then asks for more. As the time until they
-    /// may arrive, the error has the flush period. There is no time if the cost is above the limit, or the key is
-    /// longer than [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
+    /// may arrive, the error has the flush period. In an outage, `OnOutage::Closed` refuses every call, and
+    /// `OnOutage::Local` each call beyond its quota. With `Local` the error has the time until the quota has enough
+    /// tokens. There is no time if the cost is above the limit, or the key is longer than
+    /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         let tokens = Tokens(tokens);
         if tokens == Tokens::ZERO {
@@ -163,7 +166,7 @@ impl Leased {
     }
 
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
-    /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// others wait for their turn: see [`Flusher::run`]. The new flusher does nothing before it runs.
     ///
     /// After a time without a flusher the limit continues as after an outage. The process reports what it spent. It
     /// takes new tokens 1.2 periods after the next answer of the store, plus the time that processes [need to

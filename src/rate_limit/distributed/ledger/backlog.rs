@@ -37,8 +37,8 @@ impl Backlog {
         self.level.take_back_parts(self.share.cost(tokens, &self.level));
     }
 
-    /// Removes tokens that the store has counted. They drain in the store's level first. The backlog rests for the time
-    /// in which they drain.
+    /// Removes tokens that the store has counted. These now drain in the store's level, before the rest of the backlog
+    /// does. So the backlog does not drain for the time in which they drain.
     pub(crate) fn reported(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) {
         self.drain(quota, now);
         let cost = self.share.cost(tokens, &self.level).min(self.level.parts());

@@ -43,7 +43,7 @@ pub(crate) struct BucketLedger {
     unreported: Tokens,
     /// Spent because an answer did not come in time, and not yet reported.
     missed: Missed,
-    /// Spent in an outage, or unreported when the outage began. Not reported since.
+    /// Spent in an outage, or unreported when the outage began, and not reported since.
     late: Tokens,
     /// The spends of the outage and those that were unconfirmed when it began. A spend leaves the backlog when the
     /// store confirms it, or when it has drained here.
@@ -94,7 +94,8 @@ impl BucketLedger {
 
     /// Returns the last known level, less what has drained by now.
     pub(crate) fn known(&mut self, quota: &Quota, now: Nanos) -> &Level {
-        // Two callers may come in another order than they read the clock. `drain` also takes over a new quota.
+        // Two callers may come in another order than they read the clock, so `now` may be before the time of the level.
+        // `drain` also takes over a new quota.
         self.known.drain(quota, now.max(self.known.at()));
         &self.known
     }
@@ -191,8 +192,9 @@ impl BucketLedger {
         self.meter.share(quota, processes, now)
     }
 
-    /// Gives back tokens that this process admitted by itself, `age` ago, in this outage or outside of any. Tokens that
-    /// have drained in that time stay spent: others may have used them. Tokens that were reported stay spent, too.
+    /// Gives back tokens that this process admitted by itself `age` ago, in `outage` (`None`: outside of any). Tokens
+    /// that have drained in that time stay spent: others may have used them. The ledger gives back no more tokens than
+    /// it has still to report.
     pub(crate) fn unspend(&mut self, tokens: Tokens, age: Nanos, quota: &Quota, outage: Option<Outage>) {
         let drained = (u128::from(age.0) * u128::from(quota.count())).div_ceil(quota.period().as_nanos().max(1));
         let left = tokens.saturating_sub(Tokens(u64::try_from(drained).unwrap_or(u64::MAX)));
@@ -211,8 +213,8 @@ impl BucketLedger {
         now.saturating_sub(self.answered_at) < than
     }
 
-    /// Uses tokens that the store granted to callers that have gone. They pay for spends that the store does not know.
-    /// Returns the tokens that are left, to be refunded.
+    /// Uses tokens that the store granted to callers that have gone. The tokens pay for spends that the store does not
+    /// know. Returns the tokens that are left, to be refunded.
     pub(crate) fn pay(&mut self, tokens: Tokens, quota: &Quota, now: Nanos) -> Tokens {
         let left = tokens.saturating_sub(self.missed.pay(tokens));
         // Spends that have drained here need no payment.
@@ -222,7 +224,7 @@ impl BucketLedger {
         left.saturating_sub(paid)
     }
 
-    /// Refunds tokens that the store granted at `at` by its clock.
+    /// Notes tokens to refund with the next charge. The store granted them at `at` by its clock.
     pub(crate) fn refund(&mut self, tokens: Tokens, at: Duration) {
         if tokens == Tokens::ZERO {
             return;
@@ -233,8 +235,8 @@ impl BucketLedger {
     }
 
     /// Returns the next charge for the store. The spends of a charge that failed are sent again, without new ones.
-    /// While a charge with spends is in flight, the next one has none. New spends have this sequence, which is above
-    /// all earlier ones.
+    /// While a charge with spends is in flight, the next one has none. If the charge has new spends, they get
+    /// `sequence`, which is above all earlier ones.
     pub(crate) fn charge(
         &mut self,
         key: &Arc<[u8]>,
@@ -284,7 +286,8 @@ impl BucketLedger {
     /// store, too. Without `asked` the ledger keeps the highest level.
     pub(crate) fn answered(&mut self, charge: &Charge, charged: &Charged, asked: Option<Nanos>, now: Nanos) {
         if charge.spent > 0 {
-            // If an outage has begun since the charge was sent, all of its spends are late.
+            // If an outage has begun since the charge was sent, all spends of the charge are late. Late spends are in
+            // the backlog.
             let Spends { late, .. } = self.reported.answered();
             self.backlog.reported(late, &charge.quota, now);
         }

@@ -14,8 +14,8 @@ const FIRST_SHARE: u64 = 16;
 /// The local ledger of one key's lease: the tokens that the process holds, and its spends with their times.
 ///
 /// Callers take tokens from a credit outside of the ledger, in one atomic step. The ledger reads the credit from time
-/// to time and logs the difference as spent just now. The callers took these tokens earlier, so the log errs on the
-/// safe side.
+/// to time and logs the difference as spent just now. The callers took these tokens earlier. The tokens therefore count
+/// a little longer than a window, which errs on the safe side.
 ///
 /// The states of the lease:
 ///
@@ -102,7 +102,7 @@ impl LeaseLedger {
     }
 
     /// Logs the tokens that are missing from the credit as spent, and drops spends older than a window. Returns the
-    /// tokens that come back to a process that is cut off. The caller adds them to the credit.
+    /// tokens of the dropped spends if the process is cut off, else zero. The caller adds them to the credit.
     pub(crate) fn note(&mut self, credit: Tokens, now: Instant, window: Duration) -> Tokens {
         let spent = self.credit.saturating_sub(credit);
         self.credit = credit;
@@ -156,7 +156,7 @@ impl LeaseLedger {
     }
 
     /// Returns the tokens that are likely to be spent before the next demand: a quarter more than callers asked for
-    /// since the last one. For the first demand, when nothing is known, it is at least a 16th of the limit, which
+    /// since the last one. Before the store has first answered or failed, it is at least a 16th of the limit, which
     /// leaves something for others.
     fn target(&self, refused: Tokens, limit: Tokens) -> Tokens {
         let demand = self.spent_since.saturating_add(refused);
@@ -205,7 +205,8 @@ impl LeaseLedger {
         if self.answered_at.is_some_and(is_recent) { self.total } else { Tokens::ZERO }
     }
 
-    /// Takes the answer of the store. Returns the tokens to add to the credit.
+    /// Takes the answer of the store. Returns the tokens to add to the credit: the granted ones, or zero if the process
+    /// was cut off.
     pub(crate) fn answered(
         &mut self,
         granted: Tokens,

@@ -20,6 +20,8 @@ pub(crate) enum Local {
     Deciding(Decider),
 }
 
+/// The bucket of a process that decides alone. The process pays for each token at the [cost](ProcessShare::cost) of its
+/// share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decider {
     level: Level,
@@ -36,10 +38,10 @@ pub(crate) struct Start {
 }
 
 impl Local {
-    /// Takes `tokens`, or returns the time until they may be available, `None` if that is unknown. In a new outage, and
-    /// in each call outside of any, the bucket begins again. With `FairShare` it begins with the level and the share of
-    /// `start`, with `LastKnown` with that level and the whole limit. With `OnOutage::Local` it continues with its own
-    /// level. `Open` admits and `Closed` refuses without a bucket.
+    /// Takes `tokens`, or returns the time until they may be available, `None` if that is unknown. A decider serves one
+    /// outage, or one call outside of any outage. With `FairShare` a new decider begins with the level and the share of
+    /// `start`. With `LastKnown` it begins with that level and the whole limit. With `OnOutage::Local` it continues
+    /// with the level of the previous decider. `Open` admits and `Closed` refuses without a decider.
     pub(crate) fn take(
         &mut self,
         policy: &OnOutage,
@@ -67,8 +69,8 @@ impl Local {
         let Decider { level, share, .. } = &mut decider;
         level.drain(quota, now.max(level.at()));
         let cost = share.cost(tokens, level);
-        // Even the smallest share admits something: a call whose cost is above the burst needs an empty bucket, and
-        // owes the rest.
+        // Even the smallest share admits something. A call whose cost at that share is above the burst is admitted if
+        // the bucket is empty. It raises the level above the burst.
         let verdict = match level.until_room_for_parts(cost.min(level.in_parts(Tokens(quota.burst()))), quota) {
             Nanos::ZERO => {
                 level.add_parts(cost);
@@ -91,7 +93,8 @@ impl Local {
         Decider { level, share, outage }
     }
 
-    /// Returns whether a new decider would decide as this one does, also in the next outage.
+    /// Returns whether a new decider would know as much as this one. With a local quota, that is so once the bucket is
+    /// empty. With the other policies, a new decider takes its level from `start` or needs none.
     pub(crate) fn is_idle(&self, policy: &OnOutage, now: Nanos) -> bool {
         match policy {
             OnOutage::Local(_) => match self {
@@ -102,7 +105,8 @@ impl Local {
         }
     }
 
-    /// Gives back tokens that were taken `age` ago in this outage, or outside of any, less what has drained since.
+    /// Gives back tokens that were taken `age` ago in `outage` (`None`: outside of any), less what has drained since.
+    /// Does nothing if the decider serves another outage.
     pub(crate) fn give_back(&mut self, tokens: Tokens, age: Nanos, outage: Option<Outage>) {
         if let Self::Deciding(decider) = self {
             if decider.outage == outage {

@@ -29,11 +29,11 @@ struct Mark {
     total: Tokens,
 }
 
-/// Few seconds, so that the share soon follows the demand. But enough of them that the share is an average over many
-/// calls: 400 of them at 100 calls per second.
+/// The seconds that count. They are few, so that the share soon follows the demand. But they are long enough that the
+/// share is an average over many calls: 400 calls at 100 per second.
 const SECONDS: usize = 4;
 
-/// The age from which an answer says nothing about the present.
+/// An answer of this age counts no longer. The share then is one divided by the number of processes.
 const FRESH: Nanos = Nanos::of(Duration::from_secs(SECONDS as u64));
 
 impl Meter {

@@ -7,12 +7,14 @@ use std::mem;
 /// therefore held back while an answer is awaited: a late grant [pays](Self::pay) for them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Missed {
-    /// To report with the next charge.
+    /// The tokens to report with the next charge.
     ripe: Tokens,
     /// Held back until `answered` reaches `held_until`.
     held: Tokens,
+    /// The value of `asked` when the last tokens were added to `held`.
     held_until: u64,
-    /// Spent after `held_until` was set. Held back next.
+    /// Spent after the number of requests had risen above `held_until`. These tokens become `held` when `held` becomes
+    /// ripe.
     next: Tokens,
     /// The number of requests for tokens.
     asked: u64,
@@ -34,7 +36,7 @@ impl Missed {
         *part = part.saturating_add(tokens);
     }
 
-    /// Pays for spends with tokens that the store has counted. Returns how many of them it used.
+    /// Pays for spends with tokens that the store has counted. Returns how many of these tokens paid for a spend.
     pub(crate) fn pay(&mut self, tokens: Tokens) -> Tokens {
         let mut left = tokens;
         for part in [&mut self.held, &mut self.next, &mut self.ripe] {
@@ -62,7 +64,7 @@ impl Missed {
         self.asked += 1;
     }
 
-    /// Notes that the store has answered, or was given up.
+    /// Notes that the store has answered a request for tokens, or that the process has given the request up.
     pub(crate) fn answer(&mut self) {
         self.answered = self.asked.min(self.answered + 1);
         if self.answered >= self.held_until {

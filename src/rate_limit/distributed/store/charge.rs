@@ -29,9 +29,10 @@ pub struct Charge {
     pub quota: Quota,
     /// The number of the process that sends this charge. It is unique to that process.
     pub client: u64,
-    /// The number of a charge that reports spends. It is at least 1. With each such charge of one process for one key
-    /// it rises, with gaps. A charge whose sequence is not above the last one is a repetition, and the store does not
-    /// count its `spent` again. If `spent` is zero, the sequence has no meaning, and the store does not remember it.
+    /// The number of a charge that reports spends. It is at least 1. Each new report of a process for a key has a
+    /// higher number than the report before, with gaps. A charge whose sequence is not above the last one is late or a
+    /// repetition, and the store does not count its `spent`. If `spent` is zero, the sequence has no meaning, and the
+    /// store does not remember it.
     pub sequence: u64,
     /// The tokens that the process admitted without a grant, since its last charge with a lower sequence.
     pub spent: u64,
@@ -42,12 +43,12 @@ pub struct Charge {
     pub max_debt: u64,
     /// The tokens that were granted and not used.
     pub refund: u64,
-    /// The time of the first grant of the refund, by [`Charged::at`]. Tokens that have drained since are not taken
-    /// back.
+    /// The time of the earliest grant in the refund, from [`Charged::at`]. Tokens that have drained since that time are
+    /// not taken back.
     pub refund_of: Duration,
     /// The tokens that the process wants. Zero if it only reports.
     pub want: u64,
-    /// The fewest tokens that the process can use.
+    /// The fewest tokens that the process can use. If there is room for fewer, the store grants none.
     pub least: u64,
     /// The last state that the process knows. If the total of the store is lower, the store has lost its data or has
     /// forgotten an empty bucket.

@@ -1,4 +1,4 @@
-//! Stores keep the state of each key for all processes, and settle a batch of keys at a time.
+//! Stores keep the state of each key for all processes, and answer requests about a batch of keys at a time.
 //!
 //! A store knows keys and processes. It does not know limits, their callers or their flushers.
 //!

@@ -15,7 +15,8 @@ pub(crate) async fn ask<'a, Answer>(
     patience: Duration,
 ) -> Result<Vec<Answer>, StoreError> {
     let panicked = || StoreError::new(StoreErrorKind::Incomprehensible, "the store panicked");
-    // It is safe to catch the panic: the limit asks the store again, and the store's own locks guard its state.
+    // It is safe to catch the panic: the limit does not poll this future again, and the store's own locks guard its
+    // state.
     let mut answering = catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())?;
     let answer = poll_fn(|cx| {
         catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx))).unwrap_or_else(|_| Poll::Ready(Err(panicked())))

@@ -68,7 +68,8 @@ impl<E> Entries<E> {
         }
         let gone = part.remove_idle(LOOKS, &is_idle);
         drop(part);
-        // The idle entry is dropped without a lock. Its place, in any part, now belongs to this key.
+        // The idle entry is dropped without a lock. Its place in the count of keys, whatever its part, now belongs to
+        // this key.
         gone.or_else(|| self.parts.iter().find_map(|part| lock(part).remove_idle(LOOKS_ELSEWHERE, &is_idle)))?;
         let mut part = lock(self.part(key));
         if let Some(entry) = part.find(key) {

@@ -4,8 +4,8 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The calls to the store in flight: at most two, so that the store serves one while the next one travels. All requests
-/// that arrive while two calls are in flight leave together in the next call.
+/// The calls to the store in flight: at most two, so that the store serves one while the next one travels. Requests
+/// that arrive while two calls are in flight leave together in the next call, up to 64 keys in each call.
 pub(crate) struct Flights<T>([Option<Flight<T>>; 2]);
 
 type Flight<T> = Pin<Box<dyn Future<Output = T> + Send>>;

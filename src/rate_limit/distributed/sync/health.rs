@@ -62,8 +62,8 @@ pub(crate) struct Health {
 struct HealthState {
     store: StoreState,
     /// The number of the present outage, or of the last one. It rises at the first failure of a store that is up, even
-    /// if no outage follows. It also rises when the last flusher is dropped while the store is up and its last call did
-    /// not fail.
+    /// if no outage follows. It also rises when the last flusher is dropped while the store is up, unless it has just
+    /// risen for a failure.
     outage: Outage,
     /// When the store last answered, or when the limit was built if it never did.
     answered: Instant,
@@ -120,16 +120,16 @@ impl Health {
         }
     }
 
-    /// Returns the number of the present outage, or of the last one. State that was kept from another outage is out of
-    /// date.
+    /// Returns the number of the present outage, or of the last one. A caller compares it with the number that it
+    /// noted, to see whether that outage still lasts.
     pub(crate) fn outage(&self) -> Outage {
         lock(&self.state).outage
     }
 
     /// Notes the answer of the store to a call that was sent at `sent` with this `patience`.
     ///
-    /// Of calls that were in flight at the same time, one failure counts, since they are late together. A call that was
-    /// given up long after its patience does not count: then this process stood still, not the store.
+    /// Of calls that were in flight at the same time, only one failure counts, since they are late together. A call
+    /// that was given up long after its patience does not count: then this process stood still, not the store.
     pub(crate) fn note<T>(&self, answer: &Result<T, StoreError>, sent: Instant, patience: Duration, now: Instant) {
         let mut state = lock(&self.state);
         self.asked.fetch_add(1, Ordering::Relaxed);

@@ -19,10 +19,11 @@ pub(crate) trait Synchronizer: Send + Sync + Sized + 'static {
     /// Takes over from the previous flusher. `was_unasked`: for a time there was no flusher.
     fn take_over(&self, was_unasked: bool);
 
-    /// Works until the last handle is dropped, and then settles the ledgers.
+    /// Works until the last handle is dropped. Then it reports what is left to report, and returns what is held.
     fn run(self: Arc<Self>, handles: Weak<Handle<Self>>) -> impl Future<Output = ()> + Send;
 
-    /// Releases all callers that wait, when the last flusher is dropped or the store no longer decides.
+    /// Releases at least the callers whose requests were not sent. It is called when the last flusher is dropped. The
+    /// synchronizer of buckets also calls it when the store no longer decides.
     fn let_no_caller_wait(&self);
 }
 
@@ -39,7 +40,8 @@ pub(crate) struct Link {
     crew: Mutex<Crew>,
 }
 
-/// The flushers of a limit, running or not.
+/// The number of flushers of a limit, running or not. [`Health`] takes a reference to it, which shows that its lock is
+/// held.
 pub(crate) struct Crew {
     flushers: usize,
 }

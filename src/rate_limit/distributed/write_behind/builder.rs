@@ -53,17 +53,18 @@ impl WriteBehindBuilder {
     }
 
     /// Sets the most tokens of a key that one process may have admitted before the store confirms them. A number above
-    /// the burst counts as the burst. If it is set, a call may not cost more.
+    /// the burst counts as the burst. If you set this number, the limit refuses every call that costs more.
     ///
     /// Default: the tokens that the rate gives in a period, rounded up, so that one process can use the whole rate.
-    /// With the default, a call may cost more, up to the burst, if the store has confirmed everything else of its key.
+    /// With the default, a call may cost more, up to the burst, if the store has confirmed all earlier spends of its
+    /// key.
     pub fn max_unflushed(self, tokens: u64) -> Self {
         Self { max_unflushed: Some(tokens), ..self }
     }
 
-    /// All processes together can admit more than the bucket holds. The surplus is the key's debt, which later refills
-    /// repay. Sets the most debt of a key. Any more is forgiven. Default: a burst, or the [overshoot
-    /// bound](WriteBehind::overshoot_bound) if that is more.
+    /// Sets the most tokens beyond the burst that a key may owe. Any more is forgiven. A key owes tokens because all
+    /// processes together can admit more than the bucket holds. Later refills repay them. Default: a burst, or the
+    /// [overshoot bound](WriteBehind::overshoot_bound) if that is more, but at most 2^55.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }
@@ -77,13 +78,13 @@ impl WriteBehindBuilder {
 
     common_settings!();
 
-    /// Builds the limit and its flusher, which has to run.
+    /// Builds the limit and its flusher. Spawn [`Flusher::run`]: without it the limit never asks its store.
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] names the field that cannot work:
     ///
-    /// - The quotas must be valid: see [`Quota`].
+    /// - The quota, and a local quota for outages, must be valid: see [`Quota`].
     /// - Period and deadline must be longer than zero and at most 366 days.
     /// - Processes, keys and unflushed tokens must be at least 1.
     /// - The debt must be at most 2^55.

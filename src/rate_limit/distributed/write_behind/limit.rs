@@ -40,7 +40,7 @@ use tokio::time::Instant;
 ///
 /// One call may exceed these bounds, if it fits below the burst and the store has confirmed all earlier spends of its
 /// key. If `max_unflushed` was set, the call may cost at most that. By default `max_unflushed` is what the rate gives
-/// in a period, a tenth of a second, and the call may cost up to the burst.
+/// in a flush period of a tenth of a second, and the call may cost up to the burst.
 ///
 /// # Bound
 ///
@@ -50,10 +50,10 @@ use tokio::time::Instant;
 ///
 /// # When the store does not answer
 ///
-/// A process continues until `max_unflushed` tokens are unconfirmed. After three failures in a row it decides as
-/// [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks in each period whether the store is back. When
-/// it is, the process reports the part of what it admitted that has not drained since. It decides by itself for another
-/// 2.5 periods, plus the time that processes [need to
+/// A process continues until it has used up the smaller of the two bounds above. After three failures in a row it
+/// decides as [`OnOutage`](crate::rate_limit::distributed::OnOutage) says, and asks in each period whether the store is
+/// back. When the store is back, the process reports the part of what it admitted that has not drained since. It
+/// decides by itself for another 2.5 periods, plus the time that processes [need to
 /// reconnect](crate::rate_limit::distributed::Store::returns_within). In this time all others can report, too. Tokens
 /// that do not fit below the burst are a [debt](WriteBehindBuilder::max_debt). Two fifths of the rate repay it.
 ///
@@ -132,8 +132,8 @@ impl WriteBehind {
         Ok(Noted { entry: Some(entry), tokens, at: now, outage: None })
     }
 
-    /// Gives back the tokens of a call that was not made after all, less what has drained since. Tokens that the
-    /// process has already reported to the store stay spent.
+    /// Gives back the tokens of a call that was not made after all, less what has drained since. At most, this gives
+    /// back the tokens of the key that the process has not yet reported to the store.
     pub fn refund(&self, noted: Noted) {
         let Noted { entry, tokens, at, outage } = noted;
         if let Some(entry) = entry {
@@ -144,7 +144,7 @@ impl WriteBehind {
     }
 
     /// Makes another flusher, for a runtime that may outlive that of the first. One flusher works at a time, and the
-    /// others wait for their turn: see [`Flusher::run`]. Allocates the flusher; nothing happens before it runs.
+    /// others wait for their turn: see [`Flusher::run`]. The new flusher does nothing before it runs.
     ///
     /// After a time without a flusher the limit continues as after an outage. The process reports what it admitted. The
     /// store decides again 2.5 periods after its next answer, plus the time that processes [need to
@@ -186,7 +186,7 @@ impl WriteBehind {
     }
 
     /// Returns whether a call costs more than the `max_unflushed` that was set. If none was set, a call of any cost up
-    /// to the burst passes while the store has confirmed everything else of its key.
+    /// to the burst passes if the store has confirmed all earlier spends of its key.
     fn is_too_dear(&self, tokens: Tokens, max_unflushed: Tokens) -> bool {
         self.max_unflushed.is_some() && tokens > max_unflushed
     }

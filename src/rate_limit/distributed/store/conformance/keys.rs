@@ -53,7 +53,7 @@ pub(super) async fn a_key_is_any_bytes(probe: Probe<'_>) -> Outcome {
 
 pub(super) async fn the_empty_key_is_a_key(probe: Probe<'_>) -> Outcome {
     let empty: Arc<[u8]> = Arc::from([]);
-    // An earlier run may have used this key, so its bucket drains at once.
+    // An earlier run may have used this key. With this quota its bucket drains at once, so nothing is left of that run.
     let quota = Quota::new(1000, millis(1)).with_burst(1_000_000);
     let answer = probe.charge(Charge { key: empty.clone(), want: 2, ..probe.charge_of(quota) }).await?;
     same("grant of the empty key", 2, answer.granted)?;

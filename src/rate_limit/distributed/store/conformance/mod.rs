@@ -36,8 +36,8 @@
 //!
 //! The name of a check is a sentence about a store that passes. A failed check reports what it looked at, what it
 //! expected and what the store answered. The steps of [`Charge`](crate::rate_limit::distributed::Charge) and
-//! [`Demand`](crate::rate_limit::distributed::Demand) explain the sentence. A panic of the store ends the suite. The
-//! checks send numbers up to `u64::MAX` in most fields.
+//! [`Demand`](crate::rate_limit::distributed::Demand) explain the sentence. A panic of the store ends the suite. It may
+//! come from a sum that overflows: the checks send numbers up to `u64::MAX` in most fields.
 
 mod buckets;
 mod debts;

@@ -58,24 +58,24 @@ impl<'a> Probe<'a> {
         Charge { least: 1, ..Charge::that_wants(0, self.key("key"), quota, 1) }
     }
 
-    /// Charges one bucket.
+    /// Sends one charge, and returns its answer.
     pub(super) async fn charge(&self, charge: Charge) -> Result<Answer<Charged>, Failure> {
         let all = self.charge_all(&[charge]).await?;
         Ok(Answer { answer: all[0], asked: all.asked, answered: all.answered })
     }
 
-    /// Charges a batch. Returns one answer for each charge.
+    /// Sends a batch of charges. Returns one answer for each.
     pub(super) async fn charge_all(&self, charges: &[Charge]) -> Result<Answer<Vec<Charged>>, Failure> {
         ask(|| self.store.charge(charges), charges.len()).await
     }
 
-    /// Settles one window.
+    /// Sends one demand, and returns its answer.
     pub(super) async fn settle(&self, demand: Demand) -> Result<Answer<Settled>, Failure> {
         let all = self.settle_all(&[demand]).await?;
         Ok(Answer { answer: all[0], asked: all.asked, answered: all.answered })
     }
 
-    /// Settles a batch. Returns one answer for each demand.
+    /// Sends a batch of demands. Returns one answer for each.
     pub(super) async fn settle_all(&self, demands: &[Demand]) -> Result<Answer<Vec<Settled>>, Failure> {
         ask(|| self.store.settle(demands), demands.len()).await
     }

@@ -13,7 +13,7 @@ const WINDOW: Duration = millis(400);
 /// A window that does not end before the suite does.
 const LONG: Duration = millis(60_000);
 
-/// How much longer than a window a spend may count: a fortieth of it, and the resolution of the clock.
+/// How much longer than a window a spend may count: a fortieth of the window, and two ticks of the clock.
 const LATE: Duration = millis(10 + 2);
 
 /// A process as the store sees it: the tokens that it holds, and its spends with their times.
@@ -204,7 +204,7 @@ pub(super) async fn lost_data_is_reported_as_lost(probe: Probe<'_>) -> Outcome {
     let mut fresh = Client::new(&probe, 2, 100, LONG);
     let settled = fresh.ask(0).await?;
     same("whether the answer for a fresh key reports a loss, free", (false, 100), (settled.lost, settled.free))?;
-    // A client knows a total of a key that the store does not know: the store lost it.
+    // The client knows a total of a key for which the store has none. So the store must have lost it.
     let mut client = Client::new(&probe, 1, 100, LONG);
     client.key = probe.key("lost");
     (client.sequence, client.held, client.total) = (8, 80, 200);
@@ -268,7 +268,8 @@ pub(super) async fn no_number_is_too_large_for_a_window(probe: Probe<'_>) -> Out
     same("grant, free for another", (0, 0), (settled.granted, settled.free))
 }
 
-/// Three clients spend, ask, lose answers and repeat demands at random. A log of their spends must fit the limit.
+/// Three clients spend, ask, lose answers and repeat demands at random. By a log of their spends, no window may have
+/// more than the limit.
 pub(super) async fn no_window_has_more_spends_than_the_limit(probe: Probe<'_>) -> Outcome {
     const LIMIT: u64 = 50;
     let (random, start) = (Random::seeded(7), Instant::now());
@@ -281,6 +282,8 @@ pub(super) async fn no_window_has_more_spends_than_the_limit(probe: Probe<'_>) -
         if now.saturating_duration_since(start) > 8 * WINDOW / 2 {
             break;
         }
+        // A client that was not heard for half of its window goes next. So no client counts as silent, which takes two
+        // windows.
         let tardy = heard.iter().position(|heard| now.saturating_duration_since(*heard) > WINDOW / 4);
         let who = tardy.unwrap_or(below(3) as usize);
         let client = &mut clients[who];

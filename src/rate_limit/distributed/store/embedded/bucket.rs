@@ -16,8 +16,8 @@ use std::{collections::VecDeque, time::Duration};
 pub(super) struct Bucket {
     level: Level,
     total: u64,
-    /// The latest sequence of each process that may repeat a charge. The process not heard for the longest time is
-    /// first.
+    /// The numbers of the last `PROCESSES_KNOWN` processes that reported spends, each with its latest sequence. The
+    /// process not heard for the longest time is first.
     heard: VecDeque<(u64, u64)>,
 }
 

@@ -16,8 +16,8 @@ const LEAST_KEYS: usize = 1024;
 
 /// A store in this process's own memory: for one process, for tests, and as the reference for all other stores.
 ///
-/// It always answers, at once. Clones are the same store. Beyond 1024 buckets or 1024 windows, the store from time
-/// to time forgets those that have no state.
+/// It always answers, at once. Clones are the same store. Beyond 1024 buckets or 1024 windows, the store from time to
+/// time forgets those that no longer differ from new ones.
 #[derive(Clone)]
 pub struct Embedded {
     shared: Arc<EmbeddedShared>,
@@ -45,7 +45,7 @@ impl Embedded {
         Self { shared: Arc::new(EmbeddedShared { origin: Origin::at(Instant::now()), buckets, windows }) }
     }
 
-    /// Charges a batch at `now`.
+    /// Answers a batch of charges at `now`: counts the spends of each bucket, and grants tokens.
     pub fn charge_at(&self, charges: &[Charge], now: Instant) -> Vec<Charged> {
         let mut buckets = lock(&self.shared.buckets);
         let now = buckets.advance_to(self.shared.origin.to(now));
@@ -57,7 +57,7 @@ impl Embedded {
         charges.iter().map(charge).collect()
     }
 
-    /// Settles a batch at `now`.
+    /// Answers a batch of demands at `now`: counts the spends of each window, and grants tokens.
     pub fn settle_at(&self, demands: &[Demand], now: Instant) -> Vec<Settled> {
         let mut windows = lock(&self.shared.windows);
         let now = windows.advance_to(self.shared.origin.to(now));

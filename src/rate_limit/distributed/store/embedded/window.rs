@@ -71,7 +71,7 @@ impl Window {
         Settled { granted, free: free - granted, total: self.total, lost }
     }
 
-    /// Returns whether no spends count and no process holds tokens, so that the window can be dropped.
+    /// Returns whether no spends count and no process was heard within two windows, so that the window can be dropped.
     pub(super) fn is_fresh(&mut self, now: Nanos) -> bool {
         self.now = self.now.max(now);
         self.forget();
@@ -84,8 +84,8 @@ impl Window {
         spent.chain(held).fold(0, u64::saturating_add)
     }
 
-    /// Counts the `new` tokens as spent at the times in the demand, which come latest first. Tokens beyond those times
-    /// are older than a window, and do not count.
+    /// Counts the `new` tokens as spent at the times in the demand, which come latest first. If `new` is more than all
+    /// tokens in the demand, the rest was spent more than a window ago and does not count.
     fn count_new(&mut self, demand: &Demand, mut new: u64) {
         for (age, tokens) in &demand.spends {
             let tokens = new.min(*tokens);

@@ -77,9 +77,11 @@ impl RedisBuilder {
         Ok(Redis::of(self.prefix, servers))
     }
 
-    /// Connects in the background. Until then each call fails at once, with the error of the last attempt.
+    /// Connects in the background. Until the connection is there, each call fails at once, with the error of the last
+    /// attempt.
     ///
-    /// Outside of a tokio runtime, the first call connects and waits for the connection.
+    /// If this method runs outside of a tokio runtime, it does not connect. The first call of the store then connects,
+    /// and waits for the connection.
     ///
     /// # Errors
     ///

@@ -61,7 +61,7 @@ impl Cluster {
             let open = servers.into_iter().map(async |address| (cluster.0.open(&address).await, address));
             let opened = join_all(open).await;
             let mut known = lock(&cluster.0.known);
-            // The background task connects to servers that cannot be reached now.
+            // A server that cannot be reached now gets a connection from `learn`, which connects in the background.
             known.connections =
                 opened.into_iter().filter_map(|(connection, address)| Some((address, connection.ok()?))).collect();
             drop(known);
@@ -210,6 +210,8 @@ impl ClusterShared {
         None
     }
 
+    /// Takes over these ranges. Connects in the background to servers that are new, and drops the connections to
+    /// servers without a range.
     fn learn(&self, ranges: Vec<Range>) {
         let mut known = lock(&self.known);
         for (_, _, address) in &ranges {

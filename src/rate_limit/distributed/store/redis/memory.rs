@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// The server's answer about its memory. The server is asked until it has answered once.
+/// The server's answer about its memory. Calls of the store ask the server until it has answered once.
 #[derive(Default)]
 pub(super) struct Memory {
     /// Whether the server has answered, or is being asked now. Relaxed: it guards no other memory.

@@ -6,10 +6,10 @@ use crate::{
 use ::redis::{Cmd, Value};
 use std::sync::{Arc, LazyLock};
 
-/// Charges buckets.
+/// The script for `Store::charge`.
 pub(super) static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("charge.lua")));
 
-/// Settles windows.
+/// The script for `Store::settle`.
 pub(super) static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
 
 /// One call of a script.
@@ -81,7 +81,8 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl Call {
-    /// Returns the error for a value that this crate has not written. The script names the place of its key.
+    /// Returns the error for a value that this crate has not written, or `None` for any other failure. The script names
+    /// the place of the key.
     fn foreign(&self, failure: &Failure) -> Option<StoreError> {
         let Failure::Said(error) = failure else { return None };
         let place: usize = (error.code() == Some("FOREIGN")).then(|| error.detail()?.trim().parse().ok())??;

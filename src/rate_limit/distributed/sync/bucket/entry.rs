@@ -26,7 +26,7 @@ pub(crate) struct BucketEntryState {
 
 /// Whether a key is in the flusher's queue.
 enum RequestState {
-    /// Not in the queue. No caller waits.
+    /// Not in the queue. No caller waits, except for the answer to a charge in flight.
     Idle,
     /// In the queue, once. These callers wait for tokens of the store, in order of arrival.
     Queued { waiting: Vec<Waiter> },

@@ -85,7 +85,8 @@ impl BucketRounds {
             FlusherDuty::Probe => self.leaving = 0,
         }
         if duty == FlusherDuty::Probe && ticks && self.flights.are_done() {
-            // The probe uses none of the keys in use, since the fault may lie in one of them alone.
+            // The probe has a key of its own. If the fault lies in one of the keys in use, the store may still serve
+            // the others.
             self.send(self.sync.probe(now));
         }
         while self.flights.has_room() {
@@ -143,7 +144,7 @@ impl BucketRounds {
         self.sync.health().decides_from().map_or(due, |from| due.min(from))
     }
 
-    /// Waits for the next batch that lands. Returns `None` at `wake`, or when the flusher is woken.
+    /// Waits for the next batch that lands. Returns `None` at `wake`, or when `hurry` wakes the flusher.
     async fn next_landed(&mut self, wake: Instant) -> Option<Landed> {
         let (mut hurry, mut sleep) = (pin!(self.sync.link().hurry.notified()), pin!(sleep_until(wake)));
         let flights = &mut self.flights;

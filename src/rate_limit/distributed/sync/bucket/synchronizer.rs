@@ -142,7 +142,8 @@ impl BucketSync {
         Ok(())
     }
 
-    /// Returns the entry of a key, for a caller that wants `tokens` of this quota.
+    /// Returns the entry of a key, for a caller that wants `tokens` of this quota. Refuses a key that is too long, and
+    /// a cost above the burst.
     pub(crate) fn entry(
         &self,
         key: &[u8],
@@ -187,7 +188,8 @@ impl BucketSync {
         })
     }
 
-    /// Decides by what this process knows, as the policy for outages says.
+    /// Decides by what this process knows, as the policy for outages says. Returns the present outage if it admits the
+    /// call, or `None` if the store is up and only one answer is missing.
     pub(crate) fn decide_alone(
         &self,
         entry: &Arc<BucketEntry>,
@@ -279,7 +281,7 @@ impl Synchronizer for BucketSync {
         self.read(now)
     }
 
-    /// Queues the keys whose reports the previous flusher had in flight.
+    /// Queues the keys that have something to report. The previous flusher may have had these reports in flight.
     fn take_over(&self, _was_unasked: bool) {
         for entry in self.entries.all() {
             let mut state = lock(&entry.state);

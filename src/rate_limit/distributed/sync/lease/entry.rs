@@ -42,6 +42,7 @@ pub(crate) struct LeaseEntryState {
 /// Whether the key is in a batch on its way to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BatchState {
+    /// The key is in no batch.
     Landed,
     /// The key is in one batch.
     InFlight,
@@ -61,8 +62,8 @@ impl LeaseEntry {
         }
     }
 
-    /// Returns a receiver for the first answer of the store for this key. The next demand then asks for `tokens` more.
-    /// Returns `None` if the store has already answered or failed.
+    /// Returns a receiver for the first answer of the store for this key. The next demand then covers these `tokens`,
+    /// too. Returns `None` if the store has already answered or failed.
     pub(super) fn wait_for_first_answer(&self, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
         let mut state = lock(&self.state);
         if state.ledger.was_settled() {
@@ -92,7 +93,8 @@ impl LeaseEntry {
                 .credit
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit| Some(credit - credit.min(excess)));
             if let Ok(credit) = taken {
-                // Spends since the last update of the ledger are in the next demand.
+                // Callers may have spent tokens since the last update of the ledger. The next demand reports these
+                // spends.
                 ledger.returned(Tokens(credit.min(excess)));
             }
         }

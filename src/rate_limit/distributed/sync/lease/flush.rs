@@ -45,7 +45,8 @@ enum Last {
 impl LeaseBatches<'_> {
     /// Returns the next keys, without those in flight.
     fn next(&mut self) -> Option<Vec<Arc<LeaseEntry>>> {
-        // Callers wait for newcomers, so these go first. But every second batch has known keys, so that the flush ends.
+        // Callers wait for the first answers about newcomers, so newcomers go first. But every second batch has known
+        // keys, so that the flush ends.
         let takes_newcomers = self.which == FlushKeys::Newcomers || self.last == Last::Known;
         let mut batch = match takes_newcomers && Instant::now() < self.until {
             true => self.sync.next_newcomers(),
@@ -62,7 +63,7 @@ impl LeaseBatches<'_> {
 }
 
 impl LeaseSync {
-    /// Settles with the store: at most two batches at a time, and one while the store is down.
+    /// Sends the demands of these keys to the store: at most two batches at a time, and one while the store is down.
     pub(super) async fn flush(self: &Arc<Self>, which: FlushKeys, until: Instant) {
         let now = Instant::now();
         let known = match which {
@@ -76,7 +77,7 @@ impl LeaseSync {
         };
         let known = known.chunks(LARGEST_BATCH);
         let mut batches = LeaseBatches { sync: self, which, known, last: Last::Known, until };
-        // While the store is down, each flush of all keys asks it once. A flush of newcomers does not ask it.
+        // While the store is down, each flush of all keys asks it once, and a flush of newcomers does not ask it.
         let mut may_probe = which != FlushKeys::Newcomers;
         let mut flights = Flights::new();
         loop {
@@ -109,7 +110,7 @@ impl LeaseSync {
         batch
     }
 
-    /// Settles one batch.
+    /// Sends the demands of one batch, and applies the answers.
     async fn ask(self: Arc<Self>, batch: Vec<Arc<LeaseEntry>>, now: Instant, which: FlushKeys) {
         let demands: Vec<Demand> = batch.iter().map(|entry| entry.demand(now, which)).collect();
         let mut batch = LeaseBatch { sync: &self, entries: batch };

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 /// The loop of the flusher.
 pub(super) struct LeaseRounds {
     sync: Arc<LeaseSync>,
-    /// When all keys are settled next.
+    /// When the demands of all keys are sent next.
     flush: Instant,
     /// When the ledgers are updated next.
     look: Instant,
@@ -29,7 +29,8 @@ impl LeaseRounds {
         rounds
     }
 
-    /// Settles with the store in each period until no handle is left. Then returns to the store what is held.
+    /// Exchanges demands and answers with the store in each period, until no handle is left. Then reports what was
+    /// spent, and returns to the store what is held.
     pub(super) async fn run(mut self, handles: Weak<Handle<LeaseSync>>) {
         while handles.strong_count() > 0 {
             self.work().await;
@@ -37,7 +38,8 @@ impl LeaseRounds {
         self.sync.flush(FlushKeys::AllLeaving, Instant::now()).await;
     }
 
-    /// Runs one round: settles what is due, and waits for newcomers or until something is due.
+    /// Runs one round: does what is due, and waits until something is due again, a newcomer comes, or the last handle
+    /// is dropped.
     async fn work(&mut self) {
         let now = Instant::now();
         self.sync.health().look(now);

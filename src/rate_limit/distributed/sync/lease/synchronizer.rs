@@ -44,10 +44,11 @@ pub(crate) struct LeaseSync {
     pub(crate) period: Duration,
     pub(crate) deadline: Duration,
     pub(super) random: Random,
-    /// Draws the client numbers. It is seeded by the operating system, so that no two processes have the same number.
+    /// Draws a client number for each entry. The operating system seeds this generator, so that no two processes draw
+    /// the same number.
     clients: Random,
-    /// The time in which all processes report, once the store answers again. In this time, this process takes nothing
-    /// from it.
+    /// The time in which all processes report, once the store answers again. In this time, this process takes no tokens
+    /// from the store.
     pub(super) report_for: Duration,
     /// The largest number of processes, if the user set it.
     pub(super) processes: Option<u64>,
@@ -103,7 +104,7 @@ impl LeaseSync {
             looked: AtomicU64::new(0),
             entries: Entries::new(max_keys),
             newcomers: Mutex::default(),
-            // Each key has its own time for reports.
+            // Each key has its own time for reports, so the health of the store needs none.
             link: Link::new(Health::new(now, Duration::ZERO)),
         }
     }
@@ -139,7 +140,7 @@ impl LeaseSync {
     /// Returns a receiver for the first answer of the store for a key. Returns `None` if the store has already answered
     /// or failed, or does not decide now.
     pub(crate) fn wait_for_first_answer(&self, entry: &LeaseEntry, tokens: Tokens) -> Option<oneshot::Receiver<()>> {
-        // A credit shows that the store has answered.
+        // A credit shows that the store has answered or failed for this key.
         if entry.credit.load(Ordering::Relaxed) > 0 || !self.health().decides() {
             return None;
         }
@@ -166,13 +167,14 @@ impl LeaseSync {
         }
     }
 
-    /// Decides without the credit, if the policy for outages does not keep to shares.
+    /// Decides without the credit, as `Open`, `Closed` and `Local` say. Returns `None` with the other policies, which
+    /// decide by the credit.
     #[cold]
     fn take_beyond(&self, entry: &LeaseEntry, tokens: Tokens) -> Option<Result<(), RateLimited>> {
         let quota = match &self.on_outage {
             OnOutage::FairShare | OnOutage::LastKnown => return None,
             OnOutage::Local(quota) => *quota,
-            // These name no quota; the limit stands in for it.
+            // These policies decide without a quota, so the limit stands in for it.
             OnOutage::Open | OnOutage::Closed => Quota::new(self.limit.0, self.window),
         };
         let now = self.origin.to(Instant::now());
