@@ -23,7 +23,7 @@ impl Subtokens {
 }
 
 /// The number of spent tokens in a bucket. The level drains at the rate of the bucket's quota. The bucket admits a call
-/// if the level then is at most the burst.
+/// if the call's tokens fit between the level and the burst.
 ///
 /// A `Level` differs from a [`TokenBucket`](crate::rate_limit::TokenBucket) in three points. It stores spent tokens,
 /// not the time of the next refill, so a new rate does not change the price of spent tokens. More than the burst can be

@@ -117,9 +117,9 @@
 //!
 //! A flusher ends when the last handle of its limit is dropped, including every stack and router that has one. Before
 //! it ends, it reports the unreported tokens and returns the held ones. If the store does not answer, this takes at
-//! most a few times the limit's deadline. Keep the handle that `spawn` returned, and wait for it at the end. To other
-//! processes a flusher that is dropped earlier looks like a crash: the others get the tokens of its lease about three
-//! windows later.
+//! most a few times the limit's deadline. Keep the `JoinHandle` that `spawn` returned, and await it at the end. To
+//! other processes a flusher that is dropped earlier looks like a crash: the others get the tokens of its lease about
+//! three windows later.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

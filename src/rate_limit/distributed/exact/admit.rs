@@ -32,7 +32,7 @@ use tokio::{
 /// The tokens that an admitted call has taken of an [`Exact`] limit. Dropping it spends them.
 pub struct Taken {
     tokens: Tokens,
-    /// `None` if the call costs nothing.
+    /// The entry of the key, and the party that admitted the call. `None` if the call costs nothing.
     taken: Option<(Arc<BucketEntry>, By)>,
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `limit.rs` | the limit |
 //! | `admit.rs` | the admission of a call, and its place while it waits for the store |
-//! | `builder.rs` | its configuration |
+//! | `builder.rs` | the configuration of the limit |
 
 mod admit;
 mod builder;

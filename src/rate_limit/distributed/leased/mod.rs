@@ -3,7 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `limit.rs` | the limit, and the admission of a call |
-//! | `builder.rs` | its configuration |
+//! | `builder.rs` | the configuration of the limit |
 
 mod builder;
 mod limit;

@@ -80,9 +80,11 @@ enum LeaseState {
 /// The limit of a key, and the process that leases from it.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseTerms {
+    /// The name of the key in the store.
     pub(crate) key: Arc<[u8]>,
     pub(crate) limit: Tokens,
     pub(crate) window: Duration,
+    /// The client number of the ledger: see [`Demand::client`].
     pub(crate) client: u64,
 }
 

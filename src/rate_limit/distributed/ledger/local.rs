@@ -41,7 +41,7 @@ impl Local {
     /// Takes `tokens`, or returns the time until they may be available, `None` if that is unknown. A decider serves one
     /// outage, or one call outside of any outage. With `FairShare` a new decider begins with the level and the share of
     /// `start`. With `LastKnown` it begins with that level and the whole limit. With `OnOutage::Local` it continues
-    /// with the level of the previous decider. `Open` admits and `Closed` refuses without a decider.
+    /// with the level of the previous decider, or begins empty. `Open` admits and `Closed` refuses without a decider.
     pub(crate) fn take(
         &mut self,
         policy: &OnOutage,

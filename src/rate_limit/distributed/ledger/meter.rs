@@ -29,8 +29,8 @@ struct Mark {
     total: Tokens,
 }
 
-/// The seconds that count. They are few, so that the share soon follows the demand. But they are long enough that the
-/// share is an average over many calls: 400 calls at 100 per second.
+/// The seconds over which a share is measured. They are few, so that the share soon follows the demand. They are enough
+/// for an average over many calls: 400 calls at 100 per second.
 const SECONDS: usize = 4;
 
 /// An answer of this age counts no longer. The share then is one divided by the number of processes.

@@ -37,9 +37,9 @@ pub trait Store: Send + Sync + 'static {
     fn settle<'a>(&'a self, demands: &'a [Demand]) -> Answering<'a, Settled>;
 
     /// Returns the longest time from the end of an outage until every process gets answers again. If processes
-    /// reconnect by themselves, it is the longest pause before they try. In this time, and until the processes have
-    /// reported what they spent in the outage, no process takes tokens from the store. Other processes may have spent
-    /// these tokens. Default: zero.
+    /// reconnect by themselves, it is the longest pause before an attempt, plus the time of the attempt. In this time,
+    /// and until the processes have reported what they spent in the outage, no process takes tokens from the store.
+    /// Otherwise the store could grant tokens that other processes have already spent. Default: zero.
     fn returns_within(&self) -> Duration {
         Duration::ZERO
     }

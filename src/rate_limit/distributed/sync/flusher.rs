@@ -3,7 +3,8 @@ use std::{fmt, future::Future, pin::Pin};
 /// The background task of a distributed limit: spawn [`run`](Self::run).
 ///
 /// It ends with the runtime that it is spawned in. Until another flusher runs, the limit then decides as it does while
-/// the store is down. A limit makes further flushers:
+/// the store is down. If another flusher exists but never runs, see [Without a
+/// flusher](crate::rate_limit::distributed#without-a-flusher). A limit makes further flushers:
 /// [`Exact::flusher`](crate::rate_limit::distributed::Exact::flusher),
 /// [`Leased::flusher`](crate::rate_limit::distributed::Leased::flusher),
 /// [`WriteBehind::flusher`](crate::rate_limit::distributed::WriteBehind::flusher).

@@ -202,7 +202,7 @@ impl WriteBehind {
 
 /// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends them.
 pub struct Noted {
-    /// `None` if the call costs nothing.
+    /// The entry of the key. `None` if the call costs nothing.
     entry: Option<Arc<BucketEntry>>,
     tokens: Tokens,
     /// When the call was admitted.

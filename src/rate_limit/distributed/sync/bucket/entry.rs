@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 /// One key in use.
 pub(crate) struct BucketEntry {
+    /// The key in the table of entries.
     pub(crate) key: Arc<[u8]>,
     /// The name of the key in the store.
     pub(super) name: Arc<[u8]>,

@@ -50,6 +50,7 @@ pub(crate) struct BucketSync {
     pub(crate) owner: Owner,
     on_outage: OnOutage,
     pub(super) random: Random,
+    /// The time from which the `Nanos` of this synchronizer and its ledgers count.
     pub(crate) origin: Origin,
     namespace: Namespace,
     pub(super) entries: Entries<BucketEntry>,

@@ -18,6 +18,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 /// One key in use.
 pub(crate) struct LeaseEntry {
+    /// The key in the table of entries. The name of the key in the store is in `terms`.
     pub(super) key: Arc<[u8]>,
     /// The tokens that may be spent without asking. Relaxed throughout: it guards no other memory.
     pub(crate) credit: AtomicU64,

@@ -29,7 +29,7 @@ pub(super) enum FlushKeys {
 struct LeaseBatches<'a> {
     sync: &'a LeaseSync,
     which: FlushKeys,
-    /// The keys that were in use when the flush began. None in a flush of newcomers.
+    /// The keys that were in use when the flush began. Empty in a flush of newcomers.
     known: Chunks<'a, Arc<LeaseEntry>>,
     last: Last,
     until: Instant,

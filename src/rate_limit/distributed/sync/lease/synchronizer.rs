@@ -53,12 +53,14 @@ pub(crate) struct LeaseSync {
     /// The largest number of processes, if the user set it.
     pub(super) processes: Option<u64>,
     on_outage: OnOutage,
+    /// The time from which the `Nanos` of this synchronizer count.
     pub(super) origin: Origin,
-    /// When the flusher last read the clock. Callers that take tokens do not read the clock. They count as having come
-    /// at this time, which is earlier than they did. Relaxed: it guards no other memory.
+    /// When the flusher last read the clock. Callers that take tokens do not read the clock. A call counts as made at
+    /// this time, although it is made a little later. Relaxed: it guards no other memory.
     pub(super) looked: AtomicU64,
     pub(super) entries: Entries<LeaseEntry>,
-    /// The keys for which the store was never asked.
+    /// The keys for which the store was not asked before they came here. A flush of all keys may have asked for some
+    /// since.
     pub(super) newcomers: Mutex<Vec<Arc<LeaseEntry>>>,
     link: Link,
 }
