@@ -57,8 +57,8 @@ struct Spend {
     at: Instant,
     /// All tokens of this entry.
     tokens: Tokens,
-    /// The part that was taken from the credit. If the process is cut off one window later, this part returns to the
-    /// credit.
+    /// The part that was taken from the credit. If the process is cut off when the entry is a window old, this part
+    /// returns to the credit.
     of_credit: Tokens,
 }
 
@@ -68,9 +68,9 @@ enum LeaseState {
     Unheard,
     /// The store answered the last demand.
     Connected,
-    /// The store did not answer the last demand, or was not asked because it is down. Spent tokens return to the
-    /// process that spent them one window later. So the process continues with the tokens that it held and had spent
-    /// when it was cut off. While no process reaches the store, no other process has these tokens.
+    /// The store did not answer the last demand, or was not asked, because it is down or no flusher ran. Spent tokens
+    /// return to the process that spent them one window later. So the process continues with the tokens that it held
+    /// and had spent when it was cut off. While no process reaches the store, no other process has these tokens.
     CutOff,
     /// The store answers again, or has lost its data. The process takes nothing from it until all other processes had
     /// time to report what they spent.
@@ -103,8 +103,9 @@ impl LeaseLedger {
         }
     }
 
-    /// Logs the tokens that are missing from the credit as spent, and drops spends older than a window. Returns the
-    /// tokens of the dropped spends if the process is cut off, else zero. The caller adds them to the credit.
+    /// Logs the tokens that are missing from the credit as spent, and drops spends older than a window. If the process
+    /// is cut off, returns the tokens that the dropped spends had taken from the credit, else zero. The caller adds the
+    /// returned tokens to the credit.
     pub(crate) fn note(&mut self, credit: Tokens, now: Instant, window: Duration) -> Tokens {
         let spent = self.credit.saturating_sub(credit);
         self.credit = credit;

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | newcomer | the flusher takes it into a batch, at once | in flight |
 //! | known | the flusher takes it into a batch, in each period | in flight |
+//! | known | it is idle when a flush begins, or when a new key needs its place | forgotten |
 //! | in flight | the store answers | known, with the grant |
 //! | in flight | the store does not answer, or the batch is dropped | known, and cut off |
 //!
