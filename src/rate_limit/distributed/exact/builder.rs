@@ -52,7 +52,7 @@ impl ExactBuilder {
     }
 
     /// Sets the approximate number of processes. In an outage, a process that does not know its [share](Exact::share)
-    /// of a key takes one divided by this number. By default that is an eighth of the limit. A number that is too low
+    /// of a key takes one divided by this number as its share. By default that is an eighth. A number that is too low
     /// admits too much in an outage. Default: 8.
     pub fn processes(self, processes: u64) -> Self {
         Self { processes, ..self }

@@ -53,10 +53,11 @@ impl LeasedBuilder {
         Self { processes: Some(processes), ..self }
     }
 
-    /// Sets how this process decides while the store is down. Default: [`OnOutage::FairShare`], which is exact here:
-    /// the share is the tokens that this process held and had spent in a window. [`OnOutage::LastKnown`] does the same.
-    /// With [`OnOutage::Open`] and [`OnOutage::Local`] the processes may exceed the limit in the outage. They report
-    /// the spends to the store afterwards.
+    /// Sets how this process decides while the store is down. Default: [`OnOutage::FairShare`]. The share is the tokens
+    /// that this process held, and those that it had spent in a window. All shares together are at most the limit,
+    /// unless [`processes`](Self::processes) is set. [`OnOutage::LastKnown`] does the same. With [`OnOutage::Open`] and
+    /// [`OnOutage::Local`] the processes may exceed the limit in the outage. They report the spends to the store
+    /// afterwards.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
         self

@@ -44,10 +44,11 @@ use tokio::{
 ///
 /// A process continues with what it holds. One window after it spent tokens, it may spend them again. So the process
 /// keeps to its share: the tokens that it held when it lost the store, and those that it had spent in the window
-/// before. All shares together are at most the limit. When the store answers again, a process first reports what it
-/// spent. Then it takes no new tokens until the other processes had time to report, too. The process waits for 1.2
-/// periods, plus the time that the others [need to reconnect](Store::returns_within). If a store fails again and again
-/// within less than that time, little is admitted, and never too much.
+/// before. All shares together are at most the limit, unless [`processes`](LeasedBuilder::processes) is set. When the
+/// store answers again, a process first reports what it spent. Then it takes no new tokens until the other processes
+/// had time to report, too. The process waits for 1.2 periods, plus the time that the others [need to
+/// reconnect](Store::returns_within). If a store fails again and again within less than that time, little is admitted,
+/// and never too much.
 ///
 /// # Cost
 ///
@@ -193,7 +194,8 @@ impl Leased {
 
     /// Returns how many tokens beyond the limit may be spent in any window, while the store keeps its data and every
     /// process reaches it: always 0. If some processes reach the store and others do not, those that do not may spend
-    /// their shares in addition. Their shares together are at most the limit.
+    /// their shares in addition. Their shares together are at most the limit, unless
+    /// [`processes`](LeasedBuilder::processes) is set.
     pub fn overshoot_bound(&self) -> u64 {
         0
     }

@@ -3,9 +3,10 @@ use std::{sync::Arc, time::Duration};
 /// A request of one process about the window of one key: its spends, the tokens that it holds, and those that it wants.
 ///
 /// For each key the store keeps the spent tokens with their times, the tokens that each process holds, and the total of
-/// all spent tokens. If its clock goes back a little (in `Redis`, at most a fortieth of the window), the store uses the
-/// latest time that the clock has shown. A clock may also go back far, as when an operator sets it. The store then
-/// moves all its times back with the clock, so that every spend keeps its age. The store takes these steps in order:
+/// all spent tokens. If its clock goes back a little, the store uses the latest time that the clock has shown. A little
+/// is, with `Redis`, at most a fortieth of the window. A clock may also go back far, as when an operator sets it. The
+/// store then moves all its times back with the clock, so that every spend keeps its age. The store takes these steps
+/// in order:
 ///
 /// 1. It forgets spends of more than a window ago. It may keep them by fortieths of the window: a spend then counts
 ///    until a window after the end of its fortieth.

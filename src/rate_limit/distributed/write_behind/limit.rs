@@ -40,7 +40,7 @@ use tokio::time::Instant;
 ///
 /// One call may exceed these bounds, if it fits below the burst and the store has confirmed all earlier spends of its
 /// key. If `max_unflushed` was set, the call may cost at most that. By default `max_unflushed` is what the rate gives
-/// in a flush period of a tenth of a second, and the call may cost up to the burst.
+/// in a flush period, and the call may cost up to the burst.
 ///
 /// # Bound
 ///
@@ -76,7 +76,8 @@ pub struct WriteBehind {
 }
 
 impl WriteBehind {
-    /// Starts to configure a limit with this quota for each key, kept in this store by at most `processes` processes.
+    /// Starts to configure a limit with this quota for each key. This store keeps it, for at most `processes`
+    /// processes.
     pub fn builder(store: impl Store, quota: Quota, processes: u64) -> WriteBehindBuilder {
         WriteBehindBuilder::new(store, quota, processes)
     }

@@ -146,7 +146,8 @@ pub(super) async fn a_repeated_charge_is_counted_once(probe: Probe<'_>) -> Outco
     }
     let next = probe.charge(Charge { sequence: 2, ..charge.clone() }).await?;
     same("level, total of the next charge", (20, 20), (next.level, next.total))?;
-    // A repeated charge is granted what it wants each time, since the answer before was lost.
+    // A repeated charge is granted what it wants each time. The process repeats it since the earlier answer, with its
+    // grant, was lost.
     let again = probe.charge(Charge { sequence: 2, want: 5, ..charge }).await?;
     same("grant, level, total of one that wants", (5, 25, 25), (again.granted, again.level, again.total))
 }
@@ -166,7 +167,7 @@ pub(super) async fn the_same_sequence_of_another_client_is_counted(probe: Probe<
         let answer = probe.charge(Charge { client: client * 0x0101_0101_0101_0101, ..bucket.clone() }).await?;
         same(&format!("level, total of {client} clients"), (client, client), (answer.level, answer.total))?;
     }
-    // The store still knows all of them.
+    // The store still knows the sequence of each of the 16 clients.
     let again = probe.charge(Charge { client: 0x0101_0101_0101_0101, ..bucket }).await?;
     same("level, total when the first repeats its charge", (16, 16), (again.level, again.total))
 }
@@ -178,7 +179,7 @@ pub(super) async fn a_hint_repairs_lost_data(probe: Probe<'_>) -> Outcome {
     let bucket = probe.charge_of(slow(10));
     let answer = probe.charge(Charge { want: 5, hint, ..bucket.clone() }).await?;
     same("grant, level, total", (2, 10, 102), (answer.granted, answer.level, answer.total))?;
-    // A level above the burst, and spends since.
+    // A hint with a level above the burst, and spends that the hint does not include.
     let bucket = Charge { key: probe.key("owed"), max_debt: 20, ..bucket };
     let hint = Hint { level: 15, at, total: 50 };
     let answer = probe.charge(Charge { want: 5, sequence: 7, spent: 3, hint, ..bucket.clone() }).await?;

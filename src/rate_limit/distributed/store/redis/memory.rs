@@ -16,6 +16,7 @@ use tokio::time::timeout;
 pub(super) struct Memory {
     /// Whether the server has answered, or is being asked now. Relaxed: it guards no other memory.
     is_asked: AtomicBool,
+    /// The sentence for an operator, if the answer shows that the server may evict keys.
     concern: OnceLock<String>,
 }
 

@@ -25,9 +25,9 @@ use tokio::runtime::Handle;
 /// a second. After the first answer, each process still decides by itself for 600 ms, in which other processes
 /// reconnect, plus some periods of the limit. See [the failures](crate::rate_limit::distributed#when-something-fails).
 ///
-/// The store needs Redis 6.2 or later, or any Valkey, and the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`, `TIME`
-/// and `PING`; in a cluster also `CLUSTER SLOTS` and `ASKING`. The store reads `INFO` if it may, to check the server
-/// and its policy for eviction. For `rediss://` enable the feature `redis-tls`.
+/// The store needs Redis 6.2 or later, or any Valkey. It uses the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`,
+/// `TIME` and `PING`. In a cluster it also uses `CLUSTER SLOTS` and `ASKING`. The store reads `INFO` if it may, to
+/// check the server and its policy for eviction. For `rediss://` enable the feature `redis-tls`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,10 +45,10 @@ use tokio::runtime::Handle;
 ///
 /// # Runtimes
 ///
-/// Calls need a tokio runtime, but a store belongs to none. A program may make it in a static, in a runtime that ends,
-/// or outside of any runtime. Many runtimes may use it at the same time. The runtime of the call that made the
-/// connection drives it. When that runtime ends, its calls in flight fail, and the next call reconnects in its own
-/// runtime. All calls then wait for that first attempt, at most for the
+/// Calls need a tokio runtime, but a store belongs to none. A program may make the store in a static, in a runtime that
+/// ends, or outside of any runtime. Many runtimes may use it at the same time. The connection is driven by the runtime
+/// of the call that made it. When that runtime ends, the calls in flight on the connection fail. The next call
+/// reconnects in its own runtime. All calls then wait for this first attempt, at most for the
 /// [`connect_timeout`](RedisBuilder::connect_timeout). After a failed attempt calls fail at once.
 ///
 /// A runtime can stop running without being dropped, such as a current-thread runtime after its `block_on`. A
@@ -56,17 +56,17 @@ use tokio::runtime::Handle;
 ///
 /// # Keys
 ///
-/// A bucket is stored under `steadfast:b:` and its key, a window under `steadfast:w:` and its key, or with another
-/// [prefix](RedisBuilder::prefix). Keys with the same hash tag, such as `{tenant 7}reads` and `{tenant 7}writes`, are
-/// on one server of a cluster and in one call. The store never overwrites a value that this crate has not written:
-/// every batch with that key fails, and the error names the key.
+/// A bucket is stored under `steadfast:b:` and its key, a window under `steadfast:w:` and its key. Another
+/// [prefix](RedisBuilder::prefix) takes the place of `steadfast:`. Keys with the same hash tag, such as `{tenant
+/// 7}reads` and `{tenant 7}writes`, are on one server of a cluster and in one call. The store never overwrites a value
+/// that this crate has not written: every batch with that key fails, and the error names the key.
 ///
 /// # Eviction
 ///
 /// All three kinds of limits need `maxmemory-policy noeviction`. Each key has an expiry, so under any other policy the
-/// server may evict it at its `maxmemory`. An evicted bucket continues from the level that the next process to ask
-/// still knows. An evicted window starts empty. Once a process that had used it asks, the store notices the loss and
-/// grants nothing for a window.
+/// server may evict keys when its memory reaches `maxmemory`. An evicted bucket continues from the level that the next
+/// process to ask still knows. An evicted window starts empty. Once a process that had used it asks, the store notices
+/// the loss and grants nothing for a window.
 ///
 /// The store asks the server once for its policy, with `INFO memory`; in a cluster, it asks only the configured server.
 /// If the server may evict keys, [`StoreHealth::concern`](crate::rate_limit::distributed::StoreHealth::concern) reports
