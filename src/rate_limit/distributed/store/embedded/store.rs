@@ -87,6 +87,7 @@ impl<KeyState> ByKey<KeyState> {
         self.now
     }
 
+    /// If there are more keys than `look_at`, forgets those whose state is fresh, and sets the next `look_at`.
     fn make_room(&mut self, mut is_fresh: impl FnMut(&mut KeyState) -> bool) {
         if self.by_key.len() > self.look_at {
             self.by_key.retain(|_, state| !is_fresh(state));

@@ -79,7 +79,7 @@ impl Pace {
     }
 }
 
-/// The parts of a synchronizer.
+/// The values from which a synchronizer is built. `build` checks most of them, and the builders of the limits the rest.
 pub(crate) struct BucketParts {
     pub(crate) settings: Settings,
     pub(crate) quota: Quota,

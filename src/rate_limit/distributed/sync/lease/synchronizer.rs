@@ -65,7 +65,7 @@ pub(crate) struct LeaseSync {
     link: Link,
 }
 
-/// The parts of a synchronizer, which the builder has checked.
+/// The values from which a synchronizer is built. The builder has checked them.
 pub(crate) struct LeaseParts {
     pub(crate) settings: Settings,
     pub(crate) limit: Tokens,
