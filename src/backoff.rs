@@ -81,7 +81,7 @@ pub enum Jitter {
     Equal,
     /// Uniform from the base to three times the previous wait, or three times the base for the first retry. Ignores the
     /// ceiling. The published formula replaces a wait above the cap by the cap. Here such a wait is drawn again,
-    /// uniformly from the last quarter below the cap.
+    /// uniformly from the last quarter below the cap, but not below the base.
     Decorrelated,
     /// Uniform around the ceiling, plus or minus this fraction (above 0, at most 1) of the ceiling. With a ceiling of
     /// 100 ms, `PlusMinus(0.2)` draws from 80 to 120 ms. No wait is longer than the cap: with a cap of 110 ms, it draws
@@ -93,7 +93,7 @@ pub enum Jitter {
 
 impl Jitter {
     /// Returns the number of the variant, and the factor of [`PlusMinus`](Self::PlusMinus) or zero. Both are stored in
-    /// place of the jitter, in a call and in a snapshot.
+    /// place of the jitter, in the settings of a call and in a snapshot.
     pub(crate) fn numbers(self) -> (u32, f64) {
         match self {
             Self::Full => (0, 0.0),
@@ -117,7 +117,7 @@ impl Jitter {
 }
 
 impl Backoff {
-    /// Doubles the waits from `base` up to `cap`, with full jitter.
+    /// Doubles the ceiling of the waits from `base` up to `cap`, with full jitter.
     ///
     /// Checked when the retry is built: `base` must be at most `cap`. Both must be longer than zero and at most 366
     /// days, or both zero: then retries do not wait.
@@ -125,7 +125,7 @@ impl Backoff {
         Self { base, cap, growth: Growth::Exponential, jitter: Jitter::Full }
     }
 
-    /// Grows the waits from `step` by `step` up to `cap`, with full jitter.
+    /// Raises the ceiling of the waits from `step` up to `cap`, by `step` for each retry, with full jitter.
     ///
     /// Checked when the retry is built: `step` must be at most `cap`. Both must be longer than zero and at most 366
     /// days, or both zero: then retries do not wait.
@@ -272,8 +272,8 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// Doubles from 50 ms to 2 s, with full jitter. The first retry comes soon enough for a user who waits. The cap
-    /// gives a service time to restart.
+    /// The ceiling doubles from 50 ms to 2 s, with full jitter. The first retry comes soon enough for a user who waits.
+    /// The cap gives a service time to restart.
     fn default() -> Self {
         Self::exponential(Duration::from_millis(50), Duration::from_secs(2))
     }

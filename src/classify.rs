@@ -59,8 +59,8 @@ pub enum Outcome {
 
 /// Decides what an answer of the service means.
 ///
-/// Every closure `Fn(Result<&Response, &Error>) -> Outcome` implements it. It runs once per attempt, in the poll in
-/// which the service answers, and must not block.
+/// Every closure `Fn(Result<&Response, &Error>) -> Outcome` implements this trait. A stack or a layer calls its
+/// classifier once for each answer, in the poll in which the service answers. The classifier must not block.
 pub trait Classify<Response, Error> {
     /// Returns the verdict on one answer.
     fn classify(&self, result: Result<&Response, &Error>) -> Outcome;

@@ -4,7 +4,7 @@
 //! attempt. A client stack inside the handler reads the context. An outgoing call therefore inherits the rest of the
 //! caller's deadline without user code.
 //!
-//! - A client stack with a timeout of any length ends the call at the inherited deadline.
+//! - A client stack with a timeout of any length ends the call at the inherited deadline at the latest.
 //! - A client stack without a timeout passes the deadline on. Its retry and its wait queues respect the deadline.
 //! - The service of a client stack sees the number of its attempt, and the deadline at which the attempt is given up.
 //!   It can send both along.
@@ -232,7 +232,8 @@ impl CallContext {
     }
 
     /// Runs a closure with this context as the [current](Self::current) one. In nested scopes the earlier deadline
-    /// counts, as in [`scope`](Self::scope).
+    /// counts, as in [`scope`](Self::scope). If the closure calls [`forbid_retry`](Self::forbid_retry), that has no
+    /// effect outside of the scope.
     pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
         let _own = OwnForbiddance::begin();
         CURRENT.sync_scope(self.within_current(), work)
@@ -255,6 +256,7 @@ impl CallContext {
         self.deadline
     }
 
+    /// Takes this deadline, if it is earlier than that of the context.
     #[inline]
     pub(crate) fn narrowed(self, deadline: Deadline) -> Self {
         Self { deadline: self.deadline.earlier(deadline), ..self }
@@ -292,7 +294,8 @@ impl Drop for Forbiddance {
     }
 }
 
-/// A mark set during its life does not reach the outer scope: on drop, the flag is again what it was before.
+/// Keeps marks of forbidden retries that are set in a scope from the outer scope. [`begin`](Self::begin) clears the
+/// thread's flag, and the drop sets the flag back to its value before `begin`.
 struct OwnForbiddance {
     /// Whether the outer scope had the mark.
     outer: bool,
@@ -316,7 +319,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F> {
         context: CallContext,
-        // `None` after it has ended. It is dropped inside its scope.
+        // `None` after the future has ended. The future is dropped inside its scope.
         #[pin]
         future: Option<F>,
     }

@@ -6,9 +6,10 @@
 //!
 //! # Without tower
 //!
-//! A handle used without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), returns only the details:
-//! [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. Their messages do not name the mechanism, because the caller of
-//! the handle knows it. A [`Rejection`] made `from` them names it:
+//! Most handles used without tower, such as a [`Breaker`](crate::circuit_breaker::Breaker), return only the details:
+//! [`CircuitOpen`], [`Overloaded`], [`RateLimited`]. A [`Queue`](crate::load_level::Queue) returns a [`Rejection`]. The
+//! messages of the details do not name the mechanism, because the caller of the handle knows it. A `Rejection` made
+//! `from` the details names the mechanism:
 //!
 //! ```
 //! use steadfast::{Rejection, load_shed::Limiter};

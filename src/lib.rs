@@ -79,7 +79,7 @@
 //! | `tracing` | spans of calls and attempts, and events | [`telemetry`] |
 //! | `serde` | a [`StackConfig`](stack::live::StackConfig) from JSON or TOML; turned on by `constant-work` | [`stack::live`] |
 //! | `constant-work` | changes of stacks while calls pass: from a file, over HTTP (with `http`) or from Redis (with `redis`) | [`constant_work`] |
-//! | `load` | tower's `Load` for stacks, so that its `Balance` avoids those that refuse calls | [`stack`](stack#behind-a-balancer) |
+//! | `load` | tower's `Load` for stacks, so that tower's `Balance` avoids stacks that refuse calls | [`stack`](stack#behind-a-balancer) |
 //! | `sim` | a simulation of your stack in virtual time, for tests | [`sim`] |
 //! | `conformance` | a suite that checks a store of your own for limits of many processes | [`distributed`](rate_limit::distributed) |
 //!
@@ -90,7 +90,7 @@
 //!   permits back at once. A future that its caller keeps after the call has ended holds none.
 //! - Time is tokio's time, so a test with a paused clock moves every layer.
 //! - A call that is admitted or refused at once allocates nothing in this crate; the pages of the modules name the
-//!   exceptions. A call that is still pending after its first poll makes one timer, for any number of layers.
+//!   exceptions. A call that is still pending after its first poll makes at most one timer, for any number of layers.
 //! - A configuration that cannot work is a [`ConfigError`], which names the field, the value and the rule. No
 //!   configuration and no request makes this crate panic.
 //! - All rejections have one type, [`Rejection`]. [`stack`](stack#how-a-rejection-reaches-the-caller) lists the ways in

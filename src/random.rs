@@ -11,7 +11,8 @@ use std::{
 /// A random generator. Clones share one state, so that no clone repeats the draws of another.
 ///
 /// It spreads retries over time and is not suitable for secrets. A draw takes one short lock. Draws happen only on slow
-/// paths such as a retry, never for a call that succeeds at its first attempt.
+/// paths, such as a retry or the start of a new retry budget. A call that uses existing mechanisms and succeeds at its
+/// first attempt draws nothing.
 #[derive(Clone)]
 pub struct Random(Arc<Mutex<Xoshiro256PlusPlus>>);
 

@@ -1,6 +1,6 @@
 //! Striped counters: the threads are spread over 8 stripes, so that few threads contend for one cache line.
 //!
-//! At its first write, a thread takes the next stripe in turn, and keeps it. The first 8 threads have different
+//! At its first access, a thread takes the next stripe in turn, and keeps it. The first 8 threads have different
 //! stripes.
 
 use std::{
@@ -23,7 +23,7 @@ thread_local! {
 #[repr(align(128))]
 pub(crate) struct Stripe<T>(pub(crate) T);
 
-/// Returns the stripe of this thread. A thread that is ending uses the first one.
+/// Returns the stripe of this thread. A thread whose thread locals have been destroyed uses the first stripe.
 #[inline]
 pub(crate) fn own<T>(stripes: &[Stripe<T>; STRIPES]) -> &T {
     let index = OWN.try_with(|own| *own).unwrap_or_default();

@@ -1,13 +1,13 @@
 //! A list of waiters: their slots, their order, and their wakers.
 //!
 //! The load-leveling queue and the token bucket are the owners of such lists. Each owner keeps its list inside a mutex,
-//! so it holds the lock while it calls a method. The owner decides whose turn it is. A slot of the list has these
-//! states:
+//! so it holds the lock while it calls a method. The owner decides whose turn it is. A slot of the list is free,
+//! waiting or answered, and changes as follows:
 //!
 //! | from | to | by | when |
 //! |---|---|---|---|
 //! | free | waiting | [`join`](Waiters::join) | a call has to wait |
-//! | waiting | answered | [`answer`](Waiters::answer) | the owner admits or refuses the call, and wakes its task |
+//! | waiting | answered | [`answer`](Waiters::answer) | the owner admits or refuses the call; the list wakes the task of the call, unless that task polls now |
 //! | waiting | free | [`leave`](Waiters::leave) | the task gives up, or is refused in its own poll |
 //! | answered | free | [`take_answer`](Waiters::take_answer) | the task polls, or gives up |
 
@@ -66,6 +66,7 @@ struct Waiting<W> {
     weight: u64,
     /// When the task polls again without a wake-up.
     next_poll_at: Nanos,
+    /// `None` before the first [`wait_on`](Waiters::wait_on), and from a wake-up until the next `wait_on`.
     waker: Option<Waker>,
     previous: u32,
     next: u32,
@@ -192,8 +193,8 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// Says that the turn of this waiter may come at `due`. Wakes its task if the task would poll later and does not
-    /// [poll now](Self::announce).
+    /// Says that the turn of this waiter may come at `due`. Wakes its task once the lock is released, if the task would
+    /// poll later and does not [poll now](Self::announce).
     // Waiting => Waiting
     pub(crate) fn expect(&mut self, id: WaiterId, due: Nanos) {
         let is_asking = self.asking == Some(id);
@@ -257,7 +258,8 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         }
     }
 
-    /// Takes a waiter out of its list. Its slot is in no list until it is answered or released.
+    /// Takes a waiter out of the list of its class. The slot is then in no list. The caller of this function must store
+    /// an answer in the slot, or [release](Self::release) it.
     fn take_out(&mut self, id: WaiterId) -> Option<Waiting<W>> {
         self.waiting(id.0)?;
         let slot = self.slots.get_mut(id.0 as usize)?;
@@ -277,6 +279,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         Some(waiting)
     }
 
+    /// Puts a slot into the list of free slots. The slot must be in no other list.
     fn release(&mut self, id: WaiterId) {
         if let Some(slot) = self.slots.get_mut(id.0 as usize) {
             *slot = Slot::Free { next: mem::replace(&mut self.free, id.0) };
@@ -285,7 +288,7 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
 }
 
 /// Wakers to wake or drop once the lock is released. Waking and dropping a waker both run user code. Dropping the last
-/// waker may drop the task, and with it the waiting calls of that task.
+/// waker may drop the task, and with it the waiting calls of that task. The drop of a waiting call takes the lock.
 #[derive(Debug, Default)]
 #[must_use = "the waiters are woken by `wake_after`"]
 pub(crate) struct Wakers {
@@ -321,7 +324,7 @@ impl Wakers {
     }
 
     /// Releases the lock, then wakes and drops the wakers. Catches panics of wakers, so that the current call keeps its
-    /// result and other tasks are woken. Returns whether there was a waker, so that user code has run.
+    /// result and other tasks are woken. Returns whether there was a waker. If there was, user code has run.
     #[inline]
     pub(crate) fn wake_after<T>(self, guard: MutexGuard<'_, T>) -> bool {
         drop(guard);

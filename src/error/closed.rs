@@ -4,8 +4,8 @@ use thiserror::Error as ThisError;
 
 /// The queue or the limit is closed and admits no more calls. Calls that it admitted before continue.
 ///
-/// Another attempt in this process never makes sense. A server sends its caller to another instance with 503, or with
-/// gRPC's `UNAVAILABLE`.
+/// Another attempt in this process never makes sense. With the feature `http`, a server answers with 503, or with
+/// gRPC's `UNAVAILABLE`, so that its caller can try another instance.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 #[error("{}", self.text())]
 pub struct Closed {

@@ -1,4 +1,4 @@
-//! The details of each rejection.
+//! The details of the rejections, and their conversions. `Closed`, `Overloaded` and `TimedOut` have their own files.
 
 use super::{Closed, Overloaded, Rejection, TimedOut, readable::Readable};
 use crate::{
@@ -105,7 +105,7 @@ impl RateLimited {
         Self { limit: Some(limit), ..self }
     }
 
-    /// Sets the number of available tokens.
+    /// Sets the number of available tokens. Does nothing if the key is [too long](Self::long_key).
     #[must_use]
     pub fn with_remaining(self, remaining: u64) -> Self {
         if self.never == Never::LongKey { self } else { Self { number: remaining, ..self } }

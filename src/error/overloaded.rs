@@ -33,7 +33,8 @@ impl Overloaded {
         self.cause
     }
 
-    /// Returns the limit at the time of the refusal.
+    /// Returns the limit on all calls in flight, as it was at the time of the refusal. A class or a tenant can be
+    /// refused while fewer calls are in flight.
     pub fn limit(&self) -> usize {
         self.limit
     }

@@ -16,7 +16,7 @@
 //! | number | found by | from |
 //! |---|---|---|
 //! | how many calls a server works on at once | [`Limiter::adaptive`](crate::load_shed::Limiter::adaptive) | the deadlines of the callers, and the rate at which calls end |
-//! | how long an attempt may take | [`Quantile`](crate::timeout::Quantile) | the latencies of successful calls, and the share of calls that may be given up wrongly |
+//! | how long an attempt may take | [`Quantile`](crate::timeout::Quantile) | the latencies of successful calls, the calls that timed out, and the share of calls that may be given up wrongly |
 //! | how many calls may wait | [`Queue::adaptive`](crate::load_level::Queue::adaptive) | the rate of the service, and how long a call may wait |
 //! | how many retries there may be | [`RetryBudget`](crate::retry::RetryBudget) | the traffic |
 //!
@@ -53,9 +53,9 @@
 //! # }
 //! ```
 //!
-//! All requests of a stack share one learned timeout. A kind of request that is rarer than the chosen share, and slower
-//! than the others, is [always given up](crate::timeout::Quantile#requests-of-different-kinds). Give it its own stack
-//! and its own `Quantile`.
+//! All requests of a stack share one learned timeout. A kind of request that is rarer than the share of calls that may
+//! be given up, and slower than the others, is [always given up](crate::timeout::Quantile#requests-of-different-kinds).
+//! Give it its own stack and its own `Quantile`.
 //!
 //! # Defaults
 //!

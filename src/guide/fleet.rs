@@ -6,8 +6,8 @@
 //! # Do you need it?
 //!
 //! A limit that protects a process belongs in that process: use [`load_shed`](crate::load_shed). A limit of a tenant
-//! may be divided by the number of processes if the load balancer spreads its calls evenly. Use a shared limit where the
-//! sum has to be right: a partner counts it, or a tenant pays for it.
+//! may be divided by the number of processes if the load balancer spreads the tenant's calls evenly. Use a shared limit
+//! where the sum has to be right: a partner counts it, or a tenant pays for it.
 //!
 //! # One limit for all processes
 //!
@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | [`Exact`](crate::rate_limit::distributed::Exact) | the store, in each call | a call is worth a round trip |
 //! | [`Leased`](crate::rate_limit::distributed::Leased) | the process, from the tokens that the store lent to it | a partner counts the calls in a window |
-//! | [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) | the process, from the last answer of the store and what it admitted since | the limit protects you, and calls are cheap |
+//! | [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) | the process, from the last answer of the store and what the process has admitted since | the limit protects you, and calls are cheap |
 //!
 //! Here two processes share a store. [`Embedded`](crate::rate_limit::distributed::Embedded) is a store for one process
 //! and for tests; a fleet uses `Redis` with the feature `redis`. `build` returns the limit and its flusher, the
@@ -72,9 +72,9 @@
 //!
 //! Each call to the store has a deadline; `Exact` waits for 5 ms by default. In an outage of the store each process
 //! decides alone, as [`OnOutage`](crate::rate_limit::distributed::OnOutage) says. By default each process keeps to its
-//! share of the limit. The share follows from the tokens that the process admitted just before the outage. The page of
-//! the module has the bounds for [each failure](crate::rate_limit::distributed#when-something-fails). The example
-//! `fleet_quota` draws such an outage.
+//! share of the limit. The share follows from the tokens that the process admitted or held just before the outage. The
+//! page of the module has the bounds for [each failure](crate::rate_limit::distributed#when-something-fails). The
+//! example `fleet_quota` draws such an outage.
 //!
 //! A store of your own implements [`Store`](crate::rate_limit::distributed::Store). The feature `conformance` has a
 //! suite that checks it.

@@ -57,7 +57,7 @@
 //! **Discipline**: the order in which a queue serves its waiters: [`Discipline`].
 //!
 //! **Exempt**: not subject to a limit, as health checks are: [`LoadShed::exempt`] for one limit,
-//! [`ServerBuilder::exempt`] for all limits that the builder has when it is called.
+//! [`ServerBuilder::exempt`] for all limits that the builder has when `exempt` is called.
 //!
 //! **Explanation**: the layers of a stack and its worst case, in words: [`Explanation`].
 //!
@@ -189,7 +189,7 @@
 //! | pass | the way of one call or attempt through all gates of a live stack, under one configuration: [`live`](crate::stack::live) |
 //! | patience | how long a call or an attempt may take, fixed or learned: [`Patience`](crate::timeout::Patience) |
 //! | peer | the other end of an HTTP connection; an internal one belongs to the same organization: [`Peer`] |
-//! | series | probes of a half-open circuit that share one probe timeout; a probe that succeeds starts the next series |
+//! | series | probes of a half-open circuit that share one probe timeout; a probe that succeeds starts the next series, and so does the first call after a series has ended |
 //! | settle | to give back what was taken for a call, and to count its result |
 //! | shell | the one tower service around all stages: [`shell`](crate::shell) |
 //! | stage | one layer inside a stack: [`Stage`](crate::shell::Stage) |

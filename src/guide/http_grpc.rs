@@ -49,7 +49,7 @@
 //!
 //! [`Peer::Internal`](crate::http::Peer::Internal) is a service of your own. It may ask for more: a higher criticality,
 //! or with `steadfast-retry` that a call is not retried. [`Peer::External`](crate::http::Peer::External) is everyone
-//! else. It may ask only for less, and answers to it do not name the settings of your limits.
+//! else. It may ask only for less, such as a lower criticality. Answers to it do not name the settings of your limits.
 //!
 //! # What an answer means
 //!
@@ -85,8 +85,8 @@
 //! # Bodies
 //!
 //! By default, a call ends with the head of its response. [`whole_body`](crate::stack::ServerBuilder::whole_body)
-//! extends the places and the deadline of a call to the end of the body. For gRPC clients, [`peek`](crate::http::peek)
-//! copies the status of a call that fails before its first message from the trailers into the head.
+//! extends the places and the deadline of a call to the end of the body. If a gRPC call fails before its first message,
+//! [`peek`](crate::http::peek) in the client copies the status from the trailers into the head.
 //!
 //! # Keys
 //!

@@ -1,7 +1,7 @@
 //! How do I change a limit while calls pass?
 //!
 //! A limit turns out to be wrong at night, or a dependency has to be switched off now. A deployment takes too long and
-//! loses what the mechanisms have learned. Every number of a running stack can change.
+//! loses what the mechanisms have learned. The numbers of a running stack can change without a deployment.
 //!
 //! # One number
 //!
@@ -97,7 +97,7 @@
 //!
 //! # Try first
 //!
-//! [`Control::check`](crate::stack::live::Control::check) says whether a configuration would be taken. A limit in
+//! [`Control::check`](crate::stack::live::Control::check) says whether a configuration would be accepted. A limit in
 //! shadow counts the calls that it would refuse, and refuses none; see
 //! [`choosing_numbers`](super::choosing_numbers#try-a-number-before-it-counts). The example `live_limits` has a server
 //! and an operator to copy.

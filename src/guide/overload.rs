@@ -102,7 +102,7 @@
 //!
 //! | method | exempts from | its requests |
 //! |---|---|---|
-//! | [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) | this limit | take places; are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain `Limiter::fixed` |
+//! | [`LoadShed::exempt`](crate::load_shed::LoadShed::exempt) | the limit of that `LoadShed` | take places; are [counted](crate::load_shed::Limiter::exempted) unless the limit is a plain `Limiter::fixed` |
 //! | [`ServerBuilder::exempt`](crate::stack::ServerBuilder::exempt) | all limits that the builder has so far | take no place and are not counted |
 //!
 //! No limit bounds exempt requests. Exempt only cheap requests that untrusted callers cannot send.

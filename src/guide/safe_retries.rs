@@ -111,10 +111,10 @@
 //!
 //! # Waits
 //!
-//! [`Backoff`](crate::retry::Backoff) doubles the wait from attempt to attempt and draws it at random, so that clients
-//! that failed together do not come back together. If a wait would end at the deadline of the call or later, the retry
-//! is not made. The caller gets the last answer at once. A service that asks for a longer wait than
-//! [`max_hint`](crate::retry::Retry::max_hint) gets no retry.
+//! By default, a [`Backoff`](crate::retry::Backoff) draws each wait at random, from zero to a ceiling that doubles from
+//! retry to retry. Clients that failed together therefore do not come back together. If a wait would end at the
+//! deadline of the call or later, the retry is not made. The caller gets the last answer at once. A service that asks
+//! for a longer wait than [`max_hint`](crate::retry::Retry::max_hint) gets no retry.
 //!
 //! # Retries and circuit breakers
 //!

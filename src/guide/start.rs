@@ -17,7 +17,9 @@
 //! # Wrap a client
 //!
 //! [`client`](crate::client) begins the stack of a client. Each method fills one slot. A slot that stays empty costs
-//! nothing.
+//! nothing. The layers stand in a fixed order, in whatever order the methods are called; see
+//! [`ordering`](super::ordering). By default a retry can send every request again, a payment too; see
+//! [`safe_retries`](super::safe_retries).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

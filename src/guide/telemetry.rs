@@ -69,8 +69,8 @@
 //! # Traces and logs
 //!
 //! `Spans` makes a span of each call, and of each attempt below it. It logs a warning for the first rejection by a
-//! mechanism at once. After that it logs at most one warning in ten seconds, with the number of rejections since the
-//! last warning.
+//! mechanism at once. After that it logs at most one warning for each mechanism in ten seconds, with the number of
+//! rejections since the last warning.
 //!
 //! # Functions of your own
 //!

@@ -43,8 +43,8 @@
 //!
 //! # Random numbers
 //!
-//! Backoffs, the first balance of a retry budget, and the times for which circuits stay open are random. Give them a
-//! seeded [`Random`](crate::Random), so that each run of a test draws the same numbers:
+//! Backoffs, the start of a retry budget, and the time for which a circuit stays open after a failed probe are random.
+//! Give them a seeded [`Random`](crate::Random), so that each run of a test draws the same numbers:
 //!
 //! ```
 //! use steadfast::{Random, retry::{Backoff, Retry, RetryBudget}};

@@ -71,7 +71,8 @@ fn a_task_that_polls_gets_its_answer_without_a_wake_up_and_a_later_task_in_its_s
     };
     assert_eq!(answered(one, one), 0);
     assert_eq!(lock(&list).take_answer(one), Some(("yes", 1)));
-    // The slot is used again, and its former task does not poll now.
+    // Another waiter joins in the freed slot. The announcement of the former task ended with the lock, so the next
+    // answer to this slot wakes the task of the new waiter.
     assert_eq!(joined(&mut lock(&list), 3, &wakes), one);
     assert_eq!(answered(other, one), 1);
     assert_eq!(answered(one, other), 2);
