@@ -6,10 +6,11 @@ use crate::{
 use rand::RngExt;
 use std::{fmt, iter, time::Duration};
 
-/// After this many doublings, a nanosecond is longer than any duration here.
+/// After this many doublings, even one nanosecond exceeds `u64::MAX` nanoseconds, the longest duration here.
 const DOUBLINGS: u32 = 64;
 
-/// A decorrelated wait follows from the wait before it, but hardly from waits more than this many retries earlier.
+/// A decorrelated wait is drawn from the wait before it, and so depends on all earlier waits. It hardly depends on
+/// waits that are more than this many retries earlier.
 const REMEMBERED: u32 = 64;
 
 /// No valid configuration has more retries: it allows at most 1000 attempts. The worst case adds up the waits of this

@@ -102,9 +102,9 @@ where
 
 /// Treats every `Ok` as a success and every `Err` as a failure. The default.
 ///
-/// A rejection inside the service's own error is a failure, as any other error is. It is the answer of another stack,
-/// such as a remote server whose error type holds its refusals. A retry sends such a call again after its backoff, and
-/// a breaker counts it. [`Layered`] is for layers of the same process.
+/// A rejection inside the service's own error is a failure, as any other error is. `AnyError` assumes that it comes
+/// from another stack, for example that of a remote server whose error type holds the server's refusals. A retry sends
+/// such a call again after its backoff, and a breaker counts it. [`Layered`] is for layers of the same process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnyError;
 

@@ -23,8 +23,9 @@ use std::{
 
 /// The waiters of each class in order of arrival, and those that were answered but have not polled since.
 ///
-/// `W` is the owner's data about a waiter, `A` the answer to it. Joining, answering and leaving take constant time.
-/// Slots are reused: `slots` grows only when more slots are taken than ever before.
+/// `W` is the owner's data about a waiter, `A` the answer to it. `CLASSES` is the number of classes: one for each
+/// criticality in the queue, a single one in the token bucket. Joining, answering and leaving take constant time. Slots
+/// are reused: `slots` grows only when more slots are taken than ever before.
 #[derive(Debug)]
 pub(crate) struct Waiters<W, A, const CLASSES: usize> {
     slots: Vec<Slot<W, A>>,

@@ -73,8 +73,8 @@
 //!
 //! # Rules of thumb
 //!
-//! - **Calls in flight**: by Little's law a service at capacity has `calls per second * mean latency` of them. A fixed
-//!   limit is somewhat above that number.
+//! - **Calls in flight**: by Little's law a service at capacity has `calls per second * mean latency` of them. Set a
+//!   fixed limit somewhat above that number.
 //! - **Attempt timeout**: above the latency of nearly all successful calls, and short enough that two attempts fit
 //!   into the timeout of the call.
 //! - **Requests of different kinds**, such as a report and a lookup: choose the timeout of each kind with
@@ -85,7 +85,7 @@
 //!   [`consecutive_failures`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) or a lower
 //!   [`minimum_calls`](crate::circuit_breaker::BreakerBuilder::minimum_calls).
 //! - **A program that lives for a few calls**: a new retry budget holds less than one retry, and few calls earn few
-//!   more. Use [`initial`](crate::retry::RetryBudgetBuilder::initial).
+//!   retries. Use [`initial`](crate::retry::RetryBudgetBuilder::initial).
 //!
 //! # Numbers that contradict each other
 //!

@@ -84,7 +84,7 @@
 //! **Half-open**: the state of a circuit that lets a few *probes* through: [`BreakerState::HalfOpen`].
 //!
 //! **Handle**: a value whose clones share one state, such as a [`Breaker`] or a [`Limiter`]. Keep a clone to read the
-//! state and to change its numbers.
+//! state and to change the numbers of the mechanism.
 //!
 //! **Hedging**: sending a second attempt before the first one has ended, for a shorter tail of the latency. This crate
 //! does not hedge.
@@ -144,7 +144,7 @@
 //!
 //! **Reload**: taking over another configuration while the program runs. See [`live_limits`](super::live_limits).
 //!
-//! **Retry budget**: retries that calls earn and that all clients of a layer share, so that retries stay a fixed share
+//! **Retry budget**: retries that calls earn and that all services of a layer share, so that retries stay a fixed share
 //! of the traffic: [`RetryBudget`].
 //!
 //! **Shadow**: a limit in shadow counts the calls that it would refuse, and refuses none: [`Limiter::set_shadow`].

@@ -15,7 +15,7 @@
 //! # Common differences
 //!
 //! - A stack of this crate is always ready. It never refuses in `poll_ready`; the refusal comes out of the response
-//!   future. A caller that waited for `ready()` now gets a [`Rejection`](crate::Rejection).
+//!   future. Where a caller waited in `ready()` before, its call now ends with a [`Rejection`](crate::Rejection).
 //! - Builders check their values: `build`, `layer` and `service` return a [`ConfigError`](crate::ConfigError).
 //! - All services that a layer makes share its state. To separate two services, build two stacks.
 //! - Time is tokio's time, so a test that pauses tokio's clock controls every mechanism.

@@ -18,8 +18,8 @@
 //!
 //! # Metrics
 //!
-//! Make one `Metrics` for the program, and give a clone to each stack. It hands its numbers to the recorder that is
-//! installed in the `metrics` crate. Call `collect` in the handler that is scraped.
+//! Make one `Metrics` for the program, and give a clone to each stack. `Metrics` hands its numbers to the recorder that
+//! is installed in the `metrics` crate. Call `collect` in the handler that is scraped.
 //!
 #![cfg_attr(feature = "metrics", doc = "```")]
 #![cfg_attr(not(feature = "metrics"), doc = "```ignore")]

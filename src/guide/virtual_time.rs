@@ -5,8 +5,8 @@
 //!
 //! # A paused clock
 //!
-//! tokio's feature `test-util` has `#[tokio::test(start_paused = true)]`. Put it into the `[dev-dependencies]`. While
-//! the clock is paused it stands still, and jumps to the next timer when all tasks wait.
+//! tokio's feature `test-util` has `#[tokio::test(start_paused = true)]`. Put this feature into the
+//! `[dev-dependencies]`. While the clock is paused it stands still, and jumps to the next timer when all tasks wait.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
