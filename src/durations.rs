@@ -1,8 +1,9 @@
 //! Serialized durations: `"250ms"` or `"1m 30s"` in human-readable formats such as JSON, otherwise whole nanoseconds.
 //!
-//! A human-readable duration is one or more numbers, each followed by its unit, largest unit first. Units are
-//! case-sensitive: `d`, `h`, `m` or `min`, `s`, `ms`, `us` or `µs`, `ns`. Months and years are not supported, because
-//! their length varies. A decimal fraction is accepted if it is a whole number of nanoseconds.
+//! A human-readable duration is one or more numbers, each followed by its unit, largest unit first. There is no space
+//! between a number and its unit. Units are case-sensitive: `d`, `h`, `m` or `min`, `s`, `ms`, `us` or `µs`, `ns`.
+//! Months and years are not supported, because their length varies. A decimal fraction is accepted if it is a whole
+//! number of nanoseconds.
 //!
 //! [`fields`] makes a module for each field, so that an error names the field.
 
