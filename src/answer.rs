@@ -1,9 +1,7 @@
 //! Answers callers that wait, each on a oneshot channel, for work that one task does for several of them.
 
-use std::{
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use crate::panics::caught;
+use std::mem;
 use tokio::sync::oneshot;
 
 /// Sends a caller its answer. Returns whether the caller still waits for it.
@@ -11,7 +9,7 @@ use tokio::sync::oneshot;
 /// Sending wakes the caller, and its waker is user code, so the caller of this function must hold no lock. If the waker
 /// panics, the answer has been delivered and other callers are not affected.
 pub(crate) fn answer<T>(caller: oneshot::Sender<T>, answer: T) -> bool {
-    catch_unwind(AssertUnwindSafe(|| caller.send(answer).is_ok())).unwrap_or(true)
+    caught(|| caller.send(answer).is_ok()).unwrap_or(true)
 }
 
 /// Makes room for one more waiting caller. If the list is full, removes the callers that have gone and returns them.

@@ -14,12 +14,8 @@
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests;
 
-use crate::{clock::Nanos, sync::MutexGuard};
-use std::{
-    iter, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    task::Waker,
-};
+use crate::{clock::Nanos, panics::survives, sync::MutexGuard};
+use std::{iter, mem, task::Waker};
 
 /// The waiters of each class in order of arrival, and those that were answered but have not polled since.
 ///
@@ -332,13 +328,13 @@ impl Wakers {
         let Self { woken, dropped, more } = self;
         let ran = woken.is_some() || dropped.is_some() || !more.is_empty();
         if let Some(waker) = woken {
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            survives(|| waker.wake());
         }
         for due in more {
-            let _ = catch_unwind(AssertUnwindSafe(|| match due {
+            survives(|| match due {
                 Due::Wake(waker) => waker.wake(),
                 Due::Drop(waker) => drop(waker),
-            }));
+            });
         }
         drop_waker(dropped);
         ran
@@ -349,7 +345,7 @@ impl Wakers {
 #[inline]
 pub(crate) fn drop_waker(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+        survives(|| drop(waker));
     }
 }
 

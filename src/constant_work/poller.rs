@@ -13,7 +13,7 @@ use super::{
     source::{Source, SourceError, SourceFailure},
     wall_clock::WallClock,
 };
-use crate::error::chain;
+use crate::{error::chain, panics::caught};
 use build::Build;
 use builder::PollerBuilder;
 use current::Current;
@@ -23,7 +23,6 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     task::Poll,
     time::Duration,
@@ -122,7 +121,7 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
 
     async fn fetch(&mut self, at_most: usize) -> Result<(), SourceError> {
         let (source, into) = (&mut self.source, &mut self.tick.incoming.bytes);
-        let fetching = caught(async { source.fetch(into, at_most).await });
+        let fetching = output_of(async { source.fetch(into, at_most).await });
         match timeout(self.timeout, fetching).await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => Err(SourceError::new(SourceFailure::Panicked)),
@@ -180,13 +179,9 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
 }
 
 /// Returns `None` if the future panicked.
-async fn caught<F: Future>(future: F) -> Option<F::Output> {
+async fn output_of<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => Poll::Ready(None),
-    })
-    .await
+    poll_fn(|cx| caught(|| future.as_mut().poll(cx)).map_or(Poll::Ready(None), |poll| poll.map(Some))).await
 }
 
 impl<T, S, B: Build<T>> fmt::Debug for Poller<T, S, B> {

@@ -8,13 +8,9 @@ use crate::{
         snapshot::{self, Header, Version},
         source::SourceError,
     },
+    panics::caught,
 };
-use std::{
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{mem, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// A snapshot: its bytes, its header, and one decoded rule per slot.
@@ -197,5 +193,5 @@ pub(super) fn differ(one: &[u8], other: &[u8]) -> bool {
 /// Runs user code and catches its panic. The user code can change only its own state and the decoded rules, which the
 /// next tick or publication overwrites.
 pub(in crate::constant_work) fn catch_panic<R>(during: &'static str, code: impl FnOnce() -> R) -> Result<R, Refusal> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|_| Refusal::Panicked { during })
+    caught(code).ok_or(Refusal::Panicked { during })
 }

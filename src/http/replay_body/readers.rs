@@ -1,7 +1,5 @@
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    task::Waker,
-};
+use crate::panics::survives;
+use std::task::Waker;
 
 /// The number of the last attempt, which is the newest.
 pub(super) const LAST: u64 = u64::MAX;
@@ -37,7 +35,7 @@ impl ReaderWakers {
     /// Wakes all readers, even if a waker panics.
     pub(super) fn wake(self) {
         for waker in self.first.into_iter().chain(self.more) {
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            survives(|| waker.wake());
         }
     }
 }

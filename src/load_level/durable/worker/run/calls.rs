@@ -16,6 +16,7 @@ use super::super::{
 };
 use crate::{
     load_level::durable::message::Delivery,
+    panics::discard,
     sync::{Mutex, lock},
 };
 use futures_util::FutureExt;
@@ -24,7 +25,7 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
     task::{Context, Waker},
@@ -214,10 +215,7 @@ async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
 /// well.
 fn of_panic(payload: Box<dyn Any + Send>) -> Verdict {
     let verdict = Verdict::of_panic(&*payload);
-    if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // The payload of a second panic is leaked, since its drop may panic again.
-        mem::forget(next);
-    }
+    discard(payload);
     verdict
 }
 
