@@ -5,7 +5,7 @@ use super::{SlidingWindow, TokenBucket};
 use crate::shell::{Instrument, Reading, Readings};
 use tokio::time::Instant;
 
-/// The label `limit` of a limit without a name.
+/// The value of the label `limit` for a limit without a name.
 const UNNAMED: &str = "rate_limit";
 
 /// A limit with its name.

@@ -37,7 +37,8 @@
 //! | [`Exact`](distributed::Exact), [`WriteBehind`](distributed::WriteBehind) | `burst + rate * t` and a stated excess, for each key in all processes | in a store |
 //! | [`Leased`](distributed::Leased) | `limit` for each key in all processes, if t is at most the window | in a store |
 //!
-//! [`distributed`] compares the three limits that processes share.
+//! A sliding window with an [estimate](SlidingWindowBuilder::estimate) may admit more than its limit. [`distributed`]
+//! compares the three limits that processes share.
 //!
 //! A [`RateLimit`] wraps one of these, or another [`Limit`], and adds the cost of a call, refunds and waiting:
 //!
@@ -129,9 +130,9 @@
 //!
 //! With a token bucket, an admitted call makes one compare-and-swap. It reads the clock once, and the other layers of
 //! the stack use that reading, too. A refused call reads the clock too, makes no compare-and-swap, and adds one to a
-//! striped counter. With [`count_refused`](RateLimit::count_refused), a refused call also takes a lock and makes a
-//! compare-and-swap. Neither call allocates. The pages of the limits state their exceptions, such as the lock of a
-//! window.
+//! striped counter. Neither an admitted nor a refused call allocates. With [`count_refused`](RateLimit::count_refused),
+//! a refused call also takes a lock and makes a compare-and-swap. The pages of the limits state their exceptions, such
+//! as the lock of a window.
 //!
 //! Each admitted call moves the bucket's cache line to the core of its thread. On one socket, this bounds all threads
 //! together to 10 to 20 million admitted calls per second. A lock around the state would write the cache line twice per

@@ -153,8 +153,8 @@ impl Backend {
         is_dead || self.disturbances_at(now).any(|(disturbance, _)| matches!(disturbance, Disturbance::Outage))
     }
 
-    /// Returns for how much longer a present hang lasts, if there is one. Of several, it is the one that was added
-    /// first.
+    /// Returns the time until the present hang ends, or `None` if the backend does not hang. If several hangs overlap,
+    /// returns the time until the end of the one that was added first.
     fn rest_of_hang(&self, now: Duration) -> Option<Duration> {
         let mut hangs = self.disturbances_at(now).filter(|(disturbance, _)| matches!(disturbance, Disturbance::Hang));
         hangs.next().map(|(_, during)| during.end - now)

@@ -37,7 +37,7 @@ pub struct ClassReport {
     /// The calls of this class over time, in the spans of the report. For the goodput in an interval, divide the sum of
     /// `in_time` by the sum of `offered` over the spans in the interval.
     pub spans: Vec<Span>,
-    /// The time from the first to the last disturbance of the run. `None` if there was none.
+    /// The time from the start of the run's first disturbance to the end of its last one. `None` if there was none.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) disturbed: Option<Disturbed>,
 }

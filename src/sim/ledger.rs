@@ -17,7 +17,7 @@ pub(super) struct Ledger {
     classes: Vec<Class>,
 }
 
-/// The counts of one class, and the latencies of its calls by their end.
+/// The counts of one class, and the latencies of its calls: one distribution for each way in which a call can end.
 #[derive(Default)]
 struct Class {
     report: ClassReport,

@@ -11,8 +11,8 @@ use std::{fmt, time::Duration};
 const MOST_CALLS: f64 = 1e9;
 const RULE_OF_CALLS: &str = "must be above 0, and at most 1e9 in the whole run";
 
-/// The shortest time between two calls of a caller in a closed loop. Without it, a service that answers at once would
-/// keep the clock from advancing.
+/// The shortest time from the start of a call to the start of the same caller's next call, in a closed loop. Without
+/// it, callers that do not think and a service that answers at once would keep the clock from advancing.
 pub(super) const LEAST_ROUND: Duration = Duration::from_millis(1);
 
 /// The most callers of a closed load, because each takes memory.

@@ -134,7 +134,7 @@
 //!   To simulate a chain of services, let tower services call each other; see `examples/experiments`.
 //! - [`Scenario`]: combines them. Create everything that reads a clock or draws random numbers inside the closure of
 //!   [`run`](Scenario::run). The clock is virtual there, and [`Sim::random`] follows the seed. Each load, backend, link
-//!   and layer draws from its own stream. If you change the stack, the calls stay the same, unless the load is
+//!   and layer draws random numbers of its own. If you change the stack, the calls stay the same, unless the load is
 //!   [closed](Load::closed).
 //! - [`Report`]: how the calls ended, as a table, as numbers, and as assertions for tests; for all calls, and for each
 //!   [class](Report::class).

@@ -94,7 +94,7 @@ impl Report {
     ///
     /// Goodput is good if it is at least 95% of its usual value. The usual value is the share of calls that was
     /// answered in time before the first disturbance, or 1 if fewer than 20 calls arrived before it. The time is exact
-    /// to a span, a hundredth of the run.
+    /// to one of the report's [spans](Self::spans).
     ///
     /// A few calls prove little, and some calls of a healthy system may fail. Goodput has therefore recovered at the
     /// first span that meets three conditions. First, goodput in the span itself is at least half its usual value.

@@ -54,8 +54,8 @@ impl TokenBucketBuilder {
     /// Sets the longest wait of [`acquire`](TokenBucket::acquire). It also bounds the wait queue: the waiters together
     /// wait for at most the tokens in the bucket and those minted in that time.
     ///
-    /// Default: one second, which a caller may not notice. A caller that would wait longer is refused, and can come
-    /// back.
+    /// Default: one second, a wait that many callers do not notice. A caller that would wait longer is refused, and can
+    /// come back.
     pub fn max_wait(self, max_wait: Duration) -> Self {
         Self { max_wait: Some(max_wait), ..self }
     }

@@ -148,8 +148,8 @@ pub(super) fn third_of(warm_up: Duration) -> Nanos {
 /// The longest warm-up. It is shorter than a horizon.
 pub(super) const LONGEST_WARM_UP: Duration = Duration::from_secs(10 * 60);
 
-/// [`RefillSchedule::minted`] computes a time in nanoseconds during a warm-up with this many binary digits after the
-/// point.
+/// For an instant in a warm-up, [`RefillSchedule::minted`] computes a time in nanoseconds. This is the number of its
+/// binary digits after the point.
 const WARM_FRACTION: u32 = 14;
 
 /// A [`RefillSchedule`] that threads read while another thread overwrites it.

@@ -4,8 +4,9 @@
 //! one burst, which counts as minted at its anchor, or at the start of its warm-up. The bucket contains the minted
 //! subtokens minus the spent ones. Both numbers grow, but the bucket's atomic word has only 57 bits for the spent
 //! subtokens. A rebase therefore moves the anchor later from time to time, which lowers both numbers by the same
-//! amount. A rebase is due once the schedule has been at its full rate for a horizon (18 minutes). The next call that
-//! takes the lock, and is not refused, then rebases the schedule.
+//! amount. A rebase is due once the schedule has been at its full rate for a horizon (18 minutes). The next operation
+//! that changes the bucket with the lock then begins with a rebase. Reads and refusals change nothing, and do not
+//! rebase.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!
@@ -78,8 +79,8 @@ pub(super) struct LockedBucket {
     pub(super) is_closed: bool,
 }
 
-/// The bits that count the spent subtokens. The count is at most the sum of a burst, the subtokens of a horizon and a
-/// debt of one burst. Each is at most 2^55, so 57 bits suffice.
+/// The bits that count the spent subtokens. The count is at most the sum of three numbers: a burst, a debt of one
+/// burst, and the subtokens minted in a horizon and a warm-up. Each of the three is at most 2^55, so 57 bits suffice.
 pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
 /// The generation begins at this bit. It counts the schedules, modulo 64.
 ///
@@ -93,9 +94,9 @@ pub(super) const NEEDS_LOCK: u64 = 1 << 63;
 
 /// Whether there are enough tokens for a call, by the subtokens spent and minted.
 enum Assessment {
-    /// There are enough. After the call, `spent_after` subtokens have been spent.
+    /// There are enough tokens. After the call, `spent_after` subtokens have been spent.
     Enough { spent_after: Subtokens },
-    /// There will be enough once `needed` subtokens have been minted.
+    /// There will be enough once `needed` subtokens have been minted, by the schedule with this anchor and rate.
     TooFew { needed: Subtokens, anchor: Nanos, rate: FixedPointRate<FRACTION> },
     /// The cost is above the burst.
     Never,
@@ -115,7 +116,7 @@ pub(super) enum TakePath {
 /// Why a call gets no tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BucketRefusal {
-    /// There are too few until this time.
+    /// There are too few tokens until this time.
     Until(Nanos),
     /// The cost is above the burst.
     ForEver,
@@ -204,8 +205,8 @@ impl BucketShared {
         let minted = Subtokens(rate.burst_subtokens.0.wrapping_add(minted_since.0));
         // Saturates. A cost that overflows is above the burst in any case.
         let cost = rate.subtokens(tokens);
-        // A bucket holds at most a burst. So at least `minted_since` subtokens are spent, or are lost and count as
-        // spent.
+        // `minted` is a burst plus `minted_since`, and a bucket holds at most a burst. So at least `minted_since`
+        // subtokens are spent, or are lost and count as spent.
         let after = Subtokens(spent(word).max(minted_since).0.wrapping_add(cost.0));
         if cost > rate.burst_subtokens {
             Assessment::Never
@@ -230,8 +231,8 @@ impl BucketShared {
         self.word.0.compare_exchange(word, newer, Ordering::AcqRel, Ordering::Acquire)
     }
 
-    /// Takes tokens with the lock. A call needs the lock to rebase the schedule, while another call waits, and always
-    /// if the bucket has a warm-up or is closed.
+    /// Takes tokens with the lock. A call needs the lock if a rebase is due, while another call waits, and always if
+    /// the bucket has a warm-up or is closed.
     #[cold]
     fn try_take_with_lock(&self, tokens: Tokens, now: Nanos) -> Result<(), BucketRefusal> {
         let locked = lock(&self.locked);
@@ -316,8 +317,8 @@ impl BucketShared {
     }
 
     /// Gives tokens back, and returns whether a call may be waiting for them. A call that begins to wait later finds
-    /// the tokens: that call first sets [`NEEDS_LOCK`] in the word that counts them, and then looks for tokens once
-    /// more.
+    /// the tokens. That call sets [`NEEDS_LOCK`] in the bucket's word, and then looks for tokens once more. This
+    /// function has changed the same word before, so that call finds the tokens.
     pub(super) fn give_back(&self, tokens: Tokens) -> bool {
         let mut word = self.word.0.load(Ordering::Acquire);
         loop {

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 ///
 /// The bucket mints tokens at a steady rate and keeps at most a burst of them. Each call costs some tokens. In every
 /// interval of length t the bucket admits at most `burst + rate * t` tokens. It never refuses a token that it has,
-/// unless a call waits or the bucket is closed. Both are exact for most rates in use. For the others they are exact to
-/// a nanosecond, if a burst is minted within 200 days (see below). A clock that stands still mints nothing, a clock
-/// that jumps ahead mints at most a burst, and frequent calls lose nothing to rounding.
+/// unless a call waits or the bucket is closed. Both statements are exact for most rates in use. For the other rates
+/// they are exact to a nanosecond, if a burst is minted within 200 days (see below). A clock that stands still mints
+/// nothing, a clock that jumps ahead mints at most a burst, and frequent calls lose nothing to rounding.
 ///
 /// ```
 /// use std::time::Duration;
@@ -191,7 +191,7 @@ impl TokenBucket {
     /// `now` is the present by the caller's clock, not a plan. An instant ahead of the clock has the effect that
     /// [`try_acquire_at`](Self::try_acquire_at) describes. The call takes the tokens available at that instant at once,
     /// without a wait. Dropping the future does not undo that. An instant before the last change of the quota has the
-    /// effect described there, too. To learn when a wait ends, read [`Acquire::due_at`].
+    /// effect that `try_acquire_at` describes, too. To learn when a wait ends, read [`Acquire::due_at`].
     ///
     /// # Errors
     ///

@@ -30,8 +30,9 @@ impl TokenBucket {
         deadline.remaining(now).map_or(longest, |left| longest.min(Nanos::of(left).saturating_sub(Nanos(1))))
     }
 
-    /// Takes the tokens at once, or else a place in the wait queue. Refuses if the wait would not end before the
-    /// deadline, or would take more than the longest wait.
+    /// Takes the tokens at once, and returns `None`, or else takes a place in the wait queue. Refuses if the wait would
+    /// not end before the deadline, or would take more than the longest wait. Also refuses a cost above the burst, and
+    /// every call to a closed bucket.
     pub(super) fn join_at(
         &self,
         tokens: u64,
@@ -52,14 +53,14 @@ impl TokenBucket {
     }
 
     /// Polls a place. Once its turn has come or it was refused, the place is gone. Otherwise the caller polls again
-    /// when `waker` is woken, or at the instant returned, whichever comes first.
+    /// when `waker` is woken, or at the instant of [`Turn::NotBefore`], whichever comes first.
     pub(super) fn poll_place_at(&self, id: WaiterId, waker: &Waker, now: Instant) -> Turn {
         let nanos = self.shared.origin.to(now);
         match self.shared.poll_place(id, waker, nanos) {
             Ok(None) => Turn::Come,
             Ok(Some(due)) => match now.checked_add(due.saturating_sub(nanos).duration()) {
                 Some(instant) => Turn::NotBefore(instant),
-                // The instant is too late for an `Instant`.
+                // An `Instant` cannot represent that time.
                 None => {
                     self.shared.leave(id, nanos);
                     Turn::Refused(BucketRefusal::Until(due).to_error(nanos))
@@ -70,6 +71,7 @@ impl TokenBucket {
     }
 
     /// Returns when the wait of a place ends, as known at `now`: `now` itself if its turn has come or it was refused.
+    /// `None` if an `Instant` cannot represent that time.
     pub(super) fn due_at(&self, id: WaiterId, now: Instant) -> Option<Instant> {
         let nanos = self.shared.origin.to(now);
         let due = self.shared.due_of(id, nanos);

@@ -78,7 +78,7 @@ impl WaitQueue {
         Some(before.fold(own, |sum, (_, waiter)| sum.saturating_add(waiter.tokens)))
     }
 
-    /// Takes a place at the end. Its turn is expected at `expected`. Returns `None` if 2^32 - 1 places are taken.
+    /// Takes a place at the end, whose turn is expected at `expected`. Returns `None` if 2^32 - 1 places are taken.
     pub(super) fn join(&mut self, tokens: Tokens, expected: Nanos) -> Option<WaiterId> {
         let joined = self.joined.wrapping_add(tokens.0);
         let id = self.waiters.join(CLASS, tokens.0, expected, Waiter { tokens, joined })?;
@@ -123,16 +123,16 @@ impl WaitQueue {
         }
     }
 
-    /// Says that the first waiter's turn comes at `due`. Wakes its task if it would poll later,
-    /// unless it polls now.
+    /// Records that the first waiter's turn comes at `due`. Wakes the waiter's task if the task would poll later,
+    /// unless the task polls now: see [`announce`](Self::announce).
     pub(super) fn expect(&mut self, due: Nanos) {
         if let Some(first) = self.waiters.oldest(CLASS) {
             self.waiters.expect(first, due);
         }
     }
 
-    /// Says that the task of this place polls now. The task needs no wake-up until [`wait_on`](Self::wait_on) is called
-    /// or the lock is released.
+    /// Records that the task of this place polls now. The task needs no wake-up until [`wait_on`](Self::wait_on) is
+    /// called or the lock is released.
     pub(super) fn announce(&mut self, id: WaiterId) {
         self.waiters.announce(id);
     }

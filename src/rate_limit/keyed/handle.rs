@@ -160,7 +160,7 @@ where
         self.give_back_at(self.hash(key), CountedOn::OwnBucket, tokens, now);
     }
 
-    /// Hashes a key and finds its tier. Runs at most once per call.
+    /// Hashes a key and finds its tier. Each method that takes a key calls this at most once.
     #[inline]
     pub(super) fn hash(&self, key: &K) -> HashedKey {
         let (shared, functions) = (&*self.shared, &*self.functions);
@@ -225,8 +225,8 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
     }
 
     /// Changes to these [checked](tier::check) quotas, one for each tier. A bucket is converted when its key is used.
-    /// [`convert_all`](Self::convert_all) converts the others. If the caller has called it since the last switch, this
-    /// takes a short time. Otherwise this converts them first.
+    /// [`convert_all`](Self::convert_all) converts the others. If `convert_all` ran since the last switch, this
+    /// function returns soon. Otherwise it first converts the buckets that the last switch left.
     pub(in crate::rate_limit) fn switch_quotas(&self, to: &[Quota]) {
         let (shared, now) = (&*self.shared, Instant::now());
         let mut quotas = lock(&shared.quotas);

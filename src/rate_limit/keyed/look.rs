@@ -49,7 +49,8 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
 }
 
 impl KeyedShared {
-    /// Converts an instant to the table's time, for a read. Returns `None` if all buckets are full by then.
+    /// Converts an instant to the table's time, for a read. Returns `None` if [`all_are_full`](Self::all_are_full) is
+    /// true: the states of the buckets may then have wrapped.
     fn look_at(&self, now: Instant) -> Option<Nanos> {
         let nanos = self.origin.to(now);
         (!self.all_are_full(nanos)).then_some(nanos)

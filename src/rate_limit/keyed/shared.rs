@@ -18,8 +18,8 @@ pub(super) struct KeyedShared {
     pub(super) table: Table,
     pub(super) origin: Origin,
     /// When all buckets have to be visited again, before their states wrap, in nanoseconds since the origin. Written
-    /// with the lock on the quotas held. Relaxed: an old value is earlier, so a thread that reads it takes that lock,
-    /// and then reads the new value.
+    /// with the lock on the quotas held. Relaxed, because an old value is earlier than the new one. A thread whose time
+    /// is after the old value takes that lock, and then reads the new value.
     pub(super) renewal: AtomicU64,
     /// The tier of the builder's quota. Keys without a tier belong to it.
     pub(super) first: Tier,
@@ -44,9 +44,9 @@ pub(super) struct Quotas {
 }
 
 /// The time between two visits to all buckets: 417 days, longer than any bucket takes to fill. A bucket that no call
-/// uses again is forgotten by a visit, or [known to be full](KeyedShared::all_are_full). That happens at the latest
-/// after its time to fill and two of these times: less than the four and a half years after which its state would wrap
-/// into a debt.
+/// uses again is forgotten by a visit, or [known to be full](KeyedShared::all_are_full). One of the two happens within
+/// the bucket's time to fill plus two of these times, at most 3.3 years. The bucket's state would wrap into a debt only
+/// after four and a half years.
 pub(super) const RENEWAL: Nanos = Nanos(1 << 55);
 
 /// The hash of a key, and its tier.
@@ -130,7 +130,8 @@ impl KeyedShared {
         self.take_with_lock(key, tokens, nanos, now)
     }
 
-    /// Takes tokens with the lock: the key has no slot, its slot is changing, or an old quota counts it.
+    /// Takes tokens with the lock: the key has no slot, its slot is changing, or an old quota or that of another tier
+    /// counts its bucket.
     #[inline(never)]
     fn take_with_lock(
         &self,
@@ -242,7 +243,8 @@ impl KeyedShared {
         tier.rate(in_force).time_until(missing, nanos)
     }
 
-    /// Changes the quota of a tier. Does nothing if there is no such tier.
+    /// Changes the quota of a tier. Does nothing if there is no such tier, or if the tier has this quota. The old quota
+    /// counts the tier's buckets until they are converted.
     pub(super) fn switch(&self, quotas: &mut Quotas, tier: usize, quota: Quota, now: Instant) {
         let Some(in_force) = quotas.in_force.get_mut(tier) else { return };
         if mem::replace(in_force, quota) != quota {
@@ -281,13 +283,14 @@ impl KeyedShared {
     }
 
     /// Returns whether every bucket is full at `nanos`, because the renewal is overdue by more than [`RENEWAL`]. A call
-    /// that takes tokens after the due time renews the buckets. So no call took tokens since then, and that is longer
-    /// ago than any bucket takes to fill. The states of the buckets may have wrapped by then.
+    /// that takes tokens after the due time renews the buckets. So no call took tokens since the due time, which is
+    /// longer ago than any bucket takes to fill. The states of the buckets may have wrapped by `nanos`.
     pub(super) fn all_are_full(&self, nanos: Nanos) -> bool {
         nanos.saturating_sub(self.renewal()) > RENEWAL
     }
 
-    /// Forgets the full buckets before their states wrap, if the renewal is due.
+    /// If the renewal is due, forgets the full buckets before their states wrap, and converts the others to the quotas
+    /// in force. Does nothing otherwise.
     fn renew(&self, quotas: &mut Quotas, nanos: Nanos) {
         if nanos <= self.renewal() {
             return;

@@ -23,7 +23,7 @@ const STRIPES: usize = 64;
 pub(super) const TAG: u64 = (1 << TAG_BITS) - 1;
 const TAG_BITS: u32 = 8;
 
-/// The lowest bits of a word. They change whenever the slot gets another key or another tag.
+/// The lowest bits of a word: its version. The version changes whenever the slot gets another key or another tag.
 ///
 /// The version wraps after 32 such changes. A thread that is suspended for a multiple of 32 changes does not notice
 /// them if the state is the one that it loaded before. This is accepted, because all 58 bits of the state would have to
@@ -189,8 +189,8 @@ impl Table {
         others.into_iter().find_map(|cache_line| self.cache_lines.get(cache_line)?.find(address.fingerprint | tag))
     }
 
-    /// Takes the lock on a key's block. While it is held, no other thread writes a fingerprint in the block, and no
-    /// other thread has a slot claimed.
+    /// Takes the lock on a key's block. While it is held, no other thread writes a fingerprint in the block, or has a
+    /// claim on a slot of the block.
     pub(super) fn lock(&self, address: Address) -> LockedBlock<'_> {
         self.lock_block(address.block)
     }
@@ -244,8 +244,8 @@ impl<'a> LockedBlock<'a> {
     ///
     /// 1. An empty slot.
     /// 2. The slot of the full bucket with the largest surplus.
-    /// 3. A slot in the key's first cache line, if its bucket can move to a slot of kind 1 or 2 for the bucket's own
-    ///    key. The bucket moves there first.
+    /// 3. A slot in the key's first cache line whose bucket can move. The bucket moves to a slot of kind 1 or 2, among
+    ///    the slots in which its own key may be.
     ///
     /// `surplus(tag, word)` returns the subtokens above a burst that a bucket would hold if it had no bound. It is
     /// negative if the bucket is not full.

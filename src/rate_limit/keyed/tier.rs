@@ -133,7 +133,8 @@ impl Rate {
         left.saturating_add(minted)
     }
 
-    /// Converts subtokens of this rate to subtokens of another, rounded down, and at most a burst.
+    /// Converts subtokens of this rate to subtokens of another, rounded down. The result is at most one burst of the
+    /// other rate, and a debt is at most one burst, too.
     pub(super) fn convert(&self, subtokens: i64, other: &Self) -> i64 {
         let wide = i128::from(subtokens) * i128::from(other.fixed_point.subtokens_per_token);
         let converted = wide.div_euclid(i128::from(self.fixed_point.subtokens_per_token.max(1)));

@@ -27,7 +27,7 @@ where
     type Permit = (Option<L::Permit>, Option<M::Permit>);
     type Place = Infallible;
 
-    /// Charges each limit its own cost, and ignores the cost of the whole.
+    /// Takes from each limit the tokens that this limit's own cost says. Ignores `_tokens`, the cost of the whole.
     #[inline]
     fn admit(
         &self,

@@ -1,5 +1,6 @@
 //! The parts of a `RateLimit`: the source of its tokens, the cost of a call, refunds and the count of refusals. Token
-//! buckets, windows and users' own limits are such sources, and implement the trait [`Limit`].
+//! buckets, windows and users' own limits are such sources, and implement the trait [`Limit`]. A source whose quotas
+//! can change while calls pass also implements [`LiveLimit`].
 
 mod both;
 mod contract;

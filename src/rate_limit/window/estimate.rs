@@ -40,7 +40,8 @@ impl Estimate {
         self.last = self.last.saturating_sub(tokens - from_present);
     }
 
-    /// Gives back tokens that were taken at `taken`, unless that is more than a period before the present one.
+    /// Gives back tokens that were taken at `taken`, to the counter of the period that contains `taken`. Does nothing
+    /// if `taken` is earlier than both periods.
     pub(super) fn refund_taken_at(&mut self, tokens: u64, taken: Instant, window: Duration) {
         if taken >= self.began {
             self.present = self.present.saturating_sub(tokens);

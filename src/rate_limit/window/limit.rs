@@ -20,7 +20,7 @@ impl RefusesNow for SlidingWindow {
 }
 
 impl<Request> Limit<Request> for SlidingWindow {
-    /// The tokens taken, and when, so that a refund goes to the cell that counts them.
+    /// The tokens taken, and when, so that a refund goes to the cell or the counter that counts them.
     type Permit = (u64, Instant);
     type Place = Infallible;
 

@@ -1,7 +1,7 @@
 //! Sliding windows: a limit on the calls admitted in any window of time.
 //!
 //! - `strict` counts in cells, so that no window admits more than the limit.
-//! - `estimate` counts in two counters.
+//! - `estimate` counts in two counters. It takes less memory, but may admit more than the limit.
 //! - `sliding_window` is the handle of both.
 //! - `limit` implements the limit of a stack.
 

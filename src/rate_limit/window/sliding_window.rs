@@ -39,10 +39,11 @@ use tokio::time::Instant;
 /// # How it counts
 ///
 /// Strictly, by default. The window keeps admitted tokens in up to 256 cells of about a 256th of the limit each. A cell
-/// counts in full until its last admission has left the window, so the error is always on the safe side. At any time it
-/// still counts some tokens that an exact log would have dropped, but fewer than a 256th of the limit. Up to a limit of
-/// 256 it is exact, whenever calls come and whatever they cost. A larger limit admits fewer tokens than an exact log.
-/// The difference is about 0.2% if calls come at random instants and together ask for at least the limit per window.
+/// counts in full until its last admission has left the window, so the error is always on the safe side. At any time
+/// the window may still count tokens that an exact log would have dropped, but fewer than a 256th of the limit. Up to a
+/// limit of 256 it is exact, whenever calls come and whatever they cost. A larger limit admits fewer tokens than an
+/// exact log. The difference is about 0.2% if calls come at random instants and together ask for at least the limit per
+/// window.
 ///
 /// With [`estimate`](SlidingWindowBuilder::estimate), the window keeps two counters and estimates. See there for the
 /// error.
@@ -156,8 +157,8 @@ impl SlidingWindow {
     ///
     /// The window keeps its promise even if other callers took tokens in between, because the refund removes the tokens
     /// of that instant. If `taken` was earlier than the window's own time, the tokens were counted at the window's
-    /// time. The refund may then remove older tokens instead of these. These stay counted longer, which is on the safe
-    /// side.
+    /// time. The refund may then remove older tokens instead. The tokens of this call then stay counted, and leave the
+    /// window later than the removed ones would have. This is on the safe side.
     ///
     /// An estimate removes tokens from the counter of the period that contains `taken`.
     pub fn refund_taken_at(&self, tokens: u64, taken: Instant) {

@@ -5,7 +5,7 @@
 //! | new | answered | its key is dead, or there is an outage: it fails at once |
 //! | new | refused | all servers are busy and the queue is full |
 //! | new | working | a server is free |
-//! | new | waiting | all servers are busy |
+//! | new | waiting | all servers are busy, and the queue has room |
 //! | waiting | working | a server becomes free for it |
 //! | waiting | abandoned | its caller goes, and the backend notices |
 //! | working | answered | its time ends, and its caller still waits |
@@ -45,9 +45,9 @@ pub struct BackendService {
 struct BackendState {
     /// Servers that have a call. While the backend hangs, they may not have begun it.
     busy: usize,
-    /// The waiting calls, in the order of their arrival. A message hands a server to the call.
+    /// The waiting calls, in the order of their arrival. A message through a call's sender hands a server to that call.
     waiting: VecDeque<oneshot::Sender<()>>,
-    /// The calls in the backend, including those of the warm-up. `counts` leaves those out.
+    /// The calls in the backend, including those that arrived in the warm-up. `counts.in_flight` leaves the latter out.
     in_flight: u64,
     averages: Averages,
     counts: BackendCounts,

@@ -51,7 +51,7 @@ impl Piece {
         Self { to: Some(self.to.map_or(end, |to| to.min(end))), ..self }
     }
 
-    /// Returns the mean number of calls that arrive in it.
+    /// Returns the mean number of calls that arrive in this piece.
     fn calls(&self) -> f64 {
         match self.to {
             Some(to) => {
@@ -63,7 +63,8 @@ impl Piece {
         }
     }
 
-    /// Returns when this number of calls has arrived in it, in seconds since its start.
+    /// Returns when this number of calls has arrived in this piece, in seconds since its start. The number is less than
+    /// the piece's mean number of calls.
     fn time_of(&self, calls: f64) -> f64 {
         // Solves rate * x + slope * x^2 / 2 = calls for x, in the form that is exact for a small slope.
         let root = (self.rate * self.rate + 2.0 * self.slope * calls).max(0.0).sqrt();
@@ -149,7 +150,7 @@ impl<P: Iterator<Item = Piece>> Iterator for Instants<P> {
             if self.calls < all {
                 let time = Duration::try_from_secs_f64(piece.time_of(self.calls)).ok()?;
                 let instant = piece.from.saturating_add(time);
-                // A call that is due at exactly the end of a piece belongs to the next piece, if that has any calls.
+                // A call that is due at exactly the end of a piece belongs to the next piece that has calls.
                 if piece.to.is_none_or(|to| instant < to) {
                     return Some(instant);
                 }

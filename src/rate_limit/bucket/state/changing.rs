@@ -25,8 +25,8 @@ impl BucketShared {
         loop {
             let newer = (word & NEEDS_LOCK) | next | convert(spent(word)).0.min(SPENT);
             // The release pairs with the acquire loads of the word: a thread that loads this word also sees the
-            // schedule that the word names. The acquire keeps later stores after this exchange: those of the next
-            // change, which overwrites the old schedule.
+            // schedule that the word names. The next change overwrites the old schedule. The acquire keeps its stores
+            // after this exchange.
             match self.word.0.compare_exchange_weak(word, newer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(newer) => word = newer,
@@ -52,7 +52,7 @@ impl BucketShared {
         }
     }
 
-    /// Computes when the bucket becomes cold, after a change of the subtokens spent or of the rate.
+    /// Computes `cold_at` again, after a call spent subtokens or the rate changed.
     pub(super) fn note_use(&self, locked: &mut LockedBucket) {
         if locked.warm_up_third > Nanos::ZERO {
             locked.cold_at = self.schedule(locked).cold_after(self.spent(), locked.warm_up_third);
@@ -83,9 +83,9 @@ impl BucketShared {
             let old = self.schedule(locked);
             let minted = old.minted(now);
             let rate = RefillSchedule::new(quota, now);
-            // During a warm-up, the new schedule keeps the start of the old one. Without a warm-up, `now` is before
-            // `old.warm()` only if it is before the old anchor, such as the time of the last change. The new schedule
-            // then keeps the old anchor, so that no time mints twice.
+            // During a warm-up, the new schedule keeps the start of the old one. Without a warm-up, `old.warm()` is the
+            // old anchor. `now` is before it only if a thread with a later clock set it, for example in an earlier
+            // change. The new schedule then keeps the old anchor, so that no time mints twice.
             let new = if now < old.warm() { rate.warming_up(old.start(), old.warm_up_third) } else { rate };
             let new_minted = new.minted(now);
             self.replace(&new, locked, |spent| {
