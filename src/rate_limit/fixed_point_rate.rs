@@ -6,8 +6,8 @@ use crate::clock::Nanos;
 
 /// A quota in integers. A token is divided into subtokens, and the rate is the subtokens minted per nanosecond.
 ///
-/// The rate is a fixed-point number with `FRACTION` binary digits. The last digit is rounded up, so that a whole period
-/// mints at least a whole period's tokens.
+/// The rate is a fixed-point number with `FRACTION` binary digits after the point. The last digit is rounded up, so
+/// that a whole period mints at least a whole period's tokens.
 ///
 /// Most quotas in use are exact. Write the rate as a fraction in lowest terms, in tokens per nanosecond: 100 per second
 /// is 1 / 10,000,000. If the numerator, the denominator and the burst are small enough, the denominator is the number

@@ -109,8 +109,8 @@
 //! # A limit for each key
 //!
 //! [`Keyed`] has a bucket for each of many keys: users, tenants or addresses. Tiers of keys can have different quotas.
-//! Its memory is fixed when it is built. A new key takes a free entry, or that of a key whose bucket is full again. If
-//! there is neither, [`Overflow`] decides.
+//! Its memory is fixed when it is built. A new key takes a free slot of the table, or the slot of a key whose bucket is
+//! full again. If the key finds neither, [`Overflow`] decides.
 //!
 //! ```
 //! # use std::time::Duration;

@@ -212,6 +212,7 @@ struct Caller<S> {
     class: usize,
     /// No call begins at or after this time.
     end: Duration,
+    /// Draws the key of each call.
     keys: Stream,
     /// Chooses the client of each call.
     choices: Stream,

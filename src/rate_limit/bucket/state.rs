@@ -1,12 +1,12 @@
 //! The state of a token bucket that all its handles share, and how threads change it.
 //!
-//! A [`RefillSchedule`] says how many subtokens, fractions of a token, have been minted by each instant. It begins with
-//! one burst, which counts as minted at its anchor, or at the start of its warm-up. The bucket contains the minted
-//! subtokens minus the spent ones. Both numbers grow, but the bucket's atomic word has only 57 bits for the spent
-//! subtokens. A rebase therefore moves the anchor later from time to time, which lowers both numbers by the same
-//! amount. A rebase is due once the schedule has been at its full rate for a horizon (18 minutes). The next operation
-//! that changes the bucket with the lock then begins with a rebase. Reads and refusals change nothing, and do not
-//! rebase.
+//! A [`RefillSchedule`] says how many subtokens, fractions of a token, have been minted by each instant. These are one
+//! burst, plus the rate times the time since an instant that the schedule calls its anchor. During a warm-up the rate
+//! is lower. The bucket contains the minted subtokens minus the spent ones. Both numbers grow, but the bucket's atomic
+//! word has only 57 bits for the spent subtokens. A rebase therefore moves the anchor later from time to time, which
+//! lowers both numbers by the same amount. A rebase is due once the schedule has been at its full rate for a horizon
+//! (18 minutes). The next operation that changes the bucket with the lock then begins with a rebase. Reads and refusals
+//! change nothing, and do not rebase.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!

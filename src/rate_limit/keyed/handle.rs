@@ -51,8 +51,8 @@ use tokio::time::Instant;
 /// A key is live until its bucket is full again. Each token that it takes keeps it live for `period / count`, up to the
 /// time in which a burst is minted. An hourly quota therefore needs room for the keys of an hour. While at most
 /// `max_keys` keys are live, fewer than one in a million new keys find no slot. In a simulation with a million live
-/// keys, where each key that left was replaced by a new key, 3 in 10 million found none. In a table for fewer than 342
-/// keys, the number of slots is rounded up to a power of two.
+/// keys, a new key replaced each key whose bucket became full. Of these new keys, 3 in 10 million found no slot. In a
+/// table for fewer than 342 keys, the number of slots is rounded up to a power of two.
 ///
 /// # Attacks with many keys
 ///
@@ -78,8 +78,8 @@ use tokio::time::Instant;
 /// To admit a key with a slot: one hash, one cache line and one compare-and-swap; no lock, no allocation. In a full
 /// table, one key in five reads two to four cache lines. A refusal makes no compare-and-swap. Threads write a common
 /// cache line only if their keys share one. The cost does not grow with the number of keys, except for misses in the
-/// processor's caches: the example `keyed_cost` draws it. A key without a slot takes a short lock, one of up to 64.
-/// Clones share all buckets.
+/// processor's caches: the example `keyed_cost` draws a chart of the cost. A key without a slot takes a short lock, one
+/// of up to 64. Clones share all buckets.
 ///
 /// # How it counts
 ///

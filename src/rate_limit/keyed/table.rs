@@ -9,7 +9,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 pub(super) const SLOTS: usize = if cfg!(steadfast_loom) { 1 } else { 4 };
 /// The number of cache lines in which a key may be.
 const CHOICES: usize = 4;
-/// A block has at least 2^2 cache lines: as many as there are choices.
+/// A block has at least 2^2 cache lines: the [`CHOICES`] of a key.
 const LEAST_BLOCK_LOG2: u32 = 2;
 /// A block has at most 2^7 cache lines, or 8 KiB. Blocks are then large enough to have about equally many keys, and
 /// small enough that a lock on a block is short.
@@ -41,6 +41,7 @@ const CLAIMED: u64 = 1;
 #[derive(Debug)]
 pub(super) struct Table {
     cache_lines: Box<[CacheLine]>,
+    /// The number of blocks.
     blocks: u64,
     /// A block has 2^`block_log2` cache lines.
     block_log2: u32,
@@ -217,6 +218,7 @@ type Guard<'a> = loom::sync::MutexGuard<'a, u64>;
 pub(super) struct LockedBlock<'a> {
     table: &'a Table,
     block: usize,
+    /// The lock. Always `Some`, because a table has at least one stripe.
     guard: Option<Guard<'a>>,
 }
 

@@ -23,8 +23,8 @@ impl BucketShared {
         self.due_after(locked.queue.tokens().saturating_add(tokens), now, locked)
     }
 
-    /// Refuses a call behind all waiters, with the time at which there would be tokens for it. A cost above the burst
-    /// is refused for ever.
+    /// Refuses a call behind all waiters, with the time at which there would be tokens for it. If the cost is above the
+    /// burst, the refusal has no time.
     pub(super) fn refuse_behind(&self, tokens: Tokens, now: Nanos, locked: &LockedBucket) -> Result<(), BucketRefusal> {
         if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);
