@@ -17,7 +17,8 @@ pub(super) struct Ledger {
     classes: Vec<Class>,
 }
 
-/// The counts of one class, and the latencies of its calls: one distribution for each way in which a call can end.
+/// The counts of one class, and the latencies of its calls: one distribution each for answered, failed and rejected
+/// calls.
 #[derive(Default)]
 struct Class {
     report: ClassReport,

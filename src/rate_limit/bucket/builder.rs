@@ -41,7 +41,7 @@ impl TokenBucketBuilder {
     /// service that is slow at first: its cache is empty, or its connection pool has to fill.
     ///
     /// The rate is linear in time, and does not depend on the tokens taken. After a share `x` of the warm-up, the rate
-    /// is `(1 + 2x) / 3` of the full rate, and the bucket has minted `n x (1 + x) / 3` tokens. Here `n` is the number
+    /// is `(1 + 2x) / 3` of the full rate. The bucket has then minted `n x (1 + x) / 3` tokens. Here `n` is the number
     /// of tokens that the full rate mints in the length of a warm-up. A bucket of 10 per second that warms up for 10 s
     /// has minted 25 tokens after 5.0 s, and 50 after 8.23 s. Guava's `SmoothWarmingUp` also begins at a third, but its
     /// rate follows the tokens taken.

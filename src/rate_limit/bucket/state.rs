@@ -79,8 +79,9 @@ pub(super) struct LockedBucket {
     pub(super) is_closed: bool,
 }
 
-/// The bits that count the spent subtokens. The count is at most the sum of three numbers: a burst, a debt of one
-/// burst, and the subtokens minted in a horizon and a warm-up. Each of the three is at most 2^55, so 57 bits suffice.
+/// The bits that count the spent subtokens. The count is at most the sum of three numbers. These are a burst, a debt of
+/// one burst, and the subtokens minted in a horizon and a warm-up. Each of the three is at most 2^55, so 57 bits
+/// suffice.
 pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
 /// The generation begins at this bit. It counts the schedules, modulo 64.
 ///

@@ -53,10 +53,10 @@ use tokio::time::Instant;
 /// number minted by now. No interval is rounded to whole nanoseconds, and no error adds up. A changed rate does not
 /// change the price of tokens that were spent before.
 ///
-/// A token consists of subtokens. Write the rate as a fraction in lowest terms, in tokens per nanosecond: 100 per
-/// second is 1 / 10,000,000, and 1,500,000 per second is 3 / 2,000. The denominator is the number of subtokens in a
-/// token. The numerator, 1 or 3 in these examples, is the number of subtokens minted per nanosecond. Everything is then
-/// exact. This requires a numerator of at most 2^14, and at most 2^55 subtokens in a burst.
+/// A token consists of subtokens. Write the rate as a fraction in lowest terms, in tokens per nanosecond. For example,
+/// 100 per second is 1 / 10,000,000, and 1,500,000 per second is 3 / 2,000. The denominator is the number of subtokens
+/// in a token. The numerator, 1 or 3 in these examples, is the number of subtokens minted per nanosecond. Everything is
+/// then exact. This requires a numerator of at most 2^14, and at most 2^55 subtokens in a burst.
 ///
 /// All other rates are exact to at least one part in 6 * 10^9, or in 10^15 if a burst is minted within an hour. Their
 /// tokens may come one subtoken too early or too late. That is less than a nanosecond, or 2^-54 of the time in which a

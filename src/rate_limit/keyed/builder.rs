@@ -19,8 +19,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How to decide a call whose key is not in the table and finds no slot: each of the few slots that the key may use
-/// belongs to a live key. A key is live until its bucket is full again.
+/// How to decide a call whose key is not in the table and finds no slot. A key may use only a few slots, and finds none
+/// if each of them belongs to a live key. A key is live until its bucket is full again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 /// A token bucket for each of many keys: users, tenants or addresses.
 ///
 /// Each key is limited as by its own [`TokenBucket`](crate::rate_limit::TokenBucket) with its tier's [`Quota`]. A new
-/// key has a full bucket. A key whose bucket is full again is therefore equal to a new key: the table may forget it,
-/// and give its slot to another key.
+/// key has a full bucket. A key whose bucket is full again is therefore equal to a new key. The table may forget such a
+/// key, and give its slot to another key.
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,7 +78,7 @@ use tokio::time::Instant;
 /// To admit a key with a slot: one hash, one cache line and one compare-and-swap; no lock, no allocation. In a full
 /// table, one key in five reads two to four cache lines. A refusal makes no compare-and-swap. Threads write a common
 /// cache line only if their keys share one. The cost does not grow with the number of keys, except for misses in the
-/// processor's caches: the example `keyed_cost` draws a chart of the cost. A key without a slot takes a short lock, one
+/// processor's caches. The example `keyed_cost` draws a chart of the cost. A key without a slot takes a short lock, one
 /// of up to 64. Clones share all buckets.
 ///
 /// # How it counts

@@ -13,7 +13,7 @@ use crate::{
 use std::mem;
 use tokio::time::Instant;
 
-/// Every call reads all fields but the last two. The fields that it reads are rarely written.
+/// Every call that takes tokens reads all fields but the last two. These fields themselves are rarely written.
 pub(super) struct KeyedShared {
     pub(super) table: Table,
     pub(super) origin: Origin,
@@ -130,8 +130,8 @@ impl KeyedShared {
         self.take_with_lock(key, tokens, nanos, now)
     }
 
-    /// Takes tokens with the lock: the key has no slot, its slot is changing, or an old quota or that of another tier
-    /// counts its bucket.
+    /// Takes tokens with the lock on the key's block. The key has no slot, its slot is changing, or its bucket does not
+    /// count by the present quota of the key's tier.
     #[inline(never)]
     fn take_with_lock(
         &self,

@@ -9,7 +9,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 pub(super) const SLOTS: usize = if cfg!(steadfast_loom) { 1 } else { 4 };
 /// The number of cache lines in which a key may be.
 const CHOICES: usize = 4;
-/// A block has at least 2^2 cache lines: the [`CHOICES`] of a key.
+/// A block has at least 2^2 cache lines, because a key may be in [`CHOICES`] of them.
 const LEAST_BLOCK_LOG2: u32 = 2;
 /// A block has at most 2^7 cache lines, or 8 KiB. Blocks are then large enough to have about equally many keys, and
 /// small enough that a lock on a block is short.

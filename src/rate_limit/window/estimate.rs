@@ -61,7 +61,8 @@ impl Estimate {
         limit.saturating_sub(present).saturating_sub(counted as u64)
     }
 
-    /// Returns the time until there are `tokens`, if no call takes any.
+    /// Returns the time until there are `tokens`, if no call takes any. The counters are as of `now`: see
+    /// [`at`](Self::at).
     ///
     /// Without further calls the estimate never rises, so it is low enough from one instant on. The estimate does not
     /// jump when a period ends: at that instant the window still covers all of the ended period.
