@@ -132,6 +132,8 @@ impl Reconfigure for LimitsHandle {
 
     fn course(&self, now: &Vec<RateLimitConfig>, to: &Vec<RateLimitConfig>) -> Course<Vec<RateLimitConfig>> {
         let parts = self.0.iter().zip(now).zip(to);
+        // If one of the limits has no strictest configuration, a single limit changes at once. Several limits change
+        // one after another.
         match parts.map(|((part, now), to)| part.strictest(now, to)).collect() {
             Some(strictest) => Course::Strictest(strictest),
             None if self.0.len() == 1 => Course::AtOnce,

@@ -278,6 +278,7 @@ impl Sim {
             for task in self.0.spawned.take() {
                 tasks.push(task);
             }
+            // After a pending poll, some tasks may still be able to make progress. `woken` is then set.
             woken.0.store(false, Ordering::Relaxed);
             let ended = match tasks.poll_next_unpin(cx) {
                 Poll::Ready(ended) => ended.is_some(),

@@ -57,10 +57,10 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// A call takes a lock for a few steps, however large the limit. A refusal visits the cells that have to expire before
-/// the call could pass: a single cell for one token. The window allocates nothing after it was built, except as
-/// [`set_limit`](Self::set_limit) says. Memory: 24 bytes for each token of the limit, at most 6 KiB. An estimate needs
-/// no cells. Clones share the window.
+/// A call takes a lock for a short time, however large the limit: a window has at most 256 cells. A refusal visits the
+/// cells that have to expire before the call could pass: a single cell for one token. The window allocates nothing
+/// after it was built, except as [`set_limit`](Self::set_limit) says. Memory: 24 bytes for each token of the limit, at
+/// most 6 KiB. An estimate needs no cells. Clones share the window.
 #[doc(alias("sliding log", "SlidingLog"))]
 #[derive(Clone)]
 pub struct SlidingWindow {
