@@ -38,8 +38,8 @@
 //! impl Rule for ClientLimit {
 //!     const SCHEMA: u32 = 1;
 //!
-//!     /// No client has this number or reaches this limit. The largest numbers also have the longest encoding.
-//!     fn inert(_slot: u32) -> Self {
+//!     /// No client has this number or reaches this limit. The length of a slot follows from this rule, and the
+//!     largest numbers have the longest encoding. fn inert(_slot: u32) -> Self {
 //!         Self { client: u64::MAX, per_second: u32::MAX }
 //!     }
 //!
@@ -101,11 +101,11 @@
 //! | publisher and poller have different versions of the crate, the rule type or the shape | the last good rules | `format`, `reserved`, `schema`, `shape` |
 //! | a rule is invalid | all of the last good rules: no part of the snapshot is taken | `fill`, `encoding`, `rule`, `check` |
 //! | an old snapshot returns, from a replica or a backup | the last good rules; the old rules if the poller has just started without a last-good file | `backwards`, if refused |
-//! | a publisher lost its state and starts at version 1 | the last good rules, until it publishes with a greater epoch | `backwards`, `conflict` |
+//! | a publisher lost its state and starts at version 1 | the last good rules, until it publishes with a greater epoch, or a greater version of the same epoch | `backwards`, `conflict` |
 //! | two publishers use the same version numbers | in each instance, the rules that its poller read first | `conflict` |
 //! | the publisher stops | its last rules | `since_publication` grows |
 //! | a clock is wrong by hours | the new rules | `since_publication` is zero or too large |
-//! | a clock is wrong by more than a day | the last good rules if the publisher's clock is ahead, otherwise the new rules | `from_the_future` if the publisher's clock is ahead |
+//! | a clock is wrong by more than a day | the last good rules if the publisher's clock is ahead of the poller's, otherwise the new rules | `from_the_future` if the publisher's clock is ahead |
 //! | the code of the rule type or of the target panics | the last value; the defaults if the last good rules are stale | `panicked` |
 //! | the process starts while the source is down | the rules of the last-good file, or the defaults | `in_force`, `source` |
 //! | the last-good file is corrupt | the defaults, until the first good read | `last_good.refused` |
@@ -146,10 +146,11 @@
 //! those of the last good snapshot. It calls the target's `check` and `build` once each. It allocates one `Arc` for the
 //! value, and what the rules and the target allocate themselves. With a last-good file, a tick also spawns one blocking
 //! task, which writes the file once and syncs it to disk. No tick does so before the first good snapshot, or while an
-//! earlier write is still running. If a step cannot use the fetched bytes, a failed tick runs it on the last good
-//! snapshot, or on the defaults before there is one. If `build` panics, a tick can call it twice. A refusal that names
-//! a value (`rule`, `check`) also allocates its text of up to 200 characters, and a panic costs its unwinding. The
-//! first tick also reads the last-good file and verifies it like a fetched snapshot, which calls `check` a second time.
+//! earlier write is still running. A tick that fails does the same work: a step that cannot use the fetched bytes runs
+//! on the last good snapshot, or on the defaults before there is one. If `build` panics, a tick can call it twice. A
+//! refusal that names a value (`rule`, `check`) also allocates its text of up to 200 characters, and a panic costs its
+//! unwinding. The first tick also reads the last-good file and verifies it like a fetched snapshot, which calls `check`
+//! a second time.
 //!
 //! A poller keeps in memory:
 //!

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `Metrics` | `metrics` | counts and durations of calls, the state of each mechanism |
 //! | `Spans` | `tracing` | a span for each call and each attempt, and events |
-//! | [`Events`](crate::telemetry::Events) | none | calls of your own functions, in a task that you spawn |
+//! | [`Events`](crate::telemetry::Events) | none | runs your own functions, in a task that you spawn |
 //!
 //! A stack without an observer pays nothing.
 //!
@@ -48,7 +48,8 @@
 //! ```
 //!
 //! The module [`telemetry`](crate::telemetry#metrics) has the setup for Prometheus and the table of all metrics. The
-//! example `dashboard` has a page to copy, a dashboard for Grafana and alerts for Prometheus.
+//! example `dashboard` has a live web page that you can copy into your server, a dashboard for Grafana and alerts for
+//! Prometheus.
 //!
 //! # Which metric answers which question
 //!

@@ -64,7 +64,7 @@ impl InFlight {
         self.by_class
     }
 
-    /// Returns the calls of one class, if they are counted by class: at most [`MOST_IN_CLASS`].
+    /// Returns the calls of one class, which must be counted by class: at most [`MOST_IN_CLASS`].
     #[inline]
     pub(super) fn of(self, class: usize) -> u64 {
         (self.word >> (class as u32 * CLASS_BITS)) & MOST_IN_CLASS

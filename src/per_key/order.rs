@@ -8,8 +8,9 @@ use crate::clock::Nanos;
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use tokio::time::Instant;
 
-/// After a search that found no entry to remove, new keys do not search for some time: this time for each entry that
-/// the search visited. Searches then take less than 1% of a processor, if a visit takes less than 100 ns.
+/// After a search that found no entry to remove, new keys do not search for a while: for this time, multiplied by the
+/// number of entries that the search visited. Searches then take less than 1% of a processor, if a visit takes less
+/// than 100 ns.
 const PAUSE_PER_ENTRY: Nanos = Nanos(10_000);
 
 /// The number of old entries that each new key visits, even if the table has room.
@@ -144,8 +145,8 @@ impl Order {
         removed
     }
 
-    /// Returns the earliest known use after which its entry was not used. Updates the outdated known uses before it,
-    /// and drops those without an entry.
+    /// Returns the first known use that is up to date: its entry was not used later. Updates the outdated known uses
+    /// before it, and drops those without an entry.
     fn first<T, K>(&mut self, table: &Table<T, K>) -> Option<KnownUse> {
         loop {
             let Reverse(known) = self.known.peek().copied()?;

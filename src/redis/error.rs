@@ -61,7 +61,7 @@ pub enum RedisError {
     /// The server refuses the connection. For example, the password is wrong, the database does not exist, or the
     /// server has too many clients.
     #[error(
-        "the Redis server at {address} refuses the connection: {reason}; check user, password, database and its log"
+        "the Redis server at {address} refuses the connection: {reason}; check the user, the password, the database and the server's log"
     )]
     Refused {
         /// The address of the server.
@@ -146,7 +146,7 @@ impl From<RedisError> for Fault {
     }
 }
 
-/// The effect of a failed call on its connection.
+/// What the error of a call shows about its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Means {
     /// The connection works: the server has answered. Also after an error that says nothing about the connection.
@@ -176,12 +176,27 @@ pub(crate) fn means(error: &::redis::RedisError) -> Means {
 }
 
 /// Removes from a URL what may be a password: the part between the scheme and the last `@`, and the parameters.
+///
+/// If the last `@` comes after a `?`, it may be part of a parameter, so all but the scheme is removed. A scheme that is
+/// none of Redis may be part of a password too, and is removed if there is an `@`.
 pub(crate) fn without_password(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
-    let (secret, rest) = rest.rsplit_once('@').map_or((false, rest), |(_, rest)| (true, rest));
-    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
-    let scheme = scheme.map_or(String::new(), |scheme| format!("{scheme}://"));
-    format!("{scheme}{}{rest}", if secret { "***@" } else { "" })
+    let is_scheme = |scheme: &str| ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"].contains(&scheme);
+    let is_known = |(scheme, _): &(&str, &str)| is_scheme(scheme) || !url.contains('@');
+    let (scheme, rest) =
+        url.split_once("://").filter(is_known).map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
+    let rest = match rest.rsplit_once('@') {
+        Some((before, _)) if before.contains('?') => "***".to_owned(),
+        Some((_, after)) => format!("***@{}", without_parameters(after)),
+        None => without_parameters(rest).to_owned(),
+    };
+    match scheme {
+        Some(scheme) => format!("{scheme}://{rest}"),
+        None => rest,
+    }
+}
+
+fn without_parameters(rest: &str) -> &str {
+    rest.split_once('?').map_or(rest, |(rest, _)| rest)
 }
 
 #[cfg(test)]
@@ -216,10 +231,16 @@ mod tests {
         for (url, left) in [
             ("redis://host:6379/0", "redis://host:6379/0"),
             ("redis://user:secret@host", "redis://***@host"),
-            ("redis://:sec@ret/?@host:1", "redis://***@host:1"),
+            ("redis://:sec@ret@host:1/2?protocol=resp3", "redis://***@host:1/2"),
+            ("redis://:sec@ret/?@host:1", "redis://***"),
+            ("redis://host?password=sec@ret", "redis://***"),
+            ("unix:///socket?user=u&pass=sec@ret", "unix://***"),
             ("user:secret@host", "***@host"),
+            ("user:sec://ret@host", "***@host"),
+            ("sec://ret@host", "***@host"),
+            ("http://host:1/0?a=b", "http://host:1/0"),
             ("unix:///socket?user=u&pass=secret", "unix:///socket"),
-            ("redis://:secret?@", "redis://***@"),
+            ("redis://:secret?@", "redis://***"),
             ("", ""),
         ] {
             assert_eq!(without_password(url), left, "{url}");

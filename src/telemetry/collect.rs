@@ -25,20 +25,20 @@ impl Metrics {
     /// `metrics::with_local_recorder`. Call it in the scrape handler just before rendering, or every few seconds for an
     /// exporter that pushes.
     ///
-    /// A recorder may be installed at any time, because each collection registers all metrics again. Counters carry
-    /// their totals, so no earlier count is lost. A histogram carries only the durations since the last collection. Use
-    /// one recorder, and collect only after it is installed. Otherwise its histograms miss the durations of earlier
-    /// collections.
+    /// Install one recorder before the first collection. Each collection registers all metrics again, so counters and
+    /// gauges would also be right in a recorder that is installed later. Counters carry their totals, so no earlier
+    /// count is lost. A histogram carries only the durations since the last collection. Use one recorder, and collect
+    /// only after it is installed. Otherwise its histograms miss the durations of earlier collections.
     ///
     /// If another thread is collecting, this function returns at once and writes no values. A scrape that renders at
     /// once may then show some older numbers.
     ///
     /// # Cost
     ///
-    /// The cost of [`samples`](Self::samples) and of the recorder. The `metrics` crate cannot add to a bucket. Each
-    /// duration is therefore recorded separately, as the mean of the new durations in its bucket. Sums and means stay
-    /// exact. A recorder that keeps each value takes some nanoseconds and bytes for each duration since the last
-    /// collection.
+    /// The cost of [`samples`](Self::samples) and of the recorder. The `metrics` crate cannot add to a bucket. A bucket
+    /// with n new durations is therefore recorded as n times their mean. Sums and means stay exact, but the latest
+    /// durations may be corrected in the next collection. A recorder that keeps each value takes some nanoseconds and
+    /// bytes for each duration since the last collection.
     pub fn collect(&self) {
         with_recorder(|recorder| self.collect_to(recorder));
     }

@@ -51,7 +51,7 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "call_duration_seconds" Histogram ["stack", "outcome"] "The duration of calls, including waits and retries.";
     "circuit_failure_ratio" Gauge ["stack"] "The share of failures among the calls that the circuit breaker counts.";
     "circuit_half_open_in_seconds" Gauge ["stack"] "The time until an open circuit becomes half-open, else 0.";
-    "circuit_state" Gauge ["stack", "state"] "1 for the state of the circuit, else 0; per key, the number of circuits in it.";
+    "circuit_state" Gauge ["stack", "state"] "1 for the current state of the circuit, else 0; with a circuit per key, the number of circuits in the state.";
     "circuit_transitions_total" Counter ["stack", "to"] "Transitions of the circuit, by the new state.";
     "config_age_seconds" Gauge ["source"] "The time since the last good configuration was published.";
     "config_changes_total" Counter ["stack", "result"] "Changes of the configuration of a live stack.";
@@ -69,7 +69,7 @@ pub const METRICS: &[MetricInfo] = metrics! {
     "keys_overflow_total" Counter ["stack", "mechanism"] "Calls whose key got no entry, because no other key could be forgotten.";
     "queue_drain_seconds" Gauge ["stack"] "The time until the backlog drains: infinite if it does not shrink, 0 if unknown.";
     "queue_oldest_seconds" Gauge ["stack"] "How long the oldest call in the queue has waited.";
-    "queue_wait_seconds" Histogram ["stack"] "The waiting time in the queue of calls that waited.";
+    "queue_wait_seconds" Histogram ["stack"] "How long calls waited in the queue, without those that did not wait.";
     "queue_waiting" Gauge ["stack"] "The calls that wait in the queue.";
     "rate_limit_available" Gauge ["stack", "limit"] "The available tokens.";
     "rate_limit_waiting" Gauge ["stack", "limit"] "The calls that wait for tokens.";

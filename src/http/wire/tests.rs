@@ -95,7 +95,7 @@ fn the_largest_number_of_attempts_counts_from_any_peer() {
         assert_eq!(attempt(7, &[("steadfast-attempt", "2")]), 7);
         assert_eq!(attempt(0, &[("steadfast-attempt", "9999999999")]), u32::MAX);
         assert_eq!(attempt(0, &[("steadfast-attempt", "-2"), ("grpc-previous-rpc-attempts", "1")]), 1);
-        // The first field counts.
+        // Of several fields with one name, the first counts.
         assert_eq!(attempt(0, &[("steadfast-attempt", "2"), ("steadfast-attempt", "6")]), 2);
     }
     assert!(ignored_headers().attempt >= before + 2);
@@ -193,8 +193,8 @@ proptest! {
             if peer == Peer::External {
                 prop_assert!(context.criticality() <= given.criticality());
             }
-            // A proxy may have copied the headers into its own request. After the stamp, they claim at most the
-            // attempt and the criticality of the context, or `critical`, the default, if that is higher.
+            // A proxy may have copied the headers into its own request. After the stamp, the headers claim no higher
+            // attempt and no higher criticality than the context. A request without the header is read as `critical`.
             let mut request = Request::new(());
             *request.headers_mut() = headers.clone();
             context.sync_scope(|| Wire::new(peer).stamp(&mut request, &mut Frame::default()));

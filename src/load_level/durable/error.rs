@@ -14,8 +14,8 @@ pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// Refused by this process or, if the queue is full, by the script in Redis. Then the message is not appended.
-    /// Layers around a producer reject with this variant too. If the rejected call had
+    /// This process refused the message, or the script in Redis did because the queue is full. In both cases the
+    /// message is not appended. Layers around a producer reject with this variant too. If the rejected call had
     /// [reached](Rejection::reached_service) the producer, as with a timeout, Redis may have the message in spite of
     /// the rejection.
     #[error("{}", rejected(.0))]
@@ -30,7 +30,7 @@ pub enum AppendError {
         /// The answer of the server, the error of the connection, or the lack of a runtime.
         reason: String,
     },
-    /// The text is not the identity of a dead letter. Redis was not asked.
+    /// A dead letter was to be sent again, but the given identity is not one. Redis was not asked.
     #[error("{id:?} is not the identity of a dead letter: it must be one from dead_letters(), such as 1700000000123-0")]
     NoIdentity {
         /// The identity, cut off after 200 characters.
@@ -40,17 +40,17 @@ pub enum AppendError {
     /// do so. Send it again with the same [key](super::Message::once) to append it once.
     #[error("Redis may or may not have appended the message: {reason}")]
     Unknown {
-        /// The event that came instead of an answer.
+        /// Why there is no usable answer, such as a lost connection.
         reason: String,
     },
 }
 
 impl AppendError {
-    /// Returns whether Redis may have the message, now or later. `false` means that Redis does not have the message,
-    /// and will not append it.
+    /// Returns whether Redis may have the message, now or later. `false` means that the last attempt did not append the
+    /// message, and will not.
     ///
-    /// This is about the last attempt. If a retry around the producer has sent the message before, an earlier attempt may
-    /// have appended it in spite of `false`. With a [key](super::Message::once), sending it again does no harm.
+    /// This is about the last attempt. If a retry around the producer has sent the message before, an earlier attempt
+    /// may have appended it in spite of `false`. With a [key](super::Message::once), sending it again does no harm.
     pub fn may_be_appended(&self) -> bool {
         match self {
             Self::Unknown { .. } => true,
@@ -91,8 +91,8 @@ fn rejected(rejection: &Rejection) -> &'static str {
     }
 }
 
-/// Treats rejections by the queue and by layers around the producer as rejections of a layer. A message that cannot be
-/// encoded is a permanent failure, and so is a text that is not the identity of a dead letter.
+/// Ignores rejections, by the queue and by layers around the producer: they say nothing about Redis. A message that
+/// cannot be encoded is a permanent failure, and so is a text that is not the identity of a dead letter.
 impl<Inner, Response> Classify<Response, AppendError> for Layered<Inner>
 where
     Inner: Classify<Response, AppendError>,

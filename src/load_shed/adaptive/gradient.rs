@@ -12,9 +12,9 @@ use crate::error::ConfigError;
 /// not throttled forever.
 ///
 /// `Gradient` needs no deadlines. If they are known, [`Little`](super::Little) does better in a metastable collapse. In
-/// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. Other simulations made a service three times
-/// slower. The loss is stated against the goodput of the best fixed limit. At a load of 0.8 of the earlier capacity a
-/// gradient lost 5%, and nothing at higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
+/// simulations it served 83% to 97% of the calls, a gradient 56% to 78%. In other simulations the service became three
+/// times slower for a while. Compared with the best fixed limit, a gradient lost 5% of the goodput at a load of 0.8 of
+/// the earlier capacity, and nothing at higher loads. `Little` lost 3% to 4%. See `examples/experiments`, E4 and E11.
 #[derive(Clone, Debug)]
 pub struct Gradient {
     limit: f64,
@@ -53,7 +53,7 @@ impl Algorithm for Gradient {
         if window.measured == 0 || now <= 0.0 {
             return self.first();
         }
-        // One very slow window moves the mean no further than one at twice the mean.
+        // A latency above twice the mean counts as twice the mean, so that one very slow window moves the mean little.
         self.usual = if self.usual == 0.0 {
             now
         } else {

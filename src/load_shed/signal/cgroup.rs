@@ -72,8 +72,8 @@ pub struct CgroupPressure {
 struct CgroupShared {
     files: Files,
     origin: Origin,
-    /// The bits of the level, or [`UNKNOWN`]. This and `read_at` are relaxed. A reader that combines one level with the
-    /// time of another still reads a level that is at most a few seconds old.
+    /// The bits of the level, or [`UNKNOWN`]. This and `read_at` are relaxed. A reader may combine a level with the
+    /// time of the next reading. It then returns the previous level once more, only for the moment of the publication.
     level: AtomicU64,
     /// When the files were read, since the origin.
     read_at: AtomicU64,

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 ///
 /// The bucket mints tokens at a steady rate and keeps at most a burst of them. Each call costs some tokens. In every
 /// interval of length t the bucket admits at most `burst + rate * t` tokens. It never refuses a token that it has,
-/// unless a call waits or the bucket is closed. Both statements are exact for most rates in use. For the other rates
-/// they are exact to a nanosecond, if a burst is minted within 200 days (see below). A clock that stands still mints
-/// nothing, a clock that jumps ahead mints at most a burst, and frequent calls lose nothing to rounding.
+/// unless a call waits or the bucket is closed. Both statements are exact for most rates in use. For the other rates,
+/// the rate is rounded up by less than one part in 6 * 10^9 (see below). A clock that stands still mints nothing, a
+/// clock that jumps ahead mints at most a burst, and frequent calls lose nothing to rounding.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,8 +50,8 @@ use tokio::time::Instant;
 ///
 /// The bucket is the generic cell rate algorithm (GCRA, ITU-T I.371), counted in tokens instead of time. GCRA keeps the
 /// theoretical arrival time of the next call. This bucket keeps the number of tokens spent, and compares it with the
-/// number minted by now. No interval is rounded to whole nanoseconds, and no error adds up. A changed rate does not
-/// change the price of tokens that were spent before.
+/// number minted by now. No interval is rounded to whole nanoseconds. If the rate is exact, no error adds up. A change
+/// of the rate leaves the number of spent tokens as it is.
 ///
 /// A token consists of subtokens. Write the rate as a fraction in lowest terms, in tokens per nanosecond. For example,
 /// 100 per second is 1 / 10,000,000, and 1,500,000 per second is 3 / 2,000. The denominator is the number of subtokens
@@ -59,8 +59,8 @@ use tokio::time::Instant;
 /// then exact. This requires a numerator of at most 2^14, and at most 2^55 subtokens in a burst.
 ///
 /// All other rates are exact to at least one part in 6 * 10^9, or in 10^15 if a burst is minted within an hour. Their
-/// tokens may come one subtoken too early or too late. That is less than a nanosecond, or 2^-54 of the time in which a
-/// burst is minted, whichever is longer.
+/// tokens may come one subtoken too early or too late. That is at most the longer of one nanosecond and 2^-54 of the
+/// time in which a burst is minted.
 ///
 /// # Cost
 ///
@@ -157,11 +157,11 @@ impl TokenBucket {
     /// Dropping the future gives up its place, and the waiters behind it move up. If the tokens were granted but the
     /// task has not run since, dropping the future gives them back.
     ///
-    /// A future that is neither polled nor dropped costs its tokens. The bucket sets them aside for it, at the latest
-    /// when the turn of the next waiter has come. If the bucket fills before that, the waiters behind the future are
-    /// delayed, because a full bucket mints nothing. If the rate rises or a waiter leaves, the waiters behind such a
-    /// future are not woken early. They are served, at the latest, at the time at which they expected their turn
-    /// before.
+    /// A future that has a place, but is not polled at its turn, still takes its tokens out of the bucket: when its own
+    /// turn has come, or at the latest when that of the next waiter has. If the bucket fills before that, the waiters
+    /// behind the future are delayed, because a full bucket mints nothing. If the rate rises or a waiter leaves, the
+    /// waiters behind such a future are not woken early. They are served, at the latest, at the time at which they
+    /// expected their turn before.
     ///
     /// # Errors
     ///
@@ -173,8 +173,8 @@ impl TokenBucket {
     ///
     /// If there are enough tokens, that of [`try_acquire`](Self::try_acquire). Otherwise the first poll takes the lock
     /// two or three times, and each later poll once. The call needs one timer, one place in the wait queue, and one
-    /// wake-up on admission, however many calls wait. A second wake-up follows if waiters ahead gave up, or the rate
-    /// was changed.
+    /// wake-up on admission, however many calls wait. It may be woken once more before that, if waiters ahead gave up
+    /// or the rate was changed.
     #[doc(alias = "until_ready")]
     pub fn acquire(&self, tokens: u64) -> Acquire {
         Acquire::new(self.clone(), tokens, None)

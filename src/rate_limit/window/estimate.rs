@@ -51,8 +51,8 @@ impl Estimate {
     }
 
     /// Returns the tokens available at `now`, which never goes back: the most for which
-    /// `last * covered / window + present + tokens <= limit`. The window still covers the last `covered` of the period
-    /// before.
+    /// `last * covered / window + present + tokens <= limit`. `covered` is the time at the end of the period before
+    /// that the window still covers.
     pub(super) fn available(self, limit: u64, now: Instant, window: Duration) -> u64 {
         let Self { began, present, last } = self.at(now, window);
         let covered = window.saturating_sub(now.saturating_duration_since(began));
@@ -74,8 +74,8 @@ impl Estimate {
             Some(room) => (last, room, Duration::ZERO),
             None => (present, limit - tokens, window),
         };
-        // `sliding` counts the calls of the period that the window leaves. There is room once the window covers at most
-        // `covered` of that period. If `sliding` is zero, there is room at once.
+        // `sliding` is the number of tokens taken in the period that the window leaves. There is room once the window
+        // covers at most `covered` of that period. If `sliding` is zero, there is room at once.
         let covered = (u128::from(room) * window.as_nanos()).checked_div(sliding.into()).unwrap_or(u128::MAX);
         let covered = Duration::from_nanos(u64::try_from(covered).unwrap_or(u64::MAX));
         (after + window.saturating_sub(covered)).saturating_sub(now.saturating_duration_since(began))

@@ -62,7 +62,7 @@ impl WriteBehindBuilder {
         Self { max_unflushed: Some(tokens), ..self }
     }
 
-    /// Sets the most tokens beyond the burst that a key may owe. Any more is forgiven. A key owes tokens because all
+    /// Sets the most tokens of a key's debt. What exceeds it is forgiven. A key owes tokens because all
     /// processes together can admit more than the bucket holds. Later refills repay them. Default: a burst, or the
     /// [overshoot bound](WriteBehind::overshoot_bound) if that is more, but at most 2^55.
     pub fn max_debt(self, tokens: u64) -> Self {

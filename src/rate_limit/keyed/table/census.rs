@@ -54,8 +54,8 @@ mod tests {
         }
         let entries = |block: LockedBlock<'_>| block.entries().count();
         assert_eq!(table.estimate(entries), 50_000);
-        // Every tenth of the 293 blocks, so 30 blocks with about 5100 keys, with a standard deviation of about 70. The
-        // estimate is about ten times the number of keys in these blocks.
+        // Every tenth of the 293 blocks, so 30 blocks, which together have about 5100 keys, with a standard deviation
+        // of about 70. The estimate is about ten times the number of keys in these blocks.
         let estimate = table.estimate_from(1 << 14, entries);
         assert!((47_000..53_000).contains(&estimate), "{estimate}");
         assert_ne!(estimate, 50_000);

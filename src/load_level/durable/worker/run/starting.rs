@@ -40,8 +40,8 @@ impl Starting {
         self.hold_until = self.hold_until.max(now + hold);
     }
 
-    /// Returns when both the pace and the pause allow the next call. `None`: there is neither, and only an event lets a
-    /// call begin.
+    /// Returns when both the pace and the pause allow the next call. `None`: there is no pace, and no pause now. The
+    /// next message or the end of a call lets a call begin.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let held = (now < self.hold_until).then_some(self.hold_until);
         let paced = self.pace.as_ref().map(|pace| pace.next(now));

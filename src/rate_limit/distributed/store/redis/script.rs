@@ -38,7 +38,7 @@ impl Call {
         Self { asking: true, ..self.clone() }
     }
 
-    /// Calls the script over this connection. Fails at once if there is none.
+    /// Calls the script over this connection. Fails or waits for a connection as [`Connection::ask`] does.
     pub(super) async fn send(&self, connection: &Connection) -> Result<Value, Failure> {
         let ask =
             async |connection: &mut _| self.script.run(connection, self.asking, |command| self.write(command)).await;
