@@ -49,7 +49,7 @@
 //!
 //! If the deadline has already passed when a call begins, a stack with a timeout refuses the call. The full time of an
 //! attempt is the `attempt_timeout`, or without one the `timeout` of the stack. If an inherited deadline ends an
-//! attempt before half of its full time, the attempt is no evidence against the service. See
+//! attempt before half of its full time, the attempt does not count as a failure of the service. See
 //! [`TimedOut::was_cut_short`](crate::error::TimedOut::was_cut_short).
 //!
 //! # Spawned tasks
@@ -142,7 +142,7 @@
 //! | [`load_shed`](crate::load_shed#a-limit-that-finds-itself) | an adaptive limit refuses a call that would not end in time |
 //! | [`rate_limit`](crate::rate_limit) | a limit that lets calls wait refuses a call whose turn would come at the deadline or later |
 //! | [`load_level`](crate::load_level#semantics) | by default, refuses a call that has waited for half of the time between its arrival and its deadline |
-//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt that the caller's deadline ended before half of its full time |
+//! | [`circuit_breaker`](crate::circuit_breaker#semantics) | does not count an attempt as a failure if the caller's deadline ended it before half of its full time |
 //!
 #![cfg_attr(feature = "http", doc = "[`http_grpc`]: super::http_grpc")]
 #![cfg_attr(not(feature = "http"), doc = "[`http_grpc`]: crate#features")]

@@ -16,7 +16,7 @@
 //!
 //! | kind | who decides | choose it where |
 //! |---|---|---|
-//! | [`Exact`](crate::rate_limit::distributed::Exact) | the store, in each call | a call is worth a round trip |
+//! | [`Exact`](crate::rate_limit::distributed::Exact) | the store, in each call; a process repeats a recent refusal by itself | a call is worth a round trip |
 //! | [`Leased`](crate::rate_limit::distributed::Leased) | the process, from the tokens that the store lent to it | a partner counts the calls in a window |
 //! | [`WriteBehind`](crate::rate_limit::distributed::WriteBehind) | the process, from the last answer of the store and what the process has admitted since | the limit protects you, and calls are cheap |
 //!

@@ -144,8 +144,8 @@
 //!
 //! **Reload**: taking over another configuration while the program runs. See [`live_limits`](super::live_limits).
 //!
-//! **Retry budget**: retries that calls earn and that all services of a layer share, so that retries stay a fixed share
-//! of the traffic: [`RetryBudget`].
+//! **Retry budget**: retries that calls earn and that all services of a layer share, so that retries stay within a
+//! share of the traffic: [`RetryBudget`].
 //!
 //! **Shadow**: a limit in shadow counts the calls that it would refuse, and refuses none: [`Limiter::set_shadow`].
 //!
@@ -181,7 +181,7 @@
 //! | era | the time between two changes of state of a breaker; a result counts only in the era that admitted its call |
 //! | evidence | a result that counts for or against a service |
 //! | frame | what the stages of one call share during one poll, such as the clock: [`Frame`](crate::shell::Frame) |
-//! | full time | the attempt timeout, or without one the timeout of the stack. An attempt that a deadline ends before half of it is no evidence: [`Ending::CutShort`](crate::shell::Ending::CutShort) |
+//! | full time | the attempt timeout, or without one the timeout of the stack. An attempt that a deadline ends before half of it does not count as a failure: [`Ending::CutShort`](crate::shell::Ending::CutShort) |
 //! | gate | a stage that admits or refuses at once: [`Gate`](crate::shell::Gate) |
 //! | leaf | the innermost stage, which calls the service: [`Leaf`](crate::shell::Leaf) |
 //! | outcome | what an answer of the service means, for all layers: [`Outcome`](crate::Outcome) |

@@ -49,7 +49,8 @@
 //!
 //! [`Peer::Internal`](crate::http::Peer::Internal) is a service of your own. It may ask for more: a higher criticality,
 //! or with `steadfast-retry` that a call is not retried. [`Peer::External`](crate::http::Peer::External) is everyone
-//! else. It may ask only for less, such as a lower criticality. Answers to it do not name the settings of your limits.
+//! else. It may ask only for less, such as a lower criticality. By default, answers to it do not name the settings of
+//! your limits.
 //!
 //! # What an answer means
 //!

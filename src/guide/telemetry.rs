@@ -70,12 +70,13 @@
 //! # Traces and logs
 //!
 //! `Spans` makes a span of each call, and of each attempt below it. It logs a warning for the first rejection by a
-//! mechanism at once. After that it logs at most one warning for each mechanism in ten seconds, with the number of
-//! rejections since the last warning.
+//! mechanism of a stack at once. After that it logs at most one warning for this mechanism in ten seconds, with the
+//! number of rejections since the last warning.
 //!
 //! # Functions of your own
 //!
-//! [`Events`](crate::telemetry::Events) calls your functions in a task that you spawn. No call waits for them.
+//! [`Events`](crate::telemetry::Events) calls your functions in a task that you spawn. No call waits for them. The
+//! argument of `build` is the interval at which the task reports counts.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

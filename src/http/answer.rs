@@ -27,8 +27,8 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 ///
 /// | header | value |
 /// |---|---|
-/// | `retry-after` | for HTTP: [`Rejection::retry_after`] in whole seconds, rounded up, at least 1. Absent if that time is unknown |
-/// | `grpc-retry-pushback-ms` | for gRPC: [`Rejection::retry_after`] in milliseconds, rounded up; `-1` (do not retry) if that time is unknown or a retry is forbidden. Absent for a timeout after the call reached the service, unless a retry is forbidden |
+/// | `retry-after` | for HTTP: [`Rejection::retry_after`] in whole seconds, rounded up, at least 1. Absent if that is `None` |
+/// | `grpc-retry-pushback-ms` | for gRPC: [`Rejection::retry_after`] in milliseconds, rounded up; `-1` (do not retry) if that is `None` or a retry is forbidden. Absent for a timeout after the call reached the service, unless a retry is forbidden |
 /// | `steadfast-rejected` | the name of the [mechanism](Rejection::mechanism) |
 /// | `steadfast-retry` | `never` if a retry is [forbidden](crate::CallContext::forbid_retry); else `unprocessed` if the call did not reach the service; else absent |
 ///
@@ -48,7 +48,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// The gRPC code of a gRPC response, from 1 to 16.
     pub grpc_status: u8,
-    /// More headers. They replace those of the table.
+    /// More headers. Each replaces a header of the same name, such as one in the table.
     pub headers: HeaderMap,
     /// The `type` of the problem, a URI. `about:blank` means that the status says everything.
     pub problem_type: Cow<'static, str>,
@@ -57,7 +57,7 @@ pub struct Answer {
     /// The `detail` of the problem, the text body, or the gRPC message. For an internal peer it is the text of the
     /// rejection. For an external peer it is a general text that reveals no settings.
     pub detail: Cow<'static, str>,
-    /// More members of the problem.
+    /// More members of the problem. A member named `type`, `title`, `status` or `detail` has no effect.
     pub members: Map<String, Value>,
 }
 

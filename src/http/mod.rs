@@ -59,7 +59,7 @@
 //! [`Peer`] says how far to trust the other end: which of its headers count, and which headers it receives. Any peer
 //! may ask for less: a shorter deadline, or a lower criticality. Only an internal peer may ask for more. An external
 //! peer receives no criticality, and a deadline and an attempt number only in gRPC. Responses to it do not reveal the
-//! settings of limits.
+//! settings of limits, unless [`rate_limit_fields`](Http::rate_limit_fields) reports them.
 //!
 //! # A chain of services
 //!
@@ -72,8 +72,9 @@
 //! services and a broken last service, in four processes. The last service receives 1.1 calls for each call of the
 //! client; plain retries would send 27.
 //!
-//! This works only for calls that the handler makes in its own task. To make calls in another task, carry the context
-//! there with [`CallContext::scope`](crate::CallContext::scope).
+//! This works only for calls that the handler makes in its own task. For calls in another task, carry the context there
+//! with [`CallContext::scope`](crate::CallContext::scope). These calls then have the deadline. A retry that gives up in
+//! the other task does not mark the response.
 //!
 //! # Frameworks
 //!
@@ -101,15 +102,16 @@
 //!
 //! # Cancellation
 //!
-//! A call that its caller drops returns its permits at once. A body that is dropped does so, too. A hyper server drops
-//! the call when the connection is closed or the stream is reset.
+//! A call that its caller drops returns its permits at once. With `whole_body`, a dropped response body does so, too. A
+//! hyper server drops the call when the connection is closed or the stream is reset.
 //!
 //! # Cost
 //!
-//! A call through `http(peer)` makes one pass over the headers of its request. On a server it allocates nothing. A
-//! client's [`Wire`] writes up to three headers for each attempt, and up to five in gRPC. It allocates twice for each
-//! number. The pages of `whole_body` and `bodies` state their allocations. The feature adds the dependencies `http`,
-//! `http-body`, `http-body-util`, `httpdate` and `serde_json`, which most users of HTTP already have.
+//! A call through `http(peer)` makes one pass over the headers of its request. On a server it allocates only for the
+//! response to a rejection. A client's [`Wire`] writes up to three headers for each attempt, and up to five in gRPC. It
+//! allocates twice for each number. The pages of `whole_body` and [`ReplayBody`] state their allocations. The feature
+//! adds the dependencies `http`, `http-body`, `http-body-util`, `httpdate` and `serde_json`, which most users of HTTP
+//! already have.
 //!
 //! # Differences from other crates
 //!

@@ -120,8 +120,9 @@ where
     }
 }
 
-/// Writes both fields. If a rate limit refused the call, `hint` is the time after which the caller may retry. `r` is
-/// then 0, and `t` is at most `hint`.
+/// Writes both fields. `hint` is the time after which the caller of a rate-limited call may retry. It is `None` if no
+/// rate limit refused the call, or if the caller can never retry it. With a hint, `r` is 0 and `t` is at most `hint`,
+/// rounded up.
 pub(super) fn write(headers: &mut HeaderMap, name: &str, standing: Standing, hint: Option<Duration>) {
     let Standing { quota, window, remaining, reset } = standing;
     let (remaining, reset) = match hint {

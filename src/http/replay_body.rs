@@ -33,8 +33,8 @@ use std::{
 ///
 /// # Errors
 ///
-/// If the caller's body fails, the attempt that polled it gets [`ReplayError::Body`]. All other attempts get
-/// [`ReplayError::FailedElsewhere`], also after a panic of that body. No new attempts begin.
+/// If the caller's body fails, the attempt that polled it gets [`ReplayError::Body`]. Up to the cap, all other attempts
+/// get [`ReplayError::FailedElsewhere`], also after a panic of that body. No new attempts begin.
 ///
 /// # Two attempts at once
 ///

@@ -9,7 +9,7 @@ use crate::{
 
 impl<O, T, R, B, Q, L, A, X> ClientBuilder<O, T, R, B, Q, L, A, Leaf<AnyError, NoStamp>, X> {
     /// Calls an HTTP or gRPC service. A [`Verdict`] classifies its responses. A [`Wire`] sends the deadline, the number
-    /// and the criticality of each attempt. Rejections stay [typed](crate::Error).
+    /// and the criticality of each attempt, as far as `peer` may receive them. Rejections stay [typed](crate::Error).
     ///
     /// `peer` says whether the service is one of your own. [`http_by`](Self::http_by) takes a classifier of your own,
     /// such as a verdict that recognizes errors which occurred before the request was sent.

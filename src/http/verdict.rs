@@ -76,7 +76,7 @@ const WITHOUT_HINT: Duration = Duration::from_secs(1);
 /// # Cost
 ///
 /// A success costs three look-ups in the headers, four for gRPC. No classification allocates. The clock of this machine
-/// is read only if `Retry-After` is a date and the response has no `Date`.
+/// is read only if `Retry-After` is a date and the response has no readable `Date`.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]

@@ -15,7 +15,7 @@ use std::{
 ///
 /// # Cost
 ///
-/// A clone copies no text. A key keeps the text of the whole URI in memory.
+/// A clone copies no text. A key made from a URI keeps the text of the whole URI in memory.
 #[derive(Clone)]
 pub struct AuthorityKey {
     /// `None` if the request names no host.

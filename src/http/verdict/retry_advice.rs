@@ -9,7 +9,7 @@ pub(in crate::http) const RETRY: HeaderName = HeaderName::from_static("steadfast
 /// What an internal peer says about a retry in `steadfast-retry`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryAdvice {
-    /// No caller retries.
+    /// No caller may retry.
     Never,
     /// The request was not processed.
     Unprocessed,

@@ -39,7 +39,8 @@ pub(super) enum BodyEnd {
     Complete,
     /// The trailers decided the outcome.
     Judged(Outcome),
-    /// The body failed.
+    /// The body failed. Also a gRPC body that is empty or is dropped at its end, without the trailers that carry the
+    /// status.
     Failed,
     /// The body was dropped before its outcome was known.
     Cancelled,
@@ -223,8 +224,8 @@ where
     fn keep(&self, permit: A::Permit, response: &mut Response<B>, head: Ending) -> Option<A::Permit> {
         let permit = self.0.keep(permit, response, head)?;
         if !A::HOLDS_ROOM && head != Ending::Answered(Outcome::Success) {
-            // A permit that takes up no room, such as that of a breaker, only waits for the outcome. The end of the
-            // body cannot change a failed head, so the permit is settled at once.
+            // A permit that takes up no room, such as that of a breaker, only waits for the outcome. Except by a panic,
+            // the end of the body cannot change a failed head, so the permit is settled at once.
             return Some(permit);
         }
         let held: HeldPermit<A, Request, Response<B>, E> =

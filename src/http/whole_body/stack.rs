@@ -159,17 +159,18 @@ where
     /// | the body | counts for the circuit breaker as |
     /// |---|---|
     /// | is read to its end | the result of the head; for gRPC, of the trailers |
-    /// | fails | a failure |
-    /// | is dropped while its reader waits for it | a cancelled call |
+    /// | fails or panics | a failure |
+    /// | is dropped while its reader waits for more data | a cancelled call |
     /// | is dropped otherwise | the result of the head; for gRPC, a cancelled call, or a failure if the body has ended without trailers |
     /// | is incomplete at the deadline, its reader waits for it, and the attempt had half of its [full time](crate::shell::Ending::CutShort) | a timeout |
-    /// | is incomplete at the deadline otherwise | nothing |
+    /// | is incomplete at the deadline otherwise | nothing, unless the call was slow |
     ///
     /// A body may fail at or after the deadline, or its trailers may report a failure then. Such a failure does not
     /// count if the attempt had less than half of its full time. A response whose head is not a success counts by its
     /// head at once, however its body ends.
     ///
-    /// A retry decides by the head. It drops the body, which returns the permits of the attempt.
+    /// A retry decides by the head. Before another attempt it drops the body, which returns the permits of the attempt
+    /// that failed.
     ///
     /// Call it last: slots cannot be filled after it, because their permits would not last. The response body becomes a
     /// [`WholeBody`](crate::http::WholeBody), or with `respond_http` an [`HttpBody`](crate::http::HttpBody) around one.

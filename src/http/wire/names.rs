@@ -1,11 +1,11 @@
-//! Finds the headers of the context in one pass over a request.
+//! Finds the known headers of a request in one pass: those of the context, `accept` and `content-type`.
 //!
 //! A look-up hashes the name. A request has few headers, and nine names are of interest. One pass that compares lengths
 //! costs a fraction of nine look-ups.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// A request header that the border reads.
+/// A request header that the border of a server or the stamp of a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum KnownHeader {
     Accept,

@@ -27,14 +27,14 @@ pub(in crate::http) struct ReadRequest<'headers> {
 /// criticality above the given one. Any peer may state how many attempts came before this one. Handlers can read that
 /// number.
 ///
-/// - The earliest of the given deadline and all readable ones counts. A header grants at most one hour. Zero is a
-///   deadline at `now`.
+/// - The earliest of the given deadline and all readable ones counts. `x-envoy-expected-rq-timeout-ms` is read only
+///   from an internal peer. A header grants at most one hour. Zero is a deadline at `now`.
 /// - Of each header that states attempts, the first field counts. The largest of these numbers and the given one
 ///   counts.
 /// - The first `steadfast-criticality` field counts.
 /// - A header that cannot be read is ignored and [counted](crate::http::ignored_headers).
 ///
-/// Costs one pass over the headers, and a reading of the clock if there is a deadline. Never allocates.
+/// Costs one pass over the headers, and a reading of the clock if a header states a deadline. Never allocates.
 #[inline]
 pub(in crate::http) fn read(
     peer: Peer,

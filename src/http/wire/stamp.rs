@@ -30,9 +30,9 @@ use std::time::Duration;
 ///
 /// **Copied headers.** A proxy may have copied the headers of the request that it serves. The stamp removes those that
 /// state an attempt or a criticality: `steadfast-attempt`, `steadfast-criticality`, `grpc-previous-rpc-attempts` and
-/// `x-envoy-attempt-count`. The peer then receives only what the context states. A server stack that read the context
-/// from the headers of its caller has accepted only the claims that this caller may make. For an external peer the
-/// stamp also removes `steadfast-deadline-ms` and `x-envoy-expected-rq-timeout-ms`.
+/// `x-envoy-attempt-count`. The peer then receives only the attempt and the criticality of the context. A server stack
+/// that read the context from the headers of its caller has accepted only the claims that this caller may make. For an
+/// external peer the stamp also removes `steadfast-deadline-ms` and `x-envoy-expected-rq-timeout-ms`.
 ///
 /// **A deadline only shrinks.** A shorter `grpc-timeout` of the request stays. For an internal peer, so does a shorter
 /// `steadfast-deadline-ms`. If the context has no deadline, these deadlines of the request stay too.
