@@ -95,7 +95,7 @@
 //! # async fn example() -> Result<(), BoxError> {
 //! let queue = DurableQueue::builder("redis://127.0.0.1:6379", "orders").depth(50_000).connect().await?;
 //!
-//! // In the web server. The key given to `once` makes an order that is sent twice enter the queue once.
+//! // In the web server. An order that is sent twice within `dedup_for` enters the queue once, by the key in `once`.
 //! let producer = queue.producer(|order: Order| {
 //!     let number = order.id.to_string();
 //!     Ok::<_, BoxError>(Message::new(number.clone()).once(number))

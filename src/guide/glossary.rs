@@ -14,7 +14,7 @@
 //!
 //! **Attempt**: one call of the service. A call through a stack with a [`retry`] may make several.
 //!
-//! **Backoff**: the wait before the next attempt, which grows from attempt to attempt: [`Backoff`].
+//! **Backoff**: the wait before the next attempt, which usually grows from attempt to attempt: [`Backoff`].
 //!
 //! **Backpressure**: a sign to the sender that it should slow down. Tower's is `poll_ready`. A stack of this crate is
 //! always ready and refuses instead, with a [`retry_after`](crate::Rejection::retry_after) where it knows one.

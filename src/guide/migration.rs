@@ -82,7 +82,7 @@
 //! | `consecutive_failures(k)` | [`consecutive_failures(k)`](crate::circuit_breaker::BreakerBuilder::consecutive_failures) | here it can be combined with a rate |
 //! | `slow_call_duration_threshold(d)`, `slow_call_rate_threshold(r)` | [`slow_call_rate(r, d)`](crate::circuit_breaker::BreakerBuilder::slow_call_rate) | here a call counts as slow as soon as it has taken `d`, even if it has not ended |
 //! | `wait_duration_in_open(d)` | [`open_for(d)`](crate::circuit_breaker::BreakerBuilder::open_for) | theirs is 30 s by default; here 5 s, and failed probes double it |
-//! | `permitted_calls_in_half_open(n)` | [`probes(n)`](crate::circuit_breaker::BreakerBuilder::probes) | 1 by default there, 3 here; a probe that hangs opens the circuit after [`probe_timeout`](crate::circuit_breaker::BreakerBuilder::probe_timeout) |
+//! | `permitted_calls_in_half_open(n)` | [`probes(n)`](crate::circuit_breaker::BreakerBuilder::probes) | 1 by default there, 3 here; if the probes hang, the first call after [`probe_timeout`](crate::circuit_breaker::BreakerBuilder::probe_timeout) opens the circuit |
 //! | `failure_classifier(f)`, `classify_response(f)` | [`classify(f)`](crate::stack::ClientBuilder::classify) | f returns an [`Outcome`](crate::Outcome), not a `bool` |
 //! | `CircuitBreakerHandle` | the [`Breaker`](crate::circuit_breaker::Breaker) itself | |
 //! | `with_fallback(f)`, `FallbackLayer` | a match on [`Error`](crate::Error); see [`start`](super::start#handle-the-errors) | no layer |

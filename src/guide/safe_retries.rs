@@ -63,9 +63,9 @@
 //!
 //! # Can another attempt help?
 //!
-//! The retry repeats a `Failure`, a timeout and an `Unprocessed`. It repeats an `Overloaded` only if the service said
-//! when to come back, and then not earlier. It repeats no `Permanent`. The page of
-//! [`retry`](crate::retry#what-is-retried) has the whole table.
+//! The retry repeats a `Failure`, an `Unprocessed`, and a timeout after the service was called. It repeats an
+//! `Overloaded` only if the service said when to come back, and then not earlier. It repeats no `Permanent`. The page
+//! of [`retry`](crate::retry#what-is-retried) has the whole table.
 //!
 //! # How much load do all retries add?
 //!

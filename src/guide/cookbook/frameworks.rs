@@ -311,6 +311,6 @@
 //! ```
 //!
 //! This crate does not keep the answers of a server by their keys: the server, or its database, has to. Work that may
-//! be done later can go into a durable queue, which appends a message with a key once. See
-//! [`fleet`](crate::guide::fleet#a-queue-over-redis) for the queue, and [`safe_retries`](crate::guide::safe_retries)
-//! for requests other than HTTP.
+//! be done later can go into a durable queue. Of the messages with one key within `dedup_for`, the queue appends only
+//! the first. See [`fleet`](crate::guide::fleet#a-queue-over-redis) for the queue, and
+//! [`safe_retries`](crate::guide::safe_retries) for requests other than HTTP.
