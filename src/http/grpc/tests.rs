@@ -143,7 +143,7 @@ fn a_timeout_is_written_in_the_finest_unit_that_fits_and_never_as_zero() {
 }
 
 #[test]
-fn a_message_is_percent_encoded_outside_of_visible_ascii_and_at_its_ends() {
+fn a_message_encodes_percent_signs_unprintable_bytes_and_spaces_at_its_ends() {
     for (text, expected) in [
         ("", ""),
         ("no room", "no room"),
@@ -221,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn a_pushback_is_read_as_it_was_written(nanos in option::of(0..u64::from(u32::MAX) * 500_000)) {
+    fn a_pushback_is_read_as_it_was_written_rounded_up(nanos in option::of(0..u64::from(u32::MAX) * 500_000)) {
         let mut headers = HeaderMap::new();
         headers.insert(PUSHBACK, pushback(nanos.map(Duration::from_nanos)));
         let expected = match nanos {

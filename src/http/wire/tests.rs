@@ -49,7 +49,7 @@ fn the_smallest_deadline_that_can_be_read_counts() {
 }
 
 #[test]
-fn a_deadline_is_at_most_an_hour_away_and_zero_is_now() {
+fn a_header_grants_at_most_an_hour_and_zero_is_now() {
     for peer in PEERS {
         assert_eq!(left(peer, None, &[("grpc-timeout", "99999999H")]), Some(3_600_000));
         assert_eq!(left(peer, None, &[("steadfast-deadline-ms", "9999999999")]), Some(3_600_000));
@@ -80,7 +80,7 @@ fn a_deadline_that_cannot_be_read_is_ignored_and_counted() {
 }
 
 #[test]
-fn the_largest_number_of_attempts_counts_from_any_peer() {
+fn the_largest_attempt_of_all_headers_holds_for_both_peers() {
     let before = ignored_headers().attempt;
     for peer in PEERS {
         let attempt = |given: u32, pairs: &[(&'static str, &str)]| {
