@@ -25,12 +25,7 @@ pub(crate) fn discard(payload: Box<dyn Any + Send>) {
 #[cfg(all(test, not(steadfast_loom)))]
 mod tests {
     use super::*;
-    use crate::waiters::drop_waker;
-    use std::{
-        panic::panic_any,
-        sync::Arc,
-        task::{Wake, Waker},
-    };
+    use std::panic::panic_any;
 
     /// A payload that panics when it is dropped, with another one of its kind.
     struct Payload(u32);
@@ -43,24 +38,10 @@ mod tests {
         }
     }
 
-    /// A waker that panics when it is dropped.
-    struct Panics;
-
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for Panics {
-        fn drop(&mut self) {
-            panic_any(Payload(2));
-        }
-    }
-
     #[test]
     fn a_payload_that_panics_when_it_is_dropped_is_caught() {
         assert_eq!(caught(|| 7), Some(7));
         assert!(caught(|| panic_any(Payload(2))).is_none());
         assert!(!survives(|| panic_any(Payload(2))));
-        drop_waker(Some(Waker::from(Arc::new(Panics))));
     }
 }
