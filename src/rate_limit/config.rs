@@ -73,7 +73,7 @@ impl LimitHandle {
     /// Returns the configuration that admits only what both `now` and `to` admit, if there is one.
     fn strictest(&self, now: &RateLimitConfig, to: &RateLimitConfig) -> Option<RateLimitConfig> {
         Some(match (now.shadow, to.shadow) {
-            // A limit in shadow refuses no call, so the other configuration is the stricter one.
+            // A limit in shadow refuses no call, so the other configuration is at least as strict.
             (true, _) => to.clone(),
             (false, true) => now.clone(),
             (false, false) if now == to => now.clone(),
@@ -132,8 +132,8 @@ impl Reconfigure for LimitsHandle {
 
     fn course(&self, now: &Vec<RateLimitConfig>, to: &Vec<RateLimitConfig>) -> Course<Vec<RateLimitConfig>> {
         let parts = self.0.iter().zip(now).zip(to);
-        // If one of the limits has no strictest configuration, a single limit changes at once. Several limits change
-        // one after another.
+        // If some limit has no strictest configuration, it changes at once if it is the only limit. Several limits
+        // change one after another.
         match parts.map(|((part, now), to)| part.strictest(now, to)).collect() {
             Some(strictest) => Course::Strictest(strictest),
             None if self.0.len() == 1 => Course::AtOnce,

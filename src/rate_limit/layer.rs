@@ -36,9 +36,10 @@ impl<L> RateLimit<L> {
 
 impl<L, J> RateLimit<L, OneToken, J> {
     /// Charges each call the tokens that `cost` returns for its request. A call that costs nothing passes. A call that
-    /// costs more than the burst is never admitted.
+    /// costs more than the burst is refused until the burst is raised.
     ///
-    /// `cost` runs once per attempt, before the call is admitted. It may run once more before the backoff of an outer
+    /// `cost` runs once per attempt, before the call is admitted. It does not run if an earlier one of several
+    /// [combined](RateLimit::and) limits refuses the attempt. It may run once more before the backoff of an outer
     /// [retry](crate::retry), which asks whether there will be enough tokens.
     ///
     /// `cost` is a closure or function `Fn(&Request) -> u64`. A closure names the type of its parameter:

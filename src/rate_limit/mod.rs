@@ -2,8 +2,8 @@
 //!
 //! A rate limit is a promise about traffic, not about load. Examples are 100 calls per second to a partner that counts
 //! them, and 1,000 tokens per minute for a tenant. A rate limit refuses a call beyond the rate even if the service is
-//! idle. A refusal says when to come back. To protect a service from more work than it can do, use
-//! [`load_shed`](crate::load_shed), which counts the calls in flight.
+//! idle. A refusal says when to come back, unless no wait helps. To protect a service from more work than it can do,
+//! use [`load_shed`](crate::load_shed), which counts the calls in flight.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -32,7 +32,7 @@
 //! | limit | admits in any interval of length t at most | memory |
 //! |---|---|---|
 //! | [`TokenBucket`] | `burst + rate * t` | fixed |
-//! | [`Keyed`] | `burst + rate * t` for each key | 24 bytes for each key |
+//! | [`Keyed`] | `burst + rate * t` for each key that has a slot | 24 bytes for each of `max_keys` |
 //! | [`SlidingWindow`] | `limit`, if t is at most the window | up to 6 KiB |
 //! | [`Exact`](distributed::Exact), [`WriteBehind`](distributed::WriteBehind) | `burst + rate * t` and a stated excess, for each key in all processes | in a store |
 //! | [`Leased`](distributed::Leased) | `limit` for each key in all processes, if t is at most the window | in a store |
@@ -81,11 +81,12 @@
 //!   [`Exact`](distributed::Exact) may ask in each call, [`Leased`](distributed::Leased) for a key that is new to the
 //!   process.
 //! - A refusal contains the limit's [name](RateLimit::named), if it has one. It states the time until there are enough
-//!   tokens, provided that no other caller takes any. It states no time if the call costs more than the burst.
+//!   tokens, provided that no other caller takes any. It states no time if no wait helps: the call costs more than the
+//!   burst, or the bucket is closed.
 //!   [`available_at`](TokenBucket::available_at) of the limit's handle returns the tokens that are left.
-//! - The limit refunds a call that an inner layer of the same stack refused, or that was dropped before it reached the
-//!   service. A call that reached the service has spent its tokens, even if it failed, unless
-//!   [`refund_if`](RateLimit::refund_if) refunds it.
+//! - The limit refunds a call that an inner layer of the same stack refused. It also refunds a call that was dropped,
+//!   or ended by a timeout, before it reached the service. A call that reached the service has spent its tokens, even
+//!   if it failed, unless [`refund_if`](RateLimit::refund_if) refunds it.
 //! - A limit in [shadow](RateLimit::shadow) refuses no call and counts those that it would have refused.
 //! - A refused call costs nothing. With [`count_refused`](RateLimit::count_refused) it costs as much as an admitted
 //!   call, until the bucket owes a burst.

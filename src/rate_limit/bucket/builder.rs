@@ -37,8 +37,12 @@ impl TokenBucketBuilder {
     /// Sets the time in which the rate grows evenly from a third to the full rate.
     ///
     /// A new bucket is cold, and warms up from the moment it is built. A bucket that stays full for the length of a
-    /// warm-up is cold again, and warms up from its next call on. A cold bucket holds one token. This protects a
-    /// service that is slow at first: its cache is empty, or its connection pool has to fill.
+    /// warm-up is cold again. It warms up from the next call that takes tokens or begins to wait. A cold bucket holds
+    /// one token. This protects a service that is slow at first: its cache is empty, or its connection pool has to
+    /// fill.
+    ///
+    /// A refused call does not start the warm-up. A bucket that is cold again may therefore refuse every call: if each
+    /// of them costs more than one token, and refused calls neither wait nor add to a debt.
     ///
     /// The rate is linear in time, and does not depend on the tokens taken. After a share `x` of the warm-up, the rate
     /// is `(1 + 2x) / 3` of the full rate. The bucket has then minted `n x (1 + x) / 3` tokens. Here `n` is the number

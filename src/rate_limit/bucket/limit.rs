@@ -189,9 +189,10 @@ impl DescribeLimit for InLine {
 }
 
 impl<C, J> RateLimit<TokenBucket, C, J> {
-    /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does. A call waits only if its turn is expected
-    /// within the bucket's [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and before the call's
-    /// deadline. Otherwise the call is refused at once. The refusal says how long the wait would have been.
+    /// Lets calls wait in order of arrival, as [`TokenBucket::acquire`] does. A call that finds too few tokens waits if
+    /// its turn is expected within the bucket's [`max_wait`](crate::rate_limit::TokenBucketBuilder::max_wait), and
+    /// before the call's deadline. Otherwise the call is refused at once. The refusal says how long the wait would have
+    /// been, unless the call costs more than the burst or the bucket is closed.
     ///
     /// Only a single [`TokenBucket`] can let calls wait for tokens. Other limits, and [combined](RateLimit::and) ones,
     /// refuse. To pace calls evenly, give the bucket a burst of one:

@@ -182,7 +182,7 @@ impl SharedRefillSchedule {
         }
     }
 
-    /// Loads the anchor and the rate, which are all of a schedule without a warm-up.
+    /// Loads the anchor and the rate: all that a call without the lock needs.
     #[inline]
     pub(super) fn load_rate(&self) -> (Nanos, FixedPointRate<FRACTION>) {
         let rate = FixedPointRate {

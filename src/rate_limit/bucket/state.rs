@@ -5,8 +5,8 @@
 //! is lower. The bucket contains the minted subtokens minus the spent ones. Both numbers grow, but the bucket's atomic
 //! word has only 57 bits for the spent subtokens. A rebase therefore moves the anchor later from time to time, which
 //! lowers both numbers by the same amount. A rebase is due once the schedule has been at its full rate for a horizon
-//! (18 minutes). The next operation that changes the bucket with the lock then begins with a rebase. Reads and refusals
-//! change nothing, and do not rebase.
+//! (18 minutes). The next operation that changes the bucket with the lock then begins with a rebase. Reads change
+//! nothing, and do not rebase. Neither do refusals, except those that `charge_with_debt` charges.
 //!
 //! The states are conditions of the word and of [`LockedBucket`], not a type.
 //!
@@ -54,8 +54,8 @@ pub(super) struct BucketShared {
     /// bucket are lost, and count as spent. See the constants below.
     ///
     /// If a thread's compare-and-swap succeeds, the schedule that it computed with is still current, unless the thread
-    /// slept through 64 changes: see [`GENERATION_SHIFT`]. A schedule is overwritten only after this word names the
-    /// other one.
+    /// slept through a multiple of 64 changes: see [`GENERATION_SHIFT`]. A schedule is overwritten only after this word
+    /// names the other one.
     pub(super) word: Word,
     /// Two slots, chosen by the lowest bit of the generation: the current schedule, and the previous one, or the next
     /// one while it is written.
@@ -85,8 +85,8 @@ pub(super) struct LockedBucket {
 pub(super) const SPENT: u64 = (1 << GENERATION_SHIFT) - 1;
 /// The generation begins at this bit. It counts the schedules, modulo 64.
 ///
-/// A thread may sleep through exactly 64 changes, and find the same number of spent subtokens. It then mistakes the new
-/// schedule for the old one. That one call is decided, and counted, by the old schedule.
+/// A thread may sleep through a multiple of 64 changes, and find the same number of spent subtokens. It then mistakes
+/// the new schedule for the old one. That one call is decided, and counted, by the old schedule.
 const GENERATION_SHIFT: u32 = 57;
 /// The six bits of the generation.
 const GENERATION: u64 = 0x3F << GENERATION_SHIFT;
@@ -137,8 +137,8 @@ impl BucketRefusal {
 }
 
 impl LockedBucket {
-    /// Returns whether the bucket has been full for as long as its warm-up, so that the next call starts another
-    /// warm-up. False for a new bucket, whose warm-up has started already.
+    /// Returns whether the bucket has been full for as long as its warm-up. The next call that takes tokens or begins
+    /// to wait then starts another warm-up. False for a new bucket, whose warm-up has started already.
     fn is_cold(&self, now: Nanos) -> bool {
         self.warm_up_third > Nanos::ZERO && now >= self.cold_at
     }
@@ -247,7 +247,7 @@ impl BucketShared {
     }
 
     /// Takes the lock, and rebases the schedule if that is due. Serves the waiters whose turn has come, runs `work`,
-    /// and serves again. Then releases the lock and wakes the served waiters.
+    /// and serves again. Then releases the lock and wakes the waiters that were answered or whose turn moved earlier.
     pub(super) fn with_lock<T>(&self, now: Nanos, work: impl FnOnce(&mut LockedBucket) -> T) -> T {
         self.with_guard(lock(&self.locked), now, work)
     }
@@ -285,7 +285,8 @@ impl BucketShared {
         self.schedule_of(self.word.0.load(Ordering::Acquire)).load()
     }
 
-    /// Takes tokens if there are enough, regardless of waiters.
+    /// Takes tokens if there are enough, regardless of waiters. Restarts the warm-up of a cold bucket first, even if it
+    /// then has too few tokens.
     fn take_locked(&self, tokens: Tokens, now: Nanos, locked: &mut LockedBucket) -> Result<(), BucketRefusal> {
         if tokens.0 > locked.quota.burst() {
             return Err(BucketRefusal::ForEver);

@@ -58,9 +58,9 @@ use tokio::time::Instant;
 /// in a token. The numerator, 1 or 3 in these examples, is the number of subtokens minted per nanosecond. Everything is
 /// then exact. This requires a numerator of at most 2^14, and at most 2^55 subtokens in a burst.
 ///
-/// All other rates are exact to at least one part in 6 * 10^9, or in 10^15 if a burst is minted within an hour. Their
-/// tokens may come one subtoken too early or too late. That is at most the longer of one nanosecond and 2^-54 of the
-/// time in which a burst is minted.
+/// All other rates are exact to at least one part in 6 * 10^9, or in 10^15 if a burst is minted within an hour. Apart
+/// from that error, their tokens may come one subtoken too early or too late. One subtoken is minted in at most the
+/// longer of one nanosecond and 2^-54 of the time in which a burst is minted.
 ///
 /// # Cost
 ///
@@ -102,9 +102,9 @@ impl TokenBucket {
     /// effect.
     ///
     /// A `now` ahead of the clock does not plan a call. The call takes its tokens as of that instant, and returns at
-    /// once. Until the clock reaches that instant, the bucket lacks the tokens that are minted until then, and may
-    /// refuse all calls. A refund does not undo that. To plan, read [`available_at`](Self::available_at), which changes
-    /// nothing, or wait in the queue and read [`Acquire::due_at`].
+    /// once. Until the clock reaches that instant, the bucket may also lack all tokens that are minted until then, and
+    /// refuse all calls. A refund does not always give those tokens back. To plan, read
+    /// [`available_at`](Self::available_at), which changes nothing, or wait in the queue and read [`Acquire::due_at`].
     ///
     /// # Errors
     ///
@@ -157,11 +157,13 @@ impl TokenBucket {
     /// Dropping the future gives up its place, and the waiters behind it move up. If the tokens were granted but the
     /// task has not run since, dropping the future gives them back.
     ///
-    /// A future that has a place, but is not polled at its turn, still takes its tokens out of the bucket: when its own
-    /// turn has come, or at the latest when that of the next waiter has. If the bucket fills before that, the waiters
-    /// behind the future are delayed, because a full bucket mints nothing. If the rate rises or a waiter leaves, the
-    /// waiters behind such a future are not woken early. They are served, at the latest, at the time at which they
-    /// expected their turn before.
+    /// A future that has a place, but is not polled at its turn, still takes its tokens out of the bucket. From its
+    /// turn on, the next operation that takes the bucket's lock sets them aside for it. At the latest, this is the poll
+    /// of the next waiter at that waiter's turn. If the bucket fills before that, the waiters behind the future are
+    /// delayed, because a full bucket mints nothing.
+    ///
+    /// If the rate rises or a waiter leaves, the waiters behind such a future are not woken early. They poll at the
+    /// latest when they expected their turn before the change.
     ///
     /// # Errors
     ///
@@ -172,9 +174,9 @@ impl TokenBucket {
     /// # Cost
     ///
     /// If there are enough tokens, that of [`try_acquire`](Self::try_acquire). Otherwise the first poll takes the lock
-    /// two or three times, and each later poll once. The call needs one timer, one place in the wait queue, and one
-    /// wake-up on admission, however many calls wait. It may be woken once more before that, if waiters ahead gave up
-    /// or the rate was changed.
+    /// two or three times, and each later poll mostly once. The call needs one timer, one place in the wait queue, and
+    /// one wake-up on admission, however many calls wait. Events that move its turn may wake it before that: waiters
+    /// ahead give up, for example, or the rate changes.
     #[doc(alias = "until_ready")]
     pub fn acquire(&self, tokens: u64) -> Acquire {
         Acquire::new(self.clone(), tokens, None)

@@ -32,7 +32,7 @@ impl TokenBucket {
 
     /// Takes the tokens at once, and returns `None`, or else takes a place in the wait queue. Refuses if the wait would
     /// not end before the deadline, or would take more than the longest wait. Also refuses a cost above the burst, and
-    /// every call to a closed bucket.
+    /// every cost if the bucket is closed. A cost of zero passes in any case.
     pub(super) fn join_at(
         &self,
         tokens: u64,

@@ -23,7 +23,7 @@ struct Waiter {
     tokens: Tokens,
     /// [`WaitQueue::joined`] just after this call joined. This number minus that of the first waiter is a sum of
     /// tokens. It covers all calls that joined after the first waiter, up to and including this one. Some of these
-    /// calls may have given up.
+    /// calls may have given up or been refused.
     joined: u64,
 }
 

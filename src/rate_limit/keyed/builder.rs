@@ -19,8 +19,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How to decide a call whose key is not in the table and finds no slot. A key may use only a few slots, and finds none
-/// if each of them belongs to a live key. A key is live until its bucket is full again.
+/// How to decide a call whose key is not in the table and finds no slot. A key may use only a few slots. It finds none
+/// if each of them belongs to a live key that the table cannot move to another slot. A key is live until its bucket is
+/// full again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -28,7 +29,7 @@ pub enum Overflow {
     /// those few are limited together. A flood of new keys gets the share of a single key.
     #[default]
     Shared,
-    /// The call is refused until one of those slots is free.
+    /// The call is refused until the bucket of one of those live keys is full.
     Refuse,
 }
 

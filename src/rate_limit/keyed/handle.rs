@@ -22,7 +22,8 @@ use tokio::time::Instant;
 ///
 /// Each key is limited as by its own [`TokenBucket`](crate::rate_limit::TokenBucket) with its tier's [`Quota`]. A new
 /// key has a full bucket. A key whose bucket is full again is therefore equal to a new key. The table may forget such a
-/// key, and give its slot to another key.
+/// key, and give its slot to another key. For a key that finds no slot, [`Overflow`](crate::rate_limit::Overflow)
+/// decides.
 ///
 /// ```
 /// use std::time::Duration;
@@ -128,10 +129,10 @@ where
     /// that time.
     ///
     /// A `now` ahead of the clock does not plan a call. The call takes its tokens as of that instant, and returns at
-    /// once. Until the clock reaches that instant, the key lacks the tokens that are minted until then, and may be
-    /// refused. A refund does not undo that. To plan, read [`available_at`](Self::available_at), which changes nothing.
-    /// A [`TokenBucket`](crate::rate_limit::TokenBucket) also lets calls wait, and
-    /// [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) returns when the wait ends.
+    /// once. Until the clock reaches that instant, the key may also lack all tokens that are minted until then, and be
+    /// refused. A refund does not always give those tokens back. To plan, read
+    /// [`available_at`](Self::available_at), which changes nothing. A [`TokenBucket`](crate::rate_limit::TokenBucket)
+    /// also lets calls wait, and [`Acquire::due_at`](crate::rate_limit::Acquire::due_at) returns when the wait ends.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ where
     /// holds more than a burst.
     ///
     /// Tokens taken from the [overflow](crate::rate_limit::Overflow) bucket stay taken. A key without a slot has a full
-    /// bucket, to which no tokens can be added.
+    /// bucket, to which no tokens can be added. In a stack, the layer refunds such tokens to the overflow bucket.
     pub fn refund(&self, key: &K, tokens: u64) {
         self.refund_at(key, tokens, Instant::now());
     }
@@ -259,7 +260,7 @@ impl<K: ?Sized, T, S> Keyed<K, T, S> {
         self.shared.max_keys
     }
 
-    /// Returns the memory that the table takes, in bytes. It never changes.
+    /// Returns the memory that the table takes, in bytes, without the overflow buckets of the tiers. It never changes.
     pub fn memory(&self) -> usize {
         let KeyedShared { table, more, .. } = &*self.shared;
         size_of::<KeyedShared>() + size_of::<KeyFunctions<T, S>>() + table.bytes() + size_of_val(&**more)

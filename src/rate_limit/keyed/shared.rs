@@ -13,7 +13,8 @@ use crate::{
 use std::mem;
 use tokio::time::Instant;
 
-/// Every call that takes tokens reads all fields but the last two. These fields themselves are rarely written.
+/// Every call that takes tokens reads the fields from `table` to `more`. These are rarely written: the slots of the
+/// table lie in memory of their own.
 pub(super) struct KeyedShared {
     pub(super) table: Table,
     pub(super) origin: Origin,
@@ -26,7 +27,7 @@ pub(super) struct KeyedShared {
     /// The tiers from index 1 on, in order.
     pub(super) more: Box<[Tier]>,
     pub(super) max_keys: usize,
-    /// The lock is held to change a quota, or to visit all buckets.
+    /// A thread holds the lock to change a quota, to convert all buckets to new quotas, or to forget the full buckets.
     pub(super) quotas: Mutex<Quotas>,
 }
 

@@ -47,7 +47,7 @@ pub(in crate::rate_limit) fn check_all(quotas: &[Quota]) -> Result<(), ConfigErr
 /// Why a key gets no tokens.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyedRefusal {
-    /// There are too few tokens now, and enough after this time.
+    /// There are too few tokens, or the key has found no slot. The call may be admitted after this time.
     For(Nanos),
     /// The cost is above the burst.
     ForEver,
@@ -127,7 +127,8 @@ impl Rate {
         }
     }
 
-    /// Returns the subtokens at `now` of a bucket that had `left` at `then`, an earlier time.
+    /// Returns the subtokens at `now` of a bucket that had `left` at `then`, not bounded by the burst. `then` is later
+    /// than `now` only if the clocks of threads differ.
     pub(super) fn left_later(&self, left: i64, then: Nanos, now: Nanos) -> i64 {
         let minted = self.fixed_point.minted(now).0.wrapping_sub(self.fixed_point.minted(then).0) as i64;
         left.saturating_add(minted)

@@ -10,7 +10,8 @@ use crate::{
 use std::convert::Infallible;
 use tokio::time::Instant;
 
-/// Two combined limits. A call takes its tokens from both, or from neither: [`RateLimit::and`].
+/// Two combined limits. A call takes its tokens from both, or from neither: [`RateLimit::and`]. A limit in shadow that
+/// has too few tokens gives none, and lets the call pass to the other limit.
 #[derive(Clone, Debug)]
 pub struct Both<A, B> {
     pub(in crate::rate_limit) first: A,

@@ -80,7 +80,7 @@ fn single_quota(quotas: &[Quota]) -> Result<Quota, ConfigError> {
     }
 }
 
-/// Returns for each tier the quota that admits only what both of its quotas admit.
+/// Returns for each tier the quota that admits only what both the tier's quota in `now` and its quota in `to` admit.
 fn strictest(now: &[Quota], to: &[Quota]) -> Option<Vec<Quota>> {
     Some(now.iter().zip(to).map(|(now, to)| now.strictest(*to)).collect())
 }
@@ -114,7 +114,7 @@ impl LiveLimit for TokenBucket {
     }
 }
 
-/// Implements [`LiveLimit`] for a distributed limit with one quota. It changes in one step.
+/// Implements [`LiveLimit`] for a distributed limit with one quota. Such a limit changes in one step.
 macro_rules! live_with_one_quota {
     ($($limit:ty),*) => {
         $(impl LiveLimit for $limit {
@@ -203,7 +203,7 @@ impl LiveLimit for SlidingWindow {
     }
 }
 
-/// Checks that a quota of a sliding window has the window as its period, and no other burst.
+/// Checks that a quota of a sliding window has the window as its period, and its count as its burst.
 fn check_fixed_window(quota: Quota, window: std::time::Duration) -> Result<(), ConfigError> {
     if quota.period() != window {
         let rule = format!("must stay {window:?}, the window that was built");

@@ -7,7 +7,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Limits the tokens admitted in any window of time: never more than `limit` tokens in `(t - window, t]`, for every
-/// `t`. Only an [estimate](SlidingWindowBuilder::estimate) may admit more.
+/// `t`. An [estimate](SlidingWindowBuilder::estimate) may admit more, and so may a window after a
+/// [`refund`](Self::refund).
 ///
 /// Use it for a partner that counts 100 calls per minute. A [`TokenBucket`](crate::rate_limit::TokenBucket) of 100 per
 /// minute admits nearly 200 calls in the minute after a quiet one: its burst, and the tokens of that minute.
@@ -40,10 +41,10 @@ use tokio::time::Instant;
 ///
 /// Strictly, by default. The window keeps admitted tokens in up to 256 cells of about a 256th of the limit each. A cell
 /// counts in full until its last admission has left the window, so the error is always on the safe side. At any time
-/// the window may still count tokens that an exact log would have dropped, but fewer than a 256th of the limit. Up to a
-/// limit of 256 it is exact, whenever calls come and whatever they cost. A larger limit admits fewer tokens than an
-/// exact log. The difference is about 0.2% if calls come at random instants and together ask for at least the limit per
-/// window.
+/// the window may still count tokens that an exact log would have dropped. Unless tokens are refunded or the limit
+/// changes, they are fewer than a 256th of the limit. Up to a limit of 256 it is exact, whenever calls come and
+/// whatever they cost. A larger limit admits fewer tokens than an exact log. The difference is about 0.2% if calls come
+/// at random instants and together ask for at least the limit per window.
 ///
 /// With [`estimate`](SlidingWindowBuilder::estimate), the window keeps two counters and estimates. See there for the
 /// error.
@@ -152,15 +153,15 @@ impl SlidingWindow {
         }
     }
 
-    /// Gives back `tokens` that were taken at `taken`, for a call that was not made. Tokens that have left the window
-    /// since are not given back.
+    /// Gives back `tokens` that were taken at `taken`, for a call that was not made. A strict window does not
+    /// give back tokens that have left it since.
     ///
     /// The window keeps its promise even if other callers took tokens in between, because the refund removes the tokens
     /// of that instant. If `taken` was earlier than the window's own time, the tokens were counted at the window's
     /// time. The refund may then remove older tokens instead. The tokens of this call then stay counted, and leave the
     /// window later than the removed ones would have. This is on the safe side.
     ///
-    /// An estimate removes tokens from the counter of the period that contains `taken`.
+    /// An estimate removes tokens from the counter of the period that contains `taken`, if it still has that counter.
     pub fn refund_taken_at(&self, tokens: u64, taken: Instant) {
         let WindowState { latest, counts, .. } = &mut *lock(&self.shared.state);
         match counts {

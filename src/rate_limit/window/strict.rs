@@ -17,7 +17,7 @@ const MOST_CELLS: u64 = 256;
 ///   256th of the limit.
 ///
 /// Only refunds and a changed limit leave smaller cells behind. These are merged when there is no room for another
-/// cell.
+/// cell. A merged cell may hold more than a 256th of the limit too long.
 pub(super) struct Strict {
     /// From the oldest to the newest, each later than the one before, none of them empty. It never grows beyond its
     /// capacity.

@@ -76,7 +76,7 @@ impl BucketShared {
             if quota == locked.quota {
                 return;
             }
-            // A cold bucket stays cold. The next call starts its warm-up.
+            // A cold bucket stays cold. The next call that takes tokens or begins to wait starts its warm-up.
             let is_cold = locked.is_cold(now);
             locked.quota = quota;
             locked.queue.refuse_above(Tokens(quota.burst()));
@@ -93,8 +93,8 @@ impl BucketShared {
                     let left = minted.saturating_sub(spent).min(old.rate.burst_subtokens);
                     new_minted.saturating_sub(old.convert(left, &new).min(new.rate.burst_subtokens))
                 } else {
-                    // More is spent than minted: a thread with a later clock took tokens, or the bucket owes some. A
-                    // debt is rounded up, so that none is forgiven.
+                    // More is spent than minted: a thread with a later clock took tokens, or the bucket owes some. The
+                    // debt is rounded up, so that rounding forgives none of it. It is at most a new burst.
                     let owed = spent.saturating_sub(minted);
                     new_minted.saturating_add(old.convert_up(owed, &new).min(new.rate.burst_subtokens))
                 }

@@ -3,7 +3,7 @@
 use super::{LockedBlock, SLOTS, Table};
 use crate::sync::lock;
 
-/// A count of keys visits at most this many slots: 16 MiB of memory, in a few milliseconds.
+/// An estimate of the number of keys visits at most this many slots: 16 MiB of memory, in a few milliseconds.
 const MOST_SLOTS: usize = 1 << 20;
 
 impl LockedBlock<'_> {
