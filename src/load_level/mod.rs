@@ -44,14 +44,14 @@
 //!   limit for a call without a deadline. Set it to half of the callers' usual timeout.
 //! - If calls have different deadlines, [`Discipline::earliest_deadline`] serves the most urgent call first.
 //! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). The queue refuses a new call
-//!   that has no time left to wait, or that alone exceeds the weight limit. If any other new call does not fit, the
-//!   queue refuses waiters or the new call, one by one, until the calls that are left fit. It chooses each one by the
-//!   first rule that applies:
+//!   that would have to wait if the call has no time left to wait, or alone exceeds the weight limit. If any other new
+//!   call does not fit, the queue refuses waiters or the new call, one by one, until the calls that are left fit. It
+//!   chooses each one by the first rule that applies:
 //!   - the oldest waiter of a class ([by earliest deadline](Discipline::earliest_deadline) the most urgent one), if its
 //!     time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
 //!   - the new call, if the waiters that are served before it leave no room for it
-//!     ([`QueueFull`](crate::Rejection::QueueFull)). By default all waiters are served before it, so this rule applies
-//!     to every new call that does not fit;
+//!     ([`QueueFull`](crate::Rejection::QueueFull)). By default all waiters are served before it, so the next rule never
+//!     applies;
 //!   - the waiter that would be served last (`QueueFull`): one of a lower class, for example, if calls are served [by
 //!     criticality](QueueBuilder::by_criticality).
 //! - A queue made by [`Queue::adaptive`] finds its depth by itself. ([`Discipline::adaptive`] is another setting: it
@@ -126,9 +126,10 @@
 //!
 //! # Shutdown
 //!
-//! [`Queue::close`] refuses all waiters and all later calls with [`Rejection::Closed`](crate::Rejection::Closed). The
-//! calls in the service go on; [`in_service`](Queue::in_service) reads zero when the last one has ended. A server maps
-//! the rejection to 503, or to gRPC's `UNAVAILABLE`, so that its callers go to another instance.
+//! [`Queue::close`] refuses all later calls, and all waiters whose turn has not come, with
+//! [`Rejection::Closed`](crate::Rejection::Closed). The calls in the service go on;
+//! [`in_service`](Queue::in_service) reads zero when the last one has ended. A server maps the rejection to 503, or to
+//! gRPC's `UNAVAILABLE`, so that its callers go to another instance.
 //!
 //! # Cost
 //!

@@ -86,7 +86,8 @@ impl Queue {
     /// - The rate is measured over the last 200 to 400 calls that waited. With a concurrency above 100 it is measured
     ///   over the last two to four calls for each place in the service. If the service takes more calls than that in 50
     ///   ms, the rate is measured over the last 50 to 100 ms. Time in which no call waits does not count. If fewer
-    ///   calls waited in the last 5 to 10 s of the time that counts, the rate is measured over these seconds.
+    ///   calls waited in the last 5 to 10 s of the time that counts, the rate is measured over these seconds. A service
+    ///   that takes fewer than 10 waiters, plus one for each place, in 5 s is measured over a longer time.
     /// - The rate is known once the service has taken enough waiters: after the first one 10 more, plus one for each of
     ///   its places. Calls must have been waiting for at least 50 ms of that time. The queue measures the rate again
     ///   after a new [pace](QueueBuilder::pace), after an idle time, and after a standstill. The idle time is ten

@@ -146,7 +146,7 @@ impl Rates {
     }
 }
 
-/// Returns the time for `count` calls at this rate per second.
+/// Returns the time for `count` calls at this rate per second. `None` if the rate is zero.
 pub(crate) fn time_for(count: u64, per_second: f64) -> Option<Duration> {
     (per_second > 0.0).then(|| seconds(count as f64 / per_second))
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Refused when they came: the queue was full, or an [adaptive](super::Queue::adaptive) queue expected too long a
-    /// wait for them.
+    /// Refused when they came: the queue was full, the call alone exceeded the weight limit, or an
+    /// [adaptive](super::Queue::adaptive) queue expected too long a wait for the call.
     pub full: u64,
     /// Refused after they had waited, because a call that is worth more took the place.
     pub displaced: u64,

@@ -13,9 +13,10 @@ use std::time::Duration;
 /// | from | to | when |
 /// |---|---|---|
 /// | unknown | known | after a first waiter, the service took [`FEWEST`] more, and one for each place, in at least [`SHORTEST`] |
+/// | unknown | unknown, counted from zero | for longer than [`LONGEST_IDLE`] no call has waited |
 /// | known | unknown | for longer than [`LONGEST_IDLE`], and longer than the pause, no call has waited |
 /// | known | unknown | the service took no call for longer than the pause while calls waited: it stood still |
-/// | known | unknown | the pace changes |
+/// | unknown, known | unknown, counted from zero | the pace changes |
 ///
 /// The *pause* is [`PAUSE`] times the mean time of a call. Until a standstill ends, the rate measured before still
 /// applies: it predicts how fast the service goes on.
@@ -89,7 +90,8 @@ impl ServiceRate {
         }
     }
 
-    /// Counts the shorter one of this wait and the longest wait before, and keeps the longer one.
+    /// Counts the shorter one of this wait and the longest wait before, and keeps the longer one. The first wait is kept
+    /// and not counted.
     fn count_shorter(&mut self, wait: Nanos) {
         match &mut self.longest {
             None => self.longest = Some(wait),

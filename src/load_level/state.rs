@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | new | in the service | there is room, no call waits, and the queue is open | `arriving` |
 //! | new | waiting | there is a place in the queue | `arriving` |
-//! | new | refused | the queue is full or closed, or the call has no time to wait | `arriving` |
+//! | new | refused | the queue is full or closed, or the call is too heavy or has no time to wait | `arriving` |
 //! | new | refused | the queue is adaptive, and the calls before it take longer than it may wait | `depth` |
 //! | waiting | refused | the queue is full, and a newcomer is worth more or this call is late | `arriving` |
 //! | waiting | refused | the queue is adaptive, a newcomer would be served too late, and this call is late | `depth` |

@@ -2,15 +2,15 @@ use super::Queue;
 use crate::{load_level::places::Mode, sync::lock};
 
 impl Queue {
-    /// Closes the queue: refuses all waiters, and every later call even if the service has room. They get
-    /// [`Rejection::Closed`](crate::Rejection::Closed). A process that stops closes its queue, so that waits end while
-    /// the calls in the service finish.
+    /// Closes the queue: refuses every waiter whose turn has not come, and every later call even if the service has
+    /// room. The refused calls get [`Rejection::Closed`](crate::Rejection::Closed). A process that stops closes its
+    /// queue, so that waits end while the calls in the service finish.
     ///
     /// - A call in the service goes on, and its permit returns its place. [`in_service`](Self::in_service) reads zero
     ///   when the last call has ended.
     /// - A call whose turn has come gets its permit, whether or not its task has run since. So does a waiter that is
     ///   next while a place is free and the pace allows it by now. The result does not depend on which task is polled
-    ///   first.
+    ///   first. Only a call that is polled after its deadline gets no permit.
     /// - A waiting future that is dropped instead of polled again leaves nothing behind.
     /// - [`try_acquire`](Self::try_acquire) returns `None`. [`is_closed`](Self::is_closed) tells a closed queue from a
     ///   full one.

@@ -12,7 +12,7 @@ impl QueueState {
         self.is_closed
     }
 
-    /// Refuses all waiters except those whose turn has come, and all later calls. An answer that a waiter got before
+    /// Refuses all later calls, and all waiters except those whose turn has come. An answer that a waiter got before
     /// remains valid, whether or not the waiter's task has fetched it.
     // Open => Closed
     pub(in crate::load_level) fn close(&mut self, places: &mut ServicePlaces, now: Nanos) {
