@@ -15,8 +15,8 @@ use std::{cmp::Ordering, iter};
 /// Programming 21(3), 2011. A path has at most 2.5 log2(n) + 1 nodes. Joining, leaving and [`before`](Self::before)
 /// each walk one path.
 ///
-/// The node of a waiter has the number of its [`WaiterId`] as index. A tree therefore allocates only when a waiter joins
-/// whose number is higher than those of all waiters before it.
+/// The node of a waiter has the number of its [`WaiterId`] as index. A tree therefore allocates only when a waiter
+/// joins whose number is higher than those of all waiters before it.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     nodes: Vec<Node>,

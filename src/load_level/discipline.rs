@@ -61,9 +61,9 @@ impl Discipline {
         Self(Kind::Deadline { share })
     }
 
-    /// Earliest deadline first: serves the call whose time to wait ends first. If the times of two calls end at the same
-    /// instant, it serves the older call. Each call waits for up to half of the time from its arrival to its deadline,
-    /// as with [`by_deadline`](Self::by_deadline) and a share of one half.
+    /// Earliest deadline first: serves the call whose time to wait ends first. If the times of two calls end at the
+    /// same instant, it serves the older call. Each call waits for up to half of the time from its arrival to its
+    /// deadline, as with [`by_deadline`](Self::by_deadline) and a share of one half.
     ///
     /// Use it if calls have different deadlines. First in, first out serves a patient call before an urgent one, which
     /// is then refused. If all calls have the same time until their deadline, both orders are equal, and

@@ -50,8 +50,8 @@
 //!   - the oldest waiter of a class ([by earliest deadline](Discipline::earliest_deadline) the most urgent one), if its
 //!     time to wait has ended ([`WaitedTooLong`](crate::Rejection::WaitedTooLong));
 //!   - the new call, if the waiters that are served before it leave no room for it
-//!     ([`QueueFull`](crate::Rejection::QueueFull)). By default all waiters are served before it, so the next rule never
-//!     applies;
+//!     ([`QueueFull`](crate::Rejection::QueueFull)). By default all waiters are served before it, so the next rule
+//!     never applies;
 //!   - the waiter that would be served last (`QueueFull`): one of a lower class, for example, if calls are served [by
 //!     criticality](QueueBuilder::by_criticality).
 //! - A queue made by [`Queue::adaptive`] finds its depth by itself. ([`Discipline::adaptive`] is another setting: it

@@ -90,8 +90,8 @@ impl ServiceRate {
         }
     }
 
-    /// Counts the shorter one of this wait and the longest wait before, and keeps the longer one. The first wait is kept
-    /// and not counted.
+    /// Counts the shorter one of this wait and the longest wait before, and keeps the longer one. The first wait is
+    /// kept and not counted.
     fn count_shorter(&mut self, wait: Nanos) {
         match &mut self.longest {
             None => self.longest = Some(wait),

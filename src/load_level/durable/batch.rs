@@ -75,8 +75,8 @@ struct SendQueueState {
     pending: VecDeque<Pending>,
     /// The waker of the sending task, while the task waits for messages.
     waker: Option<Waker>,
-    /// The [`Duty`] to send: at most one task has it. A task takes and ends it under the lock, so that no message is
-    /// left without a task.
+    /// The [`Duty`] to send: at most one task has it. The producer that spawns a task takes the duty for it, and the
+    /// task ends the duty. Both do so under the lock, so that no message is left without a task.
     sending: Arc<Duty>,
 }
 
@@ -120,11 +120,12 @@ pub(super) fn hand_over(core: &Arc<Core>, message: Message, weight: Weight) -> H
     handed
 }
 
-/// The most batches in flight. While one is at the server, the next one is built and sent. With more in flight, each
-/// batch would be smaller.
+/// The most batches that one sending task has in flight. While one batch is at the server, the task builds and sends
+/// the next one. With more in flight, each batch would be smaller.
 const IN_FLIGHT: usize = 2;
 
-/// The sending task. It ends once no message is left to send and all are answered.
+/// The sending task. It ends once no message is left to send and all are answered. A task that another task has
+/// relieved sends nothing more, and ends once its own batches are answered.
 ///
 /// If it is dropped with its runtime, it returns the unsent messages: each producer hands its message over again, in
 /// its own runtime. The results of the batches in flight are unknown.

@@ -30,10 +30,10 @@ pub enum AppendError {
         /// The answer of the server, the error of the connection, or the lack of a runtime.
         reason: String,
     },
-    /// A dead letter was to be sent again, but the given identity is not one. Redis was not asked.
+    /// [`revive`](super::DurableQueue::revive) got a text that is not an identity. Redis was not asked.
     #[error("{id:?} is not the identity of a dead letter: it must be one from dead_letters(), such as 1700000000123-0")]
     NoIdentity {
-        /// The identity, cut off after 200 characters.
+        /// The text, cut off after 200 characters.
         id: String,
     },
     /// The answer did not come, came too late, or could not be read. Redis may have appended the message, or may still

@@ -84,7 +84,7 @@ impl QueueInstrument {
         answer
     }
 
-    /// Refreshes now, and again `period` after each answer, for ever. Spawn the future, and abort its task to end it.
+    /// Refreshes now, and again `period` after each refresh has ended, for ever. Spawn the future, and abort its task to end it.
     ///
     /// # Errors
     ///
@@ -109,7 +109,8 @@ impl KeptReadings {
         Self { last: None, is_up: false, since: now, redelivered: 0, answers: 0 }
     }
 
-    /// Caches an answer, or notes that there was none. `asked_after` is the number of answers before the request.
+    /// Caches an answer unless it is out of date, or notes that there was none. `asked_after` is the number of answers
+    /// that were cached before the request.
     fn hear(&mut self, answer: Option<&QueueReadings>, asked_after: u64, now: Instant) {
         self.is_up = answer.is_some();
         let Some(readings) = answer else { return };

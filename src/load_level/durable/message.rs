@@ -16,10 +16,11 @@ impl Message {
         Self { payload: payload.into(), once: None }
     }
 
-    /// Sets a deduplication key, so that the message is appended once. Another message with this key, sent within
-    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for), is not appended. Its receipt has the identity of the first
-    /// message. The payload of the other message does not matter. Nor does it matter whether the first message has been
-    /// processed or is a dead letter. [Revive](super::DurableQueue::revive) a dead letter instead of sending its
+    /// Sets a deduplication key, so that the message is appended once. For the time
+    /// [`dedup_for`](super::DurableQueueBuilder::dedup_for) after this append, Redis does not append another message
+    /// with this key. The receipt of the other message has the identity of the first one. The payload of the other
+    /// message does not matter. Nor does it matter whether the first message has been processed or is a dead letter.
+    /// [Revive](super::DurableQueue::revive) a dead letter instead of sending its
     /// message again.
     pub fn once(self, key: impl Into<Vec<u8>>) -> Self {
         Self { once: Some(key.into()), ..self }
@@ -65,8 +66,9 @@ pub struct Delivery {
     /// a worker that was calling the message [as a suspect](super#messages-that-kill-their-worker).
     pub attempt: u32,
     /// Whether a worker that died or was cut off may have begun a call of this message. `false` again once a later call
-    /// of the message has ended. A rejected call that does not count as a try is no such end. The call at that worker
-    /// may have done a part of the work. It does not always count in [`attempt`](Self::attempt).
+    /// of the message has ended. A rejected call that does not count as a try is no such end. The call at the worker
+    /// that died or was cut off may have done a part of the work. That call does not always count in
+    /// [`attempt`](Self::attempt).
     pub may_have_begun: bool,
     /// The time since the message's first append, by the server's clock.
     pub age: Duration,

@@ -68,12 +68,13 @@
 //! - A [rejection](crate::Rejection) by the service, or by a layer around it, does not count as a try if the call had
 //!   not reached the service. The message comes again after the rejection's `retry_after` plus the first delay of the
 //!   worker's backoff, which is by default up to 1 s. Set a [`max_age`](WorkerBuilder::max_age) if these redeliveries
-//!   must end. A rejection of a call that costs more than the limit ever allows is a failure, since no later try would
-//!   be admitted.
+//!   must end. A rejection is a failure if no later try would be admitted: the call costs more than the limit ever
+//!   allows, or its key is too long.
 //! - Some of these rejections also pause the worker, because they show that the service takes no calls now. They come
 //!   from a circuit breaker, a load shed, a queue, a kill switch or a closed limit. The worker then begins no call for
-//!   the rejection's `retry_after`, at most 1 s, or for 100 ms if there is none. A rate limit does not pause the
-//!   worker, because it may be the limit of one key. Nor does a timeout pause it.
+//!   the rejection's `retry_after`, at most 1 s, or for 100 ms if there is none. The one exception is the call of a
+//!   [suspect](#messages-that-kill-their-worker) that the worker has already told Redis of. A rate limit without
+//!   tokens does not pause the worker, because it may be the limit of one key. Nor does a timeout pause the worker.
 //! - Dead letters can be [read](DurableQueue::dead_letters) and [sent again](DurableQueue::revive). If there are too
 //!   many, the oldest are removed and counted.
 //! - The delays and ages of messages come from the clock of the Redis server. A step of that clock makes delays and
@@ -183,8 +184,8 @@
 //!
 //! # Cost
 //!
-//! Appends of many callers share one call of Redis. At most two such calls are in flight at a time. Appends that come
-//! in between form the next batch. A message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`,
+//! Appends of many callers share one call of Redis. The task that sends appends has at most two such calls in flight.
+//! Appends that come in between form the next batch. A message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`,
 //! and the trimming. Each further try costs a few commands more.
 //!
 //! An idle worker asks five times per second for a message, and gets one at once when it is appended. It asks ten times

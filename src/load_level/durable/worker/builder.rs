@@ -42,10 +42,10 @@ impl<Decode, S> WorkerBuilder<Decode, S> {
         self
     }
 
-    /// Sets the most messages to fetch beyond those in calls, so that no call waits for Redis. Prefetched messages are
-    /// in progress: no other worker gets them unless this one ends, dies or is cut off from Redis. Default: the
-    /// [concurrency](Self::concurrency), which leaves no gap between calls that take longer than a round trip to Redis.
-    /// Up to 2^20. With 0 a message is fetched only when the concurrency has room for its call.
+    /// Sets how many messages the worker may fetch beyond its concurrency, so that no call waits for Redis. Prefetched
+    /// messages are in progress: no other worker gets them unless this one ends, dies or is cut off from Redis.
+    /// Default: the [concurrency](Self::concurrency), which leaves no gap between calls that take longer than a round
+    /// trip to Redis. Up to 2^20. With 0 a message is fetched only when the concurrency has room for its call.
     pub fn prefetch(self, messages: usize) -> Self {
         Self { prefetch: Some(messages), ..self }
     }

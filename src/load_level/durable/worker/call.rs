@@ -107,7 +107,7 @@ fn rejection<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Rejection> {
 /// Returns whether the same call may be admitted later, and no work has been done yet.
 fn comes_again(rejection: &Rejection) -> bool {
     let never = match rejection {
-        // The call costs more than the limit ever allows at once.
+        // The call costs more than the limit ever allows at once, or its key is too long.
         Rejection::RateLimited(details) => details.retry_after().is_none(),
         Rejection::QueueFull(details) => details.cause() == QueueFullCause::TooHeavy,
         _ => false,

@@ -1,9 +1,10 @@
-//! Whether Redis answers, and when the worker may ask it.
+//! Whether Redis answers, and when the worker may ask it. In this file an answer is one without an error: a request
+//! fails if its answer is an error, and if there is no answer.
 //!
 //! | state | what happens | next state |
 //! |---|---|---|
 //! | `Well` | a request fails | `Failing` |
-//! | `Failing` | a request fails | `Failing`, after a longer pause |
+//! | `Failing` | a request fails | `Failing`; the pauses grow, up to a maximum |
 //! | | a request is answered | `Well` |
 
 use super::Run;
@@ -72,7 +73,7 @@ impl<C> Run<C> {
     }
 
     fn failed_to_answer(&mut self, fault: &Fault, now: Instant) {
-        // The consumer group is missing: Redis lost its data, or the server is a replica that had not received the
+        // The consumer group may be missing: Redis lost its data, or the server is a replica that had not received the
         // group.
         if matches!(fault.said, Some(Said::NoGroup | Said::Unblocked)) {
             self.tending.make_group(now);

@@ -106,8 +106,9 @@ impl<C> Run<C> {
             return;
         }
         lost.sort_unstable();
-        // Other workers have taken these messages over. Those that wait are dropped here. A message whose call has
-        // begun stays held: the call goes on, and the worker still reports its end to Redis.
+        // This worker no longer has these messages in Redis. Other workers have taken them over, or they have ended, or
+        // Redis has lost its data. Those that wait are dropped here. A message whose call has begun stays held: the
+        // call goes on, and the worker still reports its end to Redis.
         self.waiting.retain(|entry| {
             let is_lost = lost.binary_search(&entry).is_ok();
             if is_lost {

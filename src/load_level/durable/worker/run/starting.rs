@@ -1,4 +1,5 @@
 //! Begins calls when the concurrency, the pace, the age of the message and the last rejection of the service allow it.
+//! The call of a suspect begins only after Redis has recorded that it begins: see [`alone`](super::alone).
 
 use super::{
     super::{call::Caller, clock::Starts, requests::Outcome},
@@ -40,8 +41,8 @@ impl Starting {
         self.hold_until = self.hold_until.max(now + hold);
     }
 
-    /// Returns when both the pace and the pause allow the next call. `None`: there is no pace, and no pause now. The
-    /// next message or the end of a call lets a call begin.
+    /// Returns when both the pace and the pause allow the next call. `None`: there is no pace, and no pause now. Then
+    /// only the next message or the end of a call lets a call begin.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let held = (now < self.hold_until).then_some(self.hold_until);
         let paced = self.pace.as_ref().map(|pace| pace.next(now));
@@ -56,7 +57,8 @@ impl<C> Run<C> {
         C: Caller,
     {
         let mut jobs = Vec::new();
-        // Redis has recorded that this call begins, so it begins even during a pause.
+        // Redis has recorded that this suspect's call begins, so it begins even during a pause. The age and the pace
+        // were checked before Redis was asked.
         if let Some(ready) = self.alone.take_marked(now) {
             jobs.push(self.job(ready, now));
         }

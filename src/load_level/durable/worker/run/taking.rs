@@ -90,8 +90,8 @@ impl<C> Run<C> {
     }
 
     /// Returns how many messages to ask for. Zero while the group or the clock is not known, and while ordinary
-    /// messages must wait for a suspect. Also zero while more than half of the concurrency and the prefetch together
-    /// wait for a call or are expected.
+    /// messages must wait for a suspect. The worker may have `most` messages, the sum of the concurrency and the
+    /// prefetch. While more than half of these wait for a call or are expected, it also asks for none.
     fn to_take(&self) -> usize {
         let most = self.settings.concurrency + self.settings.prefetch;
         let (waiting, expected) = (self.waiting.ordinary.len(), self.taking.expected);
