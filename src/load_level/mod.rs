@@ -31,8 +31,8 @@
 //! # Semantics
 //!
 //! - A call takes its place in the first poll of its future. If a place in the service is free, no call waits, and the
-//!   [pace](QueueBuilder::pace) allows it, the call goes on at once. Otherwise its future waits. The queue spawns no
-//!   task. The layer polls the service's readiness only after the call's turn has come.
+//!   [pace](QueueBuilder::pace) allows it, the call goes on at once. Otherwise its future waits, or the queue refuses
+//!   the call. The queue spawns no task. The layer polls the service's readiness only after the call's turn has come.
 //! - The [`Discipline`] says which waiter is served next, and which has waited too long. By default the oldest waiter
 //!   is next, and a call may wait for half of the time from its arrival to its deadline. After that the queue refuses
 //!   the call ([`Rejection::WaitedTooLong`](crate::Rejection::WaitedTooLong)) and the call does not run. Simulations

@@ -84,7 +84,8 @@ impl QueueInstrument {
         answer
     }
 
-    /// Refreshes now, and again `period` after each refresh has ended, for ever. Spawn the future, and abort its task to end it.
+    /// Refreshes now, and again `period` after each refresh has ended, for ever. Spawn the future, and abort its task to
+    /// end it.
     ///
     /// # Errors
     ///

@@ -45,9 +45,10 @@
 //!
 //! # Semantics
 //!
-//! - A [`Producer`] is a tower service. It answers once Redis has the message. It refuses at once if it cannot append:
-//!   the queue is [full](crate::Rejection::QueueFull), or Redis is unreachable. It keeps no message for a later
-//!   attempt. Its errors [say](AppendError::may_be_appended) whether Redis may have the message in spite of the error.
+//! - A [`Producer`] is a tower service. It answers once Redis has the message. It waits neither for room in a
+//!   [full](crate::Rejection::QueueFull) queue nor for the return of an unreachable Redis: it returns an error. It keeps
+//!   no message for a later attempt. Its errors [say](AppendError::may_be_appended) whether Redis may have the message
+//!   in spite of the error.
 //! - The queue is full when it has [`depth`](DurableQueueBuilder::depth) messages: waiting, in progress, or waiting for
 //!   another try. The script that appends also counts, so two producers cannot both take the last place. The
 //!   rejection's `retry_after` is the time to work off all of these messages at the rate of the last ten seconds. It is
@@ -185,8 +186,8 @@
 //! # Cost
 //!
 //! Appends of many callers share one call of Redis. The task that sends appends has at most two such calls in flight.
-//! Appends that come in between form the next batch. A message costs the server an `XADD`, its part of an `XREADGROUP` and of an `XACK`,
-//! and the trimming. Each further try costs a few commands more.
+//! Appends that come in between form the next batch. A message costs the server an `XADD`, its part of an `XREADGROUP`
+//! and of an `XACK`, and the trimming. Each further try costs a few commands more.
 //!
 //! An idle worker asks five times per second for a message, and gets one at once when it is appended. It asks ten times
 //! per second for messages that are due. It needs a second connection for the waiting request. Calls run in tasks of
