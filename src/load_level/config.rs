@@ -36,7 +36,7 @@ pub struct LoadLevelConfig {
     /// Which waiter is served next, and which has waited too long.
     #[cfg_attr(feature = "serde", serde(default))]
     pub discipline: Discipline,
-    /// The most calls that begin per period. Default: as fast as the service has room.
+    /// The most calls that begin per period. Default: no pace. Calls then begin as soon as the service has room.
     #[cfg_attr(feature = "serde", serde(default))]
     pub pace: Option<Pace>,
 }

@@ -117,10 +117,10 @@
 //! come, goes to the next call. A future that is neither polled nor dropped after its turn has come keeps its place in
 //! the service. If it is polled after its deadline, it is refused and returns the place.
 //!
-//! With a pace, the next waiter has a timer for the next start. If its task does not poll it, the waiters behind it may
-//! start late. They then start when another call arrives or ends, or when the timer of one of them fires. Such a timer
-//! fires at the end of the waiter's wait. If a place in the service was free when the waiter came, it fires at the
-//! start that was expected then, if that is earlier.
+//! With a pace, and while a place in the service is free, the next waiter has a timer for the next start. If its task
+//! does not poll it, the waiters behind it may start late. They then start when another call arrives or ends, or when
+//! the timer of one of them fires. Such a timer fires at the end of the waiter's wait. If a place in the service was
+//! free when the waiter came, the timer fires at the start that was expected then, if that is earlier.
 //!
 //! A call that a timeout ends returns its place, even if its work goes on in a spawned task or in another process.
 //!

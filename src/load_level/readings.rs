@@ -37,10 +37,10 @@ pub struct Readings {
     pub waiting: usize,
     /// The most calls that may wait now. In an [adaptive](super::Queue::adaptive) queue this is one more than the calls
     /// that the service takes within the longest wait, and at most `max_depth`. The longest wait of a call without a
-    /// deadline is `max_wait`, or the shorter interval of [`Discipline::adaptive`](super::Discipline::adaptive). For a
-    /// call that may wait for a shorter time the depth is smaller: the queue may refuse such a call although fewer
-    /// calls wait. In an adaptive queue this equals `max_depth` while the rate of the service is not known, and while
-    /// the newest calls are served first. In every other queue it always equals `max_depth`.
+    /// deadline is `max_wait`, or the interval of [`Discipline::adaptive`](super::Discipline::adaptive) if that is
+    /// shorter. For a call that may wait for a shorter time the depth is smaller: the queue may refuse such a call
+    /// although fewer calls wait. In an adaptive queue this equals `max_depth` while the rate of the service is not
+    /// known, and while the newest calls are served first. In every other queue it always equals `max_depth`.
     pub depth: usize,
     /// The configured bound of the waiters.
     pub max_depth: usize,

@@ -47,6 +47,7 @@ where
         }
     }
 
+    // Only a closed queue is certain to refuse a later call. A queue that is full now may have room at `due`.
     fn would_refuse(&self, _request: &Request, _due: Instant, _frame: &mut Frame) -> bool {
         self.queue.is_closed()
     }

@@ -27,7 +27,8 @@ struct Known {
     rates: Rates,
     /// The counts of the last answer that was learned. Zero before the first one.
     last: Counted,
-    /// When a message ended last, or the backlog was last empty, in milliseconds of the server's clock.
+    /// The time of the last answer which showed that a message had ended, that the backlog was empty, or that a backlog
+    /// had begun. In milliseconds of the server's clock.
     idle_since: u64,
 }
 

@@ -197,8 +197,8 @@ impl Requests {
         Ok(Tended { millis: number(&millis)?, moved: number(&moved)?, next_due, taken })
     }
 
-    /// Tells Redis that the worker still processes these messages. Returns these messages. The answer has those of them
-    /// that this worker no longer has.
+    /// Tells Redis that the worker still processes these messages. Returns these messages, and the answer of Redis:
+    /// those of them that this worker no longer has.
     pub(super) async fn keep(self, held: Vec<Entry>) -> (Vec<Entry>, Result<Vec<Entry>, Fault>) {
         let write = |command: &mut Cmd| {
             command.arg(1).arg(&self.core.keys.stream).arg(GROUP).arg(&*self.consumer).arg(&held);
