@@ -43,8 +43,8 @@
 //!   longer than [`max_wait`](QueueBuilder::max_wait). Except with [`Discipline::adaptive`], `max_wait` is the only
 //!   limit for a call without a deadline. Set it to half of the callers' usual timeout.
 //! - If calls have different deadlines, [`Discipline::earliest_deadline`] serves the most urgent call first.
-//! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). The queue refuses a new call
-//!   that would have to wait if the call has no time left to wait, or alone exceeds the weight limit. If any other new
+//! - The queue bounds the number of waiters and their total [weight](LoadLevel::weight). A new call that would
+//!   have to wait is refused if it has no time left to wait, or if it alone exceeds the weight limit. If any other new
 //!   call does not fit, the queue refuses waiters or the new call, one by one, until the calls that are left fit. It
 //!   chooses each one by the first rule that applies:
 //!   - the oldest waiter of a class ([by earliest deadline](Discipline::earliest_deadline) the most urgent one), if its

@@ -13,10 +13,12 @@ use std::time::Duration;
 /// | from | to | when |
 /// |---|---|---|
 /// | unknown | known | after a first waiter, the service took [`FEWEST`] more, and one for each place, in at least [`SHORTEST`] |
-/// | unknown | unknown, counted from zero | for longer than [`LONGEST_IDLE`] no call has waited |
+/// | unknown | unknown | for longer than [`LONGEST_IDLE`] no call has waited |
 /// | known | unknown | for longer than [`LONGEST_IDLE`], and longer than the pause, no call has waited |
 /// | known | unknown | the service took no call for longer than the pause while calls waited: it stood still |
-/// | unknown, known | unknown, counted from zero | the pace changes |
+/// | unknown, known | unknown | the pace changes |
+///
+/// In each row that ends in `unknown`, the counts before that change no longer apply.
 ///
 /// The *pause* is [`PAUSE`] times the mean time of a call. Until a standstill ends, the rate measured before still
 /// applies: it predicts how fast the service goes on.

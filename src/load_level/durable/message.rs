@@ -20,8 +20,7 @@ impl Message {
     /// [`dedup_for`](super::DurableQueueBuilder::dedup_for) after this append, Redis does not append another message
     /// with this key. The receipt of the other message has the identity of the first one. The payload of the other
     /// message does not matter. Nor does it matter whether the first message has been processed or is a dead letter.
-    /// [Revive](super::DurableQueue::revive) a dead letter instead of sending its
-    /// message again.
+    /// [Revive](super::DurableQueue::revive) a dead letter instead of sending its message again.
     pub fn once(self, key: impl Into<Vec<u8>>) -> Self {
         Self { once: Some(key.into()), ..self }
     }

@@ -120,8 +120,8 @@ impl<Decode, S> Worker<Decode, S> {
     /// these ends to Redis, gives back the messages whose calls have not begun, and returns its totals.
     ///
     /// No failure of Redis ends it earlier. At its end it waits for Redis for at most the time after which others [take
-    /// over](super::WorkerBuilder::takeover_after), counted from the end of the last call. One last request, which
-    /// removes the worker from the consumer group, comes after that time.
+    /// over](super::WorkerBuilder::takeover_after), counted from the end of the last call. That time does not include
+    /// the last request, which removes the worker from the consumer group.
     ///
     /// Dropping the future stops the worker and its calls at once; others take over its messages after the takeover
     /// time. The future must be polled to keep the messages alive, best in a task of its own.
