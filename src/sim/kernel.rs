@@ -105,8 +105,8 @@ impl Sim {
     }
 
     /// Returns a hasher for [`KeyedBuilder::hasher`](crate::rate_limit::KeyedBuilder::hasher) of a keyed limit. The
-    /// standard hasher has another seed in each process. With the standard hasher, two runs with one seed would put
-    /// keys into different slots. In a full table, other keys would then find no slot.
+    /// standard hasher has another seed in each run. With the standard hasher, two runs with one seed would put keys
+    /// into different slots. In a full table, other keys would then find no slot.
     pub fn hasher(&self) -> SeededHasher {
         SeededHasher::new(&self.stream(Draws::Hasher))
     }

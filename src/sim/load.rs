@@ -86,8 +86,8 @@ impl Load {
         Self { name: name.into(), ..self }
     }
 
-    /// Sets the criticality of these calls. Default: [`Criticality::default`]. It is in the
-    /// [context](crate::CallContext) of each call, where the layers read it.
+    /// Sets the criticality of these calls. The layers read it in the [context](crate::CallContext) of each call.
+    /// Default: [`Criticality::default`].
     pub fn criticality(self, criticality: Criticality) -> Self {
         Self { criticality, ..self }
     }

@@ -144,7 +144,7 @@
 //!
 //! The clock is tokio's, paused and advanced by the simulation. Backends and links are exact to the nanosecond. So are
 //! arrivals, until the rate has been unchanged for fifty days; then they are exact to a few nanoseconds. Timers of the
-//! layers fire at whole milliseconds, as tokio's do in production. Everything runs on one thread.
+//! layers fire at whole milliseconds, as tokio's do in production. A run uses one thread.
 //!
 //! # Defaults
 //!

@@ -3,7 +3,8 @@
 use super::Span;
 use std::{fmt, time::Duration};
 
-/// The fewest calls of one window: enough to judge goodput. `Usual::is_kept_to_the_end` defines windows.
+/// The fewest calls of one window, unless fewer arrive in all: enough to judge goodput. `Usual::is_kept_to_the_end`
+/// defines windows.
 const ENOUGH_CALLS: u64 = 200;
 
 /// Fewer calls prove nothing, before or after the disturbance.
@@ -35,7 +36,7 @@ pub enum Recovery {
 }
 
 impl Recovery {
-    /// Returns the worse of two. An unknown result gives way to a known one.
+    /// Returns the worse of two. `Undisturbed` gives way to every other result, and `Untested` to `After` and `Never`.
     pub(super) fn or_worse(self, other: Self) -> Self {
         match (self, other) {
             (Self::Never, _) | (_, Self::Never) => Self::Never,

@@ -79,7 +79,8 @@ impl Scenario {
         Self { settle_within: limit, ..self }
     }
 
-    /// Sets the seed of all random numbers. Two runs with one seed give the same report. Default: 0.
+    /// Sets the seed of all random numbers. Two runs with one seed give the same report, if the stack follows the
+    /// [setup](super#setup). Default: 0.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }

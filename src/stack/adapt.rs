@@ -50,7 +50,7 @@ pub trait AdmissionSlot: Slot {
     /// The admission.
     type Admission;
 
-    /// Checks the configuration and returns the admission.
+    /// Returns the admission. No slot of this crate returns an error here.
     fn admission(self) -> Result<Self::Admission, ConfigError>;
 }
 

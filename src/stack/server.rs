@@ -141,7 +141,7 @@ impl<O, Q, L, V, T, F> ServerBuilder<O, Q, L, V, T, F, TypedError> {
     /// Boxes rejections and the service's errors, for functions that return a `BoxError`. `?` does not convert a
     /// `BoxError` into other error types; see [`Error`](crate::Error#passing-errors-on).
     ///
-    /// A failed call allocates its box, unless the service's error is a `BoxError` already.
+    /// A rejection allocates its box. So does an error of the service, unless it is a `BoxError` already.
     pub fn boxed_error(self) -> ServerBuilder<O, Q, L, V, T, F, BoxedError> {
         self.fill_border(|TypedError| BoxedError)
     }

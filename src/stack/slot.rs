@@ -47,9 +47,10 @@ pub trait Slot {
     fn build<Next>(self, next: Next) -> Result<Self::Stage<Next>, ConfigError>;
 }
 
-/// A slot whose configuration can change while calls pass, or that has no configuration.
+/// A slot for a live stack: its configuration can change while calls pass, or the configuration of the stack has no
+/// part for it.
 pub trait LiveSlot: Slot + Sized {
-    /// Adds a handle of the mechanism to the handles of the stack.
+    /// Adds a handle of the mechanism to `pieces`, if the configuration of the stack has a part for the mechanism.
     #[doc(hidden)]
     fn add_to(self, pieces: &mut Pieces) -> Result<Self, ConfigError>;
 }
@@ -84,10 +85,10 @@ pub trait Watch {
     /// Gives the observer the instruments of the mechanisms. Returns the explanation of the stages.
     fn give_instruments(&self, stages: &impl Describe) -> Explanation;
 
-    /// Observes calls.
+    /// Puts the stage that observes calls around `next`. An empty slot returns `next` itself.
     fn call<Next>(&self, next: Next) -> Self::Stage<Next>;
 
-    /// Observes attempts.
+    /// Puts the stage that observes attempts around `next`. An empty slot returns `next` itself.
     fn attempt<Next>(&self, next: Next) -> Self::Stage<Next>;
 }
 

@@ -27,17 +27,17 @@ impl Metrics {
     ///
     /// Install one recorder before the first collection. Each collection registers all metrics again, so counters and
     /// gauges would also be right in a recorder that is installed later. Counters carry their totals, so no earlier
-    /// count is lost. A histogram carries only the durations since the last collection. Use one recorder, and collect
-    /// only after it is installed. Otherwise its histograms miss the durations of earlier collections.
+    /// count is lost. A histogram carries only the durations since the last collection. In a later recorder, the
+    /// histograms therefore lack the durations of earlier collections.
     ///
-    /// If another thread is collecting, this function returns at once and writes no values. A scrape that renders at
-    /// once may then show some older numbers.
+    /// If another thread is collecting, or the recorder itself calls this function, it returns at once and writes no
+    /// values. A scrape that renders at once may then show some older numbers.
     ///
     /// # Cost
     ///
     /// The cost of [`samples`](Self::samples) and of the recorder. The `metrics` crate cannot add to a bucket. A bucket
-    /// with n new durations is therefore recorded as n times their mean. Sums and means stay exact, but the latest
-    /// durations may be corrected in the next collection. A recorder that keeps each value takes some nanoseconds and
+    /// with n new durations is therefore recorded as n times their mean. Sums and means may be off by the latest few
+    /// durations, and the next collection corrects them. A recorder that keeps each value takes some nanoseconds and
     /// bytes for each duration since the last collection.
     pub fn collect(&self) {
         with_recorder(|recorder| self.collect_to(recorder));

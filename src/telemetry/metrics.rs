@@ -22,10 +22,11 @@ use std::{
 ///
 /// # Cost
 ///
-/// Four additions for a call with one attempt. They take no lock and no atomic read-modify-write, because each of up to
-/// 32 living threads has its own counters. The other threads share counters, and add atomically. The first call of each
-/// outcome on each thread allocates. The stack reads the clock at the beginning and at the end of each call and each
-/// attempt. Only [`samples`](Self::samples) and [`collect`](Self::collect) read the mechanisms.
+/// Four additions for a call with one attempt in a client, and two for a call in a server. They take no lock and no
+/// atomic read-modify-write, because each of up to 32 living threads has its own counters. The other threads share
+/// counters, and add atomically. The first call of each outcome on each thread allocates. The stack reads the clock at
+/// the beginning and at the end of each call and each attempt. Only [`samples`](Self::samples) and
+/// [`collect`](Self::collect) read the mechanisms.
 ///
 /// A stack name takes about 1 KB, and 304 bytes for each histogram. It takes this for each thread that has its own
 /// counters, and once for all others. This memory is kept for the life of the program. Names are `&'static str`, so

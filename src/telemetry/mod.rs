@@ -67,8 +67,8 @@
 //! This requires `metrics` 0.24 and an exporter for that version, here `metrics-exporter-prometheus` 0.18. A recorder
 //! of another version receives nothing. `metrics-exporter-prometheus` keeps each value until it renders. If scrapes may
 //! stop, call its `run_upkeep`, or its memory grows. Without `set_buckets` it exports summaries, which cannot be
-//! aggregated over processes. The recorder may be installed at any time, before or after the stacks are built.
-//! `Metrics::samples()` returns the same numbers for an exporter of your own.
+//! aggregated over processes. The recorder may be installed before or after the stacks are built, but before the first
+//! collection. `Metrics::samples()` returns the same numbers for an exporter of your own.
 //!
 //! `Metrics::watch("name", handle)` reads a mechanism that is part of no stack. Your own gates and limits are read if
 //! they [add](crate::shell::Explanation::instrument) an [`Instrument`](crate::shell::Instrument) to the explanation.
@@ -91,7 +91,7 @@
 //! | `circuit_failure_ratio` | gauge | stack | the share of failures among the calls in the window, 0 without calls; per key, the largest among the breakers that count enough calls to open |
 //! | `circuit_half_open_in_seconds` | gauge | stack | the time until an open circuit becomes half-open, else 0 |
 //! | `retry_budget_balance` | gauge | stack | earned retries that remain |
-//! | `in_flight`, `in_flight_limit` | gauge | stack, mechanism | calls in flight for `load_shed`, calls in service for `load_level` |
+//! | `in_flight`, `in_flight_limit` | gauge | stack, mechanism | calls in flight for `load_shed` or in service for `load_level`, and the limit on them |
 //! | `in_flight_limit_reason` | gauge | stack, reason | 1 for the reason that set the limit of `load_shed`, else 0: `fixed`, `unknown`, `rate`, `algorithm`, `floor`, `ceiling` or `signal`; a plain `Limiter::fixed` has no such metric |
 //! | `shed_total` | counter | stack, class, reason | calls that a limit of `load_shed` rejected, by criticality; not for a plain `Limiter::fixed` |
 //! | `shed_exempt_total` | counter | stack | calls that were exempt from a limit of `load_shed`; not for a plain `Limiter::fixed` |

@@ -82,7 +82,8 @@ fn quotas(limit: &RateLimitConfig) -> String {
     truncated(quotas.join(" or "))
 }
 
-/// Formats a value as `Debug` does, but without `Some(..)` around it, and with `none` for `None`.
+/// Formats a value as `Debug` does, but without `Some(..)` around it, and with `none` for `None`. Truncates long
+/// values.
 fn words(value: &impl fmt::Debug) -> String {
     let text = format!("{value:?}");
     let inside = text.strip_prefix("Some(").and_then(|text| text.strip_suffix(')'));

@@ -16,7 +16,7 @@ pub(crate) struct ConfigGate {
     /// The number of calls at the gates that changes have overtaken [`OVERTAKEN_AT`] times or more. Relaxed: if one
     /// change does not see such a call, the next change yields to it.
     overtaken: Word,
-    /// Held for the duration of a change.
+    /// Held for the duration of a change, or of a read between two changes.
     change: Mutex<()>,
 }
 

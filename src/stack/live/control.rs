@@ -56,7 +56,8 @@ impl Control {
     /// - A part for a mechanism that the stack does not have.
     /// - A value that the mechanism's builder refuses.
     /// - Numbers that contradict each other, as for [`layer`](crate::stack::ClientBuilder::layer).
-    /// - A number of rate limits or of tiers that differs from the built one.
+    /// - A number of rate limits that is neither zero nor the built one.
+    /// - A number of quotas that differs from the built number of tiers.
     pub fn check(&self, config: &StackConfig) -> Result<(), ConfigError> {
         self.complete(config).map(drop)
     }
@@ -81,12 +82,12 @@ impl Control {
     ///
     /// # Cost
     ///
-    /// Waits for other changes. If changes have made a call at the gates restart eight times, this function first
-    /// yields to that call, for at most about a millisecond. The change takes one short lock for each mechanism, or two
-    /// if the mechanism becomes stricter in one number and less strict in another. It also writes a few words of
-    /// memory. Calls at the gates restart. New calls wait only in the cases that the [module](super) names. If a quota
-    /// of a keyed limit changed, this function visits all buckets of that limit after the change. If the previous
-    /// change has not finished its visit, this function finishes it first.
+    /// Waits for other changes, and for reads such as [`config`](Self::config). If changes have made a call at the
+    /// gates restart eight times, this function first yields to that call, for at most about a millisecond. The change
+    /// takes one short lock for each mechanism, or two if the mechanism becomes stricter in one number and less strict
+    /// in another. It also writes a few words of memory. Calls at the gates restart. New calls wait only in the cases
+    /// that the [module](super) names. If a quota of a keyed limit changed, this function visits all buckets of that
+    /// limit after the change. If the previous change has not finished its visit, this function finishes it first.
     ///
     /// Afterwards [listeners](crate::shell::Instrument::listen) of the stack learn the outcome, on this thread or on a
     /// thread that is delivering an earlier outcome. A panic in a listener is caught. A slow listener may delay the

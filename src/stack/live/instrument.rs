@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 /// Reads `switched_off` and `config_changes_total`. `switched_off` is 1 while the kill switch is on, else 0.
 /// `config_changes_total` has the label `result`: `applied` counts the configurations that changed something, `refused`
-/// those that were refused. A listener learns of each counted configuration once, in order, with the fields that
-/// changed or with the error. If more than 1024 configurations wait for delivery, the listener misses the oldest.
+/// those that were refused. From its registration on, a listener learns of each counted configuration once, in order,
+/// with the fields that changed or with the error. If more than 1024 configurations wait for delivery, the listener
+/// misses the oldest.
 pub(super) struct LiveInstrument(pub(super) Arc<LiveShared>);
 
 impl Instrument for LiveInstrument {

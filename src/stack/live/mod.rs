@@ -44,11 +44,13 @@
 //! A call that changes have overtaken eight times gets priority: each later change yields to it before it starts, for
 //! at most about a millisecond.
 //!
-//! During a change, a limit admits only calls that both the old and the new configuration would admit. This takes a
-//! short time: the change writes a few words of memory and takes one short lock for each mechanism.
+//! During a change, a limit admits only calls that both the old and the new configuration would admit. The parts in the
+//! list below are exceptions. A change is short: it writes a few words of memory, and takes one or two short locks for
+//! each mechanism.
 //!
 //! The start of a pass reserves nothing: when the call reaches a limit, it finds the places and tokens that other calls
-//! have left. A further attempt, or a waiter whose turn comes, is admitted under the configuration at that time.
+//! have left. A further attempt is admitted under the configuration in force when the attempt starts. A waiter is
+//! admitted under the configuration in force at its turn.
 //!
 //! Some parts do not pass through a state that is as strict as both configurations. They change in one step:
 //!

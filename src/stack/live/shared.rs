@@ -109,8 +109,8 @@ impl LiveShared {
             })
         };
         let result = catch_unwind(AssertUnwindSafe(read));
-        // User code that runs within a read may call `apply`. It is refused, and adds news. A read without such code
-        // runs no listener: its caller may hold a lock that a listener takes.
+        // User code that runs within a read may call `apply`. Its change is refused, which adds news. A read without
+        // such code runs no listener: its caller may hold a lock that a listener takes.
         if depth::take_refusal() {
             self.news.deliver();
         }

@@ -75,6 +75,8 @@ pub(super) struct OwnedChange {
     to: &'static str,
     is_trouble: bool,
     evidence: String,
+    /// The number of changes that were dropped just before this one: by the mechanism and, once
+    /// [`EventHub::next_change`] has taken this change, also by the hub.
     missed: u64,
 }
 

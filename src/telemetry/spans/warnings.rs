@@ -7,7 +7,7 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Each mechanism logs at most one warning in this time.
+/// Each mechanism logs at most one warning in this time, unless the clock goes back.
 const PERIOD: Nanos = Nanos::of(Duration::from_secs(10));
 
 /// The rejections of a stack, and the times of its warnings.
