@@ -27,7 +27,7 @@ const DEVIATIONS: f64 = 3.0;
 pub enum Recovery {
     /// There was no disturbance of a backend, and no load changed its rate.
     Undisturbed,
-    /// Fewer than 20 calls arrived after the disturbance, too few to judge.
+    /// Fewer than 20 calls arrived in the spans that begin after the last disturbance: too few to judge.
     Untested,
     /// Goodput recovered this time after the last disturbance, and stayed good. In JSON, the seconds.
     After(#[cfg_attr(feature = "serde", serde(serialize_with = "in_seconds"))] Duration),

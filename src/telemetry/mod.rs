@@ -82,7 +82,7 @@
 //! |---|---|---|---|
 //! | `call_duration_seconds` | histogram | stack, outcome | all calls, including waits and retries |
 //! | `attempt_duration_seconds` | histogram | stack, kind, outcome | attempts that passed all layers of the stack; kind is `first` or `retry` |
-//! | `retry_delay_seconds` | histogram | stack | the total backoff of calls with more than one attempt |
+//! | `retry_delay_seconds` | histogram | stack | for each call with more than one attempt, the sum of the waits between its attempts: backoff and hints |
 //! | `retries_denied_total` | counter | stack, reason | calls with a retryable failure that got no further attempt; reason is a [`Denied`](crate::shell::Denied), such as `budget` or `no_hint` |
 //! | `rejections_total` | counter | stack, mechanism, reason, reached | calls that were rejected or ended, by [reason](Refusals); reached is `true` if the service had been called |
 //! | `shadow_rejections_total` | counter | stack, mechanism | calls that a limit in shadow mode would have rejected |

@@ -61,7 +61,7 @@ impl DurationBuckets {
 struct ThreadCounts {
     calls: [DurationBuckets; OUTCOMES],
     attempts: [[DurationBuckets; OUTCOMES]; KINDS.len()],
-    /// The total backoff of each call with more than one attempt.
+    /// For each call with more than one attempt, the sum of the waits between its attempts: backoff and hints.
     delays: DurationBuckets,
     denied: [AtomicU64; DENIALS.len()],
     /// By reason and by whether the call reached the service.

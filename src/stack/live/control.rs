@@ -87,7 +87,8 @@ impl Control {
     /// takes one short lock for each mechanism, or two if the mechanism becomes stricter in one number and less strict
     /// in another. It also writes a few words of memory. Calls at the gates restart. New calls wait only in the cases
     /// that the [module](super) names. If a quota of a keyed limit changed, this function visits all buckets of that
-    /// limit after the change. If the previous change has not finished its visit, this function finishes it first.
+    /// limit after the change. If the visit of the previous change has not ended, this function finishes that visit
+    /// first.
     ///
     /// Afterwards [listeners](crate::shell::Instrument::listen) of the stack learn the outcome, on this thread or on a
     /// thread that is delivering an earlier outcome. A panic in a listener is caught. A slow listener may delay the
