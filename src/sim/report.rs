@@ -93,8 +93,8 @@ impl Report {
     /// decides. If goodput of one class never recovered, the result is [`Recovery::Never`].
     ///
     /// Goodput is good if it is at least 95% of its usual value. The usual value is the share of calls that was
-    /// answered in time before the first disturbance. It is 1 if fewer than 20 calls arrived before that. The time is
-    /// exact to one of the report's [spans](Self::spans).
+    /// answered in time before the first disturbance. It is 1 if fewer than 20 calls arrived before that disturbance.
+    /// The time is exact to one of the report's [spans](Self::spans).
     ///
     /// A few calls prove little, and some calls of a healthy system may fail. Goodput has therefore recovered at the
     /// first span that meets three conditions. First, goodput in the span itself is at least half its usual value.

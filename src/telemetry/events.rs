@@ -46,7 +46,7 @@ use std::{fmt, sync::Arc};
 /// As with every observer, the stack reads the clock at the beginning and at the end of each call and each attempt. A
 /// call that is retried, denied a retry, or rejected also costs one to four relaxed atomic additions, on cache lines
 /// that few threads share. The counting takes no lock and allocates nothing. A state change allocates the [text of its
-/// reason](crate::shell::StateChange::evidence) and takes a short lock. This happens in the thread that changed the
+/// reason](crate::shell::StateChange::evidence) and takes a short lock. Both happen in the thread that changed the
 /// state, or in one that still delivers an earlier change. Each stack name takes 2 KB.
 ///
 /// # Example

@@ -28,9 +28,9 @@ use std::{
 /// the beginning and at the end of each call and each attempt. Only [`samples`](Self::samples) and
 /// [`collect`](Self::collect) read the mechanisms.
 ///
-/// A stack name takes about 1 KB, and 304 bytes for each histogram. It takes this for each thread that has its own
-/// counters, and once for all others. This memory is kept for the life of the program. Names are `&'static str`, so
-/// their number is bounded.
+/// A stack name takes about 1 KB, and 304 bytes for each histogram. Each thread with its own counters takes this
+/// memory, and all other threads together take it once. The memory is kept for the life of the program. Names are
+/// `&'static str`, so their number is bounded.
 #[doc(alias = "Prometheus")]
 #[derive(Clone, Default)]
 pub struct Metrics {

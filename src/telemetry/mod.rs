@@ -136,7 +136,7 @@
 //!   stacks share is read once. When a stack is dropped, its counts stay and its gauges become zero.
 //! - Distributed limits of one stack that have no [name](crate::rate_limit::RateLimit::named) share the name
 //!   `rate_limit`. Their `store_up` stays 1 while one of their stores answers, so name each limit.
-//! - Counts live in the process. They restart at zero with it, as Prometheus expects.
+//! - Counts live in the process. When the process restarts, they restart at zero, as Prometheus expects.
 //!
 //! Names, kinds and labels are part of the API.
 

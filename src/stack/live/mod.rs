@@ -37,9 +37,9 @@
 //! # Calls during a change
 //!
 //! A call passes the gates (kill switch, breaker, limits) under one configuration. A running change never waits for
-//! calls at the gates, and these wait for it only in the cases named below. A call that a change overtakes at the gates
-//! returns its permits and restarts, before it reaches the service. The functions for the key, cost, weight or copy of
-//! a request then run again. A refused call does not restart: one gate refused it, under one configuration.
+//! calls at the gates. These calls wait for the change only in the cases named below. A call that a change overtakes at
+//! the gates returns its permits and restarts, before it reaches the service. The functions for the key, cost, weight
+//! or copy of a request then run again. A refused call does not restart: one gate refused it, under one configuration.
 //!
 //! A call that changes have overtaken eight times gets priority: each later change yields to it before it starts, for
 //! at most about a millisecond.
@@ -94,10 +94,11 @@
 //!
 //! # Cost
 //!
-//! A pass of a live stack writes no memory that threads share. It costs three loads of a version, a thread-local
-//! counter and a copy of the settings (seven words). This is up to a tenth of the cost of a stack that `.layer()`
-//! builds. A change makes the calls that it overtakes repeat their pass, and each thread reload the cache lines that
-//! the change wrote. [`Control::apply`] states the cost for the thread that makes the change.
+//! A pass of a live stack writes no memory that threads share. The first pass of a call costs three loads of a version,
+//! a thread-local counter and a copy of the settings (seven words). This is up to a tenth of the cost of a call through
+//! a stack that `.layer()` builds. A later pass costs less. A change makes the calls that it overtakes repeat their
+//! pass, and each thread reload the cache lines that the change wrote. [`Control::apply`] states the cost for the
+//! thread that makes the change.
 
 mod attempt;
 mod change;

@@ -112,7 +112,7 @@ impl RetryCounts {
 }
 
 /// The rejected calls of the stacks of one name in one interval, by mechanism and reason. A call counts when it ends,
-/// by the [`Rejection`](crate::Rejection) that the caller gets. This includes timeouts.
+/// by the [`Rejection`](crate::Rejection) that the caller gets. Timeouts count, too.
 ///
 /// | mechanism | reasons |
 /// |---|---|

@@ -20,8 +20,8 @@ pub(super) struct RejectionWarnings {
 #[derive(Default)]
 struct MechanismWarning {
     rejections: Counter,
-    /// The number of rejections that were logged. It never falls, and each warning reports by how much it has raised
-    /// this number. So the counts of all warnings add up to it.
+    /// The number of rejections that the warnings so far have reported. It never falls. Each warning raises this number
+    /// and reports the difference, so the counts of all warnings add up to this number.
     warned: AtomicU64,
     /// The earliest time of the next warning, in nanoseconds from the origin.
     due: AtomicU64,
