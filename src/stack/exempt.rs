@@ -143,9 +143,9 @@ impl<O, T, R, B, Q, L, A, F, X> ClientBuilder<O, T, R, B, Q, L, A, F, X> {
     /// exempts take places. The limit [counts](crate::load_shed::Limiter::exempted) them unless it is a plain fixed
     /// limit.
     ///
-    /// In each attempt, the function runs for each bypassed gate or limit that the attempt reaches. Before a retry it
-    /// runs again, when the stack asks the gates whether they would refuse the next attempt. A closure must name the
-    /// type of its parameter.
+    /// In each attempt, the function runs for each bypassed gate or limit that the attempt reaches. Unless the retry
+    /// [waits for refusals](crate::retry::Retry::wait_for_refusals), the stack asks the gates before each retry whether
+    /// they would refuse the attempt. The function then runs again. A closure must name the type of its parameter.
     pub fn exempt<E, Request>(self, is_exempt: E) -> AdaptedClient<O, T, R, B, Q, L, A, F, X, Exempt<E>>
     where
         E: Fn(&Request) -> bool + Clone,
