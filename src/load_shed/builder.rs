@@ -158,7 +158,7 @@ impl LimiterBuilder {
     ///
     /// 16 KiB for any number of tenants. Four more loads and four more additions to admit, four more subtractions to
     /// release, and four more loads to refuse. Tenants are hashed with a secret seed into a count-min sketch. A tenant
-    /// that shares all four of its cells with others counts as larger than it is.
+    /// that shares all four of its cells with tenants that have calls in flight counts as larger than it is.
     #[doc(alias("bulkhead per tenant"))]
     pub fn fair_share(self, share: f64) -> Self {
         Self { fair_share: Some(share), ..self }

@@ -19,9 +19,10 @@ use tokio::time::Instant;
 /// A limit on the calls in flight, with an exact count of them.
 ///
 /// However many threads call at once, an enforced limiter admits only [exempt](super::LoadShed::exempt) calls beyond
-/// its limit. It refuses a call only if there is no room for that call. Fair shares have a rare exception: in a race
-/// between calls of one tenant, one of them can be refused although there is room. A refused call never counts as in
-/// flight, not even briefly. Clones share the count and the limit.
+/// its limit. It refuses a call only if there is no room for that call. [Fair shares](LimiterBuilder::fair_share) have
+/// two rare exceptions, in which a call can be refused although there is room: a race between calls of one tenant, and
+/// a tenant that is counted as larger than it is. A refused call never counts as in flight, not even briefly. Clones
+/// share the count and the limit.
 ///
 /// ```
 /// use steadfast::load_shed::Limiter;

@@ -28,9 +28,9 @@
 //!
 //! # Semantics
 //!
-//! - A call takes a place in the first poll of its future. It gives the place back when it ends, panics or is dropped.
-//!   The service's future is dropped before the place is given back. After a panic of the service, its future is
-//!   dropped later, with the response future.
+//! - A call takes a place in the first poll of its future, unless an outer layer makes it wait. Inside a retry each
+//!   attempt takes a place of its own. The call gives the place back when it ends, panics or is dropped. The service's
+//!   future is dropped before that. Only after a panic of the service it is dropped later, with the response future.
 //! - A service handle that was polled ready but not called takes no place.
 //! - A call gives its place back when the service returns the head of the response, so the place does not cover a
 //!   streamed body. In a stack with `whole_body` (feature `http`) the call keeps its place until the end of the body.
@@ -135,8 +135,8 @@
 //! # Cancellation
 //!
 //! A dropped call gives its place back. An adaptive limit counts a dropped call as given up under three conditions. The
-//! call is [measured](#cost), had reached the service, and had taken more than 85% of its time. Otherwise the limit
-//! learns nothing from the dropped call.
+//! call is [measured](#cost), had reached the service, and had taken more than 85% of its time. Otherwise, or if the
+//! call arrived after its deadline, the limit learns nothing from the dropped call.
 //!
 //! # Differences from `tower::limit::ConcurrencyLimit` under `tower::load_shed`
 //!

@@ -11,7 +11,7 @@ pub struct Ticket {
     tenant: u64,
     /// When the call was admitted; the largest number if its latency is not measured.
     since: Nanos,
-    /// The remaining time of the call at its admission.
+    /// The remaining time of the call at its admission; the largest number if its latency is not measured.
     had: Nanos,
 }
 

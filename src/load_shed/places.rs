@@ -34,7 +34,8 @@ pub(super) struct InFlight {
     by_class: bool,
 }
 
-/// Where a call in flight is counted: in its class, or [beyond](Places::beyond) the counts of the classes.
+/// Where a call in flight is counted: in [`word`](Places::word), for which this is the class of the call, or in
+/// [`beyond`](Places::beyond). The class matters only where calls are counted by class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(u64);
 
@@ -64,7 +65,8 @@ impl InFlight {
         self.by_class
     }
 
-    /// Returns the calls of one class, which must be counted by class: at most [`MOST_IN_CLASS`].
+    /// Returns the calls of one class, at most [`MOST_IN_CLASS`], without those counted in [`beyond`](Places::beyond).
+    /// The caller asks only where calls are counted by class.
     #[inline]
     pub(super) fn of(self, class: usize) -> u64 {
         (self.word >> (class as u32 * CLASS_BITS)) & MOST_IN_CLASS

@@ -17,7 +17,8 @@ pub struct Readings {
     pub signal: Option<&'static str>,
     /// The remaining time of calls at admission, smoothed. `None` for a fixed limit.
     pub deadline: Option<Duration>,
-    /// The number of refused calls by class and cause. Empty for a plain fixed limit.
+    /// The number of refused calls by class and cause, without the numbers that are zero. Empty for a plain fixed
+    /// limit.
     pub refused_by: Vec<(Criticality, OverloadedCause, u64)>,
 }
 
@@ -27,8 +28,9 @@ pub struct Readings {
 pub enum LimitReason {
     /// It was configured.
     Fixed,
-    /// Too few calls have ended to adapt the limit. It is the [initial](super::LimiterBuilder::initial) limit. A call
-    /// that was alone in flight does not count, unless the limit is below 4: a quiet service keeps this reason.
+    /// Too few calls have ended to adapt the limit. It is the [initial](super::LimiterBuilder::initial) limit, or the
+    /// ceiling if that is lower. A call that was alone in flight does not count, unless the limit is below 4: a quiet
+    /// service keeps this reason.
     Unknown,
     /// It is the number of calls that end within a share of the deadline.
     Rate,

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::sync::atomic::AtomicU64;
 
-/// The refusals of a limiter, by class and cause. Each is counted once.
+/// The refusals of a limiter that is not a plain fixed limit, by class and cause. Each is counted once.
 ///
 /// Striped, so that few of the threads whose calls are refused contend for one cache line. A thread counts in one
 /// stripe, and the 16 counts of 8 bytes fill it.

@@ -122,8 +122,8 @@ pub trait Admission<Request, Response, ServiceError> {
         frame: &mut Frame,
     ) -> Poll<Result<Self::Permit, Rejection>>;
 
-    /// Runs when a call ends while it waits. Gives up the call's place among the waiters. If the call was granted a
-    /// permit meanwhile, also gives back that permit.
+    /// Runs when a call is dropped, timed out or recalled while it waits. Gives up the call's place among the waiters.
+    /// If the call was granted a permit meanwhile, also gives back that permit.
     fn leave(&self, place: &mut Self::Place, frame: &mut Frame);
 
     /// Runs after each pending poll of an admitted call. See [`Gate::under_way`](super::Gate::under_way).
@@ -179,9 +179,12 @@ pub trait Admission<Request, Response, ServiceError> {
 /// | `Waiting` | refused while it waits | `Ended`, with the rejection |
 /// | `Waiting` | abandoned, or recalled | `Ended`, after giving up its place among the waiters |
 /// | `Admitted` | the next stage returns `Ready` | `Ended`; the permit is settled, refunded or kept |
-/// | `Admitted` | abandoned, or recalled | `Ended`; the permit is settled |
+/// | `Admitted` | abandoned | `Ended`; the permit is settled |
+/// | `Admitted` | recalled, and no inner stage has refused the call | `Ended`; the permit is settled |
+/// | `Admitted` | recalled, and an inner stage has refused the call | `Admitted` |
 /// | `Admitted` | user code panics in the next stage | `Admitted` without its permit, which is settled; not polled again |
 /// | `Refused` | polled | `Refused` without its rejection, which the poll returns; not polled again |
+/// | `Refused` | abandoned, or recalled | `Refused` |
 #[derive(Clone, Debug)]
 pub struct AdmissionStage<A, Next> {
     pub(crate) admission: A,

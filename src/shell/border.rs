@@ -24,7 +24,7 @@ use crate::error::{Error, Rejection};
 ///
 /// # Cost
 ///
-/// Both methods are inlined. The future stores `Seen`, which has no size for `()`.
+/// The methods of the four borders above are inlined. The future stores `Seen`, which has no size for `()`.
 ///
 /// # Example
 ///

@@ -120,7 +120,7 @@ impl<C, W> Describe for Leaf<C, W> {
     fn describe(&self, _explanation: &mut Explanation) {}
 }
 
-/// The consequences of the stages' descriptions.
+/// Makes the explanation of stages, and returns what follows from it, such as the worst case.
 impl Explanation {
     pub(crate) fn of(stage: &(impl Describe + ?Sized)) -> Self {
         let mut explanation = Self::default();

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 /// The state that the stages of one call share during one poll of the stages: the clock, the next wake-up, and how the
 /// service answered.
 ///
-/// A frame is a local variable of the response future's poll, or of its drop. If the call's timer has fired by the end
-/// of that poll, the poll runs the stages again, with a new frame.
+/// A frame is a local variable of the response future's poll, or of its drop. If the stages are pending and the call's
+/// timer has fired, the future polls the stages again, with a new frame.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// The time, if the clock was read since user code last ran.

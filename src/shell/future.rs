@@ -11,8 +11,8 @@ use tower::Service;
 pin_project! {
     /// The future of a call through a stack, or through a layer used alone.
     ///
-    /// It does nothing before its first poll. Its completion returns all permits of the call, and so does dropping it
-    /// earlier, polled or not.
+    /// It does nothing before its first poll. Its completion returns all permits of the call, except those that
+    /// [`Admission::keep`](super::Admission::keep) kept. Dropping it earlier, polled or not, returns all of them.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<St, X, S, Request>
     where

@@ -128,7 +128,8 @@ where
 }
 
 impl<C, W> Leaf<C, W> {
-    /// Classifies the service's answer, once for all outer stages, and reports the verdict in the frame.
+    /// Classifies the service's answer, or its failure to become ready, once for all outer stages. Reports the verdict
+    /// in the frame.
     #[inline]
     fn verdict<T, E>(&self, mut result: Result<T, E>, frame: &mut Frame) -> Result<T, Error<E>>
     where

@@ -37,15 +37,18 @@
 //! | between two attempts | permits outside the retry, the request to send again | nothing: the clone is fresh |
 //! | ended | the `Arc` | nothing |
 //!
+//! From the first poll to the end of the call, the future also holds the `Arc`, its clone of the service, and the part
+//! of the request that the border [keeps](Border::Seen).
+//!
 //! Permits are plain data in the call's state. While user code runs, a guard in a local variable holds them, so that an
-//! unwinding panic settles them at once. A panic while an inner stage starts settles them as [`Ending::Refused`], any
-//! other panic as [`Ending::Panicked`].
+//! unwinding panic settles them at once. A panic before the next stage has started, or while it is [recalled](Recall),
+//! settles them as [`Ending::Refused`]. Any other panic settles them as [`Ending::Panicked`].
 //!
 //! # The clock
 //!
 //! A [`Frame`] remembers a clock reading until user code runs. A stage that needs the time after that reads the clock
-//! again. Let the service be the only user code. The stages then read the clock at most twice for each attempt, once on
-//! the way in and once on the way out. No stage reads the clock before the first poll.
+//! again. Let the service be the only user code. In a poll with one attempt, the stages then read the clock at most
+//! twice: once before the service runs, and once after it. No stage reads the clock before the first poll.
 //!
 //! # Large futures
 //!

@@ -5,8 +5,8 @@ use super::{Frame, Leaf, ScopeStage};
 /// Stages, gates and limits implement it; a stage also asks its inner stages. It serves callers that choose between
 /// several stacks, such as a balancer (feature `load`). The state can change between the answer and the call.
 ///
-/// There is no request to look at. If the answer depends on the request, as for a keyed limit, the answer is the
-/// default, `false`. Your own gate or limit therefore needs only an empty implementation:
+/// There is no request to look at. A mechanism that can only answer for a request, such as a keyed limit, returns the
+/// default, `false`. If your own gate or limit is such a mechanism, it needs only an empty implementation:
 ///
 /// ```
 /// use steadfast::shell::RefusesNow;

@@ -45,9 +45,10 @@ where
         false
     }
 
-    /// Drives the call. When it returns `Ready` the call has ended: all permits have been returned, and the service's
-    /// future has been dropped. After that neither `poll` nor `abandon` is called again. Before it returns `Pending` it
-    /// registers a waker or calls [`Frame::wake_at`].
+    /// Drives the call. When it returns `Ready` the call has ended: the service's future has been dropped, and all
+    /// permits have been returned, except those that [`Admission::keep`](super::Admission::keep) kept. After that
+    /// neither `poll` nor `abandon` is called again. Before it returns `Pending` it registers a waker or calls
+    /// [`Frame::wake_at`].
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
@@ -74,7 +75,7 @@ where
 pub enum Abandonment {
     /// The caller dropped the response future.
     Cancelled,
-    /// An outer timeout ended the call.
+    /// An outer timeout ended the call or the attempt.
     TimedOut,
 }
 
@@ -104,8 +105,8 @@ pub enum Ending {
     /// The service was called, and a deadline ended the attempt before it had half of its full time.
     ///
     /// The full time is the attempt timeout; without one, the timeout of the stack. An attempt has less if the caller's
-    /// deadline is earlier, or if it starts late in the call. The service is not to blame if it does not answer such a
-    /// call.
+    /// deadline is earlier, or if the attempt starts late in the call. The service is not to blame if it does not
+    /// answer such an attempt.
     CutShort,
     /// The service was not called. For example, an inner stage refused, the call ran out of time before the service was
     /// ready, or a live stack [recalled](super::Recall) the call.

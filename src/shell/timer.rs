@@ -10,7 +10,7 @@ pin_project! {
     pub(crate) struct Timer {
         #[pin]
         sleep: Option<Sleep>,
-        // Whether `sleep` is set and has not fired. A sleep that has fired is kept and reset later.
+        // Whether `sleep` is set and has not fired. A sleep that has fired is kept until it is reset or dropped.
         armed: bool,
     }
 }

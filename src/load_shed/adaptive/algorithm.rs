@@ -89,7 +89,8 @@ pub enum Limit {
 pub struct Window {
     /// The time in which calls were in flight.
     pub busy: Duration,
-    /// The calls that were answered. A refusal by the service or by an inner layer does not count.
+    /// The calls that were answered, or whose service panicked. A refusal by the service or by an inner layer does not
+    /// count.
     pub completed: u64,
     /// The measured calls that a timeout or their caller ended after they had reached the service, and after 85% of
     /// their time. The work on them may go on.

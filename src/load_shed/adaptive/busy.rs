@@ -1,8 +1,9 @@
-//! The busy time: the time in which calls are in flight, except calls that stay alone from start to end.
+//! The busy time: the time in which calls are in flight. It excludes a call that stays alone from start to end, unless
+//! the limit is small (below 4).
 //!
-//! A call that is alone in flight from start to end is no evidence of the rate that the service can reach. The busy
-//! time excludes such a call, so its end needs no reading of the clock. Busy time starts at the admission of a call
-//! that another call joins, and ends when no call is in flight.
+//! An excluded call is no evidence of the rate that the service can reach, and its end needs no reading of the clock.
+//! Busy time starts at the admission of a call that another call joins, or under a small limit at the admission of any
+//! call. It ends when no call is in flight.
 //!
 //! | from | to | when |
 //! |---|---|---|

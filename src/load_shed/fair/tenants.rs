@@ -2,8 +2,8 @@
 //!
 //! A count-min sketch: a tenant has one cell in each of four rows, and its count is the smallest of the four. Each cell
 //! counts all tenants that share it, so a count is never too low. A count is too high only if the tenant shares its
-//! cells in all four rows with tenants that have calls in flight. The probability that a tenant shares all four with
-//! five large tenants is `(5 / 512)^4`, about 1e-8.
+//! cells in all four rows with tenants that have calls in flight, or in the race that [`Tenants::enter`] describes. The
+//! probability that a tenant shares all four with five large tenants is `(5 / 512)^4`, about 1e-8.
 //!
 //! An exact table of the tenants in flight would have no such error. But finding, claiming and freeing its slots takes
 //! a lock, or several atomic steps between which one tenant may claim two slots.

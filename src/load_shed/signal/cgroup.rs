@@ -73,7 +73,8 @@ struct CgroupShared {
     files: Files,
     origin: Origin,
     /// The bits of the level, or [`UNKNOWN`]. This and `read_at` are relaxed. A reader may combine a level with the
-    /// time of the next reading. It then returns the previous level once more, only for the moment of the publication.
+    /// time of the next reading. For the moment of the publication it then returns the previous level, however old that
+    /// is.
     level: AtomicU64,
     /// When the files were read, since the origin.
     read_at: AtomicU64,
@@ -137,15 +138,16 @@ impl CgroupPressureBuilder {
     /// Sets the memory usage and the memory pressure at which the level is 1. The larger of the two counts. `share` is
     /// above 0 and at most 1. Default: memory is not watched.
     ///
-    /// The usage is `memory.current` divided by `memory.max`, and 0 without a maximum. It includes the page cache,
-    /// which the kernel reclaims first: a group that reads many files comes near its maximum without harm. The pressure
-    /// is the share of the last ten seconds in which some task waited for memory, `some avg10` in `memory.pressure`.
+    /// The usage is `memory.current` divided by `memory.max`: 0 without a maximum, and 1 with a maximum of 0. It
+    /// includes the page cache, which the kernel reclaims first: a group that reads many files comes near its maximum
+    /// without harm. The pressure is the share of the last ten seconds in which some task waited for memory (`some
+    /// avg10` in the file `memory.pressure`).
     pub fn memory_above(self, share: f64) -> Self {
         Self { memory: Some(share), ..self }
     }
 
-    /// Builds the signal, whose level is unknown until its task has read the files. Reads each file once and blocks for
-    /// that time.
+    /// Builds the signal, whose level is unknown until its task has read the files. Reads each file that the bounds
+    /// need once, and blocks for that time.
     ///
     /// # Errors
     ///

@@ -43,9 +43,9 @@ const STALE: Duration = Duration::from_secs(1);
 ///
 /// # Semantics
 ///
-/// - The lag is unknown before the task runs, and after the task was dropped, for example with its runtime. It is also
-///   unknown once the task is overdue by more than a second, or than four times the bound if that is longer. Unknown is
-///   no overload.
+/// - The lag is unknown before the task first wakes, and after the task was dropped, for example with its runtime. It
+///   is also unknown once the task is overdue by more than a second, or than four times the bound if that is longer.
+///   Unknown is no overload.
 /// - A task that is due and has not woken yet counts: its delay so far is lag.
 /// - Clones share the measurement. Spawn one task for each signal: two tasks overwrite each other's results.
 ///

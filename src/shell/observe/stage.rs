@@ -63,7 +63,8 @@ pin_project! {
 /// | `Torn` | the inner stages have ended | `Ended` |
 /// | `Torn` | user code panics | `Torn` |
 /// | `Started` | recalled | `Ended` |
-/// | any | abandoned | `Torn` while the inner stages are abandoned, then `Ended` |
+/// | `Started`, `UnderWay`, `Torn` | abandoned | `Torn` while the inner stages are abandoned, then `Ended` |
+/// | `Ended` | abandoned | `Ended` |
 #[derive(Debug)]
 enum Watching<Watch> {
     /// The observer has not seen the call or the attempt yet.
