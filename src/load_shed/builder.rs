@@ -129,8 +129,9 @@ impl LimiterBuilder {
         Self { class_shares: Some(shares), ..self }
     }
 
-    /// Reserves this share of the limit for one class. No other class can use it, even while it is free. If this method
-    /// is called again for the same class, the later share replaces the earlier one. Default: none.
+    /// Reserves this share of the limit for one class. No other class can use it, even while it is free, except by
+    /// [exempt](super::LoadShed::exempt) calls. If this method is called again for the same class, the later share
+    /// replaces the earlier one. Default: none.
     ///
     /// The class has its guaranteed places even above its [class share](Self::class_shares). It shares all other places
     /// with the other classes. The guarantee is rounded down to whole places: 0.1 of a limit of 9 guarantees nothing.
@@ -156,9 +157,10 @@ impl LimiterBuilder {
     ///
     /// # Cost
     ///
-    /// 16 KiB for any number of tenants. Four more loads and four more additions to admit, four more subtractions to
-    /// release, and four more loads to refuse. Tenants are hashed with a secret seed into a count-min sketch. A tenant
-    /// that shares all four of its cells with tenants that have calls in flight counts as larger than it is.
+    /// 16 KiB for any number of tenants. To admit, six more loads, three more additions and one more compare-and-swap.
+    /// To release, four more subtractions. To refuse, four more loads. Tenants are hashed with a secret seed into a
+    /// count-min sketch. A tenant that shares all four of its cells with tenants that have calls in flight counts as
+    /// larger than it is.
     #[doc(alias("bulkhead per tenant"))]
     pub fn fair_share(self, share: f64) -> Self {
         Self { fair_share: Some(share), ..self }

@@ -121,6 +121,7 @@ fn millionths(share: f64) -> u64 {
     (share * ONE as f64).round() as u64
 }
 
+/// Returns this share of the limit, rounded down to a whole number.
 #[inline]
 fn part(limit: u64, millionths: u64) -> u64 {
     if millionths == ONE {

@@ -9,7 +9,7 @@ use crate::{
 use tokio::time::Instant;
 
 impl Limiter {
-    /// Takes one place for a call with the current context, now.
+    /// Takes one place for a call with the current context, now, or refuses the call and counts the refusal.
     #[inline]
     pub(super) fn enter_now(&self) -> Result<Ticket, Overloaded> {
         if self.is_plain() {
@@ -39,7 +39,7 @@ impl Limiter {
         }
     }
 
-    /// Takes one place, which [`leave`](Self::leave) gives back.
+    /// Takes one place, which [`leave`](Self::leave) gives back, or refuses the call and counts the refusal.
     #[inline]
     pub(super) fn enter(&self, ask: &Ask, now: impl FnOnce() -> Instant) -> Result<Ticket, Overloaded> {
         match &self.shared.terms {

@@ -78,9 +78,9 @@
 //!   by at most 2.5 standard deviations. One standard deviation is the square root of `m`. The limit settles where
 //!   about 3% of the answers near it take more than 85% of their time.
 //! - A call is late if it takes more than 85% of its time, and early if it takes less than 60%. A higher measured rate
-//!   raises the limit at once. A lower measured rate lowers the limit at once only if the calls test the limit. They do
-//!   not test it while no call is late, and less than half of it is in use or all answers are early. Then the limit
-//!   falls slowly: to half in about 60 deadlines.
+//!   raises the limit at once. A lower measured rate lowers the limit at once only if the calls test the limit. While
+//!   no call is late, there are two cases in which the calls do not test the limit: less than half of it is in use, or
+//!   all measured calls are early. Then the limit falls slowly: to half in about 60 deadlines.
 //! - No latency is compared with an ideal latency. A service that becomes three times slower for good gets a limit that
 //!   fits it, and one fast answer changes nothing. The limiter does not probe: it refuses no call to learn something.
 //! - If more calls are given up than answered, the limiter admits two calls at a time until the service answers again.
@@ -126,9 +126,9 @@
 //! loads and one addition to a striped counter. No clock reading, no allocation.
 //!
 //! An adaptive limit: one reading of the clock and of the context, and about ten loads, to admit or refuse. To release
-//! it takes one addition more than a plain fixed limit. With the default algorithm one call in sixteen is measured: it
-//! reads the clock at its end. Each call admitted near the limit or below a limit of 32 is measured, too. The last of
-//! several calls in flight also reads the clock at its end. An algorithm whose
+//! it takes one addition more than a plain fixed limit. With the default algorithm about one call in sixteen is
+//! measured: it reads the clock at its end. Each call admitted near the limit or below a limit of 32 is measured, too.
+//! The last of several calls in flight also reads the clock at its end. An algorithm whose
 //! [`measures_all`](Algorithm::measures_all) returns `true`, such as `Aimd`, measures every call. No call waits for a
 //! lock, and nothing is allocated.
 //!

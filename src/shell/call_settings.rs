@@ -20,7 +20,7 @@ pub(crate) struct CallSettings {
     /// The cap of the backoff.
     cap: Nanos,
     max_hint: Nanos,
-    /// The bits of the factor of [`Jitter::PlusMinus`].
+    /// The bits of the factor of [`Jitter::PlusMinus`]; those of 0.0 for another jitter.
     factor: u64,
 }
 

@@ -18,7 +18,8 @@ pub(crate) trait Reconfigure {
     /// Returns how the mechanism changes from the configuration in force to another one while calls pass.
     fn course(&self, now: &Self::Config, to: &Self::Config) -> Course<Self::Config>;
 
-    /// Applies a checked configuration while calls pass. Other changes wait for it, so it must be short.
+    /// Applies a checked configuration while calls pass. Other changes wait for it, and so may calls that reach the
+    /// stack meanwhile. It must therefore be short.
     fn apply(&self, config: &Self::Config);
 
     /// Finishes the work that [`apply`](Self::apply) leaves for later. It may take longer than `apply`, because no call

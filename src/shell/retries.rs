@@ -22,7 +22,8 @@ pub enum Denied {
     Deadline,
     /// The service was overloaded, or a layer refused, without a hint when to retry.
     NoHint,
-    /// The service asked callers to wait for longer than [`max_hint`](crate::retry::Retry::max_hint).
+    /// The service, or the layer that refused, asked for a wait that is longer than
+    /// [`max_hint`](crate::retry::Retry::max_hint).
     HintTooLong,
     /// An inner layer would have refused the attempt.
     RefusedFurtherIn,

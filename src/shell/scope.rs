@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use tower::Service;
 
 /// Runs the service with the call's [`CallContext`] as the current one. Outer stages may have set an earlier deadline
-/// in it.
+/// in this context.
 ///
-/// It is the last stage before the innermost one. It therefore starts after all earlier attempts and all waits in
-/// queues, and knows when the present attempt began. It judges whether an attempt that a deadline ended had at least
-/// half of its full time; see [`Ending::CutShort`].
+/// The scope is the last stage before the innermost one. It therefore starts after all earlier attempts and all waits
+/// in queues, and knows when the present attempt began. The scope judges whether an attempt that a deadline ended had
+/// at least half of its full time; see [`Ending::CutShort`].
 #[derive(Clone, Debug)]
 pub struct ScopeStage<Next> {
     pub(crate) next: Next,

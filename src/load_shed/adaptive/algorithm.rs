@@ -54,8 +54,8 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
     }
 
     /// Returns whether the latency of every call is measured, which reads the clock at the end of each call. Otherwise
-    /// one call in sixteen is measured, and each call that is admitted near the limit or below a limit of 32. Default:
-    /// `true`.
+    /// about one call in sixteen is measured, and each call that is admitted near the limit or below a limit of 32.
+    /// Default: `true`.
     fn measures_all(&self) -> bool {
         true
     }

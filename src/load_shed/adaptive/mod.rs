@@ -33,7 +33,7 @@ use tokio::time::Instant;
 /// the deadline.
 const COMPLETIONS: u64 = 4;
 /// Of the calls that need not be measured, about one in this number is measured nevertheless. A call that finds no
-/// other call in flight is never one of them.
+/// other call in flight is never measured for this reason.
 const SAMPLED: u64 = 16;
 /// Below this limit calls that are alone in flight count, and a window needs one completion.
 const SMALL: u64 = 4;
@@ -62,7 +62,7 @@ pub(super) struct Adaptive {
     completed: [Stripe<AtomicU64>; STRIPES],
 }
 
-/// The counts of the measured calls.
+/// The counts of the measured calls. [`Window`] defines `early` and `late`.
 #[derive(Default)]
 struct Measured {
     given_up: AtomicU64,

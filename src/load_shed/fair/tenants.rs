@@ -75,7 +75,8 @@ impl Tenants {
     /// Takes a place for a tenant that has fewer than `allowed`, and returns whether it did. [`leave`](Self::leave)
     /// gives the place back.
     ///
-    /// No allocation and no lock. Four loads and four atomic additions to admit, four loads to refuse.
+    /// No allocation and no lock. Without a race it takes five loads, three atomic additions and one compare-and-swap
+    /// to admit, and four loads to refuse.
     ///
     /// A call may be refused although its tenant has room. This takes two events at the same moment. Another call of
     /// the tenant is being admitted or refused, and calls of other tenants that share cells with this tenant end.

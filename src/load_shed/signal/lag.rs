@@ -126,6 +126,7 @@ impl Task {
         true
     }
 
+    /// Publishes the lag after the task woke. `late` is the time since the task was due.
     fn woke(&self, late: Duration) {
         let Some(lag) = self.0.upgrade() else { return };
         let before = Some(lag.lag.load(Ordering::Relaxed)).filter(|known| *known != Nanos::MAX.0).unwrap_or_default();

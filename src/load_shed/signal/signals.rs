@@ -94,8 +94,8 @@ impl Signals {
         // The periods since the last reading count only if the state has not changed.
         let passed = if is_overloaded == was_overloaded { now_nanos.0.saturating_sub(next) / EVERY.0 } else { 0 };
         let cap = Cap(self.cap.load(Ordering::Relaxed));
-        // One caller at a time gets here: the one that advanced `next`. There are two only if a thread was preempted
-        // for a whole period after it had advanced `next`.
+        // One caller at a time gets here: the one that advanced `next`. There are two only if a thread took a whole
+        // period to read the signals, for example because it was preempted.
         self.cap.store(cap.after(passed + 1, is_overloaded, in_flight, limit).0, Ordering::Relaxed);
         true
     }
