@@ -214,8 +214,8 @@ impl Frame {
         self.retry_forbidden = Flag::YES;
     }
 
-    /// Returns whether the attempt must not be followed by another one: the service forbade it, or an inner retry has
-    /// given up. See [`CallContext::forbid_retry`].
+    /// Returns whether the attempt must not be followed by another one: the service forbade another attempt, or an
+    /// inner retry has given up. See [`CallContext::forbid_retry`].
     #[inline]
     pub fn is_retry_forbidden(&self) -> bool {
         self.retry_forbidden.is_set()
@@ -244,7 +244,7 @@ impl Frame {
     }
 
     /// Returns when the attempt that ends in this poll has had half of its full time. The end of a streamed body, which
-    /// comes later, is judged by this instant. Returns [`Deadline::NEVER`] if the stack has no timeout.
+    /// comes later, is judged by this instant. Returns [`Deadline::NEVER`] if no timeout of the stack has a limit.
     #[inline]
     pub fn half_time(&self) -> Deadline {
         self.half_time

@@ -254,9 +254,9 @@
 //!   this for the service, the classifier and the stamp. Borders, stamps, [replays](crate::retry::Replay) and observers
 //!   need not: the code of this crate that runs them does.
 //! - **Panics.** A panic of inner user code unwinds through the stage. A guard in a local variable must hold the
-//!   stage's permit at that time, and return it when dropped. After a panic in `start` no other method is called. After
-//!   a panic in `poll` the future is not polled again. When the future is dropped, `abandon` is called with
-//!   [`Abandonment::Cancelled`]: it passes the call on, and has no permit left to return.
+//!   stage's permit at that time, and return it when dropped. After a panic in `start` no other method is called for
+//!   that call. After a panic in `poll` the future is not polled again. When the future is dropped, `abandon` is called
+//!   with [`Abandonment::Cancelled`]: it passes the call on, and has no permit left to return.
 
 mod admission;
 mod border;

@@ -48,7 +48,7 @@ where
     /// Drives the call. When it returns `Ready` the call has ended: the service's future has been dropped, and all
     /// permits have been returned, except those that [`Admission::keep`](super::Admission::keep) kept. After that
     /// neither `poll` nor `abandon` is called again. Before it returns `Pending` it registers a waker or calls
-    /// [`Frame::wake_at`].
+    /// [`Frame::wake_at`], unless an outer timeout ends the call in the same poll.
     fn poll(
         &self,
         call: Pin<&mut Self::Call>,
@@ -106,7 +106,8 @@ pub enum Ending {
     ///
     /// The full time is the attempt timeout; without one, the timeout of the stack. An attempt has less if the caller's
     /// deadline is earlier, or if the attempt starts late in the call. The service is not to blame if it does not
-    /// answer such an attempt.
+    /// answer such an attempt. If no timeout of the stack has a limit, an attempt has no full time. It is then cut
+    /// short whenever the caller's deadline ends it.
     CutShort,
     /// The service was not called. For example, an inner stage refused, the call ran out of time before the service was
     /// ready, or a live stack [recalled](super::Recall) the call.
