@@ -158,7 +158,8 @@ impl Level {
     }
 
     /// Takes back tokens that were added `age` ago, less all that has drained since. This is exact if the bucket was
-    /// empty when they were added. Otherwise older tokens drained first, and too few are taken back.
+    /// empty when they were added, and has had no debt since. Otherwise the rate also drained older tokens or repaid a
+    /// debt, and too few are taken back.
     pub(crate) fn take_back(&mut self, tokens: Tokens, age: Nanos) {
         self.take_back_of(self.in_parts(tokens), age);
     }

@@ -65,12 +65,12 @@
 //!
 //! [`Leased`] holds a lease for each key in use: tokens that the process may spend without asking. In each flush period
 //! the process reports what it spent and when. The process has a target: 1.25 times the tokens that callers asked for
-//! in the last period, at most L. The process returns the tokens that it holds beyond the target, or asks for those
-//! that it lacks. The store counts leased tokens as spent. The store divides time into fortieths of the window and
-//! keeps one sum of spends for each. A spend counts until one window after the end of its fortieth. All processes
-//! together therefore spend at most L in any window, and a little less in the long run. With a flush each second and a
-//! window of 10 s, the limit admits 91% of what an exact log of all calls would admit. If the demand is far above the
-//! limit, it admits 95%.
+//! in the last period, at most L. Until the store first answers for the key, the target is at least a sixteenth of L.
+//! The process returns the tokens that it holds beyond the target, or asks for those that it lacks. The store counts
+//! leased tokens as spent. The store divides time into fortieths of the window and keeps one sum of spends for each. A
+//! spend counts until one window after the end of its fortieth. All processes together therefore spend at most L in any
+//! window, and a little less in the long run. With a flush each second and a window of 10 s, the limit admits 91% of
+//! what an exact log of all calls would admit. If the demand is far above the limit, it admits 95%.
 //!
 //! # When something fails
 //!
@@ -89,7 +89,7 @@
 //! | the store is down for all processes | B + N. If the shares add up to `s > 1`, also `(s - 1) r t` | nothing: each process keeps what it held and had spent in a window |
 //! | the store loses its data, or a key | at most B. It is less if the first processes to ask still know a level: the store then continues from that level, not from an empty bucket | the tokens granted to processes that had not used the key. Once a process that had used it asks, the store notices the loss and grants nothing for a window |
 //! | some processes cannot reach the store, for a time D | their share of B + r D. When they reach the store again, they report what they admitted in that time, less what has drained since. Each process counts only its share of the rate as drained. The store adds the reported tokens to the level, up to the burst. The rest becomes a debt, up to [`max_debt`](ExactBuilder::max_debt) | their [share](#shares), because the store grants these tokens to other processes as well. It grants spent tokens one window after they were spent. It grants held tokens about three windows after the process last asked it |
-//! | a process crashes | [`Exact`]: nothing. [`WriteBehind`]: the tokens that the process had not reported, at most U, if another process takes its place | nothing: its lease stays taken for two windows, and then counts as spent for one more |
+//! | a process crashes | [`Exact`]: the tokens that the process had admitted by itself and not reported, usually none. [`WriteBehind`]: the tokens that the process had not reported, at most U, if another process takes its place | nothing: its lease stays taken for two windows, and then counts as spent for one more |
 //!
 //! The level also drains during an outage. A process therefore reports only the admitted tokens that have not drained.
 //! The part that does not fit below the burst becomes a [debt](ExactBuilder::max_debt). Two fifths of the rate repay
@@ -99,8 +99,9 @@
 //! in S, at most B, and a window admits up to L again. After a step back, no caller is locked out.
 //!
 //! With `Redis`, a call to the store waits for a connection only in two cases. Either the [runtime](#runtimes) that
-//! owned the last connection has ended. Or the store was made lazily, outside of a runtime. The call never waits beyond
-//! the deadline. An error of the store never reaches the caller of the limit; the outage policy decides instead.
+//! owned the last connection has ended or no longer runs. Or the store was made lazily, outside of a runtime. The call
+//! never waits beyond the deadline. An error of the store never reaches the caller of the limit; the outage policy
+//! decides instead.
 //!
 //! # Shares
 //!

@@ -29,7 +29,7 @@ use tokio::{
     time::Instant,
 };
 
-/// The tokens that an admitted call has taken of an [`Exact`] limit. Dropping it spends them.
+/// The tokens that an admitted call has taken of an [`Exact`] limit. Dropping a `Taken` leaves them spent.
 pub struct Taken {
     tokens: Tokens,
     /// The entry of the key, and the party that admitted the call. `None` if the call costs nothing.

@@ -74,8 +74,8 @@ impl ExactBuilder {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// Sets how this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
-    /// processes together near the limit.
+    /// Sets how this process decides while the store does not answer. Default: [`OnOutage::FairShare`]. With it, the
+    /// sum of what all processes admit stays near the limit.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
         self

@@ -97,7 +97,9 @@ impl Exact {
         .await
     }
 
-    /// Gives back the tokens of a call that was not made after all.
+    /// Gives back the tokens of a call that was not made after all, less what has drained since. If this process
+    /// admitted the call by itself, this gives back at most the tokens of the key that it has not yet reported to the
+    /// store.
     pub fn refund(&self, taken: Taken) {
         taken.give_back(self.sync());
     }
@@ -136,8 +138,8 @@ impl Exact {
     }
 
     /// Returns this process's part of all tokens of this key that were admitted in the last four seconds, by the
-    /// answers of the store. From 0 to 1. Without answers in that time, and for a key not in use, it is one divided by
-    /// the expected number of [`processes`](ExactBuilder::processes).
+    /// answers of the store. From 1/1024 to 1. Without answers in that time, and for a key not in use, it is one
+    /// divided by the expected number of [`processes`](ExactBuilder::processes).
     ///
     /// In an outage with [`OnOutage::FairShare`](crate::rate_limit::distributed::OnOutage::FairShare) this reading may
     /// change. The process still keeps to the share that it had at its first call for the key in that outage.
@@ -145,7 +147,7 @@ impl Exact {
         self.sync().share(key, Instant::now()).fraction()
     }
 
-    /// Returns the state of the limit. Reads every key in use, with a short lock for each.
+    /// Returns the state of the limit. Reads every key in use, one 16th of the table at a time.
     pub fn readings(&self) -> Readings {
         self.sync().read(Instant::now())
     }

@@ -66,7 +66,7 @@ pub struct Leased {
     pub(in crate::rate_limit::distributed) handle: Arc<Handle<LeaseSync>>,
 }
 
-/// The tokens that an admitted call has taken of a [`Leased`] limit. Dropping it spends them.
+/// The tokens that an admitted call has taken of a [`Leased`] limit. Dropping a `Spent` leaves them spent.
 pub struct Spent {
     /// `None` if the call costs nothing, or was admitted in an outage without the credit (`OnOutage::Open` or `Local`).
     taken: Option<Withdrawn>,
@@ -77,7 +77,8 @@ pub struct Spent {
 pub struct FirstWait {
     entry: Arc<LeaseEntry>,
     tokens: Tokens,
-    /// Gets a message, or loses its sender, once the store has answered or failed for the key.
+    /// Gets a message, or loses its sender, once the store has answered or failed for the key, or once the last flusher
+    /// is gone.
     settled: oneshot::Receiver<()>,
     /// When the call stops waiting.
     give_up_at: Instant,
@@ -94,10 +95,11 @@ impl Leased {
     ///
     /// # Errors
     ///
-    /// [`RateLimited`] if the process holds too few tokens. The next flush then asks for more. As the time until they
-    /// may arrive, the error has the flush period. In an outage, `OnOutage::Closed` refuses every call, and
-    /// `OnOutage::Local` each call beyond its quota. With `Local` the error has the time until the quota has enough
-    /// tokens. There is no time if the cost is above the limit, or the key is longer than
+    /// [`RateLimited`] if the process holds too few tokens. The next flush then asks for more, except in an outage and
+    /// in the time for reports after it. As the time until more tokens may arrive, the error has the flush period. In
+    /// an outage, `OnOutage::Closed` refuses every call, and `OnOutage::Local` each call beyond its quota. With `Local`
+    /// the error has the time until the quota has enough tokens, or the flush period if the cost is above the quota's
+    /// burst. There is no time if the cost is above the limit, or the key is longer than
     /// [`LONGEST_KEY`](crate::rate_limit::distributed::LONGEST_KEY).
     pub fn try_acquire(&self, key: &[u8], tokens: u64) -> Result<Spent, RateLimited> {
         let tokens = Tokens(tokens);

@@ -53,7 +53,7 @@ pub(crate) struct BucketLedger {
     reported: Reported,
     /// Granted and not used. The next charge returns these tokens to the store.
     refund: Tokens,
-    /// The time of the first grant in `refund`, by the store's clock.
+    /// The time of the earliest grant in `refund`, by the store's clock.
     refund_of: Duration,
     /// The largest sum, in any answer, of the debt and of the part of the level above the burst.
     overshoot: Tokens,
@@ -122,7 +122,8 @@ impl BucketLedger {
         self.overshoot
     }
 
-    /// Returns whether there is something to report that is not already in flight.
+    /// Returns whether the next charge would carry a refund or spends. While a charge with spends is in flight, new
+    /// spends wait for its answer, and only a refund counts.
     pub(crate) fn has_news(&self) -> bool {
         let is_free = !matches!(self.reported, Reported::UnderWay(_));
         let is_unreported = self.unreported > Tokens::ZERO || self.missed.is_ripe() || self.late > Tokens::ZERO;
@@ -179,8 +180,8 @@ impl BucketLedger {
         self.backlog = Backlog::new(quota, share, &known, self.unflushed());
     }
 
-    /// Drops spends that have drained, so that they are not sent, or not sent again. The oldest drain first: those that
-    /// were sent and not answered.
+    /// Drops late spends that have drained, so that they are not sent, or not sent again. The oldest drain first: those
+    /// that were sent and not answered.
     fn forget_drained(&mut self, quota: &Quota, now: Nanos) {
         let left = self.backlog.tokens(quota, now);
         self.late = self.late.min(left);
@@ -322,7 +323,8 @@ impl BucketLedger {
         }
     }
 
-    /// Returns whether the ledger can be dropped: a new one would decide alike, and nothing is left to report.
+    /// Returns whether the ledger can be dropped: the bucket is empty, and nothing is left to report. A new ledger
+    /// would admit the same calls, but has to measure the process's share again.
     pub(crate) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
         let is_reported = [self.unreported, self.missed.sum(), self.reported.sum()] == [Tokens::ZERO; 3];
         let is_reported = is_reported && (self.late == Tokens::ZERO || self.backlog.tokens(quota, now) == Tokens::ZERO);
@@ -335,7 +337,7 @@ impl BucketLedger {
 /// drains in that time. The store made its answer after `asked`, but the returned level drains from `asked` on.
 ///
 /// The store states its level in whole tokens, rounded up. But with a refusal it also states the time until it would
-/// grant the tokens, which gives the level exactly.
+/// grant the tokens, which gives the level more exactly.
 fn lowest(charge: &Charge, charged: &Charged, asked: Nanos, now: Nanos) -> (Level, Nanos) {
     let Charge { quota, want, .. } = charge;
     let (least, debt) = (Tokens(charge.least), Tokens(charged.debt));

@@ -8,7 +8,7 @@ use std::mem;
 /// | `Nothing` | a charge leaves with new spends | `UnderWay` |
 /// | `UnderWay` | the store answers the charge | `Nothing` |
 /// | `UnderWay` | the store does not answer it | `Unanswered` |
-/// | `Unanswered` | the next charge leaves with the same spends and no new ones | `UnderWay` |
+/// | `Unanswered` | the next charge leaves with the same spends, less those that have drained, and no new ones | `UnderWay` |
 /// | `Unanswered` | the next charge leaves, and all unanswered spends have drained | `Nothing`, or `UnderWay` with new ones |
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Reported {

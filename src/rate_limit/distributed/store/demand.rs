@@ -27,16 +27,17 @@ use std::{sync::Arc, time::Duration};
 pub struct Demand {
     /// The key, with its namespace: at most [`LONGEST_NAME`](super::LONGEST_NAME) bytes.
     pub key: Arc<[u8]>,
-    /// The most tokens that are spent in any window.
+    /// The most tokens that all processes together may spend in any window.
     pub limit: u64,
     /// The length of the window.
     pub window: Duration,
-    /// The number of the process that sends this demand. It is unique to that process.
+    /// The number of the process that sends this demand. No other process has this number. A process has another number
+    /// for each key, and draws a new one if it forgets the key and uses it again.
     pub client: u64,
     /// Counts the demands of this process for this key, from 1. A demand whose number is not above the last one is late
     /// or a repetition, and is ignored.
     pub sequence: u64,
-    /// All tokens of this key that this process ever spent.
+    /// All tokens of this key that this process ever spent under its number.
     pub spent: u64,
     /// All spends of this process in the last window, the latest first: their age and their tokens.
     pub spends: Vec<(Duration, u64)>,

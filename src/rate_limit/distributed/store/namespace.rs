@@ -16,8 +16,8 @@ pub const LONGEST_KEY: usize = 1024;
 pub(crate) struct Namespace(pub(crate) String);
 
 impl Namespace {
-    /// Returns the name of a key in the store. It begins with the length of the namespace. So no key of one limit
-    /// equals a key of another, even if clients choose their keys.
+    /// Returns the name of a key in the store. It begins with the length of the namespace. So no name in one namespace
+    /// equals a name in another, whatever bytes the keys have.
     pub(crate) fn name(&self, key: &[u8]) -> Arc<[u8]> {
         [format!("{}:{}:", self.0.len(), self.0).as_bytes(), key].concat().into()
     }

@@ -12,10 +12,10 @@ use std::{
 /// other.
 const PARTS: usize = 16;
 
-/// The number of places in its own part of a full table at which a new key looks for an idle entry.
+/// In a full table, a new key first looks for an idle entry at this many places of its own part.
 const LOOKS: usize = 64;
 
-/// The number of places in each part at which the key then looks, if it found none in its own.
+/// If the key finds no idle entry in its own part, it looks at this many places of each part.
 const LOOKS_ELSEWHERE: usize = 16;
 
 /// The name of the overflow entry in the table. It is longer than any key.

@@ -55,7 +55,8 @@ pub(crate) struct Health {
     /// 1 if the store decides about calls, else 0. Relaxed: it guards no other memory.
     decides: AtomicU64,
     state: Mutex<HealthState>,
-    /// The time that processes have to report their spends, once the store answers again.
+    /// The time that processes have to report their spends, once the store answers again. Zero for `Leased`, where each
+    /// key has its own time for reports.
     report_for: Duration,
 }
 
@@ -196,7 +197,7 @@ impl Health {
         was_unasked
     }
 
-    /// Notes that time has passed: all processes may have reported.
+    /// Lets the store decide again, if it answers and the time for reports is over.
     pub(crate) fn look(&self, now: Instant) {
         let mut state = lock(&self.state);
         if matches!(state.store, StoreState::Reporting { until, .. } if until <= now) {

@@ -62,15 +62,15 @@ impl WriteBehindBuilder {
         Self { max_unflushed: Some(tokens), ..self }
     }
 
-    /// Sets the most tokens of a key's debt. What exceeds it is forgiven. A key owes tokens because all
-    /// processes together can admit more than the bucket holds. Later refills repay them. Default: a burst, or the
-    /// [overshoot bound](WriteBehind::overshoot_bound) if that is more, but at most 2^55.
+    /// Sets the most tokens that a key may owe beyond the burst. All processes together can admit more than the bucket
+    /// holds. The key owes the excess until the rate has repaid it. Tokens beyond this maximum are forgiven. Default: a
+    /// burst, or the [overshoot bound](WriteBehind::overshoot_bound) if that is more, but at most 2^55.
     pub fn max_debt(self, tokens: u64) -> Self {
         Self { max_debt: Some(tokens), ..self }
     }
 
-    /// Sets how this process decides while the store does not answer. Default: [`OnOutage::FairShare`], which keeps all
-    /// processes together near the limit.
+    /// Sets how this process decides while the store does not answer. Default: [`OnOutage::FairShare`]. With it, the
+    /// sum of what all processes admit stays near the limit.
     pub fn on_outage(mut self, policy: OnOutage) -> Self {
         self.settings.on_outage = policy;
         self

@@ -175,8 +175,8 @@ impl WriteBehind {
     }
 
     /// Returns this process's part of all tokens of this key that were admitted in the last four seconds, by the
-    /// answers of the store. From 0 to 1. Without answers in that time, and for a key not in use, it is one divided by
-    /// the number of processes.
+    /// answers of the store. From 1/1024 to 1. Without answers in that time, and for a key not in use, it is one
+    /// divided by the number of processes.
     pub fn share(&self, key: &[u8]) -> f64 {
         self.sync().share(key, Instant::now()).fraction()
     }
@@ -201,7 +201,7 @@ impl WriteBehind {
     }
 }
 
-/// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping it spends them.
+/// The tokens that an admitted call has taken of a [`WriteBehind`] limit. Dropping a `Noted` leaves them spent.
 pub struct Noted {
     /// The entry of the key. `None` if the call costs nothing.
     entry: Option<Arc<BucketEntry>>,

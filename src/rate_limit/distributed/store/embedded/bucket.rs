@@ -70,12 +70,13 @@ impl Bucket {
         }
     }
 
-    /// Returns whether the bucket holds nothing at `now` that a new bucket would not know.
+    /// Returns whether level and debt have been zero for a second at `now`, so that the bucket can be dropped.
     pub(super) fn is_fresh(&self, now: Nanos) -> bool {
         self.level.is_empty_at(now.saturating_sub(KEPT_EMPTY))
     }
 
-    /// Returns whether this charge is not a repetition, and remembers its sequence.
+    /// Returns whether the sequence of this charge is above the last one of its process, and remembers the higher of
+    /// the two.
     fn is_new(&mut self, charge: &Charge) -> bool {
         let known = self.heard.iter().position(|(client, _)| *client == charge.client);
         let last = known.and_then(|place| self.heard.remove(place)).map_or(0, |(_, sequence)| sequence);

@@ -37,7 +37,8 @@ impl RedisBuilder {
     /// Sets the time limit for a new connection and the check of its server. Default: 1 s.
     ///
     /// [`connect`](Self::connect) waits for a connection. A call waits for one only if the [runtime](Redis#runtimes) of
-    /// the last connection has ended, or if [`connect_lazily`](Self::connect_lazily) was called outside of a runtime.
+    /// the last connection has ended or no longer runs, or if [`connect_lazily`](Self::connect_lazily) was called
+    /// outside of a runtime.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
@@ -77,8 +78,8 @@ impl RedisBuilder {
         Ok(Redis::of(self.prefix, servers))
     }
 
-    /// Connects in the background. Until the connection is there, each call fails at once, with the error of the last
-    /// attempt.
+    /// Connects in the background. Until the connection is there, each call fails at once. Its error is that of the
+    /// last attempt. In a cluster, it may only say that no server is known yet.
     ///
     /// If this method runs outside of a tokio runtime, it does not connect. The first call of the store then connects,
     /// and waits for the connection.

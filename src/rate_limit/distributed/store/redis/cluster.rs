@@ -52,7 +52,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const SLOTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Cluster {
-    /// Connects to one server, and through it to all.
+    /// Connects to one server, and through it to all. If no server states the slots in time, a later call asks again.
     pub(super) async fn open(server: Server, random: Random) -> Result<Self, RedisError> {
         let seed = Connection::open(server, random.clone()).await?;
         let cluster = Self::around(seed, random);

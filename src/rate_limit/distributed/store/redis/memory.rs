@@ -29,7 +29,8 @@ impl Memory {
         !self.is_asked.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the caller has to ask the server. Only one caller gets `true`.
+    /// Returns whether the caller has to ask the server. No other caller gets `true`, unless that caller gets no
+    /// answer.
     pub(super) fn begin(&self) -> bool {
         !self.is_asked.swap(true, Ordering::Relaxed)
     }

@@ -81,8 +81,8 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl Call {
-    /// Returns the error for a value that this crate has not written, or `None` for any other failure. The script names
-    /// the place of the key.
+    /// Returns the error for a value that this crate has not written, or `None` for any other failure. The script's
+    /// error is `FOREIGN n` for the `n`-th key of the call, counted from 1.
     fn foreign(&self, failure: &Failure) -> Option<StoreError> {
         let Failure::Said(error) = failure else { return None };
         let place: usize = (error.code() == Some("FOREIGN")).then(|| error.detail()?.trim().parse().ok())??;

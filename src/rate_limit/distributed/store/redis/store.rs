@@ -16,14 +16,15 @@ use tokio::runtime::Handle;
 ///
 /// A batch is one call of a script, which runs atomically and by the server's clock. In a cluster a batch is one call
 /// for each slot that has some of its keys, all at the same time. Limits are as exact as those of
-/// [`Embedded`](crate::rate_limit::distributed::Embedded), except for rounding to microseconds. Numbers above 2^53
-/// count as 2^53. A key without state expires within a second.
+/// [`Embedded`](crate::rate_limit::distributed::Embedded), except for rounding to microseconds and to about a millionth
+/// of a token. Numbers above 2^53 count as 2^53. A key without state expires within a second.
 ///
 /// All calls share one connection to a server. Clones are the same store. A broken connection is replaced in the
 /// background. A connection on which three calls in a row were given up is replaced, too, unless it then answers a
-/// `PING`. While there is no connection, calls fail at once. After the server is back, calls are answered again within
-/// a second. After the first answer, each process still decides by itself for 600 ms, in which other processes
-/// reconnect, plus some periods of the limit. See [the failures](crate::rate_limit::distributed#when-something-fails).
+/// `PING`. While there is no connection, calls fail at once, except as [Runtimes](#runtimes) describes. After the
+/// server is back, calls are answered again within a second. After the first answer, each process still decides by
+/// itself for 600 ms, in which other processes reconnect, plus some periods of the limit. See [the
+/// failures](crate::rate_limit::distributed#when-something-fails).
 ///
 /// The store needs Redis 6.2 or later, or any Valkey. It uses the commands `EVALSHA`, `EVAL`, `GET`, `MGET`, `SET`,
 /// `TIME` and `PING`. In a cluster it also uses `CLUSTER SLOTS` and `ASKING`. The store reads `INFO` if it may, to

@@ -53,8 +53,8 @@ pub(crate) enum Verdict {
     Unanswered,
 }
 
-/// Whether an event changed a key to `Queued` (`Now`), or the key was queued `Before`. After `Now`, the caller of the
-/// method puts the key into the flusher's queue.
+/// Whether an event changed a key to `Queued` (`Now`), or the key was queued `Before`. After `Now`, the caller of
+/// `enqueue` or `wait` puts the key into the flusher's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Enqueued {
     Now,
@@ -119,7 +119,8 @@ impl BucketEntryState {
         }
     }
 
-    /// Returns whether the entry holds nothing that a new entry would not know.
+    /// Returns whether the entry can be forgotten: the key is not queued, and its [ledger is
+    /// idle](BucketLedger::is_idle).
     pub(super) fn is_idle(&mut self, policy: &OnOutage, quota: &Quota, now: Nanos) -> bool {
         matches!(self.request, RequestState::Idle) && self.ledger.is_idle(policy, quota, now)
     }

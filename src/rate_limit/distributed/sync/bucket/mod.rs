@@ -5,7 +5,7 @@
 //! | state | event | next |
 //! |---|---|---|
 //! | idle | a caller asks for tokens, or there is something to report | queued, with the waiters |
-//! | idle | its ledger holds nothing that a new one would not know, and the flusher sweeps or a new key needs the place | forgotten |
+//! | idle, with an empty bucket and nothing to report | the flusher sweeps, or a new key needs the place | forgotten |
 //! | queued | the flusher takes it into a batch | in flight, with those waiters |
 //! | queued | the flusher takes it, but all waiters have gone and there is nothing to report | idle |
 //! | in flight | the store answers | idle, or queued if there is more to report. The waiters get their verdicts |

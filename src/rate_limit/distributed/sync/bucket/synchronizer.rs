@@ -90,7 +90,7 @@ pub(crate) struct BucketParts {
 }
 
 impl BucketParts {
-    /// Checks the common settings, and makes a synchronizer and its first flusher.
+    /// Checks the common settings, the quota and the debt. Makes a synchronizer and its first flusher.
     pub(crate) fn build(self) -> Result<(Arc<Handle<BucketSync>>, Flusher), ConfigError> {
         self.settings.check(Some(self.processes))?;
         self.quota.check()?;
@@ -107,7 +107,7 @@ impl BucketSync {
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
         // The other processes notice within a period that the store is back, and have reported by the end of the next
-        // one. With their jitter, two periods last up to 2.2.
+        // one. With their jitter, two periods last up to 2.2 times the length of one.
         let report_for = pace.period().mul_f64(2.5).saturating_add(store.returns_within().min(LONGEST_RETURN));
         // From the operating system, not from `random`: no two processes have the same number, even if the user gave
         // them the same seed.
@@ -263,7 +263,7 @@ impl BucketSync {
         readings
     }
 
-    /// Forgets keys whose ledger holds nothing that a new one would not know.
+    /// Forgets the idle keys: their bucket is empty, and they have nothing to ask or to report.
     pub(super) fn forget_the_idle(&self, now: Instant) {
         let quota = self.quota();
         let now = self.origin.to(now);

@@ -88,7 +88,8 @@ impl LeaseSync {
         let LeaseParts { settings, limit, window, period, deadline, processes } = parts;
         let Settings { store, namespace, on_outage, max_keys, random } = settings;
         let now = Instant::now();
-        // Each of the other processes sends its demands once in each period. With its jitter, a period lasts up to 1.1.
+        // Each of the other processes sends its demands once in each period. With its jitter, a period lasts up to 1.1
+        // times its length.
         let report_for = period.mul_f64(1.2).saturating_add(store.returns_within().min(LONGEST_RETURN));
         Self {
             store,
