@@ -45,9 +45,9 @@ impl Settings {
 macro_rules! common_settings {
     () => {
         /// Sets the number of keys that the limit keeps in memory. Beyond that, a new key takes the place of an idle
-        /// key. A key is idle if none of its spent tokens still count, and this process neither holds tokens of the key
-        /// nor has anything to report about it. If no idle key is found, the new keys of all processes share one
-        /// overflow key. Default: 100,000.
+        /// key. A key is idle if none of its spent tokens still count, the process holds none of its tokens, and no
+        /// report about it is due. If no idle key is found, the new keys of all processes share one overflow key.
+        /// Default: 100,000.
         pub fn max_keys(mut self, max_keys: usize) -> Self {
             self.settings.max_keys = max_keys;
             self

@@ -98,8 +98,7 @@ impl Exact {
     }
 
     /// Gives back the tokens of a call that was not made after all, less what has drained since. If this process
-    /// admitted the call by itself, this gives back at most the tokens of the key that it has not yet reported to the
-    /// store.
+    /// admitted the call by itself, it takes back at most the tokens that it has not yet reported for the key.
     pub fn refund(&self, taken: Taken) {
         taken.give_back(self.sync());
     }

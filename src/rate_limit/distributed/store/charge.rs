@@ -30,9 +30,9 @@ pub struct Charge {
     /// The number of the process that sends this charge. It is unique to that process.
     pub client: u64,
     /// The number of a charge that reports spends. It is at least 1. Each new report of a process for a key has a
-    /// higher number than the report before, with gaps. A charge whose sequence is not above the last one is late or a
-    /// repetition, and the store does not count its `spent`. If `spent` is zero, the sequence has no meaning, and the
-    /// store does not remember it.
+    /// higher number than the report before, with gaps. A charge whose sequence is not above the last one of its
+    /// process is late or a repetition. The store does not count its `spent`. If `spent` is zero, the sequence has no
+    /// meaning, and the store does not remember it.
     pub sequence: u64,
     /// The tokens that the process admitted without a grant, since its last charge with a lower sequence.
     pub spent: u64,

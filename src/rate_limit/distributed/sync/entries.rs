@@ -108,8 +108,8 @@ impl<E> Entries<E> {
         self.parts.iter().flat_map(entries).collect()
     }
 
-    /// Removes the entry of a key if it is idle and no other caller is about to use it. The caller holds one reference
-    /// to the entry.
+    /// Removes the entry of a key if it is idle and no other caller is about to use it. Returns whether it was removed.
+    /// The caller holds one reference to the entry.
     pub(crate) fn forget_if(&self, key: &[u8], is_idle: impl FnOnce(&E) -> bool) -> bool {
         let mut part = lock(self.part(key));
         let Some(place) = part.by_key.get(key).copied() else { return false };
@@ -152,7 +152,8 @@ impl<E> Part<E> {
         entry
     }
 
-    /// Removes an idle entry that no caller uses, from one of the next places.
+    /// Removes the first idle entry that no caller uses, among the next `looks` places. Returns it, or `None` if there
+    /// is none.
     fn remove_idle(&mut self, looks: usize, is_idle: impl Fn(&E) -> bool) -> Option<Arc<E>> {
         for _ in 0..self.places.len().min(looks) {
             self.hand = (self.hand + 1) % self.places.len();

@@ -36,9 +36,9 @@ impl RedisBuilder {
 
     /// Sets the time limit for a new connection and the check of its server. Default: 1 s.
     ///
-    /// [`connect`](Self::connect) waits for a connection. A call waits for one only if the [runtime](Redis#runtimes) of
-    /// the last connection has ended or no longer runs, or if [`connect_lazily`](Self::connect_lazily) was called
-    /// outside of a runtime.
+    /// [`connect`](Self::connect) waits for a connection. A call waits for one only in two cases. Either the
+    /// [runtime](Redis#runtimes) of the last connection has ended or no longer runs. Or
+    /// [`connect_lazily`](Self::connect_lazily) was called outside of a runtime.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self

@@ -59,8 +59,9 @@ use tokio::runtime::Handle;
 ///
 /// A bucket is stored under `steadfast:b:` and its key, a window under `steadfast:w:` and its key. Another
 /// [prefix](RedisBuilder::prefix) takes the place of `steadfast:`. Keys with the same hash tag, such as `{tenant
-/// 7}reads` and `{tenant 7}writes`, are on one server of a cluster and in one call. The store never overwrites a value
-/// that this crate has not written: every batch with that key fails, and the error names the key.
+/// 7}reads` and `{tenant 7}writes`, are on one server of a cluster. If they are in one batch, they are in one call. The
+/// store never overwrites a value that this crate has not written: every batch with that key fails, and the error names
+/// the key.
 ///
 /// # Eviction
 ///

@@ -82,8 +82,8 @@ impl BucketEntryState {
         }
     }
 
-    /// Adds a caller that waits. If the list of waiting callers was full, also returns those that have gone. Drop them
-    /// without a lock, since the drop may run the code of a waker.
+    /// Adds a caller that waits. If the list of waiting callers would have to grow, also removes and returns those that
+    /// have gone. Drop them without a lock, since the drop may run the code of a waker.
     pub(super) fn wait(&mut self, waiter: Waiter) -> (Enqueued, Vec<Waiter>) {
         match &mut self.request {
             // Idle => Queued

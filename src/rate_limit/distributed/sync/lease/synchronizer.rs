@@ -243,7 +243,7 @@ impl LeaseSync {
             && entry.credit.load(Ordering::Relaxed) == 0
     }
 
-    /// Forgets a key if it is idle.
+    /// Forgets a key if it is idle and no caller is about to use it. Returns whether it was forgotten.
     pub(super) fn forget_if_idle(&self, entry: &LeaseEntry) -> bool {
         self.entries.forget_if(&entry.key, |entry| self.is_idle(entry))
     }
