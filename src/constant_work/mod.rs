@@ -39,7 +39,8 @@
 //!     const SCHEMA: u32 = 1;
 //!
 //!     /// No client has this number or reaches this limit. The length of a slot follows from this rule, and the
-//!     largest numbers have the longest encoding. fn inert(_slot: u32) -> Self {
+//!     /// largest numbers have the longest encoding.
+//!     fn inert(_slot: u32) -> Self {
 //!         Self { client: u64::MAX, per_second: u32::MAX }
 //!     }
 //!
