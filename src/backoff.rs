@@ -167,7 +167,8 @@ impl Backoff {
         Duration::from_nanos(u64::try_from(ceiling).unwrap_or(u64::MAX)).min(self.cap)
     }
 
-    /// Draws the wait before the n-th retry, counted from 1. Each draw takes a short lock on the generator.
+    /// Draws the wait before the n-th retry, counted from 1. Each draw takes a short lock on the generator, except with
+    /// [`Jitter::None`].
     ///
     /// Each wait of [`Jitter::Decorrelated`] depends on the one before. For this jitter, the function also draws up to
     /// 64 earlier waits. In a loop, use [`waits`](Self::waits), which draws each wait once.
@@ -183,7 +184,7 @@ impl Backoff {
     }
 
     /// Draws the waits before the first retry, the second, and so on. The iterator is endless. Each draw takes a short
-    /// lock on the generator.
+    /// lock on the generator, except with [`Jitter::None`].
     pub fn waits(self, random: &Random) -> impl Iterator<Item = Duration> {
         let (mut retry, mut wait) = (0_u32, Duration::ZERO);
         iter::repeat_with(move || {

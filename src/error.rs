@@ -225,7 +225,8 @@ impl<E> Error<E> {
 
 impl<E: Into<BoxError>> Error<E> {
     /// Returns the rejection or the service's error in a box. `downcast_ref` finds a [`Rejection`] or the service's
-    /// error there, not an `Error<E>`. Allocates, unless the service's error is a `BoxError` already.
+    /// error there, not an `Error<E>`. Boxing a rejection allocates. So does boxing the service's error, unless it is a
+    /// `BoxError` already.
     pub fn into_boxed(self) -> BoxError {
         match self {
             Self::Rejected(rejection) => rejection.into(),

@@ -173,8 +173,8 @@ impl<W: Copy, A: Copy, const CLASSES: usize> Waiters<W, A, CLASSES> {
         Some(WaiterId(id))
     }
 
-    /// Says that the task of this waiter polls now. It needs no wake-up until it [waits on](Self::wait_on) or the lock
-    /// is released.
+    /// Says that the task of this waiter polls now. The task needs no wake-up until [`wait_on`](Self::wait_on) is
+    /// called or the lock is released.
     pub(crate) fn announce(&mut self, id: WaiterId) {
         self.asking = Some(id);
     }

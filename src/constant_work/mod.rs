@@ -117,9 +117,9 @@
 //!
 //! A poller refuses a version that is earlier than its last good one. A poller that has just started without a
 //! last-good file has no last good version, and accepts any version. To return to earlier rules, publish them under a
-//! later version. Pollers refuse a publisher that lost its state and starts at version 1 again. Configure it with a new
-//! epoch that is greater than any before, for example the time in seconds. A poller accepts a greater epoch with any
-//! version.
+//! later version. If a publisher lost its state and starts at version 1 again, pollers refuse its snapshots until its
+//! version passes their last good one. Configure this publisher with a new epoch that is greater than any before, for
+//! example the time in seconds. A poller accepts a greater epoch with any version.
 //!
 //! The checksum is a CRC-32. It detects accidental damage. In a snapshot of up to 11 KB, it detects all errors of up to
 //! three bits. In any snapshot, it detects all errors of two bits and all bursts of up to 32 bits. It does not detect
@@ -143,15 +143,15 @@
 //!
 //! # Costs
 //!
-//! A tick computes one CRC over the snapshot. It decodes and validates each slot once, and compares the slots once with
-//! those of the last good snapshot. It calls the target's `check` and `build` once each. It allocates one `Arc` for the
-//! value, and what the rules and the target allocate themselves. With a last-good file, a tick also spawns one blocking
-//! task, which writes the file once and syncs it to disk. No tick does so before the first good snapshot, or while an
-//! earlier write is still running. A tick that fails does the same work: a step that cannot use the fetched bytes runs
-//! on the last good snapshot, or on the defaults before there is one. If `build` panics, a tick can call it twice. A
-//! refusal that names a value (`rule`, `check`) also allocates its text of up to 200 characters, and a panic costs its
-//! unwinding. The first tick also reads the last-good file and verifies it like a fetched snapshot, which calls `check`
-//! a second time.
+//! A tick computes one CRC over the snapshot. It decodes and validates each slot once. It compares the slots once with
+//! those of the last good snapshot, or of the defaults before there is one. It calls the target's `check` and `build`
+//! once each. It allocates one `Arc` for the value, and what the rules and the target allocate themselves. With a
+//! last-good file, a tick also spawns one blocking task, which writes the file once and syncs it to disk. No tick does
+//! so before the first good snapshot, or while an earlier write is still running. A tick that fails does the same work:
+//! a step that cannot use the fetched bytes runs on the last good snapshot, or on the defaults before there is one. If
+//! `build` panics, a tick can call it twice. A refusal that names a value (`rule`, `check`) also allocates the text of
+//! the value, cut after 200 characters. A panic costs its unwinding. The first tick also reads the last-good file and
+//! verifies it like a fetched snapshot, which calls `check` a second time.
 //!
 //! A poller keeps in memory:
 //!

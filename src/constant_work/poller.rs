@@ -71,8 +71,8 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
 
     /// Ticks at once, and then at the same phase of every period. Never returns.
     ///
-    /// A tick that takes longer than the period does not move the phase. If one tick became due during it, that tick
-    /// follows at once. Further ones are skipped and counted as missed.
+    /// A tick that takes longer than the period does not move the phase. Of the ticks that become due during it, one
+    /// follows at once. The others are skipped and counted as missed.
     ///
     /// If the future is dropped, for example with its runtime, the ticks stop and the value in force stays. Where a
     /// runtime may end before the process does, call [`tick`](Self::tick) instead: each call may run in another
@@ -100,9 +100,10 @@ impl<T: Rule, S: Source, B: Build<T>> Poller<T, S, B> {
     ///
     /// # Errors
     ///
-    /// The reason why there is no new configuration. The tick has nevertheless built a value and put it in force,
-    /// unless `build` panicked. It built the value from the last good rules or, if they are stale or missing, from the
-    /// defaults.
+    /// The reason why there is no new configuration. The tick has nevertheless built a value and put it in force. It
+    /// built the value from the last good rules or, if they are stale or missing, from the defaults. If `build`
+    /// panicked, the value in force stays, with one exception. If it panicked for new rules while the last good rules
+    /// in force are stale, the tick builds from the defaults.
     pub async fn tick(&mut self) -> Result<Version, Refusal> {
         let begun = Instant::now();
         let at_most = self.tick.shape.length() + 1;

@@ -55,7 +55,7 @@ use versions::Found;
 /// second write replaces the first. The next publication of the publisher that wrote first returns a
 /// [conflict](PublishError::Conflict), or [`Overtaken`](PublishError::Overtaken) if the other publisher has published a
 /// later version by then. Readers keep the snapshot that they read first until a later version is published. Restart
-/// the publisher that returns this error: its rules then get the next version.
+/// the publisher that returned the conflict or `Overtaken`: its rules then get the next version.
 ///
 /// # Time of publication
 ///
@@ -184,7 +184,7 @@ impl<T: Rule, S: Sink> Publisher<T, S> {
         self.read_back()
     }
 
-    /// Decodes and checks the next snapshot as readers do.
+    /// Decodes and checks the snapshot in `next` as readers do.
     fn read_back(&mut self) -> Result<(), PublishError> {
         let Some(check) = &mut self.check else {
             return Snapshot::<T>::decode(&self.next, self.shape).map(drop).map_err(PublishError::Unreadable);

@@ -253,7 +253,7 @@ pub(super) fn open(bytes: &[u8], shape: Shape, schema: u32, computed: u32) -> Re
     })
 }
 
-/// Returns the bytes of an integer, or zeros beyond the end.
+/// Returns the bytes of the integer that begins at `at`, or zeros if `bytes` ends before the integer does.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }

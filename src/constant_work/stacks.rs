@@ -127,7 +127,8 @@ impl Build<StackRule> for Stacks {
     fn build(&mut self, rules: &[StackRule]) {
         let built = StackConfig::default();
         for (name, control) in &self.stacks {
-            // `check` has accepted this configuration, in this tick or an earlier one, so no error is expected.
+            // `check` has accepted this configuration, in this tick, in an earlier one or in the poller's builder. So
+            // no error is expected.
             let _ = control.apply(Self::config(rules, name).unwrap_or(&built));
         }
     }

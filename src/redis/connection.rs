@@ -35,7 +35,7 @@ use tokio::{
 /// ends and takes the connection with it, the next call reconnects in the runtime that this call runs in.
 ///
 /// The `redis` crate has a `ConnectionManager`. Its calls wait while it connects, and it keeps a connection that no
-/// longer answers. Calls here have only milliseconds, so they must fail at once.
+/// longer answers. Some calls here, such as those of rate limits, have only milliseconds, so they must fail at once.
 #[derive(Clone)]
 pub(crate) struct Connection(Arc<ConnectionShared>);
 
@@ -66,8 +66,8 @@ const PING_TIMEOUT: Duration = Duration::from_millis(200);
 /// A connection that lived for less than this is replaced after a pause.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
-/// Why a call has no result. A [`Fault`] contains the reason in a form that can be stored. A [`RedisError`] is the
-/// error of an attempt to connect.
+/// Why a call has no result. Unlike this error, a [`Fault`] contains the reason in a form that can be stored, and this
+/// crate's [`RedisError`] is the error of an attempt to connect.
 pub(crate) enum Failure {
     /// There is no connection.
     Down(Fault),
@@ -224,8 +224,9 @@ impl ConnectionShared {
         true
     }
 
-    /// Returns the connection, if there is one. Otherwise spawns a keeper, if none works, and waits for the first
-    /// attempt of a new keeper.
+    /// Returns the connection, if there is one. Fails at once in the state `Down`, while a keeper reconnects. If no
+    /// keeper works, spawns one, and the state becomes `Moving`. In `Moving`, waits for the first attempt of the
+    /// keeper.
     #[cold]
     async fn wait_for_connection(self: &Arc<Self>) -> Result<Arc<Live>, Fault> {
         let until = Instant::now() + self.server.connect_timeout();
@@ -259,7 +260,8 @@ impl ConnectionShared {
 
     /// Makes one attempt to connect, in its own task. A panic in the task is a failed attempt.
     ///
-    /// The attempt holds no handle of the connection, so a keeper whose attempts hang notices when the last one is gone.
+    /// The attempt holds no handle of the connection. A keeper whose attempts hang therefore notices when the last handle
+    /// is gone.
     pub(super) fn attempt(self: &Arc<Self>) -> impl Future<Output = Result<Live, RedisError>> + Send + use<> {
         let number = self.take_number();
         let (server, lost) = (self.server.clone(), Lost { shared: Arc::downgrade(self), number });

@@ -157,7 +157,7 @@ pub(crate) enum Means {
     Broken,
 }
 
-/// Returns the effect of this error on its connection.
+/// Returns what this error shows about its connection.
 pub(crate) fn means(error: &::redis::RedisError) -> Means {
     match Said::of(error) {
         // After a failover the name of the server may resolve to the new master, which a new connection then reaches.
@@ -177,8 +177,8 @@ pub(crate) fn means(error: &::redis::RedisError) -> Means {
 
 /// Removes from a URL what may be a password: the part between the scheme and the last `@`, and the parameters.
 ///
-/// If the last `@` comes after a `?`, it may be part of a parameter, so all but the scheme is removed. A scheme that is
-/// none of Redis may be part of a password too, and is removed if there is an `@`.
+/// If the last `@` comes after a `?`, it may be part of a parameter, so all but the scheme is removed. A text before
+/// `://` that is no scheme of Redis may be part of a password, too. It is removed if the URL contains an `@`.
 pub(crate) fn without_password(url: &str) -> String {
     let is_scheme = |scheme: &str| ["redis", "rediss", "redis+unix", "unix", "valkey", "valkeys"].contains(&scheme);
     let is_known = |(scheme, _): &(&str, &str)| is_scheme(scheme) || !url.contains('@');

@@ -50,7 +50,8 @@ pub(super) struct Keeping {
 
 impl Keeping {
     /// Notes that the keeper still works. Returns `None` if this keeper no longer keeps the connection, or if no handle
-    /// of the connection is left and no attempt is running. A running attempt holds the shared state, too.
+    /// of the connection is left. From one attempt until the next is due, [`reconnect`] itself holds the shared state.
+    /// The keeper therefore notices the loss of the last handle only before its next attempt.
     fn goes_on(&self) -> Option<Arc<ConnectionShared>> {
         let shared = self.shared.upgrade()?;
         let is_kept = lock(&shared.state).is_seen(self.number, Instant::now());

@@ -48,7 +48,7 @@ pub(crate) enum Said {
     Other,
 }
 
-/// The codes. Permission errors from within a script have no code, and are known by their words.
+/// The codes. Permission errors from within a script have no code of their own, and are known by their words.
 const CODES: [(&str, Said); 18] = [
     ("READONLY", Said::ReadOnly),
     ("MASTERDOWN", Said::MasterDown),

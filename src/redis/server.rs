@@ -35,7 +35,7 @@ impl Server {
         Ok(Self { client: target.client()?, target: target.clone(), options })
     }
 
-    /// Returns another server, with the same user, password and other settings.
+    /// Returns the server at this address, with the user, the password and all other settings of this server.
     pub(crate) fn at(&self, host: &str, port: u16) -> Result<Self, RedisError> {
         let info: &ConnectionInfo = self.client.get_connection_info();
         let address = match info.addr() {

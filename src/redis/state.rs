@@ -9,7 +9,7 @@
 //! | `Down`, `Moving` | an attempt succeeds | `Up` |
 //! | `Down`, `Moving` | an attempt fails | `Down`, with the new reason |
 //! | `Down`, `Moving` | the keeper is gone | `Left` |
-//! | `Left`; `Down` or `Moving`, if the keeper was not seen for 2 s | a call comes | `Moving`, with a new keeper |
+//! | `Left`; `Down` or `Moving`, if the keeper was not seen for 2 s | a call comes, inside of a runtime | `Moving`, with a new keeper |
 //!
 //! A connection that was opened lazily begins as `Down`, with a keeper, or outside of a runtime as `Left`. A connection
 //! that was opened at once begins as `Up`. In `Down` calls fail at once. In `Moving` they wait for the first attempt of

@@ -19,8 +19,8 @@ pub trait Build<T> {
     /// Every tick calls `check`. If the fetch failed, or the header or the checksum was refused, `check` gets the last
     /// good rules, or the defaults before there are any. If only a rule, the version or the publication time was
     /// refused, `check` gets the rules of the snapshot. An inert rule then stands in place of each invalid one. In both
-    /// cases the poller ignores the result. Two more calls use the result: that of the builder for the defaults, and
-    /// that of the first tick for the rules of the last-good file.
+    /// cases the poller ignores the result. The builder also calls `check` for the defaults, and the first tick also
+    /// calls it for the rules of the last-good file. Both use the result.
     ///
     /// # Errors
     ///
@@ -30,9 +30,9 @@ pub trait Build<T> {
         Ok(())
     }
 
-    /// Builds the value of one tick, which replaces the value before. Every tick calls it, with new rules or with those
-    /// in force. State that must outlive a tick, such as a limiter's tokens, belongs in the target, shared with the
-    /// value.
+    /// Builds a value, which replaces the value before. The builder calls `build` with the defaults. Every tick calls
+    /// it with the new rules, the last good ones or the defaults. State that must outlive a tick, such as a limiter's
+    /// tokens, belongs in the target, shared with the value.
     fn build(&mut self, rules: &[T]) -> Self::Value;
 }
 

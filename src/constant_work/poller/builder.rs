@@ -92,9 +92,10 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         self
     }
 
-    /// Sets the file that keeps the last good snapshot. The file allows a start while the source is down, and prevents
-    /// replays of older snapshots after a restart. Default: none. Each poller needs its own file. The poller writes a
-    /// temporary file, whose name is that of the file with `.partial` appended, and renames it over the file.
+    /// Sets the file that keeps the last good snapshot. With the file, a poller that starts while the source is down
+    /// begins with the last good rules, and a restarted poller refuses older snapshots. Default: none. Each poller
+    /// needs its own file. The poller writes a temporary file, whose name is that of the file with `.partial` appended,
+    /// and renames it over the file.
     ///
     /// From the first good snapshot on, the poller writes the file and syncs it to disk in every tick, changed or not.
     /// It skips the write if the previous write is still running.

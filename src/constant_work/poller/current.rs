@@ -11,8 +11,8 @@ impl<V> Current<V> {
         Self(Arc::new(ArcSwap::from_pointee(value)))
     }
 
-    /// Returns the value, borrowed. It does not touch the reference count while the thread holds only a few such
-    /// borrows. Use it for short accesses, and [`get`](Self::get) for a value that is kept across an `.await`.
+    /// Returns the value, borrowed. The call does not touch the value's reference count while the thread holds only a
+    /// few such borrows. Use it for short accesses, and [`get`](Self::get) for a value that is kept across an `.await`.
     #[inline]
     pub fn load(&self) -> Loaded<V> {
         Loaded(self.0.load())

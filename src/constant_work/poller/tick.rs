@@ -54,9 +54,9 @@ pub enum Staleness {
 /// - If only a slot is refused, the check runs on the decoded rules, with an inert rule for that slot.
 ///
 /// In these cases the tick has already refused the snapshot, so it ignores the results of these steps. It builds from
-/// the last good rules or, if they are stale, from the defaults, and swaps the value in. Only a panic changes the work.
-/// A panic in the decoding skips the slots that follow. After a panic in `build` there may be a second build, or no
-/// swap, so that the old value stays in force.
+/// the last good rules or, if they are stale or missing, from the defaults, and swaps the value in. Only a panic
+/// changes the work. A panic in the decoding skips the slots that follow. After a panic in `build` there may be a
+/// second build, or no swap, so that the old value stays in force.
 pub(super) struct Tick<T, B: Build<T>> {
     pub(super) shape: Shape,
     pub(super) target: B,

@@ -71,8 +71,9 @@ impl<T: Rule, S: Sink> PublisherBuilder<T, S> {
     /// published. Default: the publisher only validates each rule.
     ///
     /// Without this check, a publication can succeed although every poller refuses it. Pass a target of the kind that
-    /// pollers have. If the stacks are in other processes, [`Stacks`](crate::constant_work::Stacks) with
-    /// [`ignore_unknown`](crate::constant_work::Stacks::ignore_unknown) still finds two rules for one stack.
+    /// pollers have. If the rules are for stacks of other processes, pass an empty
+    /// [`Stacks`](crate::constant_work::Stacks) with [`ignore_unknown`](crate::constant_work::Stacks::ignore_unknown).
+    /// It still finds two rules for one stack.
     pub fn check(self, target: impl Build<T> + Send + Sync + 'static) -> Self {
         let mut target = target;
         Self { check: Some(Box::new(move |rules| target.check(rules))), ..self }

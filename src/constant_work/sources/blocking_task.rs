@@ -32,6 +32,11 @@ impl<R: Send + 'static> BlockingTask<R> {
     }
 
     /// Runs the work and returns its result. Discards the result of earlier work whose future was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceFailure::Busy`] while earlier work is still running. [`SourceFailure::Unreachable`] outside of a tokio
+    /// runtime, or if the work panics.
     pub(crate) async fn run(&mut self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, SourceError> {
         self.left_behind().await?;
         let handle = Handle::try_current().map_err(unreachable)?;

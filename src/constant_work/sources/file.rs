@@ -26,9 +26,10 @@ use std::{
 ///
 /// # Errors
 ///
-/// [`NotFound`] if there is no file, and [`Unreachable`] with the [`io::Error`] for everything else, such as a missing
-/// permission. A folder, a FIFO, a socket or a device is also [`Unreachable`], and the error names the type. The source
-/// never waits for the writer of a FIFO.
+/// [`NotFound`] if there is no file, and [`Unreachable`] for every other error of the file system, such as a missing
+/// permission. Both carry the [`io::Error`]. A folder, a FIFO, a socket or a device is also [`Unreachable`], and the
+/// error names the type. The source never waits for the writer of a FIFO. [`Busy`] while an earlier read is still
+/// running; see below.
 ///
 /// # Cancellation
 ///

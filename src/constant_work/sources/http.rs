@@ -39,7 +39,7 @@ use tower::Service;
 ///
 /// # Cancellation
 ///
-/// The request is dropped, together with its clone of the service.
+/// If a fetch is dropped, so is its request, together with its clone of the service.
 ///
 /// # Costs
 ///
@@ -52,8 +52,8 @@ pub struct HttpSource<S, B> {
 }
 
 impl<S, B> HttpSource<S, B> {
-    /// Gets this URI with clones of the service. The body of the request is the default value of its type: use a type
-    /// whose default is empty.
+    /// Returns a source that gets this URI with clones of the service. The body of the request is the default value of
+    /// its type: use a type whose default is empty.
     pub fn new(service: S, uri: Uri) -> Self {
         Self { service, uri, body: PhantomData }
     }

@@ -22,9 +22,11 @@ use std::{sync::Arc, time::Duration};
 ///
 /// [`NotFound`](SourceFailure::NotFound) if the key does not exist. [`TimedOut`](SourceFailure::TimedOut) if the answer
 /// did not arrive within the builder's [`answer_timeout`](RedisBuilder::answer_timeout).
-/// [`Unreachable`](SourceFailure::Unreachable) if there is no connection: at once, with the error of the last attempt,
-/// since connecting runs in the background. [`BadAnswer`](SourceFailure::BadAnswer) if the server refuses, or if the
-/// value is not a string.
+/// [`Unreachable`](SourceFailure::Unreachable) if there is no connection, or if it breaks. Connecting runs in the
+/// background, so a call without a connection fails at once, with the error of the last attempt. The few calls that
+/// wait for the connection are listed at [`connect_timeout`](RedisBuilder::connect_timeout).
+/// [`BadAnswer`](SourceFailure::BadAnswer) if the server refuses the command or the connection, or if the value is not
+/// a string.
 ///
 /// # Cancellation
 ///

@@ -1,7 +1,8 @@
 //! Encodes and decodes values whose encoded length depends only on their type.
 //!
-//! Each type has one function for both: it passes every field to a [`WireCursor`], which either writes the field or
-//! overwrites it with the bytes that it reads. Each field is therefore named once, and both directions have one order.
+//! Each type has one function for both directions. The function passes every field to a [`WireCursor`]: a writing
+//! cursor writes the field, and a reading cursor overwrites the field with the next bytes. Each field is therefore
+//! named once, and both directions have one order.
 
 use crate::clock::Nanos;
 use std::{mem, time::Duration};

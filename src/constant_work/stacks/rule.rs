@@ -30,8 +30,8 @@ impl StackRule {
     ///
     /// # Errors
     ///
-    /// The name must have 1 to 32 bytes, without a zero byte. There may be at most 4 rate limits, with 8 tiers each.
-    /// Only the stack itself knows whether the configuration can be applied to it.
+    /// The name must have 1 to 32 bytes, without a zero byte. There may be at most 4 rate limits, with at most 8 tiers
+    /// each. Only the stack itself knows whether the configuration can be applied to it.
     pub fn new(name: &str, config: StackConfig) -> Result<Self, ConfigError> {
         check_name(name)?;
         if config.rate_limit.len() > MOST_LIMITS {
