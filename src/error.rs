@@ -51,10 +51,10 @@ pub enum Rejection {
     /// The call ran out of time.
     #[error("timeout: {0}")]
     TimedOut(TimedOut),
-    /// The circuit breaker is open.
+    /// The circuit breaker is open, or is half-open and waits for its probes.
     #[error("circuit breaker: {0}")]
     CircuitOpen(CircuitOpen),
-    /// The concurrency limit was reached.
+    /// The concurrency limit had no room for the call.
     #[error("load shed: {0}")]
     Overloaded(Overloaded),
     /// The rate limit had too few tokens for the call, or the key of the call is too long.

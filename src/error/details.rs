@@ -8,7 +8,7 @@ use crate::{
 use std::time::Duration;
 use thiserror::Error as ThisError;
 
-/// The circuit breaker is open.
+/// The circuit breaker is open, or is half-open and waits for its probes.
 ///
 /// The message does not name the mechanism; the message of the [`Rejection`] does. See the [module](crate::error).
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]

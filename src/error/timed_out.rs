@@ -79,7 +79,8 @@ impl TimedOut {
         Self { how: How { cut_short: true, ..self.how }, ..self }
     }
 
-    /// Returns the limit on the call, or `None` if its inherited deadline passed.
+    /// Returns the timeout that ended the call: that of the call or that of an attempt, see [`by`](Self::by). `None` if
+    /// the inherited deadline passed.
     pub fn limit(&self) -> Option<Duration> {
         self.limit.get()
     }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 ///
 /// A task whose runtime has ended gives up its duty. A task is seen when it begins and when it calls
 /// [`goes_on`](OnDuty::goes_on). If a task was not seen within the patience of [`begin`](Duty::begin), its runtime is
-/// taken to have stopped, and the next task takes over.
+/// taken to have stopped, and the next task takes over. If the former task runs again, `goes_on` returns `false`.
 #[derive(Default)]
 pub(crate) struct Duty(Mutex<Roster>);
 

@@ -1,7 +1,7 @@
 //! The state of a connection.
 //!
-//! The keeper is the task that connects. It belongs to the runtime of the call that spawned it, and ends with that
-//! runtime.
+//! The keeper is the task that connects. It belongs to the runtime of the call or the task that spawned it, and ends
+//! with that runtime.
 //!
 //! | from | event | to |
 //! |---|---|---|

@@ -50,8 +50,9 @@ impl<T: Rule, S: Source> PollerBuilder<T, S> {
         }
     }
 
-    /// Sets the time from one tick to the next. Default: one second. The tick that reads a change begins at most one
-    /// period after its publication. The period and the [`Shape::length`] together determine the load on the source.
+    /// Sets the time from one tick to the next. Default: one second. Unless ticks are late, the tick that reads a
+    /// change begins at most one period after its publication. The period and the [`Shape::length`] together determine
+    /// the load on the source.
     #[must_use]
     pub fn period(mut self, period: Duration) -> Self {
         self.period = period;
