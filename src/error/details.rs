@@ -198,8 +198,8 @@ impl QueueFull {
     }
 
     /// Returns the expected time to serve the current waiters and one more call; for a durable queue, to process its
-    /// current messages. `None` if the queue has not been busy long enough to know. Also `None` if the call can never
-    /// find a place, or if only the path to the queue is full.
+    /// current messages. `None` if the queue has not been busy long enough to know, or if none of its calls are served.
+    /// Also `None` if the call can never find a place, or if only the path to the queue is full.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }
@@ -243,7 +243,7 @@ impl WaitedTooLong {
     }
 
     /// Returns the expected time to serve the current waiters and one more call. `None` if the queue has not been busy
-    /// long enough to know.
+    /// long enough to know, or if none of its calls are served.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.get()
     }

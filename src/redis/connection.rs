@@ -260,8 +260,8 @@ impl ConnectionShared {
 
     /// Makes one attempt to connect, in its own task. A panic in the task is a failed attempt.
     ///
-    /// The attempt holds no handle of the connection. A keeper whose attempts hang therefore notices when the last handle
-    /// is gone.
+    /// The attempt holds no handle of the connection. A keeper whose attempts hang therefore notices when the last
+    /// handle is gone.
     pub(super) fn attempt(self: &Arc<Self>) -> impl Future<Output = Result<Live, RedisError>> + Send + use<> {
         let number = self.take_number();
         let (server, lost) = (self.server.clone(), Lost { shared: Arc::downgrade(self), number });
