@@ -34,9 +34,10 @@ use tokio::time::Instant;
 ///
 /// # Cost
 ///
-/// In a closed circuit, admission takes one load. Recording a result takes one compare-and-swap for a failure rate. If
-/// only consecutive failures count, most successes take none. A success takes one if it ends a run of failures, or is
-/// the first result of an era. In an open circuit, a refusal takes a few loads and one clock reading.
+/// In a closed circuit, admission takes one load. If the duration of a call counts, admission also takes a few more
+/// loads and one clock reading. Recording a result takes one compare-and-swap for a failure rate. If only consecutive
+/// failures count, most successes take none. A success takes one if it ends a run of failures, or is the first result
+/// of an era. In an open circuit, a refusal takes a few loads and one clock reading.
 ///
 /// Probes and changes of state take a lock. Recording a call takes one only in rare cases, such as after a sixteenth of
 /// the window has held more than 262,143 calls.
@@ -61,7 +62,8 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`CircuitOpen`] while the circuit is open, or half-open without a free place for a probe.
+    /// [`CircuitOpen`] while the circuit is open, or half-open without a free place for a probe. The call that opens a
+    /// half-open circuit again, after the [probe timeout](BreakerBuilder::probe_timeout), gets this error too.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, CircuitOpen> {
         let ticket = self.admit(Instant::now)?;
@@ -112,8 +114,8 @@ impl Breaker {
         self.shared.half_open_at()
     }
 
-    /// Returns how many more probes a half-open circuit lets through now. Zero in every other state. Probes that hang
-    /// keep their places until the first call after the probe timeout opens the circuit again.
+    /// Returns the free places for probes of a half-open circuit. Zero in every other state. Probes that hang keep
+    /// their places until the first call after the probe timeout opens the circuit again.
     pub fn free_probes(&self) -> u32 {
         self.shared.word().places()
     }
@@ -195,10 +197,10 @@ impl Breaker {
 
     /// Replaces the whole configuration while calls pass. A new configuration alone never opens a circuit.
     ///
-    /// - The state stays, and permits in flight stay valid: their results count by the new configuration. An open
-    ///   circuit stays open until the instant that its refusals have stated, and the present probes keep their probe
-    ///   timeout. New values of `open_for`, `max_open_for` and `probe_timeout` take effect at the next opening or
-    ///   series of probes. A forced circuit stays forced.
+    /// - The state stays, except in the case of fewer probes below. Permits in flight stay valid: their results count
+    ///   by the new configuration. An open circuit stays open until the instant that its refusals have stated, and the
+    ///   present probes keep their probe timeout. New values of `open_for`, `max_open_for` and `probe_timeout` take
+    ///   effect at the next opening or series of probes. A forced circuit stays forced.
     /// - The failures in a row and the calls in the window stay. If the calls in the window already reach a new rate,
     ///   the circuit opens at the next call that counts. If the failures in a row already reach a new limit, it opens
     ///   at the next failure, unless a success comes first. A limit that is added ignores earlier calls: failures in a
@@ -213,7 +215,8 @@ impl Breaker {
     ///   [`cancelled_is_failure_after`](BreakerBuilder::cancelled_is_failure_after), and the threshold of
     ///   [slow calls](BreakerBuilder::slow_call_rate), that it was admitted with.
     ///
-    /// A call with the configuration that is already in force changes nothing and takes one lock.
+    /// A call with the configuration that is already in force takes one lock. It changes nothing, except that a
+    /// [generator](BreakerBuilder::random) in `to` replaces the present one.
     ///
     /// ```
     /// use std::time::Duration;

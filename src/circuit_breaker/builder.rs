@@ -78,8 +78,8 @@ impl BreakerBuilder {
         Self { consecutive_failures: Some(failures), ..self }
     }
 
-    /// Opens when this share of the calls in the last `window` failed: 0.5 is one half. The rate is exact to 1 in a
-    /// million, and the window slides in sixteenths.
+    /// Opens when at least this share of the calls in the last `window` failed: 0.5 is one half. The rate is exact to 1
+    /// in a million, and the window slides in sixteenths.
     ///
     /// The breaker checks the rate after each call that counts, once there are the [minimum of
     /// calls](Self::minimum_calls). A success that completes the minimum can therefore open the circuit too. For
@@ -93,8 +93,9 @@ impl BreakerBuilder {
         Self { failure_rate: Some((rate, window)), ..self }
     }
 
-    /// Opens when this share of the calls took at least the `threshold`. The breaker thus notices a hanging service
-    /// before the calls to it fail. The failure rate stays in force. Default: the duration of a call does not count.
+    /// Opens when at least this share of the calls took at least the `threshold`. The breaker thus notices a hanging
+    /// service before the calls to it fail. The failure rate stays in force. Default: the duration of a call does not
+    /// count.
     ///
     /// Keep the threshold below the attempt timeout: a call that a timeout ends before the threshold is never slow.
     ///
@@ -209,7 +210,8 @@ impl BreakerBuilder {
         Self { cancelled_after: Some(duration), ..self }
     }
 
-    /// Counts [`Outcome::Overloaded`](crate::Outcome::Overloaded) as a failure.
+    /// Counts [`Outcome::Overloaded`](crate::Outcome::Overloaded), and `Outcome::Unprocessed` with a hint, as a
+    /// failure.
     ///
     /// Default: no. A service that sheds some calls works at its capacity. Not calling it at all would turn an overload
     /// into an outage.

@@ -40,7 +40,8 @@ pub struct BreakerConfig {
     /// dropped call does not count.
     #[cfg_attr(feature = "serde", serde(with = "crate::durations::cancelled_is_failure_after"))]
     pub cancelled_is_failure_after: Option<Duration>,
-    /// Whether [`Outcome::Overloaded`](crate::Outcome::Overloaded) counts as a failure.
+    /// Whether [`Outcome::Overloaded`](crate::Outcome::Overloaded), and `Outcome::Unprocessed` with a hint, count as a
+    /// failure.
     pub overload_is_failure: bool,
     /// Forces the circuit open (`"open"`) or closed (`"closed"`). `None` ends a forced state, even one that was forced
     /// by hand.
@@ -149,7 +150,7 @@ impl Reconfigure for Breaker {
         if now.forced == Some(Forced::Open) {
             return Course::Strictest(now.clone());
         }
-        // The admission of a call reads only these settings. The forced state and the number of probes decide whether
+        // Only these settings decide how a call is admitted. The forced state and the number of probes decide whether
         // the call passes, and its ticket gets the two times. A change of the other settings takes effect later: when a
         // result is recorded, or at the next opening or series of probes.
         let seen = |config: &BreakerConfig| {

@@ -77,21 +77,23 @@
 //!
 //! # Reconfiguration
 //!
-//! [`Breaker::configure`] replaces the whole configuration of a running breaker: no call is judged by a mixture of the
-//! old and the new one. `configure` changes thresholds and times, and keeps the state, the failures in a row, the calls
-//! in the window and the permits in flight. An open circuit stays open until the instant that its refusals have stated,
-//! and a forced circuit stays forced. The page of the method describes a window whose length changes.
+//! [`Breaker::configure`] replaces the whole configuration of a running breaker. A result is counted by the rules of
+//! one configuration, never by a mixture. Only the times of a call, such as the threshold of slow calls, stay those
+//! with which the call was admitted. `configure` keeps the state, the failures in a row, the calls in the window and
+//! the permits in flight. An open circuit stays open until the instant that its refusals have stated, and a forced
+//! circuit stays forced. The page of the method describes a window whose length changes, and the one case in which a
+//! half-open circuit closes.
 //!
 //! # Cost
 //!
 //! Admitting a call through a closed circuit takes one load. Recording its result takes a few more loads, one clock
 //! reading and one compare-and-swap. The state and the rules are in one cache line, which no call writes while the
-//! circuit is closed. The window is elsewhere; each call that counts writes one word of it. A failure also reads the
-//! window: 16 words. A success reads the window only while it might open the circuit by completing the minimum of
-//! calls.
+//! circuit is closed. The window is elsewhere; each call that counts usually writes one word of it. A failure also
+//! reads the window: 16 words. A success reads the window only while it might open the circuit by completing the
+//! minimum of calls.
 //!
-//! A refusal takes a few loads and one clock reading. The windows have a fixed size. No call allocates. A rate of slow
-//! calls costs [more](BreakerBuilder::slow_call_rate).
+//! A refusal takes a few loads and one clock reading. The windows have a fixed size. A call allocates only if it
+//! changes the state. A rate of slow calls costs [more](BreakerBuilder::slow_call_rate).
 //!
 //! # One breaker per host or shard
 //!

@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// | the circuit opens | for |
 /// |---|---|
-/// | the first time, or the first time after a change by hand | `open_for` |
+/// | the first time, or the first time after a change by hand or by `forced` in a configuration | `open_for` |
 /// | after a failed probe | twice its last open time, times U(0.75, 1.25), at most `max_open_for` |
 /// | after it was closed for less than its last open time | its last open time |
 /// | after it was closed for at least its last open time | `open_for` |
@@ -16,7 +16,8 @@ use std::time::Duration;
 pub(super) struct OpenTime {
     /// The last open time; zero to start with `open_for`.
     last: Nanos,
-    /// When the circuit last changed from half-open to closed; zero if it did not since the last change by hand.
+    /// When the circuit last changed from half-open to closed; zero if it did not since the last call of
+    /// `BreakerShared::force`.
     closed_at: Nanos,
 }
 
@@ -53,7 +54,8 @@ impl OpenTime {
         self.last
     }
 
-    /// Returns the open time of a circuit that was half-open. Draws a random number only if the result depends on it.
+    /// Returns the open time of a circuit that was half-open. Draws no random number if the result is the longest open
+    /// time in any case.
     pub(super) fn after_failed_probe(&mut self, bounds: Bounds, random: impl FnOnce() -> Random) -> Nanos {
         let lowest = self.last.saturating_add(Nanos(self.last.0 / 2));
         self.last = if lowest >= bounds.longest {

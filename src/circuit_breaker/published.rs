@@ -145,7 +145,7 @@ impl Published {
     }
 
     /// Publishes a configuration that differs from the machine's. `ticks` is `Some` if the windows get another length,
-    /// or if there was no window.
+    /// or if the configuration adds the first window.
     pub(super) fn reconfigure(&self, machine: &Machine, to: &BreakerBuilder, ticks: Option<Ticks>) {
         let (rules, present) = self.rules_and_ticks();
         let mut numbering = rules.numbering();

@@ -2,7 +2,7 @@
 //!
 //! | from | to | when | in |
 //! |---|---|---|---|
-//! | closed | open | a call completes a run of failures, or brings a rate to its limit, and the bound on open breakers has a place | `counting`, `slow` |
+//! | closed | open | after a failure the run of failures, or after a counted call a rate, is at its limit or above, and the bound on open breakers has a place | `counting`, `slow` |
 //! | open | half-open | a call arrives after the open time; it is the first probe | `probes` |
 //! | half-open | open | a probe fails, or is slow | `probes`, `slow` |
 //! | half-open | open | a call arrives after `probes_until`, while a probe is in flight or `lasts_until` has not come (see [`Probes`]) | `probes` |
@@ -42,7 +42,7 @@ pub(super) struct BreakerShared {
     /// state with release. A thread that has loaded the word of an earlier opening may read the time of a later one.
     /// Either way it reads the end of an open time.
     open_until: AtomicU64,
-    /// When a half-open circuit gives up its probes. Relaxed, as `open_until`.
+    /// When the probe timeout of the present series of a half-open circuit ends. Relaxed, as `open_until`.
     probes_until: AtomicU64,
     /// The era in the upper half, the failures in a row in the lower half. Relaxed: each change is one atomic step.
     era_and_run: AtomicU64,
@@ -92,9 +92,10 @@ pub(super) enum CircuitState {
     Open,
     /// A few calls pass as probes.
     HalfOpen(Probes),
-    /// Opened by hand: no call passes until it is reset.
+    /// Opened by hand or by `forced` in a configuration: no call passes until the next such change or a reset.
     ForcedOpen,
-    /// Closed by hand: all calls pass and nothing is counted until it is reset.
+    /// Closed by hand or by `forced` in a configuration: all calls pass, and nothing is counted, until the next such
+    /// change or a reset.
     ForcedClosed,
 }
 
@@ -112,8 +113,8 @@ pub(super) struct Probes {
     in_flight: u32,
     succeeded: u32,
     /// While no probe is in flight, the series ends at this time. If a probe that reached the service is abandoned
-    /// before its answer, the series lasts for at least half a probe timeout more. Zero if there was no such probe
-    /// since the last success.
+    /// before its answer, the series lasts for at least half a probe timeout more. Zero if no probe was abandoned like
+    /// this since the circuit became half-open, or since the last success.
     lasts_until: Nanos,
 }
 
@@ -210,7 +211,8 @@ impl BreakerShared {
         let _ = self.bound.set(bound.clone());
     }
 
-    /// Takes a place of the bound on open breakers, if there is a bound. Returns `false` if all places are taken.
+    /// Takes a place within the bound on open breakers, if the breaker belongs to a `PerKey`. Returns `false` if there
+    /// is a bound and all its places are taken.
     fn try_take_place(&self, machine: &mut Machine) -> bool {
         let Some(bound) = self.bound.get() else { return true };
         machine.place = bound.take();
@@ -264,7 +266,7 @@ impl BreakerShared {
     }
 
     /// Returns a transition with the counts of the present era, which are zero unless the circuit is closed. `from` and
-    /// `to` are both the present state; the caller sets `to`.
+    /// `to` are both the present state; the caller sets `to` and `half_open_at`.
     fn transition_with_counts(&self, machine: &Machine, now: Nanos) -> Transition {
         let (from, run) = (machine.word().state(), self.era_and_run.load(Ordering::Relaxed));
         let counts_here = from == BreakerState::Closed;
@@ -279,8 +281,8 @@ impl BreakerShared {
         }
     }
 
-    /// Runs `work` with the machine locked. Then delivers the transitions that `work` has made, if `when` is
-    /// [`Delivery::Now`].
+    /// Runs `work` with the machine locked. If `when` is [`Delivery::Now`] and `work` has made a transition, then
+    /// delivers the pending transitions, unless another thread is delivering them.
     fn with_machine<T>(&self, when: Delivery, work: impl FnOnce(&mut Machine) -> T) -> T {
         let mut machine = lock(&self.machine);
         let before = machine.transitions.added();

@@ -8,7 +8,7 @@ pub(super) fn has_passed(instant: Nanos, now: Nanos) -> bool {
     instant <= now && instant != NEVER
 }
 
-/// The admission of one call. Plain data: the stage that owns it must settle it.
+/// The admission of one call. Plain data: the stage or the [`Permit`](super::Permit) that owns it must settle it.
 ///
 /// Both times of a ticket, `overdue_after` and `slow_after`, begin when the call is admitted. If the call had to wait,
 /// they begin when it reaches the service. Their lengths are those of the configuration that admitted the call.
@@ -22,7 +22,8 @@ pub struct Ticket {
     begun: Nanos,
     /// The time after which a drop by the caller is a failure; zero for never.
     overdue_after: Nanos,
-    /// The time after which the call is slow; zero if slow calls do not count, or if this one was already counted.
+    /// The time after which the call is slow; zero for never. It is zero if slow calls do not count, if this one was
+    /// already counted, or if the times were [forgotten](Self::forget_times).
     slow_after: Nanos,
 }
 
@@ -49,7 +50,8 @@ impl Ticket {
         self.overdue_after != Nanos::ZERO || self.slow_after != Nanos::ZERO
     }
 
-    /// Returns whether slow calls count, and this one was not yet counted as slow.
+    /// Returns whether the call can still be counted as slow. It cannot if slow calls do not count, if it was already
+    /// counted, or if its times were forgotten.
     pub(super) fn can_be_slow(&self) -> bool {
         self.slow_after != Nanos::ZERO
     }
@@ -117,9 +119,9 @@ pub(super) enum Evidence {
     /// The caller dropped the call before the service answered: a failure if it was overdue, otherwise `Unanswered`.
     Cancelled,
     /// The call was abandoned before the service answered, and this is no failure. A probe returns its place, and the
-    /// series of probes lasts longer.
+    /// series of probes lasts for at least half a probe timeout more.
     Unanswered,
-    /// No evidence about the service. A probe returns its place, and the series of probes does not change.
+    /// No evidence about the service. A probe returns its place, and does not make the series of probes last longer.
     Nothing,
 }
 
@@ -135,7 +137,7 @@ impl Evidence {
         }
     }
 
-    /// Returns whether the service answered or the call failed. Only such a call can count as not slow.
+    /// Returns whether the call is a success, a failure or an overload. Only such a call can count as not slow.
     pub(super) fn is_answer(self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Overloaded)
     }

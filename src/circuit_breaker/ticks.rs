@@ -33,7 +33,7 @@ pub(super) struct SharedTicks {
 }
 
 impl Ticks {
-    /// Returns the ticks of a window of this length, at least 16 ns, counted from the origin.
+    /// Returns the ticks of a window of this length, counted from the origin. A length below 16 ns counts as 16 ns.
     pub(super) fn new(length: Duration) -> Self {
         let tick_nanos = (Nanos::of(length).0 / BUCKETS).max(1);
         // `2^scale` is at least `tick_nanos`, and half of it is less. Before rounding, the quotient is therefore at
@@ -61,7 +61,7 @@ impl Ticks {
     ///
     /// Records that are younger than the new window stay, and expire oldest first within the new length. They may
     /// expire too early: in a longer window because their ticks were shorter, in a shorter one because fewer ticks are
-    /// left. They never expire more than a tick too late.
+    /// left. They expire too late by less than one old and one new tick together.
     ///
     /// A thread that has read a later clock may record with the old ticks after the change. Its record may then be
     /// ahead of the new ticks. It counts once the new ticks reach it.

@@ -48,7 +48,8 @@ impl Transition {
         (self.slow.calls, self.slow.bad)
     }
 
-    /// Returns the failures in a row just before. Zero if they do not count.
+    /// Returns the failures in a row just before. Zero unless the circuit was closed. If a new configuration has
+    /// stopped counting them in this era, returns the last count.
     pub fn failures_in_a_row(&self) -> u32 {
         self.failures_in_a_row
     }

@@ -18,7 +18,7 @@ const TAG_MASK: u64 = (1 << TAG_BITS) - 1;
 /// A bucket is one word: the tag of its tick, calls, and bad calls. A record is one compare-and-swap on the bucket of
 /// its tick. If the bucket has passed to a later tick, the tag differs, and a thread that was delayed drops its record.
 ///
-/// A full bucket is emptied into a side count under a lock, once in a quarter of a million calls.
+/// A full bucket is emptied into a side count under a lock, once for each 262,143 calls of one tick.
 ///
 /// A tick is a sixteenth of the window, numbered by [`Ticks`]. Each era advances the numbering by a whole window, so
 /// that the records of an earlier era have expired in every later one.

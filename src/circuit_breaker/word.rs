@@ -8,9 +8,11 @@ pub enum BreakerState {
     Open,
     /// A limited number of calls pass, as probes.
     HalfOpen,
-    /// Opened by hand: no calls pass until a [`reset`](super::Breaker::reset).
+    /// Opened by hand or by [`forced`](super::BreakerConfig::forced): no calls pass until a
+    /// [`reset`](super::Breaker::reset), or another change by hand or by `forced`.
     ForcedOpen,
-    /// Closed by hand: all calls pass until a [`reset`](super::Breaker::reset).
+    /// Closed by hand or by [`forced`](super::BreakerConfig::forced): all calls pass until a
+    /// [`reset`](super::Breaker::reset), or another change by hand or by `forced`.
     ForcedClosed,
 }
 
@@ -66,7 +68,8 @@ impl Word {
         }
     }
 
-    /// Returns whether a call's ticket carries times, so that its admission reads the clock.
+    /// Returns whether the configuration times calls. A closed circuit then reads the clock to admit a call, and the
+    /// call's ticket carries times.
     #[inline]
     pub(super) fn calls_are_timed(self) -> bool {
         self.0 & TIMED != 0

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 impl BreakerShared {
     /// Refuses a call, or admits it. The call is a probe, unless the circuit has closed after the call has read `word`.
     pub(in crate::circuit_breaker) fn admit_probe(&self, word: Word, now: Nanos) -> Result<Ticket, CircuitOpen> {
-        // A refusal that changes no state takes no lock, and so costs the same on any number of threads.
+        // A refusal that changes no state takes no lock, unless another thread changes the state meanwhile. It
+        // therefore costs the same on any number of threads.
         match word.state() {
             BreakerState::Open if !self.has_passed(&self.open_until, now) => return Err(self.circuit_open(now)),
             BreakerState::HalfOpen if word.places() == 0 && !self.has_passed(&self.probes_until, now) => {

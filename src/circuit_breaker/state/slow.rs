@@ -1,4 +1,4 @@
-//! Counts slow calls.
+//! Counts slow calls. A closed circuit opens when their rate reaches its limit, a half-open circuit at the first one.
 
 use super::BreakerShared;
 use crate::{
@@ -30,7 +30,8 @@ impl BreakerShared {
         let evidence = ticket.resolve(evidence, now);
         let slow = ticket.is_slow(now);
         // It is unknown whether a call that was abandoned before the threshold would have been slow. Such a call is not
-        // recorded here, unless it was overdue: then `resolve` has made it a failure.
+        // recorded here, unless it was overdue: then `resolve` has made it a failure. A call that ended before the
+        // threshold as `Evidence::Nothing` is not recorded here either.
         if slow || ticket.can_be_slow() && evidence.is_answer() {
             self.record_slowness(ticket.era(), slow, now);
         }
@@ -55,7 +56,7 @@ impl BreakerShared {
             return None;
         }
         if ticket.has_begun() && !ticket.can_be_slow() {
-            // The call cannot become slow any more, and only its end checks whether it is overdue.
+            // The call cannot be counted as slow, or was already counted. Only its end checks whether it is overdue.
             return None;
         }
         let now = self.since_origin(now());
