@@ -61,7 +61,7 @@ impl fmt::Display for Evidence<'_> {
     }
 }
 
-/// Writes the counts that a closed circuit had when it opened. At least one of them has reached its limit.
+/// Writes the counts that a closed circuit had when it opened, without those that are zero.
 fn counted(transition: &Transition, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (calls, failures) = transition.counts();
     let (timed, slow) = transition.slow_counts();

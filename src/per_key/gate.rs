@@ -15,8 +15,8 @@ pub struct Admitted<T, K, P> {
 }
 
 impl<T: Mechanism, K, F> PerKey<T, K, F> {
-    /// Returns the entry for a request. If the key is new, makes an entry, or returns the overflow entry if there is no
-    /// place.
+    /// Returns the entry for a request. If the key is new, makes an entry. Returns the overflow entry if there is no
+    /// place, or if the mechanism of the key cannot be made.
     #[inline]
     pub(super) fn entry<Request>(&self, request: &Request, frame: &mut Frame) -> Arc<Entry<T, K>>
     where

@@ -114,8 +114,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// Sets the most keys that have their own mechanism, from now on and for all clones. Default: 1024.
     ///
     /// This number bounds the memory: a [`Breaker`] takes about 1 KiB. If you lower the bound below the number of keys,
-    /// no key is removed at once. Each new key then first removes keys that can be forgotten, until the bound holds or
-    /// none is left. With zero, all keys share one mechanism.
+    /// no key is removed at once. Each new key then first removes keys that can be forgotten, until the bound holds, no
+    /// such key is left, or `most_open` forbids a removal. With zero, all keys share one mechanism.
     pub fn max_keys(self, max_keys: usize) -> Self {
         self.keys.set_max_keys(max_keys);
         self
@@ -143,7 +143,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     }
 
     /// Returns the handle of this key, for use without tower. Counts the key as used now, by tokio's clock. Makes a
-    /// mechanism if the key is new, or returns the [overflow](Self::overflow) mechanism if there is no place.
+    /// mechanism if the key is new. Returns the [overflow](Self::overflow) mechanism if there is no place, or if the
+    /// mechanism of the key cannot be made.
     ///
     /// While your code holds the handle, the key is in use and keeps its place.
     ///

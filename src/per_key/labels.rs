@@ -48,8 +48,8 @@ impl<T: Mechanism, K, F> PerKey<T, K, F> {
     /// with the value `other` for all other keys together. Several keys may share a value. Default: the readings
     /// combine all keys, without the label.
     ///
-    /// The labels apply from now on and to all clones, and replace earlier labels. Counts of events, such as
-    /// `circuit_transitions_total`, still combine all keys.
+    /// The labels apply from now on and to all clones, and replace earlier labels. The number of keys, and counts of
+    /// events such as `circuit_transitions_total`, still combine all keys.
     ///
     /// ```
     /// use steadfast::{circuit_breaker::Breaker, per_key::PerKey, shell::{Reading, Readings, Instrument}};

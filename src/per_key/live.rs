@@ -32,8 +32,9 @@ where
     type Config = <T as Mechanism>::Config;
 
     fn read(&self) -> Self::Config {
-        // The configuration that was last applied to all keys. Before the first one, it is that of the overflow
-        // mechanism. A single key does not show it: its configuration may have been changed by hand.
+        // The configuration that was last applied to all keys. Before any was applied, the configuration of the
+        // overflow mechanism. A single key does not show the common configuration: that of the key may have been
+        // changed by hand.
         self.keys.config().unwrap_or_else(|| self.overflow.read())
     }
 

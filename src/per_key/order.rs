@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// than 100 ns.
 const PAUSE_PER_ENTRY: Nanos = Nanos(10_000);
 
-/// The number of old entries that each new key visits, even if the table has room.
+/// The most old entries that each new key visits, even if the table has room.
 const LOOKS_AT_OLD: usize = 2;
 
 /// The entries in the order of their last use. A search moves the entries that it cannot remove to the end.
@@ -34,7 +34,7 @@ pub(super) struct Order {
 /// The last use of an entry, as far as the order knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct KnownUse {
-    /// The time of that use, or of a later search that moved the entry back.
+    /// The time of the last known use, or a later time with which a search moved the entry behind others.
     since: Nanos,
     /// Orders the known uses of equal time.
     number: u64,
@@ -70,7 +70,8 @@ impl Order {
     }
 
     /// Finds the first entry that can be removed, and moves the entries before it to the end, so that its known use is
-    /// the first. Returns whether there is such an entry. Returns `false` during a pause.
+    /// the first. Returns whether there is such an entry. If there is none, starts a pause. Returns `false` during a
+    /// pause.
     pub(super) fn find<T: Mechanism, K>(&mut self, table: &Table<T, K>, moment: Moment, idle_after: Nanos) -> bool {
         if self.pauses(moment.nanos) {
             return false;
@@ -121,7 +122,10 @@ impl Order {
     }
 
     /// Removes up to [`LOOKS_AT_OLD`] entries that were idle for `idle_after` and are not in use, if `may_remove`
-    /// agrees to each removal. `may_remove` runs last: if it returns `true`, the entry is removed.
+    /// agrees to each removal. `may_remove` takes the removed entry out of a count. It therefore runs last: if it
+    /// returns `true`, the entry is removed.
+    ///
+    /// An entry that a search moved to the end is visited only once `idle_after` has passed since that search.
     pub(super) fn remove_old<T: Mechanism, K>(
         &mut self,
         table: &Table<T, K>,
@@ -146,13 +150,14 @@ impl Order {
     }
 
     /// Returns the first known use that is up to date: its entry was not used later. Updates the outdated known uses
-    /// before it, and drops those without an entry.
+    /// before it.
     fn first<T, K>(&mut self, table: &Table<T, K>) -> Option<KnownUse> {
         loop {
             let Reverse(known) = self.known.peek().copied()?;
             match table.used(known.hash) {
                 Some(used) if used > known.since => self.postpone(used),
                 Some(_) => return Some(known),
+                // Does not happen: an entry leaves the table together with its known use.
                 None => drop(self.known.pop()),
             }
         }

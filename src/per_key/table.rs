@@ -38,7 +38,8 @@ impl<T, K> Entry<T, K> {
         Self { handle, key, used: AtomicU64::new(now.0) }
     }
 
-    /// Notes a use. Writes at most once per [`EXACT_TO`], so that threads with one key rarely write its cache line.
+    /// Notes a use. Writes only if the last noted use is at least [`EXACT_TO`] ago, so that threads with one key rarely
+    /// write its cache line.
     #[inline]
     pub(super) fn touch(&self, now: Nanos) {
         if now.saturating_sub(Nanos(self.used.load(Ordering::Relaxed))) >= EXACT_TO {

@@ -23,10 +23,11 @@ const RETRY: u64 = 1 << 32;
 /// Retries help while few calls fail. While all calls fail, three attempts per call triple the load on a service
 /// without spare capacity. A budget bounds the load of retries to a fixed share of the calls, at any failure rate.
 ///
-/// Every call that reaches the service deposits `ratio`, every retry withdraws 1, and the balance never exceeds `cap`.
-/// Each new budget starts with its own random fraction of one retry. The fraction and the first deposits make a whole
-/// retry after a different number of calls in each client. After a deployment, quiet clients therefore do not all retry
-/// at once. [`initial`](RetryBudgetBuilder::initial) gives a short-lived program its retries at once.
+/// Every call that reaches the service deposits `ratio`, up to a balance of `cap`. Every retry withdraws 1 from the
+/// balance. If the balance is below 1, the retry comes from the `floor`. Each new budget starts with its own random
+/// fraction of one retry. The fraction and the first deposits make a whole retry after a different number of calls in
+/// each client. After a deployment, quiet clients therefore do not all retry at once.
+/// [`initial`](RetryBudgetBuilder::initial) gives a short-lived program its retries at once.
 ///
 /// The `floor` adds a slow trickle of retries for clients with little traffic. At most one of these retries can be
 /// saved up. The first one comes at a random instant within the time that the floor takes for one retry.

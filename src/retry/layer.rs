@@ -35,7 +35,7 @@ pub struct Retry<P = CloneRequest> {
 
 #[derive(Clone, Debug)]
 enum Budget {
-    /// A budget of its own, with all defaults.
+    /// A budget with all defaults, which the layer builds for itself.
     Default,
     Shared(RetryBudget),
     None,
@@ -115,8 +115,8 @@ impl<P> Retry<P> {
         Self { budget: Budget::None, ..self }
     }
 
-    /// Draws the jitter from this generator. Clones of a generator share one sequence, so no two layers draw the same
-    /// numbers.
+    /// Draws the jitter, and the random numbers of the default budget, from this generator. Clones of a generator share
+    /// one sequence, so no two layers draw the same numbers.
     pub fn random(self, random: Random) -> Self {
         Self { random, ..self }
     }
@@ -124,7 +124,8 @@ impl<P> Retry<P> {
     /// Retries only the requests for which `may_repeat` returns true. A payment without an idempotency key must not be
     /// repeated.
     ///
-    /// `may_repeat` runs once per call, before the first attempt. Other requests are sent once and not cloned.
+    /// `may_repeat` runs once per call, before the first attempt. It may run again if the configuration of a live stack
+    /// changes while the call starts. Other requests are sent once and not cloned.
     ///
     /// `may_repeat` is a closure or function `Fn(&Request) -> bool`, or one that returns a [`Repeat`](super::Repeat).
     /// With [`Repeat::IfUnprocessed`](super::Repeat::IfUnprocessed), a payment is retried if the service provably did

@@ -6,7 +6,8 @@
 //! - The attempt failed in a way that another attempt may mend.
 //! - The call has attempts left.
 //! - The backoff ends before the caller's deadline.
-//! - The [`RetryBudget`] has a retry left. The budget bounds the load that all retries together add.
+//! - The [`RetryBudget`], unless it is [switched off](Retry::without_budget), has a retry left. The budget bounds the
+//!   load that all retries together add.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]

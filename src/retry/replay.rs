@@ -23,7 +23,8 @@ pub enum Repeat {
 ///
 /// # Cost
 ///
-/// `keep` runs once for each call that may have more than one attempt. The other methods run only between attempts.
+/// `keep` runs once for each call that may have more than one attempt. If the configuration of a live stack changes
+/// while the call starts, `keep` may run again. The other methods run only between attempts.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -95,7 +96,8 @@ pub trait Replay<Request> {
     /// there can be no other copy: then this attempt is the [last](Self::last).
     fn copy(&self, kept: &Self::Kept, frame: &mut Frame) -> Option<Request>;
 
-    /// Runs before the last attempt. Returns the kept request.
+    /// Runs before the last possible attempt, and when [`copy`](Self::copy) has returned `None`. Returns the kept
+    /// request.
     fn last(&self, kept: Self::Kept, frame: &mut Frame) -> Request;
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 /// Retries a call while four conditions hold: the service failed, attempts are left, the wait ends before the deadline,
-/// and the budget has a retry.
+/// and the budget, if there is one, has a retry.
 #[derive(Clone, Debug)]
 pub struct RetryStage<P, Next> {
     pub(super) attempts: u32,
@@ -285,7 +285,8 @@ impl<P, Next> RetryStage<P, Next> {
     }
 }
 
-/// Drops the kept value, because there is no further attempt. The drop is user code if the type has one.
+/// Drops the kept value, because there is no further attempt, or because the call is recalled. The drop is user code if
+/// the type has one.
 #[inline]
 fn drop_kept<Kept>(kept: &mut Option<Kept>, frame: &mut Frame) {
     if kept.take().is_some() && needs_drop::<Kept>() {

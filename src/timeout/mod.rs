@@ -45,7 +45,8 @@
 //! - In a stack, the service sees the deadline in its [context](crate::CallContext), so the clock is read when the
 //!   limit begins. A fixed limit alone around a service, without an inherited deadline, counts from the end of the
 //!   first poll. A call that is answered at once then reads no clock.
-//! - tokio's timers fire at whole milliseconds. A limit ends a call up to two milliseconds late, never early.
+//! - tokio's timers fire at whole milliseconds. A limit never ends a call early. It ends a call up to two milliseconds
+//!   late, or later if the executor is busy.
 //!
 //! # Cancellation
 //!
@@ -69,8 +70,8 @@
 //!
 //! A [`Quantile`] also knows how long the fastest recent answer took. The deadline of a caller or an outer timeout can
 //! leave a call less time than that answer took. Such a call is
-//! [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work. A limit of the other kinds refuses a call
-//! only if its deadline has passed, or if a [`PerRequest`] chooses a limit of zero.
+//! [refused](Quantile#calls-that-cannot-be-answered-in-time) before any work, except one in a second. A limit of the
+//! other kinds refuses a call only if its deadline has passed, or if a [`PerRequest`] chooses a limit of zero.
 //!
 //! # Cost
 //!

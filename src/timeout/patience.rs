@@ -43,7 +43,7 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     #[doc(hidden)]
     fn is_hopeless(&self, left: Duration, now: Instant) -> bool;
 
-    /// Learns that the service answered.
+    /// Learns that the service answered with a [`Success`](crate::Outcome::Success).
     #[doc(hidden)]
     fn answered(&self, kept: Self::Kept, now: impl FnOnce() -> Instant);
 
@@ -51,8 +51,8 @@ pub trait Patience: sealed::Sealed + fmt::Debug {
     #[doc(hidden)]
     fn given_up(&self, kept: Self::Kept);
 
-    /// Learns from a call that failed at `now`, if it failed within a millisecond of its limit or of an inherited
-    /// deadline.
+    /// Learns from a call that ended without a success at `now`, if it ended within a millisecond of its limit or of an
+    /// inherited deadline, or later.
     #[doc(hidden)]
     fn failed(&self, kept: Self::Kept, now: impl FnOnce() -> Instant);
 

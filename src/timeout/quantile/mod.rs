@@ -24,7 +24,7 @@ use window::Window;
 pub(crate) const SLICE: usize = 128;
 /// Four slices: while one slice is learned, calls fill the next ones.
 const CELLS: usize = 4 * SLICE;
-/// Of the calls that are refused because they have less time than the fastest answer, one passes in this time.
+/// Of the calls that have less time than the fastest answer, one passes in this time. The others are refused.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// A timeout that learns its limit: the time within which all but a share `e` of the calls are answered.

@@ -2,7 +2,8 @@
 
 use crate::clock::Nanos;
 
-/// 2^7 = 128 buckets for each doubling. No bucket is wider than 1/128 of its lower bound.
+/// 2^7 = 128 buckets for each doubling. Each number of nanoseconds below 128 has its own bucket. From there on, no
+/// bucket is wider than 1/128 of its lower bound.
 const BITS: u32 = 7;
 
 /// The buckets between a floor and a ceiling. Durations outside are in the first or the last bucket.
