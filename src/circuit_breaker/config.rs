@@ -150,9 +150,9 @@ impl Reconfigure for Breaker {
         if now.forced == Some(Forced::Open) {
             return Course::Strictest(now.clone());
         }
-        // Only these settings decide how a call is admitted. The forced state and the number of probes decide whether
-        // the call passes, and its ticket gets the two times. A change of the other settings takes effect later: when a
-        // result is recorded, or at the next opening or series of probes.
+        // The result of an admission depends only on these settings: the forced state and the number of probes decide
+        // whether the call passes, and its ticket gets the two times. A change of the other settings takes effect
+        // later: when a result is recorded, or at the next opening or series of probes.
         let seen = |config: &BreakerConfig| {
             let slow_after = config.slow_call_rate.map(|slow| slow.threshold);
             (config.forced, config.probes, config.cancelled_is_failure_after, slow_after)

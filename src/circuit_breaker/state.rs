@@ -220,7 +220,8 @@ impl BreakerShared {
     }
 
     /// Returns whether nothing counts towards opening: no failure in a row, no failure in the window, and no slow call.
-    /// Changes nothing.
+    /// A run of failures from before a change of the configuration still counts here, even if the present configuration
+    /// counts none. Changes nothing.
     pub(super) fn is_clean(&self, now: Nanos) -> bool {
         let (era, run) = (self.word().era(), self.era_and_run.load(Ordering::Relaxed));
         let has_run = (run >> 32) as u32 == era && run as u32 > 0;

@@ -61,7 +61,7 @@ impl Ticks {
     ///
     /// Records that are younger than the new window stay, and expire oldest first within the new length. They may
     /// expire too early: in a longer window because their ticks were shorter, in a shorter one because fewer ticks are
-    /// left. They expire too late by less than one old and one new tick together.
+    /// left. If they expire too late, it is by less than one old and one new tick together.
     ///
     /// A thread that has read a later clock may record with the old ticks after the change. Its record may then be
     /// ahead of the new ticks. It counts once the new ticks reach it.
