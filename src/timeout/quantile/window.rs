@@ -45,8 +45,8 @@ pub(super) struct Window {
     /// Whether the last slice was frozen: too many of its calls were given up, so it is not learned.
     frozen: bool,
     /// The calls of each slice at whose end no slice was learned, less ten for each call that was learned, but never
-    /// below zero. It grows while fewer than one call in eleven is learned. At ten windows of calls the limit begins
-    /// again.
+    /// below zero. This number grows while fewer than one call in eleven is learned. At ten windows of calls the limit
+    /// begins again.
     passed_over: usize,
     /// The number of samples that must be learned before the next step raises the limit.
     hold: usize,
