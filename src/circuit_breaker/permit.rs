@@ -53,8 +53,8 @@ impl Permit<'_> {
         self.outcome(Outcome::Overloaded { retry_after: None });
     }
 
-    /// Records a call that ends now without evidence about the service, unless the call was slow. A probe that was not
-    /// slow returns its place.
+    /// Records a call that ends now and proves nothing about the service, unless it was slow: a slow call counts as
+    /// slow. A probe that was not slow returns its place.
     pub fn ignored(self) {
         self.outcome(Outcome::Ignored);
     }

@@ -88,11 +88,11 @@ impl Queue {
     ///   ms, the rate is measured over the last 50 to 100 ms. Time in which no call waits does not count. If fewer
     ///   calls waited in the last 5 to 10 s of the time that counts, the rate is measured over these seconds. A service
     ///   that takes fewer than 10 waiters, plus one for each place, in 5 s is measured over a longer time.
-    /// - The rate is known once the service has taken enough waiters: after the first one 10 more, plus one for each of
-    ///   its places. Calls must have been waiting for at least 50 ms of that time. The queue measures the rate again
-    ///   after a new [pace](QueueBuilder::pace), after an idle time, and after a standstill. The idle time is ten
-    ///   seconds without a waiter, or 20 times the mean time of a call, if that is longer. In a standstill calls wait,
-    ///   and the service takes none of them for 20 times the mean time of a call. While the rate is not known, the
+    /// - The rate is known once the service has taken enough waiters: 11, and one more for each of its places. Calls
+    ///   must have been waiting for at least 50 ms of that time. The queue measures the rate again after a new
+    ///   [pace](QueueBuilder::pace), after an idle time, and after a standstill. The idle time is ten seconds without a
+    ///   waiter, or 20 times the mean time of a call, if that is longer. In a standstill calls wait, and the service
+    ///   takes none of them for 20 times the mean time of a call. While the rate is not known, the
     ///   [depth](QueueBuilder::depth) is the only bound.
     /// - If no call waits, the next call may wait, however low the measured rate is. A measured rate that is too low
     ///   therefore makes the queue shorter for a while, but the service stays busy. A rate that is too high lets calls

@@ -203,7 +203,7 @@ impl<T: Mechanism, K> Keys<T, K> {
         self.table.all()
     }
 
-    /// Returns the overflow entry, if it is known without a search that this entry would serve a new key at `due`.
+    /// Returns the overflow entry if a new key would get it at `due`, as far as that is known without a search.
     pub(super) fn forecast_for_newcomer(&self, due: Instant) -> Option<&Arc<Entry<T, K>>> {
         let order = lock(&self.order);
         let shares = order.len() >= self.max_keys() && (self.max_keys() == 0 || order.pauses(self.time(due)));

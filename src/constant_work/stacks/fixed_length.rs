@@ -99,7 +99,7 @@ macro_rules! numbers {
 }
 numbers!(u8 u32 u64 f64);
 
-/// Encodes enums without fields as the index of the variant.
+/// Encodes a type with few values, such as an enum without fields, as the index of the value in this list.
 macro_rules! variants {
     ($($name:ident: $first:expr $(, $other:expr)*;)*) => { $(
         impl FixedLength for $name {

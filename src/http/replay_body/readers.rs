@@ -1,7 +1,7 @@
 use crate::panics::survives;
 use std::task::Waker;
 
-/// The number of the last attempt, which is the newest.
+/// The number of the attempt after which no other follows. It is above every number that `join` gives.
 pub(super) const LAST: u64 = u64::MAX;
 
 /// The live readers of one body. The methods run under the lock. They neither clone nor drop a waker, because that may

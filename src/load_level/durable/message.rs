@@ -65,8 +65,8 @@ pub struct Delivery {
     /// a worker that was calling the message [as a suspect](super#messages-that-kill-their-worker).
     pub attempt: u32,
     /// Whether a worker that died or was cut off may have begun a call of this message. `false` again once a later call
-    /// of the message has ended. A rejected call that does not count as a try is no such end. The call at the worker
-    /// that died or was cut off may have done a part of the work. That call does not always count in
+    /// of the message has ended. It stays `true` after a later call that was rejected without counting as a try. The
+    /// call at the worker that died or was cut off may have done a part of the work. That call does not always count in
     /// [`attempt`](Self::attempt).
     pub may_have_begun: bool,
     /// The time since the message's first append, by the server's clock.
@@ -86,7 +86,7 @@ pub struct DeadLetter {
     /// The number of tries.
     pub attempts: u32,
     /// The error of the last try, with its sources, cut off after 1 KiB. If a worker died during the last try, the text
-    /// says so. If the worker that received the message allows no further try after the earlier ones, the text says
-    /// that no try is left.
+    /// says so. If the earlier tries were already as many as the worker that received the message allows, it did not
+    /// call the message, and the text says that no try is left.
     pub reason: String,
 }

@@ -34,14 +34,15 @@ impl DurableQueue {
     /// Configures a worker, which decodes each [`Delivery`](super::Delivery) with `decode` and calls `service` with the
     /// result.
     ///
-    /// `decode` runs in the task of the call. A message that it cannot decode becomes a dead letter at once.
+    /// `decode` runs in the task that then calls the service, not in the task that reads from Redis. A message that it
+    /// cannot decode becomes a dead letter at once.
     pub fn worker<Decode, S>(&self, decode: Decode, service: S) -> WorkerBuilder<Decode, S> {
         WorkerBuilder::new(self.core.clone(), decode, service)
     }
 
     /// Appends a dead letter as a new message, and removes the letter. The new message has a new identity, a new age,
-    /// and all tries again. Work that is idempotent by the identity does not recognize it. Returns `None` if the letter
-    /// does not exist, or no longer exists.
+    /// and all tries again. A service that detects duplicates by the identity does not recognize the new message as a
+    /// repetition of the old one. Returns `None` if the letter does not exist, or no longer exists.
     ///
     /// # Errors
     ///

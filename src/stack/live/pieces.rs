@@ -47,7 +47,8 @@ pub(super) enum Remaining {
     Loosen,
     /// Changing in one step, because the mechanism takes no intermediate configuration.
     OneStep,
-    /// Changing in several steps, because the mechanism takes no intermediate configuration.
+    /// Changing in several steps that no intermediate configuration covers: a call can see some of them and not the
+    /// others.
     SeveralSteps,
 }
 
@@ -131,8 +132,8 @@ impl<H: Reconfigure<Config: PartialEq> + Send + Sync> Piece for Part<H> {
     }
 }
 
-/// A timeout that a configuration can set. It is a setting of calls. The change itself writes these settings, so this
-/// piece has nothing to apply.
+/// A timeout that a configuration can set. Each call reads its timeout from the settings that the live stack publishes.
+/// `change.rs` writes those, so this piece has nothing to apply.
 struct Timeout {
     of: Of,
     built: Duration,

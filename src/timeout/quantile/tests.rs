@@ -150,7 +150,7 @@ fn a_limit_that_no_caller_waits_for_stays_the_same() {
         let latency = Duration::from_secs_f64(shape.sample(&mut random));
         if latency < 20 * MS { limit.record(latency) } else { limit.cut_of(limit.era(), 20 * MS) }
     }
-    // The limit moves until the window has only calls that the callers' deadlines can end.
+    // The limit may move while the window still has calls from before, which had no deadline.
     let after = limit.current();
     assert!(after > before.mul_f64(0.4) && after < before.mul_f64(2.5), "{before:?} {after:?}");
     assert_eq!((limit.is_frozen(), limit.achieved_rate()), (false, 0.0));
@@ -166,7 +166,7 @@ fn a_call_counts_in_the_era_in_which_it_began_and_in_no_later_one() {
     assert_eq!((limit.current(), limit.is_frozen()), (limit.ceiling(), false));
     (0..2 * SLICE).for_each(|_| limit.record(MS));
     assert!(limit.current() < 2 * MS);
-    // The limit begins again without a reset.
+    // After ten windows of calls that were not learned, the limit begins again at the ceiling by itself, in a new era.
     let before = limit.era();
     (0..1_000 / SLICE * SLICE + 2 * SLICE).for_each(|_| limit.censored(limit.current()));
     assert_eq!(limit.current(), limit.ceiling());

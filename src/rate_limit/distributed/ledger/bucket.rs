@@ -154,8 +154,8 @@ impl BucketLedger {
             (OnOutage::FairShare, None) => self.share(quota, processes, now),
             _ => ProcessShare::ALL,
         };
-        // The known level may lack the unconfirmed spends. A process with a share pays more than one token for each, so
-        // they are added at that cost.
+        // The known level may lack the unconfirmed spends. A process that may use only a part of the bucket pays the
+        // inverse of that part for each token (2 for one half), so the unconfirmed spends are added at that cost.
         let mut level = *self.known(quota, now);
         level.add_parts(share.cost(self.unflushed(), &level));
         self.local.take(policy, quota, tokens, now, outage, Start { level, share })?;

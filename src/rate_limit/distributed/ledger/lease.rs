@@ -5,7 +5,7 @@ use crate::rate_limit::{
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// About the most entries that the log has for a window, independent of the number of calls.
+/// The log has at most about this many entries for a window, however many calls there are.
 const MOST_SPENDS: u32 = 80;
 
 /// A process asks for at least one 16th of the limit before it knows its demand.
@@ -41,7 +41,7 @@ pub(crate) struct LeaseLedger {
     spent_since: Tokens,
     /// The sequence of the last demand. Zero until the store is asked.
     sequence: u64,
-    /// The highest total that the store answered since it last lost data.
+    /// The highest number that the store has answered for the tokens spent by all processes, since it last lost data.
     total: Tokens,
     /// When the store last answered. `None` if it never has.
     answered_at: Option<Instant>,
@@ -68,9 +68,10 @@ enum LeaseState {
     Unheard,
     /// The store answered the last demand.
     Connected,
-    /// The store did not answer the last demand, or was not asked, because it is down or no flusher ran. Spent tokens
-    /// return to the process that spent them one window later. So the process continues with the tokens that it held
-    /// and had spent when it was cut off. While no process reaches the store, no other process has these tokens.
+    /// The store did not answer the last demand, or was not asked, because it is down or no flusher ran. One window
+    /// after tokens were spent, they return to the process that spent them. So the process continues with the tokens
+    /// that it held and had spent when it was cut off. While no process reaches the store, no other process has these
+    /// tokens.
     CutOff,
     /// The store answers again, or has lost its data. The process takes nothing from it until all other processes had
     /// time to report what they spent.

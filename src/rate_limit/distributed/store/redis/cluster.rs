@@ -34,7 +34,7 @@ struct ClusterShared {
     seed: Connection,
     random: Random,
     known: Mutex<Known>,
-    /// The duty to find out which server has which keys.
+    /// Lets one task at a time find out which server has which keys.
     looking: Arc<Duty>,
 }
 
@@ -61,7 +61,7 @@ impl Cluster {
             let open = servers.into_iter().map(async |address| (cluster.0.open(&address).await, address));
             let opened = join_all(open).await;
             let mut known = lock(&cluster.0.known);
-            // A server that cannot be reached now gets a connection from `learn`, which connects in the background.
+            // If a server cannot be reached now, `learn` gives it a connection that connects in the background.
             known.connections =
                 opened.into_iter().filter_map(|(connection, address)| Some((address, connection.ok()?))).collect();
             drop(known);
@@ -222,8 +222,9 @@ impl ClusterShared {
     }
 }
 
-/// Finds out which server has which keys, and asks again after each pause until a server has answered. The task keeps
-/// the duty during the last pause, too, so that the next task does not ask at once.
+/// Finds out which server has which keys, and asks again after each pause until a server has answered, the cluster is
+/// dropped, or another task has taken over. The task keeps the duty during the last pause, too, so that the next task
+/// does not ask at once.
 async fn look(shared: Weak<ClusterShared>, duty: OnDuty) {
     while duty.goes_on(Instant::now()) {
         let Some(strong) = shared.upgrade() else { return };

@@ -160,7 +160,7 @@ impl BucketRounds {
         .await
     }
 
-    /// Draws a random part of the period, so that processes do not ask at the same time.
+    /// Returns the period times a random factor from this range, so that processes do not ask at the same time.
     fn period(&self, part: Range<f64>) -> Duration {
         let part = self.sync.random.with(|random| random.random_range(part));
         self.sync.pace.period().mul_f64(part)
