@@ -161,8 +161,8 @@ impl BucketRounds {
     }
 
     /// Returns the period times a random factor from this range, so that processes do not ask at the same time.
-    fn period(&self, part: Range<f64>) -> Duration {
-        let part = self.sync.random.with(|random| random.random_range(part));
-        self.sync.pace.period().mul_f64(part)
+    fn period(&self, factor: Range<f64>) -> Duration {
+        let factor = self.sync.random.with(|random| random.random_range(factor));
+        self.sync.pace.period().mul_f64(factor)
     }
 }
