@@ -55,7 +55,9 @@ impl fmt::Display for Evidence<'_> {
             (BreakerState::Closed, BreakerState::Open) => counted(self.0, f),
             (BreakerState::HalfOpen, BreakerState::Open) => f.write_str("the probes failed or did not answer"),
             (BreakerState::Open, BreakerState::HalfOpen) => f.write_str("the open time has passed"),
-            (BreakerState::HalfOpen, BreakerState::Closed) => f.write_str("the probes succeeded, or by hand"),
+            (BreakerState::HalfOpen, BreakerState::Closed) => {
+                f.write_str("enough probes succeeded, or the circuit was reset")
+            }
             _ => f.write_str("by hand"),
         }
     }

@@ -51,9 +51,7 @@ impl Overloaded {
             OverloadedCause::Limit => {
                 format!("{limit} {} in flight already", if *limit == 1 { "call is" } else { "calls are" })
             }
-            OverloadedCause::Class => {
-                format!("of {limit} places, those still free are for other classes")
-            }
+            OverloadedCause::Class => format!("of {limit} places, those still free are for other classes"),
             OverloadedCause::Tenant => format!("the tenant already uses its whole share of the {limit} places"),
             OverloadedCause::Signal => format!("an overload signal has lowered the limit to {limit} in flight"),
         }

@@ -128,7 +128,7 @@ impl<I, M> Retry<Repeatable<I, M>> {
 /// Says which requests are idempotent beyond the standard.
 pub trait IsIdempotent<B> {
     /// Whether processing this request twice does no harm.
-    fn says_idempotent(&self, request: &Request<B>) -> bool;
+    fn is_idempotent(&self, request: &Request<B>) -> bool;
 }
 
 /// Adds nothing to the method and `Idempotency-Key`.
@@ -140,13 +140,13 @@ pub struct StandardOnly;
 pub struct Idempotent<F>(F);
 
 impl<B> IsIdempotent<B> for StandardOnly {
-    fn says_idempotent(&self, _: &Request<B>) -> bool {
+    fn is_idempotent(&self, _: &Request<B>) -> bool {
         false
     }
 }
 
 impl<B, F: Fn(&Request<B>) -> bool> IsIdempotent<B> for Idempotent<F> {
-    fn says_idempotent(&self, request: &Request<B>) -> bool {
+    fn is_idempotent(&self, request: &Request<B>) -> bool {
         (self.0)(request)
     }
 }
@@ -173,7 +173,7 @@ impl<I, M> Repeatable<I, M> {
             Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
         );
         let has_key = || request.headers().get_all(IDEMPOTENCY_KEY).iter().any(|key| !key.is_empty());
-        if by_method || has_key() || self.idempotent.says_idempotent(request) {
+        if by_method || has_key() || self.idempotent.is_idempotent(request) {
             Repeat::Always
         } else {
             Repeat::IfUnprocessed

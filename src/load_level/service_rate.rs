@@ -133,8 +133,8 @@ impl ServiceRate {
         (span.served >= FEWEST + u64::from(self.places) && span.time >= SHORTEST).then_some(span)
     }
 
-    /// Returns whether the counts no longer apply. Then the time without a waiter, before `backlog_since`, was longer
-    /// than [`LONGEST_IDLE`]. If the rate is known, that time was also longer than the pause.
+    /// Returns whether the counts no longer apply: before `backlog_since`, no call waited for longer than
+    /// [`LONGEST_IDLE`]. If the rate is known, the time must also be longer than the pause.
     fn is_over(&self, backlog_since: Nanos) -> bool {
         let idle = backlog_since.saturating_sub(self.last.unwrap_or(backlog_since));
         idle > LONGEST_IDLE && self.span().is_none_or(|span| idle > self.pause(span))

@@ -34,8 +34,6 @@ use tower::Service;
 ///
 /// The stage allocates nothing, and reads the clock only if the admission asks for the time.
 ///
-/// # Example
-///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -94,7 +94,7 @@ async fn a_state_change_of_a_circuit_has_its_evidence() {
         ("INFO", "open", "half_open", "the open time has passed"),
         ("WARN", "half_open", "open", "the probes failed or did not answer"),
         ("INFO", "open", "half_open", "the open time has passed"),
-        ("INFO", "half_open", "closed", "the probes succeeded, or by hand"),
+        ("INFO", "half_open", "closed", "enough probes succeeded, or the circuit was reset"),
         ("INFO", "closed", "forced_open", "by hand"),
     ];
     let told = told.map(|(level, from, to, evidence)| {

@@ -184,8 +184,8 @@ impl TaskTurn {
 }
 
 async fn make_calls<C: Caller>(shared: Arc<CallsShared>, caller: Arc<C>) {
-    while let Ok(look) = shared.permits.acquire().await {
-        look.forget();
+    while let Ok(permit) = shared.permits.acquire().await {
+        permit.forget();
         let mut turn = TaskTurn::default();
         while let Some(Job { ticket, delivery }) = shared.next() {
             let in_progress = InProgress { shared: &shared, ticket: Some(ticket) };
